@@ -1,0 +1,1 @@
+//! Clock and randomness as values that are passed in

@@ -1,0 +1,1 @@
+//! The key service's wire types, its trait and the rules of its channel

@@ -1,0 +1,1 @@
+//! The S3 protocol as data: operations, signatures, chunked bodies, XML, ranges, checksums
