@@ -1,0 +1,251 @@
+//! Bodies of the operators' routes. All are POST and need an `admin:` certificate.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Identity;
+use crate::secret::SecretText;
+use crate::types::ServiceState;
+use crate::wire::Id16;
+
+/// [`UnlockRequest`] → [`AdminStatus`].
+pub const UNLOCK: &str = "/v1/admin/unlock";
+/// `{}` → [`AdminStatus`].
+pub const LOCK: &str = "/v1/admin/lock";
+/// `{}` → [`AdminStatus`].
+pub const STATUS: &str = "/v1/admin/status";
+/// [`CreateKeysetRequest`] → [`KeysetShares`].
+pub const KEYSET_CREATE: &str = "/v1/admin/keyset/create";
+/// [`ConfirmKeysetRequest`] → [`KeysetInfo`].
+pub const KEYSET_CONFIRM: &str = "/v1/admin/keyset/confirm";
+/// `{}` → [`KeysetList`].
+pub const KEYSET_LIST: &str = "/v1/admin/keyset/list";
+/// [`EnrolTokenRequest`] → [`EnrolTokenAnswer`].
+pub const ENROL_TOKEN: &str = "/v1/admin/identity/token";
+/// [`RevokeRequest`] → `{}`.
+pub const REVOKE: &str = "/v1/admin/identity/revoke";
+/// `{}` → [`IdentityList`].
+pub const IDENTITY_LIST: &str = "/v1/admin/identity/list";
+/// [`EpochListRequest`] → [`EpochList`].
+pub const EPOCH_LIST: &str = "/v1/admin/epochs";
+/// `{}` → [`PolicyReport`].
+pub const POLICY_RELOAD: &str = "/v1/admin/policy/reload";
+/// [`AuditTailRequest`] → [`AuditTail`].
+pub const AUDIT_TAIL: &str = "/v1/admin/audit/tail";
+
+/// The passphrase that unwraps the service's master secret.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnlockRequest {
+    /// Content of the passphrase file.
+    pub passphrase: SecretText,
+}
+
+/// State of the service for operators.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminStatus {
+    /// Locked or unlocked.
+    pub state: ServiceState,
+    /// Version of the program.
+    pub version: String,
+    /// Wall clock of the service, Unix milliseconds.
+    pub now_ms: u64,
+    /// Records in the audit log.
+    pub audit_records: u64,
+    /// What is wrong, if anything.
+    pub problems: Vec<String>,
+    /// SHA-256 of the policy file in force, hex.
+    pub policy_sha256: String,
+    /// Registered epochs.
+    pub epochs: u64,
+    /// Gateways that are enrolled and not revoked.
+    pub gateways: u64,
+    /// Bucket bindings.
+    pub bindings: u64,
+}
+
+/// A new keyset, first version.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateKeysetRequest {
+    /// 1 to 63 of `a-z`, `0-9`, `-`.
+    pub name: String,
+    /// Recovery shares to make.
+    pub shares: u8,
+    /// How many of them open the root.
+    pub threshold: u8,
+}
+
+/// The recovery shares of a keyset that is prepared. The keyset becomes active only when they come back.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysetShares {
+    /// The new keyset.
+    pub keyset_id: Id16,
+    /// One text for each share; secret.
+    pub shares: Vec<SecretText>,
+}
+
+/// Proof that the shares were written down: enough of them, read back.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmKeysetRequest {
+    /// The keyset that is prepared.
+    pub keyset_id: Id16,
+    /// All share texts as read back.
+    pub shares: Vec<SecretText>,
+}
+
+/// One keyset.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysetInfo {
+    /// Identity.
+    pub keyset_id: Id16,
+    /// Name.
+    pub name: String,
+    /// Newest active version; `None` while the shares are not confirmed.
+    pub version: Option<u32>,
+    /// Fingerprint of the root of that version; stands on its shares.
+    pub root_fingerprint: String,
+    /// Shares made and needed.
+    pub shares: u8,
+    /// Shares needed.
+    pub threshold: u8,
+    /// Bucket names bound to it.
+    pub buckets: Vec<String>,
+}
+
+/// All keysets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysetList {
+    /// By name.
+    pub keysets: Vec<KeysetInfo>,
+}
+
+/// A token for someone to enrol with.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolTokenRequest {
+    /// Who.
+    pub identity: Identity,
+    /// Names of keysets; empty for an operator.
+    pub keysets: Vec<String>,
+    /// Life of the token in seconds, at most 3,600.
+    pub ttl_s: u32,
+    /// Replace an identity of this name that is enrolled: the old one is revoked when the token is used.
+    pub replace: bool,
+}
+
+/// The token.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolTokenAnswer {
+    /// Text of the token; secret.
+    pub token: SecretText,
+    /// Unix milliseconds until which it is good.
+    pub expires_ms: u64,
+}
+
+/// Someone to revoke.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeRequest {
+    /// Who.
+    pub identity: Identity,
+}
+
+/// One enrolled identity.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityInfo {
+    /// Name.
+    pub identity: Identity,
+    /// `sealer_id` of a gateway; zeros for an operator.
+    pub gateway_id: Id16,
+    /// Keysets it is enrolled for.
+    pub keysets: Vec<String>,
+    /// Unix milliseconds of the enrolment.
+    pub enrolled_ms: u64,
+    /// End of its newest certificate, Unix milliseconds.
+    pub certificate_until_ms: u64,
+    /// Unix milliseconds of the revocation.
+    pub revoked_ms: Option<u64>,
+}
+
+/// All identities.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityList {
+    /// By name.
+    pub identities: Vec<IdentityInfo>,
+}
+
+/// A page of the registry.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochListRequest {
+    /// Only epochs of this gateway.
+    pub gateway_id: Option<Id16>,
+    /// Start after this epoch.
+    pub after: Option<Id16>,
+    /// Most entries, up to 1,000.
+    pub limit: u32,
+}
+
+/// One epoch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochInfo {
+    /// Identity.
+    pub epoch_id: Id16,
+    /// Who sealed it.
+    pub gateway_id: Id16,
+    /// Keyset.
+    pub keyset_id: Id16,
+    /// When its gateway says it began, Unix milliseconds.
+    pub created_ms: u64,
+    /// When it was registered, Unix milliseconds.
+    pub first_seen_ms: u64,
+    /// The commitment of its key, hex.
+    pub wek_commit: String,
+}
+
+/// A page of epochs, by id.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochList {
+    /// The entries.
+    pub epochs: Vec<EpochInfo>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// What a policy file says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyReport {
+    /// SHA-256 of the file, hex.
+    pub sha256: String,
+    /// Grants in it.
+    pub grants: u32,
+    /// What looks like a mistake but isn't refused.
+    pub warnings: Vec<String>,
+}
+
+/// The last records of the audit log.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditTailRequest {
+    /// How many, up to 1,000.
+    pub count: u32,
+}
+
+/// Lines of the audit file as they stand there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditTail {
+    /// Oldest first.
+    pub lines: Vec<String>,
+}
