@@ -1,1 +1,35 @@
-//! The S3 protocol as data: operations, signatures, chunked bodies, XML, ranges, checksums
+//! The S3 protocol as data: operations, signatures, chunked bodies, XML, ranges, checksums.
+//!
+//! Nothing here does I/O: no sockets, no clock, no randomness, no async. A server hands in the head of a request and
+//! its bytes as they come; it gets typed inputs, verdicts and response documents back. Times are milliseconds since
+//! the Unix epoch, lengths are bytes.
+//!
+//! The way of one request:
+//!
+//! 1. [`RequestHead`] borrows what the client sent, unchanged.
+//! 2. [`classify`] turns it into one [`Operation`], or an [`S3Error`]. The table is an allow-list: what is not in it is
+//!    `NotImplemented` and never falls through to a related operation.
+//! 3. [`sigv4::Presented::parse`] and [`sigv4::Presented::verify`] prove who sent it.
+//! 4. [`checksum::BodyVerifier`] and [`aws_chunked::Decoder`] check the body as it streams.
+//! 5. [`xml`] writes the answer and reads what the upstream store says.
+
+pub mod aws_chunked;
+pub mod checksum;
+pub mod conditions;
+pub mod error;
+pub mod etag;
+pub mod header;
+pub mod name;
+pub mod operation;
+pub mod range;
+mod request;
+pub mod sigv4;
+pub mod timestamp;
+pub mod uri;
+pub mod xml;
+
+pub use error::{Blame, ErrorCode, S3Error, UpstreamError};
+pub use etag::ETag;
+pub use name::{BucketName, ObjectKey};
+pub use operation::{Operation, OperationKind, VirtualHosts, classify};
+pub use request::RequestHead;

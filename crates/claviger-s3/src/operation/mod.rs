@@ -1,0 +1,152 @@
+//! The operations that are served, as one closed enum, and the table that says what is refused.
+
+mod classify;
+mod hosts;
+mod inputs;
+mod table;
+
+pub use classify::classify;
+pub use hosts::VirtualHosts;
+pub use inputs::*;
+pub use table::{OperationRow, Parameter, Status, Target, table};
+
+use crate::name::{BucketName, ObjectKey};
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident($input:ty);)*) => {
+        /// One request, classified: what to do and everything that is needed for it.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Operation {
+            $($(#[$doc])* $name($input),)*
+        }
+
+        /// The operations without their inputs: for policies, metrics and log lines.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum OperationKind {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Operation {
+            /// Which operation it is.
+            pub fn kind(&self) -> OperationKind {
+                match self {
+                    $(Self::$name(_) => OperationKind::$name,)*
+                }
+            }
+        }
+
+        impl OperationKind {
+            /// Every operation that is served.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name in the S3 API reference.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    /// Buckets of the caller.
+    ListBuckets(ListBuckets);
+    /// Makes a bucket.
+    CreateBucket(CreateBucket);
+    /// Whether a bucket exists.
+    HeadBucket(BucketOnly);
+    /// Removes an empty bucket.
+    DeleteBucket(BucketOnly);
+    /// The region of a bucket.
+    GetBucketLocation(BucketOnly);
+    /// Stores an object.
+    PutObject(Box<PutObject>);
+    /// Reads an object.
+    GetObject(Box<GetObject>);
+    /// Reads an object's headers.
+    HeadObject(Box<GetObject>);
+    /// Removes an object.
+    DeleteObject(DeleteObject);
+    /// Removes up to 1,000 objects.
+    DeleteObjects(DeleteObjects);
+    /// Copies an object, or replaces its metadata.
+    CopyObject(Box<CopyObject>);
+    /// Size, parts and checksums of an object.
+    GetObjectAttributes(GetObjectAttributes);
+    /// Tags of an object: always none.
+    GetObjectTagging(GetObjectTagging);
+    /// Lists keys, version 1.
+    ListObjects(ListObjects);
+    /// Lists keys, version 2.
+    ListObjectsV2(ListObjectsV2);
+    /// Begins an upload in parts.
+    CreateMultipartUpload(Box<CreateMultipartUpload>);
+    /// Stores a part.
+    UploadPart(UploadPart);
+    /// Stores a part from an existing object.
+    UploadPartCopy(Box<UploadPartCopy>);
+    /// Makes an object of parts.
+    CompleteMultipartUpload(Box<CompleteMultipartUpload>);
+    /// Drops an upload.
+    AbortMultipartUpload(AbortMultipartUpload);
+    /// Lists the parts of an upload.
+    ListParts(ListParts);
+    /// Lists uploads in progress.
+    ListMultipartUploads(ListMultipartUploads);
+}
+
+impl Operation {
+    /// The bucket; `None` for ListBuckets.
+    pub fn bucket(&self) -> Option<&BucketName> {
+        Some(match self {
+            Self::ListBuckets(_) => return None,
+            Self::CreateBucket(op) => &op.bucket,
+            Self::HeadBucket(op) | Self::DeleteBucket(op) | Self::GetBucketLocation(op) => &op.bucket,
+            Self::PutObject(op) => &op.bucket,
+            Self::GetObject(op) | Self::HeadObject(op) => &op.bucket,
+            Self::DeleteObject(op) => &op.bucket,
+            Self::DeleteObjects(op) => &op.bucket,
+            Self::CopyObject(op) => &op.bucket,
+            Self::GetObjectAttributes(op) => &op.bucket,
+            Self::GetObjectTagging(op) => &op.bucket,
+            Self::ListObjects(op) => &op.bucket,
+            Self::ListObjectsV2(op) => &op.bucket,
+            Self::CreateMultipartUpload(op) => &op.bucket,
+            Self::UploadPart(op) => &op.bucket,
+            Self::UploadPartCopy(op) => &op.bucket,
+            Self::CompleteMultipartUpload(op) => &op.bucket,
+            Self::AbortMultipartUpload(op) => &op.bucket,
+            Self::ListParts(op) => &op.bucket,
+            Self::ListMultipartUploads(op) => &op.bucket,
+        })
+    }
+
+    /// The object key; `None` for operations on buckets.
+    pub fn key(&self) -> Option<&ObjectKey> {
+        Some(match self {
+            Self::PutObject(op) => &op.key,
+            Self::GetObject(op) | Self::HeadObject(op) => &op.key,
+            Self::DeleteObject(op) => &op.key,
+            Self::CopyObject(op) => &op.key,
+            Self::GetObjectAttributes(op) => &op.key,
+            Self::GetObjectTagging(op) => &op.key,
+            Self::CreateMultipartUpload(op) => &op.key,
+            Self::UploadPart(op) => &op.key,
+            Self::UploadPartCopy(op) => &op.key,
+            Self::CompleteMultipartUpload(op) => &op.key,
+            Self::AbortMultipartUpload(op) => &op.key,
+            Self::ListParts(op) => &op.key,
+            _ => return None,
+        })
+    }
+
+    /// The source of a copy, which has to be authorised too.
+    pub fn copy_source(&self) -> Option<&CopySource> {
+        match self {
+            Self::CopyObject(op) => Some(&op.source),
+            Self::UploadPartCopy(op) => Some(&op.source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Secret keys and the signing keys derived from them.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::timestamp;
+
+/// The secret half of an access key.
+pub struct SecretAccessKey(Zeroizing<String>);
+
+impl SecretAccessKey {
+    /// Takes the secret; the caller's copy is the caller's to erase.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(Zeroizing::new(secret.into()))
+    }
+}
+
+impl fmt::Debug for SecretAccessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretAccessKey(..)")
+    }
+}
+
+/// The key of one day, region and service. Deriving it costs four HMACs: callers keep it for the day.
+pub struct SigningKey {
+    key: Zeroizing<[u8; 32]>,
+    date: String,
+    region: String,
+    service: String,
+}
+
+impl SigningKey {
+    /// Derives the key for `date` (`YYYYMMDD`), `region` and `service` (`s3`).
+    pub fn derive(secret: &SecretAccessKey, date: &str, region: &str, service: &str) -> Self {
+        let mut first = Zeroizing::new(String::with_capacity(4 + secret.0.len()));
+        first.push_str("AWS4");
+        first.push_str(&secret.0);
+        let mut key = hmac_sha256(first.as_bytes(), date.as_bytes());
+        for message in [region, service, "aws4_request"] {
+            key = hmac_sha256(&key[..], message.as_bytes());
+        }
+        Self { key, date: date.to_owned(), region: region.to_owned(), service: service.to_owned() }
+    }
+
+    /// Derives the key for the day of `now_ms` and the service `s3`.
+    pub fn for_time(secret: &SecretAccessKey, now_ms: u64, region: &str) -> Self {
+        Self::derive(secret, &timestamp::amz_date(now_ms)[..8], region, "s3")
+    }
+
+    /// Whether the key is that of the day of `now_ms`.
+    pub fn covers(&self, now_ms: u64) -> bool {
+        timestamp::amz_date(now_ms).starts_with(&self.date)
+    }
+
+    /// `YYYYMMDD`
+    pub fn date(&self) -> &str {
+        &self.date
+    }
+
+    /// The region.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// `date/region/service/aws4_request`
+    pub fn scope(&self) -> String {
+        format!("{}/{}/{}/aws4_request", self.date, self.region, self.service)
+    }
+
+    /// HMAC-SHA-256 of the string to sign.
+    pub(crate) fn sign(&self, string_to_sign: &[u8]) -> [u8; 32] {
+        *hmac_sha256(&self.key[..], string_to_sign)
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("scope", &self.scope()).finish_non_exhaustive()
+    }
+}
+
+fn hmac_sha256(key: &[u8], message: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(message);
+    Zeroizing::new(mac.finalize().into_bytes().into())
+}

@@ -1,0 +1,25 @@
+//! The documents of S3: written for clients, read from clients and from the upstream store.
+//!
+//! Reading is hardened: no DTD, no entities but the five of XML and character references, at most
+//! [`DEPTH_MAX`] levels, byte and element limits per document.
+
+mod list;
+mod multipart;
+mod reader;
+mod request;
+mod result;
+mod writer;
+
+pub use list::*;
+pub use multipart::*;
+pub use reader::{DEPTH_MAX, XmlError};
+pub use request::*;
+pub use result::*;
+
+pub(crate) use result::{parse_error, write_error};
+
+/// `application/xml`, the type of every document here.
+pub const CONTENT_TYPE: &str = "application/xml";
+
+/// The namespace of S3's documents.
+pub const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
