@@ -1,0 +1,1 @@
+//! Known answers that every [`SegmentAead`](crate::SegmentAead) backend must give.
