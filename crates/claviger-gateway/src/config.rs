@@ -1,0 +1,348 @@
+//! The gateway's configuration: one TOML file, typed at the edge.
+//!
+//! Every field has its default written beside it; `deploy/gateway.toml` shows them all, and a test loads that
+//! file. Unknown fields are refused, relative paths count from the folder of the configuration file, and a path
+//! may start with `$CREDENTIALS_DIRECTORY/` (systemd's credential directory). No field turns a protection off.
+//!
+//! [`Config::load`] reads and judges the file alone. [`Config::check`] also opens what it names (certificates,
+//! credentials) and says everything that is wrong at once, for `claviger gateway --check`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+mod check;
+mod problem;
+
+pub(crate) use problem::line_at;
+pub use problem::{ConfigError, Problem, Severity};
+
+/// The whole configuration of a gateway.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address that S3 clients connect to, for example `127.0.0.1:9000`. Port 0 takes a free one.
+    pub listen: SocketAddr,
+
+    /// Certificate for clients' connections. Without it clients speak plain HTTP, which belongs on loopback only.
+    pub tls: Option<TlsConfig>,
+
+    /// Base domains for virtual-host addressing: with `s3.example.org` here, a request for the host
+    /// `bkt.s3.example.org` is one for the bucket `bkt`. Default: none, path style only.
+    #[serde(default)]
+    pub virtual_hosts: Vec<String>,
+
+    /// Region that clients sign for and that GetBucketLocation tells. Default: the upstream's region.
+    pub region: Option<String>,
+
+    /// Clients' access keys and what each may do (see [`crate::credentials`]); mode 0600, re-read when it changes.
+    pub credentials_file: PathBuf,
+
+    /// The store that keeps the ciphertext.
+    pub upstream: UpstreamConfig,
+
+    /// The service that holds the keys.
+    pub key_service: KeyServiceConfig,
+
+    /// Where epoch records and upload tokens lie (docs/format.md §2.5).
+    #[serde(default)]
+    pub system_area: SystemAreaConfig,
+
+    /// Bounds on connections, requests, memory and waiting.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+
+    /// Listener for health and metrics. Default: none.
+    pub admin: Option<AdminConfig>,
+
+    /// Where this configuration was read from; empty for one built in code.
+    #[serde(skip)]
+    pub source: PathBuf,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The chain, leaf first.
+    pub certificate_file: PathBuf,
+    /// The private key (PKCS#8, PKCS#1 or SEC 1); mode 0600.
+    pub key_file: PathBuf,
+}
+
+/// How to reach and sign for the store.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamConfig {
+    /// `https://host[:port]` or `http://host[:port]`, without a path.
+    pub endpoint: String,
+
+    /// Region that requests to the store are signed for. Default: `us-east-1`.
+    #[serde(default = "default_region")]
+    pub region: String,
+
+    /// Whether the bucket goes into the path or into the host name. Default: `path`.
+    #[serde(default)]
+    pub addressing: Addressing,
+
+    /// TOML file with `access_key_id` and `secret_access_key` (optional `session_token`) of the account at the
+    /// store; mode 0600.
+    pub credentials_file: PathBuf,
+
+    /// PEM file of the authorities that sign the store's certificate. Default: the system's own.
+    pub ca_file: Option<PathBuf>,
+
+    /// What kind of store it is: decides about checksums, copies and conditional writes. Default: `generic`.
+    #[serde(default)]
+    pub profile: UpstreamProfile,
+
+    /// Bytes of user metadata (names and values) that the store takes; docs/format.md §5.2. Default: 2048.
+    #[serde(default = "default_metadata_bytes_max")]
+    pub metadata_bytes_max: usize,
+
+    /// Seconds for TCP and TLS to the store. Default: 10.
+    #[serde(default = "default_connect_timeout_s")]
+    pub connect_timeout_s: u64,
+
+    /// Seconds from the end of a request's body to the first byte of the store's answer. Default: 120.
+    #[serde(default = "default_response_timeout_s")]
+    pub response_timeout_s: u64,
+
+    /// Seconds without one byte in either direction before a transfer with the store is given up. Default: 60.
+    #[serde(default = "default_upstream_body_idle_timeout_s")]
+    pub body_idle_timeout_s: u64,
+
+    /// Seconds that an unused connection is kept. Default: 30 (stores close theirs after 60 and more).
+    #[serde(default = "default_pool_idle_timeout_s")]
+    pub pool_idle_timeout_s: u64,
+
+    /// Unused connections kept at most. Default: 64.
+    #[serde(default = "default_pool_idle_max")]
+    pub pool_idle_max: usize,
+}
+
+/// Where the bucket's name goes in a request to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Addressing {
+    /// `https://host/bucket/key`.
+    #[default]
+    Path,
+    /// `https://bucket.host/key`.
+    Virtual,
+}
+
+/// Kinds of stores whose behaviour differs where it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpstreamProfile {
+    /// Only what every S3 store understands.
+    #[default]
+    Generic,
+    /// Amazon S3.
+    Aws,
+    /// Ceph RADOS Gateway.
+    Ceph,
+    /// MinIO.
+    Minio,
+    /// Garage.
+    Garage,
+    /// The provider embedded in `claviger demo`.
+    Embedded,
+}
+
+/// How to reach the key service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyServiceConfig {
+    /// `https://host:port` of the key service.
+    pub endpoint: String,
+
+    /// Folder of this gateway's identity (its private key, certificate and the service's CA), written by
+    /// `claviger gateway enrol`; mode 0700.
+    pub state_dir: PathBuf,
+}
+
+/// Where Claviger keeps its own objects at the store.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SystemAreaConfig {
+    /// A bucket of its own at the store, hidden from clients. Default: `claviger-system`.
+    #[serde(default = "default_system_bucket")]
+    pub bucket: String,
+}
+
+/// Bounds on connections, requests, memory and waiting.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Requests in flight; the next is answered 503 SlowDown. Default: 512.
+    pub concurrent_requests_max: usize,
+    /// Open client connections; the next waits in the kernel's queue. Default: 4096.
+    pub concurrent_connections_max: usize,
+    /// Bytes of object data held in memory by all requests together. Default: 536870912 (512 MiB).
+    pub buffered_bytes_max: usize,
+    /// Bytes of a request's line and headers. Default: 65536, at least 8192.
+    pub header_bytes_max: usize,
+    /// Seconds for a client to send its headers, and for an idle connection to send the next request. Default: 60.
+    pub header_read_timeout_s: u64,
+    /// Seconds without one byte before a client's transfer is given up; a slow transfer that moves is never
+    /// ended. Default: 60.
+    pub body_idle_timeout_s: u64,
+    /// Seconds that running requests get to finish when the gateway is told to stop. Default: 30.
+    pub drain_timeout_s: u64,
+}
+
+/// The listener for operators: `/health/live`, `/health/ready`, `/metrics`. It has no authentication.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Its address, for example `127.0.0.1:9001`.
+    pub listen: SocketAddr,
+}
+
+impl Config {
+    /// Reads and judges the file at `path`; nothing that it names is opened.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, each with its line and the remedy.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::unreadable(path, &e))?;
+        Self::parse(&text, path)
+    }
+
+    /// [`Config::load`] for text in hand; `path` is where it came from.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Config = toml::from_str(text).map_err(|e| ConfigError::syntax(path, text, &e))?;
+        config.source = path.to_path_buf();
+        let errors: Vec<Problem> = check::values(&config, text, path)
+            .into_iter()
+            .filter(|problem| problem.severity == Severity::Error)
+            .collect();
+        if !errors.is_empty() {
+            return Err(ConfigError { problems: errors });
+        }
+        config.resolve_paths(path.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    /// Opens everything that the configuration names and lists what is wrong or doubtful; empty means all well.
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        let text = std::fs::read_to_string(&self.source).unwrap_or_default();
+        let mut problems = check::values(self, &text, &self.source);
+        problems.extend(check::files(self, &text));
+        problems
+    }
+
+    /// The region that clients see.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        self.region.as_deref().unwrap_or(&self.upstream.region)
+    }
+
+    fn resolve_paths(&mut self, folder: &Path) {
+        let mut paths = vec![
+            &mut self.credentials_file,
+            &mut self.upstream.credentials_file,
+            &mut self.key_service.state_dir,
+        ];
+        paths.extend(self.upstream.ca_file.as_mut());
+        if let Some(tls) = &mut self.tls {
+            paths.extend([&mut tls.certificate_file, &mut tls.key_file]);
+        }
+        for path in paths {
+            *path = resolve(path, folder);
+        }
+    }
+}
+
+/// `$CREDENTIALS_DIRECTORY/x` becomes the file in systemd's credential directory, a relative path one in `folder`.
+fn resolve(path: &Path, folder: &Path) -> PathBuf {
+    if let Ok(rest) = path.strip_prefix("$CREDENTIALS_DIRECTORY")
+        && let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY")
+    {
+        return Path::new(&directory).join(rest);
+    }
+    folder.join(path)
+}
+
+impl Default for SystemAreaConfig {
+    fn default() -> Self {
+        Self { bucket: default_system_bucket() }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            concurrent_requests_max: 512,
+            concurrent_connections_max: 4096,
+            buffered_bytes_max: 512 << 20,
+            header_bytes_max: 64 << 10,
+            header_read_timeout_s: 60,
+            body_idle_timeout_s: 60,
+            drain_timeout_s: 30,
+        }
+    }
+}
+
+fn default_region() -> String {
+    "us-east-1".to_owned()
+}
+
+fn default_system_bucket() -> String {
+    "claviger-system".to_owned()
+}
+
+const fn default_metadata_bytes_max() -> usize {
+    2048
+}
+
+const fn default_connect_timeout_s() -> u64 {
+    10
+}
+
+const fn default_response_timeout_s() -> u64 {
+    120
+}
+
+const fn default_upstream_body_idle_timeout_s() -> u64 {
+    60
+}
+
+const fn default_pool_idle_timeout_s() -> u64 {
+    30
+}
+
+const fn default_pool_idle_max() -> usize {
+    64
+}
+
+impl UpstreamConfig {
+    /// An upstream with every default, for configurations built in code.
+    #[must_use]
+    pub fn new(endpoint: String, credentials_file: PathBuf) -> Self {
+        Self {
+            endpoint,
+            region: default_region(),
+            addressing: Addressing::default(),
+            credentials_file,
+            ca_file: None,
+            profile: UpstreamProfile::default(),
+            metadata_bytes_max: default_metadata_bytes_max(),
+            connect_timeout_s: default_connect_timeout_s(),
+            response_timeout_s: default_response_timeout_s(),
+            body_idle_timeout_s: default_upstream_body_idle_timeout_s(),
+            pool_idle_timeout_s: default_pool_idle_timeout_s(),
+            pool_idle_max: default_pool_idle_max(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

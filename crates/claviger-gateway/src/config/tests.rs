@@ -1,0 +1,147 @@
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../../deploy/gateway.toml");
+
+const LEAST: &str = r#"
+listen = "127.0.0.1:9000"
+credentials_file = "credentials.toml"
+
+[upstream]
+endpoint = "https://s3.example.com"
+credentials_file = "/etc/claviger/upstream.toml"
+
+[key_service]
+endpoint = "https://keys.example.org:7443"
+state_dir = "state"
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/claviger/gateway.toml"))
+}
+
+fn problem_of(text: &str) -> Problem {
+    parse(text).unwrap_err().problems.remove(0)
+}
+
+#[test]
+fn the_example_in_deploy_loads_and_its_commented_defaults_are_the_defaults() {
+    let config = parse(EXAMPLE).unwrap();
+    assert_eq!(config.system_area.bucket, SystemAreaConfig::default().bucket);
+    // With every commented setting put in force the file still loads, so none of the names in it is misspelt.
+    let all: String = EXAMPLE
+        .lines()
+        .map(|line| if is_commented_setting(line) { line.trim_start_matches("#") } else { line })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let full = parse(&all).unwrap();
+    assert_eq!(format!("{:?}", full.limits), format!("{:?}", LimitsConfig::default()));
+    assert_eq!(full.upstream.response_timeout_s, default_response_timeout_s());
+    assert_eq!(full.upstream.pool_idle_max, default_pool_idle_max());
+    assert!(full.tls.is_some() && full.admin.is_some());
+}
+
+/// Settings are commented as `#name = value` or `#[section]`, prose as `# text`.
+fn is_commented_setting(line: &str) -> bool {
+    line.strip_prefix('#')
+        .is_some_and(|rest| rest.starts_with('[') || rest.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
+#[test]
+fn the_least_configuration_gets_the_documented_defaults() {
+    let config = parse(LEAST).unwrap();
+    assert_eq!(config.region(), "us-east-1");
+    assert_eq!(config.upstream.addressing, Addressing::Path);
+    assert_eq!(config.upstream.profile, UpstreamProfile::Generic);
+    assert_eq!(config.limits.concurrent_requests_max, 512);
+    assert_eq!(config.system_area.bucket, "claviger-system");
+    assert!(config.tls.is_none() && config.admin.is_none() && config.virtual_hosts.is_empty());
+}
+
+#[test]
+fn relative_paths_count_from_the_folder_of_the_file() {
+    let config = parse(LEAST).unwrap();
+    assert_eq!(config.credentials_file, Path::new("/etc/claviger/credentials.toml"));
+    assert_eq!(config.upstream.credentials_file, Path::new("/etc/claviger/upstream.toml"));
+    assert_eq!(config.key_service.state_dir, Path::new("/etc/claviger/state"));
+}
+
+#[test]
+fn an_unknown_setting_is_refused_with_its_line_and_the_names_that_exist() {
+    let problem = problem_of(&LEAST.replace("[key_service]", "colour = 1\n[key_service]"));
+    assert_eq!(problem.line, Some(9));
+    assert!(problem.what.contains("colour") && problem.what.contains("endpoint"), "{problem}");
+    assert!(problem.to_string().starts_with("/etc/claviger/gateway.toml:9: error: "), "{problem}");
+    assert!(problem.remedy.contains("spelling"));
+}
+
+#[test]
+fn a_missing_setting_and_a_wrong_type_name_their_place() {
+    let missing = problem_of(&LEAST.replace("credentials_file = \"credentials.toml\"\n", ""));
+    assert!(missing.what.contains("credentials_file"), "{missing}");
+    let wrong = problem_of(&format!("{LEAST}\n[limits]\nconcurrent_requests_max = \"many\"\n"));
+    assert_eq!(wrong.line, Some(14), "{wrong}");
+    let broken = problem_of("listen = ");
+    assert_eq!(broken.line, Some(1), "{broken}");
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused_with_line_and_remedy() {
+    let cases = [
+        (
+            "endpoint = \"https://s3.example.com\"",
+            "endpoint = \"https://s3.example.com/path\"",
+            "without a path",
+        ),
+        ("endpoint = \"https://s3.example.com\"", "endpoint = \"ftp://s3.example.com\"", "https://"),
+        ("endpoint = \"https://s3.example.com\"", "endpoint = \"s3.example.com\"", "https://host"),
+        (
+            "endpoint = \"https://s3.example.com\"",
+            "endpoint = \"https://me:pw@s3.example.com\"",
+            "https://host",
+        ),
+        (
+            "endpoint = \"https://keys.example.org:7443\"",
+            "endpoint = \"http://keys.example.org:7443\"",
+            "https://",
+        ),
+        ("[key_service]", "region = \"not a region\"\n[key_service]", "region name"),
+        ("[key_service]", "[limits]\nheader_bytes_max = 1\n[key_service]", "8192"),
+        ("[key_service]", "[limits]\nbody_idle_timeout_s = 0\n[key_service]", "at least 1"),
+        ("[key_service]", "[system_area]\nbucket = \"No\"\n[key_service]", "3 to 63"),
+        ("[key_service]", "[admin]\nlisten = \"127.0.0.1:9000\"\n[key_service]", "port of its own"),
+    ];
+    for (from, to, remedy) in cases {
+        assert!(LEAST.contains(from));
+        let problem = problem_of(&LEAST.replace(from, to));
+        assert!(problem.line.is_some(), "{problem}");
+        assert!(problem.remedy.contains(remedy), "{problem}");
+    }
+}
+
+#[test]
+fn clear_text_on_the_network_is_a_warning_and_on_loopback_none() {
+    let open = parse(&LEAST.replace("127.0.0.1:9000", "0.0.0.0:9000")).unwrap();
+    let warnings: Vec<_> = open.check().into_iter().filter(|p| p.severity == Severity::Warning).collect();
+    assert!(warnings.iter().any(|p| p.what.contains("in the clear")), "{warnings:?}");
+    assert!(!parse(LEAST).unwrap().check().iter().any(|p| p.what.contains("in the clear")));
+}
+
+#[test]
+fn check_opens_every_file_that_the_configuration_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.toml");
+    std::fs::write(&path, LEAST.replace("/etc/claviger/upstream.toml", "upstream.toml")).unwrap();
+    let config = Config::load(&path).unwrap();
+    let problems = config.check();
+    for name in ["credentials.toml", "upstream.toml", "state"] {
+        let about: Vec<_> = problems.iter().filter(|p| p.what.contains(name)).collect();
+        assert_eq!(about.len(), 1, "{name} in {problems:?}");
+        assert!(about[0].line.is_some());
+    }
+}
+
+#[test]
+fn a_missing_file_says_where_an_example_is() {
+    let error = Config::load(Path::new("/nonexistent/gateway.toml")).unwrap_err();
+    assert!(error.to_string().contains("deploy/gateway.toml"), "{error}");
+}

@@ -1,0 +1,195 @@
+//! The file of access keys: from TOML to identities.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::{Identities, Identity, SecretAccessKey};
+use crate::authz::{Actions, Glob, Grant};
+use crate::config::line_at;
+use crate::secret_file::{SecretFileError, read_secret_file};
+
+/// Characters of a secret at least: 16 of base64 are 96 bits.
+const SECRET_LEN_MIN: usize = 16;
+
+/// Why a file of credentials is refused. Names the place, never the secret.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The file can't be read, or others may read it.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
+    /// Not the TOML that is expected.
+    #[error("{path}:{line}: {message}", path = path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What the parser said about it.
+        message: String,
+    },
+    /// Two entries have the same access key id.
+    #[error("{path}: the access key id {access_key_id:?} occurs twice; remove one", path = path.display())]
+    DoubleKey {
+        /// The file.
+        path: PathBuf,
+        /// The id.
+        access_key_id: String,
+    },
+    /// The id is empty, too long, or has characters that a signature's scope can't hold.
+    #[error(
+        "{path}: the access key id {access_key_id:?} must be 3 to 128 letters, digits, `-`, `_`, `.` or `:`",
+        path = path.display()
+    )]
+    KeyId {
+        /// The file.
+        path: PathBuf,
+        /// The id.
+        access_key_id: String,
+    },
+    /// The secret could be guessed.
+    #[error(
+        "{path}: the secret of {access_key_id:?} is shorter than 16 characters; make one with: openssl rand -base64 30",
+        path = path.display()
+    )]
+    WeakSecret {
+        /// The file.
+        path: PathBuf,
+        /// The id whose secret it is.
+        access_key_id: String,
+    },
+    /// A grant that says something that can't be held to.
+    #[error("{path}: a grant of {access_key_id:?} {message}", path = path.display())]
+    Grant {
+        /// The file.
+        path: PathBuf,
+        /// The id whose grant it is.
+        access_key_id: String,
+        /// What is wrong with it, and the remedy.
+        message: &'static str,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileToml {
+    #[serde(default)]
+    key: Vec<KeyToml>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyToml {
+    access_key_id: String,
+    secret_access_key: Zeroizing<String>,
+    name: Option<String>,
+    #[serde(default)]
+    allow: Vec<AllowToml>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AllowToml {
+    buckets: Vec<String>,
+    #[serde(default)]
+    prefix: String,
+    actions: Vec<ActionToml>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum ActionToml {
+    Read,
+    Write,
+    Delete,
+    List,
+    Manage,
+}
+
+pub(super) fn load(path: &Path) -> Result<Identities, CredentialsError> {
+    let text = read_secret_file(path)?;
+    let file: FileToml = parse(path, &text)?;
+    let mut identities = Identities::new();
+    for key in file.key {
+        let identity = identity(path, key)?;
+        let access_key_id = identity.access_key_id.clone();
+        if identities.insert(access_key_id.clone(), Arc::new(identity)).is_some() {
+            return Err(CredentialsError::DoubleKey { path: path.to_path_buf(), access_key_id });
+        }
+    }
+    Ok(identities)
+}
+
+/// TOML into `T`. Of the parser's message only what holds no value of the file is kept.
+pub(super) fn parse<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T, CredentialsError> {
+    toml::from_str(text).map_err(|error| CredentialsError::Syntax {
+        path: path.to_path_buf(),
+        line: error.span().map_or(1, |span| line_at(text, span.start)),
+        message: harmless_message(error.message()),
+    })
+}
+
+/// `toml` and `serde` quote the offending value in some messages, and here a value may be a secret.
+fn harmless_message(message: &str) -> String {
+    let first = message.lines().next().unwrap_or_default();
+    let quotes_a_name_only = first.starts_with("missing field") || first.starts_with("unknown field");
+    if quotes_a_name_only {
+        return first.to_owned();
+    }
+    let kind = first.split([':', '`', '"']).next().unwrap_or_default().trim();
+    format!("not as expected here ({kind}); deploy/credentials.toml shows the form")
+}
+
+fn identity(path: &Path, key: KeyToml) -> Result<Identity, CredentialsError> {
+    let id = key.access_key_id;
+    if !is_access_key_id(&id) {
+        return Err(CredentialsError::KeyId { path: path.to_path_buf(), access_key_id: id });
+    }
+    if key.secret_access_key.len() < SECRET_LEN_MIN {
+        return Err(CredentialsError::WeakSecret { path: path.to_path_buf(), access_key_id: id });
+    }
+    let grants = key.allow.into_iter().map(grant).collect::<Result<_, _>>();
+    let grants = grants.map_err(|message| CredentialsError::Grant {
+        path: path.to_path_buf(),
+        access_key_id: id.clone(),
+        message,
+    })?;
+    let secret = SecretAccessKey::new(key.secret_access_key.as_str());
+    Ok(Identity { access_key_id: id, name: key.name, secret, grants })
+}
+
+fn grant(allow: AllowToml) -> Result<Grant, &'static str> {
+    if allow.buckets.is_empty() || allow.buckets.iter().any(String::is_empty) {
+        return Err("names no bucket; list at least one, for example buckets = [\"*\"]");
+    }
+    if allow.actions.is_empty() {
+        return Err("allows no action; list some of read, write, delete, list, manage");
+    }
+    let mut actions = Actions::default();
+    for action in allow.actions {
+        match action {
+            ActionToml::Read => actions.read = true,
+            ActionToml::Write => actions.write = true,
+            ActionToml::Delete => actions.delete = true,
+            ActionToml::List => actions.list = true,
+            ActionToml::Manage => actions.manage = true,
+        }
+    }
+    if actions.manage && !allow.prefix.is_empty() {
+        return Err(
+            "has a prefix and allows `manage`, which acts on the whole bucket; give `manage` a grant of its own",
+        );
+    }
+    Ok(Grant {
+        buckets: allow.buckets.iter().map(|glob| Glob::new(glob)).collect(),
+        prefix: allow.prefix,
+        actions,
+    })
+}
+
+fn is_access_key_id(id: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    (3..=128).contains(&id.len()) && id.bytes().all(allowed)
+}

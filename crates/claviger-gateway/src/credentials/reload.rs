@@ -1,0 +1,106 @@
+//! Taking up a changed file of access keys while requests run.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{CredentialStore, file};
+use crate::metrics;
+
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What a look at the file came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// The file is the one already read.
+    Unchanged,
+    /// Its new content is in force.
+    Applied,
+    /// Its new content is wrong: the old keys stay in force.
+    Refused,
+}
+
+/// Enough of a file's metadata to see that it was written or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Fingerprint {
+    inode: u64,
+    len: u64,
+    modified_s: i64,
+    modified_ns: i64,
+    changed_s: i64,
+    changed_ns: i64,
+}
+
+impl Fingerprint {
+    /// Of the file at `path`; all zero while there is none.
+    pub(super) fn of(path: &Path) -> Self {
+        std::fs::metadata(path).map_or_else(
+            |_| Self::default(),
+            |m| Self {
+                inode: m.ino(),
+                len: m.len(),
+                modified_s: m.mtime(),
+                modified_ns: m.mtime_nsec(),
+                changed_s: m.ctime(),
+                changed_ns: m.ctime_nsec(),
+            },
+        )
+    }
+}
+
+impl CredentialStore {
+    /// Reads the file again if it changed since the last look, or if `force`d.
+    pub fn reload(&self, force: bool) -> Reload {
+        let now = Fingerprint::of(&self.path);
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if *seen == now && !force {
+                return Reload::Unchanged;
+            }
+            *seen = now;
+        }
+        match file::load(&self.path) {
+            Ok(identities) => {
+                report_keys(identities.len());
+                tracing::info!(keys = identities.len(), "access keys reloaded");
+                self.identities.store(Arc::new(identities));
+                metrics::credentials_reloaded(true);
+                Reload::Applied
+            }
+            Err(error) => {
+                tracing::error!(%error, "the new access keys are not used, the old ones stay in force");
+                metrics::credentials_reloaded(false);
+                Reload::Refused
+            }
+        }
+    }
+
+    /// Follows the file for ever: every two seconds, and at once on SIGHUP. Ends only by being dropped.
+    ///
+    /// # Errors
+    /// When the signal handler can't be installed.
+    pub async fn watch(self: Arc<Self>) -> std::io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut tick = tokio::time::interval(POLL_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let force = tokio::select! {
+                _ = tick.tick() => false,
+                _ = hangup.recv() => true,
+            };
+            let store = Arc::clone(&self);
+            // A panic while parsing must not end the watching; the old keys stay in force.
+            if let Err(error) = tokio::task::spawn_blocking(move || store.reload(force)).await {
+                tracing::error!(%error, "reloading the access keys failed");
+                metrics::credentials_reloaded(false);
+            }
+        }
+    }
+}
+
+pub(super) fn report_keys(keys: usize) {
+    metrics::credentials_in_force(keys);
+}

@@ -1,0 +1,158 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::authz::{ReadObject, WriteObject};
+
+const EXAMPLE: &str = include_str!("../../../../deploy/credentials.toml");
+const SECRET: &str = "s3cr3t-of-the-test-0123456789";
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn load(text: &str) -> Result<Arc<CredentialStore>, CredentialsError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("credentials.toml");
+    write(&path, text);
+    CredentialStore::load(&path)
+}
+
+fn key(id: &str) -> String {
+    format!("[[key]]\naccess_key_id = \"{id}\"\nsecret_access_key = \"{SECRET}\"\n")
+}
+
+fn grant(buckets: &str, actions: &str) -> String {
+    format!("[[key.allow]]\nbuckets = {buckets}\nactions = {actions}\n")
+}
+
+#[test]
+fn the_example_in_deploy_loads_once_its_secrets_are_filled_in() {
+    assert!(matches!(load(EXAMPLE), Err(CredentialsError::WeakSecret { .. })), "placeholders are no secrets");
+    let filled = EXAMPLE.replace("secret_access_key = \"\"", &format!("secret_access_key = \"{SECRET}\""));
+    assert_eq!(load(&filled).unwrap().len(), 2);
+}
+
+#[test]
+fn several_keys_load_and_an_unknown_one_is_not_found() {
+    let text = key("ALICE") + &grant("[\"*\"]", "[\"read\"]") + &key("BOB");
+    let store = load(&text).unwrap();
+    assert_eq!(store.len(), 2);
+    assert_eq!(store.lookup("ALICE").unwrap().access_key_id(), "ALICE");
+    assert!(store.lookup("alice").is_none() && store.lookup("").is_none());
+}
+
+#[test]
+fn a_key_without_grants_may_do_nothing() {
+    let bob = load(&key("BOB")).unwrap().lookup("BOB").unwrap();
+    assert!(bob.permit::<ReadObject>("bkt", "k").is_err());
+    assert!(!bob.may_see_bucket("bkt"));
+}
+
+#[test]
+fn files_that_promise_what_can_not_be_held_are_refused() {
+    let cases = [
+        (key("A B"), "3 to 128"),
+        (key("A/B"), "3 to 128"),
+        (key("AAA") + &key("AAA"), "occurs twice"),
+        (key("AAA").replace(SECRET, "short"), "shorter than 16"),
+        (key("AAA") + &grant("[]", "[\"read\"]"), "names no bucket"),
+        (key("AAA") + &grant("[\"b\"]", "[]"), "allows no action"),
+        (key("AAA") + &grant("[\"b\"]", "[\"manage\"]") + "prefix = \"p/\"\n", "whole bucket"),
+        (key("AAA") + &grant("[\"b\"]", "[\"fly\"]"), ":6:"),
+        (key("AAA") + "colour = 1\n", "colour"),
+    ];
+    for (text, expected) in cases {
+        let error = load(&text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn no_error_and_no_debug_text_quotes_a_secret() {
+    let broken = [
+        key("AAA").replace("secret_access_key = ", "secret_access_key = 1\nname = "),
+        key("AAA").replace(&format!("\"{SECRET}\""), &format!("[\"{SECRET}\"]")),
+        key("AAA").replace(&format!("\"{SECRET}\""), SECRET),
+        key("AAA").replace(&format!("\"{SECRET}\""), &format!("\"{SECRET}")),
+        key("AAA") + &key("AAA"),
+        key("AAA") + &format!("allow = \"{SECRET}\"\n"),
+        key("AAA") + &grant("[\"b\"]", &format!("[\"{SECRET}\"]")),
+    ];
+    for text in broken {
+        let error = load(&text).unwrap_err();
+        assert!(
+            !error.to_string().contains("s3cr3t") && !format!("{error:?}").contains("s3cr3t"),
+            "{error:?}"
+        );
+    }
+    let store = load(&key("AAA")).unwrap();
+    let identity = store.lookup("AAA").unwrap();
+    assert!(!format!("{store:?} {identity:?} {:?}", identity.secret()).contains("s3cr3t"));
+}
+
+#[test]
+fn a_loose_mode_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("credentials.toml");
+    write(&path, &key("AAA"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = CredentialStore::load(&path).unwrap_err();
+    assert!(error.to_string().contains("chmod 600"), "{error}");
+}
+
+#[test]
+fn a_good_change_is_taken_up_and_a_bad_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("credentials.toml");
+    write(&path, &(key("OLD") + &grant("[\"b\"]", "[\"write\"]")));
+    let store = CredentialStore::load(&path).unwrap();
+    assert_eq!(store.reload(false), Reload::Unchanged);
+    let held = store.lookup("OLD").unwrap();
+
+    write(&path, "[[key]]\naccess_key_id = 7\n");
+    assert_eq!(store.reload(false), Reload::Refused);
+    assert!(store.lookup("OLD").is_some(), "the old keys stay");
+    assert_eq!(store.reload(false), Reload::Unchanged, "the same bad file is reported once");
+
+    write(&path, &key("NEWER"));
+    assert_eq!(store.reload(false), Reload::Applied);
+    assert!(store.lookup("OLD").is_none() && store.lookup("NEWER").is_some());
+    assert!(held.permit::<WriteObject>("b", "k").is_ok(), "a request under way keeps its identity");
+
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(store.reload(false), Reload::Refused);
+    assert!(store.lookup("NEWER").is_some());
+}
+
+#[tokio::test]
+async fn the_file_is_followed_without_being_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("credentials.toml");
+    write(&path, &key("OLD"));
+    let store = CredentialStore::load(&path).unwrap();
+    let watching = tokio::spawn(Arc::clone(&store).watch());
+    write(&path, &key("NEWER"));
+    for _ in 0..100 {
+        if store.lookup("NEWER").is_some() {
+            watching.abort();
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("the change was not seen within ten seconds");
+}
+
+#[test]
+fn upstream_credentials_load_with_and_without_a_session_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("upstream.toml");
+    write(&path, &format!("access_key_id = \"AK\"\nsecret_access_key = \"{SECRET}\"\n"));
+    let credentials = UpstreamCredentials::load(&path).unwrap();
+    assert_eq!((credentials.access_key_id(), credentials.session_token()), ("AK", None));
+    assert!(!format!("{credentials:?}").contains("s3cr3t"));
+    write(&path, "access_key_id = \"AK\"\nsecret_access_key = \"x\"\nsession_token = \"T\"\n");
+    assert_eq!(UpstreamCredentials::load(&path).unwrap().session_token(), Some("T"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(UpstreamCredentials::load(&path).is_err());
+}

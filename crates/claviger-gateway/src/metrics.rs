@@ -1,0 +1,203 @@
+//! The names of all metrics, what each means, and the recorder that collects them.
+//!
+//! Labels come from closed sets (operations, codes, outcomes): never a bucket, key or access key, which would make
+//! the numbers unbounded and tell an operator's dashboard what the objects are called.
+
+use std::sync::OnceLock;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Requests by `operation` and `status`.
+pub const REQUESTS: &str = "claviger_requests_total";
+/// Seconds from a request's headers to the last byte of its answer, by `operation`.
+pub const REQUEST_SECONDS: &str = "claviger_request_duration_seconds";
+/// Requests being answered now.
+pub const REQUESTS_IN_FLIGHT: &str = "claviger_requests_in_flight";
+/// Requests answered 503 because `concurrent_requests_max` was reached.
+pub const REQUESTS_SHED: &str = "claviger_requests_shed_total";
+/// Error answers by S3 `code` and `blame` (client, upstream, key_service, internal).
+pub const ERRORS: &str = "claviger_errors_total";
+/// Answers whose body ended early, by `cause` (client: it went away; server: the transfer was broken off).
+pub const TRANSFERS_ABORTED: &str = "claviger_transfers_aborted_total";
+/// Handlers that panicked: each is a bug.
+pub const PANICS: &str = "claviger_handler_panics_total";
+/// Open client connections.
+pub const CONNECTIONS: &str = "claviger_connections";
+/// Client connections accepted since the start.
+pub const CONNECTIONS_ACCEPTED: &str = "claviger_connections_accepted_total";
+/// Client connections that ended in a failed TLS handshake.
+pub const TLS_FAILURES: &str = "claviger_tls_handshake_failures_total";
+/// Bytes read from clients, headers included, TLS excluded.
+pub const RECEIVED_BYTES: &str = "claviger_received_bytes_total";
+/// Bytes of answers' bodies sent to clients.
+pub const SENT_BYTES: &str = "claviger_sent_bytes_total";
+/// Access keys in force.
+pub const CREDENTIALS_KEYS: &str = "claviger_credentials_keys";
+/// Reloads of the file of access keys, by `outcome` (applied, refused).
+pub const CREDENTIALS_RELOADS: &str = "claviger_credentials_reloads_total";
+/// 1 while a `component` is ready, else 0.
+pub const READY: &str = "claviger_ready";
+
+/// Objects refused because their bytes, envelope or name did not authenticate, by `kind`.
+pub const INTEGRITY_FAILURES: &str = "claviger_integrity_failures_total";
+/// Objects refused because Claviger did not write them.
+pub const FOREIGN_OBJECTS: &str = "claviger_foreign_objects_total";
+/// Listed objects whose size no sealed object can have.
+pub const FOREIGN_SIZES: &str = "claviger_foreign_sizes_total";
+/// Requests to the store, by `operation` and `status` (a number, or `failed` for no answer).
+pub const UPSTREAM_REQUESTS: &str = "claviger_upstream_requests_total";
+/// Seconds from a request to the store to its answer's headers, by `operation`.
+pub const UPSTREAM_SECONDS: &str = "claviger_upstream_request_duration_seconds";
+/// Bytes of ciphertext held in memory.
+pub const BUFFERED_BYTES: &str = "claviger_buffered_bytes";
+/// Calls of the key service, by `call` and `outcome` (ok, refused, unavailable).
+pub const KEY_SERVICE_CALLS: &str = "claviger_key_service_calls_total";
+/// Seconds per call of the key service, by `call`.
+pub const KEY_SERVICE_SECONDS: &str = "claviger_key_service_call_duration_seconds";
+/// Write epochs begun.
+pub const EPOCHS_BEGUN: &str = "claviger_epochs_begun_total";
+/// Epochs that the key service has not registered yet.
+pub const EPOCHS_UNREGISTERED: &str = "claviger_epochs_unregistered";
+
+/// Upper bounds in seconds: from a cached HEAD to a transfer of minutes.
+const SECONDS_BUCKETS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0];
+
+static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// Another recorder was installed in this process before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("another metrics recorder is installed in this process already")]
+pub struct RecorderInstalled;
+
+/// Installs the process's recorder, once; later calls give the same handle. [`PrometheusHandle::render`] is the text
+/// for `/metrics`.
+///
+/// # Errors
+/// [`RecorderInstalled`] when someone else's recorder is in place.
+pub fn install() -> Result<PrometheusHandle, RecorderInstalled> {
+    RECORDER.get_or_init(install_once).clone().ok_or(RecorderInstalled)
+}
+
+fn install_once() -> Option<PrometheusHandle> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
+        .expect("the list of buckets is not empty")
+        .build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).ok()?;
+    describe();
+    Some(handle)
+}
+
+fn describe() {
+    const COUNTERS: [(&str, &str); 16] = [
+        (REQUESTS, "Requests by operation and HTTP status"),
+        (REQUESTS_SHED, "Requests answered 503 because the limit of concurrent requests was reached"),
+        (ERRORS, "Error answers by S3 code and by whose turn it is to change something"),
+        (TRANSFERS_ABORTED, "Answers whose body ended early, by who ended it"),
+        (PANICS, "Handlers that panicked; each is a bug to report"),
+        (CONNECTIONS_ACCEPTED, "Client connections accepted"),
+        (TLS_FAILURES, "Client connections that failed in the TLS handshake"),
+        (RECEIVED_BYTES, "Bytes read from clients, headers included"),
+        (SENT_BYTES, "Bytes of answers' bodies sent to clients"),
+        (CREDENTIALS_RELOADS, "Reloads of the file of access keys by outcome"),
+        (INTEGRITY_FAILURES, "Objects refused because something did not authenticate"),
+        (FOREIGN_OBJECTS, "Objects refused because Claviger did not write them"),
+        (FOREIGN_SIZES, "Listed objects whose size no sealed object can have"),
+        (UPSTREAM_REQUESTS, "Requests to the store by operation and status"),
+        (KEY_SERVICE_CALLS, "Calls of the key service by outcome"),
+        (EPOCHS_BEGUN, "Write epochs begun"),
+    ];
+    const GAUGES: [(&str, &str); 6] = [
+        (REQUESTS_IN_FLIGHT, "Requests being answered"),
+        (CONNECTIONS, "Open client connections"),
+        (CREDENTIALS_KEYS, "Access keys in force"),
+        (READY, "Whether a component is ready (1) or not (0)"),
+        (BUFFERED_BYTES, "Bytes of object data held in memory"),
+        (EPOCHS_UNREGISTERED, "Epochs that the key service has not registered yet"),
+    ];
+    for (name, help) in COUNTERS {
+        describe_counter!(name, help);
+    }
+    for (name, help) in GAUGES {
+        describe_gauge!(name, help);
+    }
+    describe_histogram!(
+        REQUEST_SECONDS,
+        Unit::Seconds,
+        "From a request's headers to the last byte of its answer"
+    );
+    describe_histogram!(
+        UPSTREAM_SECONDS,
+        Unit::Seconds,
+        "From a request to the store to its answer's headers"
+    );
+    describe_histogram!(KEY_SERVICE_SECONDS, Unit::Seconds, "Calls of the key service");
+}
+
+/// One finished request.
+pub(crate) fn request_done(operation: &'static str, status: u16, seconds: f64) {
+    counter!(REQUESTS, "operation" => operation, "status" => status.to_string()).increment(1);
+    histogram!(REQUEST_SECONDS, "operation" => operation).record(seconds);
+}
+
+/// One error answer.
+pub(crate) fn error_answered(code: &'static str, blame: &'static str) {
+    counter!(ERRORS, "code" => code, "blame" => blame).increment(1);
+}
+
+/// The number of access keys after a load.
+pub(crate) fn credentials_in_force(keys: usize) {
+    // Exact up to 2^53 keys.
+    #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    gauge!(CREDENTIALS_KEYS).set(keys as f64);
+}
+
+/// One reload of the file of access keys.
+pub(crate) fn credentials_reloaded(applied: bool) {
+    let outcome = if applied { "applied" } else { "refused" };
+    counter!(CREDENTIALS_RELOADS, "outcome" => outcome).increment(1);
+}
+
+/// A gauge that goes up by one now and down again on drop.
+#[derive(Debug)]
+pub(crate) struct Raised(&'static str);
+
+impl Raised {
+    pub(crate) fn new(name: &'static str) -> Self {
+        gauge!(name).increment(1.0);
+        Self(name)
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        gauge!(self.0).decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rendered_text_has_help_and_labels() {
+        let handle = install().unwrap();
+        assert!(install().is_ok(), "a second installation gives the same recorder");
+        request_done("GetObject", 200, 0.004);
+        credentials_reloaded(false);
+        let text = handle.render();
+        assert!(
+            text.contains("# HELP claviger_requests_total Requests by operation and HTTP status"),
+            "{text}"
+        );
+        assert!(text.contains("claviger_requests_total{operation=\"GetObject\",status=\"200\"}"), "{text}");
+        assert!(
+            text.contains("claviger_request_duration_seconds_bucket{operation=\"GetObject\",le=\"0.005\"}"),
+            "{text}"
+        );
+        assert!(text.contains("claviger_credentials_reloads_total{outcome=\"refused\"}"), "{text}");
+    }
+}

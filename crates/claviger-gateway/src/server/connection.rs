@@ -1,0 +1,167 @@
+//! One client connection: handshake, requests one after the other, end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use ::metrics::counter;
+use claviger_s3::{ErrorCode, S3Error};
+use futures_util::FutureExt;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use super::access_log::AccessRecord;
+use super::io::ClientIo;
+use super::reply::{ReplyBody, error_reply};
+use super::{RequestMeta, ResponseBody, Shared};
+use crate::metrics::{self, Raised};
+
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
+const SERVER: HeaderValue = HeaderValue::from_static("Claviger");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    draining: watch::Receiver<bool>,
+) {
+    counter!(metrics::CONNECTIONS_ACCEPTED).increment(1);
+    let _open = Raised::new(metrics::CONNECTIONS);
+    if let Err(error) = tune(&stream) {
+        tracing::debug!(%peer, %error, "can't set socket options");
+    }
+    let Some(acceptor) = acceptor else {
+        return serve_requests(shared, stream, peer, false, draining).await;
+    };
+    let timeout = Duration::from_secs(shared.options.limits.header_read_timeout_s);
+    match tokio::time::timeout(timeout, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => serve_requests(shared, stream, peer, true, draining).await,
+        Ok(Err(error)) => {
+            counter!(metrics::TLS_FAILURES).increment(1);
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+        }
+        Err(_) => {
+            counter!(metrics::TLS_FAILURES).increment(1);
+            tracing::debug!(%peer, "TLS handshake timed out");
+        }
+    }
+}
+
+/// Small answers leave at once, and a peer that vanished without a word is noticed.
+fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER);
+    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    shared: Arc<Shared>,
+    stream: S,
+    peer: SocketAddr,
+    tls: bool,
+    mut draining: watch::Receiver<bool>,
+) {
+    let limits = &shared.options.limits;
+    let received = Arc::new(AtomicU64::new(0));
+    let io = ClientIo::new(stream, Arc::clone(&received), Duration::from_secs(limits.body_idle_timeout_s));
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(limits.header_read_timeout_s))
+        .max_header_size(limits.header_bytes_max)
+        .half_close(true);
+    let service = service_fn(move |request| {
+        let meta = RequestMeta {
+            request_id: shared.next_request_id(),
+            host_id: Arc::clone(&shared.host_id),
+            peer,
+            tls,
+        };
+        let answer = answer(Arc::clone(&shared), request, meta, Arc::clone(&received));
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = drained(&mut draining) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection ended badly");
+    }
+}
+
+/// Resolves when the server begins to stop (or is gone).
+async fn drained(draining: &mut watch::Receiver<bool>) {
+    // An error means that the sender was dropped, which is the end of the server too.
+    drop(draining.wait_for(|&draining| draining).await);
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    meta: RequestMeta,
+    received: Arc<AtomicU64>,
+) -> Response<ReplyBody> {
+    let mut record = AccessRecord::begin(&request, &meta, Arc::clone(&shared.options.clock), received);
+    let mut response = match Arc::clone(&shared.requests).try_acquire_owned() {
+        Ok(permit) => {
+            record.hold(permit);
+            call_handler(&shared, request, &meta).await
+        }
+        Err(_) => {
+            counter!(metrics::REQUESTS_SHED).increment(1);
+            let busy = S3Error::new(ErrorCode::SlowDown)
+                .with_message("Too many requests at once. Retry in a moment.");
+            error_reply(&busy, &meta)
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, header_value(meta.request_id.as_str()));
+    headers.insert(HOST_ID, header_value(&meta.host_id));
+    headers.insert(header::SERVER, SERVER);
+    record.answered(&mut response);
+    response.map(|body| ReplyBody::new(body, record))
+}
+
+/// Ids are hex digits; anything else would be a bug that an empty header shows.
+fn header_value(id: &str) -> HeaderValue {
+    HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static(""))
+}
+
+async fn call_handler(
+    shared: &Shared,
+    request: Request<Incoming>,
+    meta: &RequestMeta,
+) -> Response<ResponseBody> {
+    let (handler, handler_meta) = (Arc::clone(&shared.handler), meta.clone());
+    let call = async move { handler.handle(request, handler_meta).await };
+    // What a panicking handler leaves half-changed is dropped with it; what it shares is behind locks that recover.
+    match AssertUnwindSafe(call).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            counter!(metrics::PANICS).increment(1);
+            tracing::error!(request_id = %meta.request_id, "the handler panicked");
+            let mut response = error_reply(&S3Error::new(ErrorCode::InternalError), meta);
+            response.headers_mut().insert(header::CONNECTION, CLOSE);
+            response
+        }
+    }
+}
