@@ -164,6 +164,16 @@ pub struct KeyServiceConfig {
     pub state_dir: PathBuf,
 }
 
+impl KeyServiceConfig {
+    /// `host:port` of the endpoint; the port is 443 where none is written.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let authority = self.endpoint.trim_start_matches("https://").trim_end_matches('/');
+        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if has_port { authority.to_owned() } else { format!("{authority}:443") }
+    }
+}
+
 /// Where Claviger keeps its own objects at the store.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

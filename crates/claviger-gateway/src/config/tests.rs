@@ -145,3 +145,14 @@ fn a_missing_file_says_where_an_example_is() {
     let error = Config::load(Path::new("/nonexistent/gateway.toml")).unwrap_err();
     assert!(error.to_string().contains("deploy/gateway.toml"), "{error}");
 }
+
+#[test]
+fn the_key_service_is_reached_at_its_port_or_443() {
+    let address = |endpoint: &str| {
+        KeyServiceConfig { endpoint: endpoint.to_owned(), state_dir: PathBuf::new() }.address()
+    };
+    assert_eq!(address("https://keys.example.org:7443"), "keys.example.org:7443");
+    assert_eq!(address("https://keys.example.org/"), "keys.example.org:443");
+    assert_eq!(address("https://[::1]:7443"), "[::1]:7443");
+    assert_eq!(address("https://[::1]"), "[::1]:443");
+}

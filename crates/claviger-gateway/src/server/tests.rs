@@ -47,12 +47,12 @@ impl Body for Broken {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Poll::Ready(Some(match self.0.pop_front() {
-            Some(text) => Ok(Frame::data(Bytes::from_static(text.as_bytes()))),
-            None => Err(BodyError::new("integrity check failed")),
-        }))
+        if let Some(text) = self.frames.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(text.as_bytes())))));
+        }
+        self.pause.as_mut().poll(cx).map(|()| Some(Err(BodyError::new("integrity check failed"))))
     }
 }
 
