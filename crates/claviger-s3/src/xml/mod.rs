@@ -12,7 +12,7 @@ mod writer;
 
 pub use list::*;
 pub use multipart::*;
-pub use reader::{DEPTH_MAX, XmlError};
+pub use reader::{DEPTH_MAX, UPSTREAM_LEN_MAX, XmlError};
 pub use request::*;
 pub use result::*;
 
