@@ -1,2 +1,44 @@
-//! Tasks.
-fn main() {}
+//! `cargo xtask`: the project's own tasks.
+
+#![allow(clippy::print_stdout, reason = "a task's report goes to the terminal")]
+#![allow(clippy::disallowed_methods, reason = "a developer's tool measures its own steps")]
+
+mod borders;
+mod ci;
+mod command;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Everything that must hold before a change lands. Installs the tools it needs into target/tools.
+    Ci(ci::Options),
+    /// Only the crate borders: who may use whom, and what the pure crates may not pull in.
+    Borders,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Ci(options) => ci::run_ci(&options),
+        Task::Borders => borders::check().map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! `cargo xtask ci`: every check, with its time, and a summary.
+//!
+//! The order follows what is compiled: clippy and doc share the checked dependencies, test and fuzz come from the dev
+//! profile, end-to-end tests run the release binary, so that each dependency is compiled three times and not more.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::command::{cargo, output, program, root, run, succeeds};
+use crate::{borders, tools};
+
+/// Seconds that each fuzz target runs.
+const FUZZ_SECONDS: u32 = 10;
+/// Megabytes that a fuzz target may take: no input may make a parser allocate without bound.
+const FUZZ_MEMORY_MB: u32 = 1024;
+
+/// What to run.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only this step (may be given several times)
+    #[arg(long, value_enum)]
+    only: Vec<Step>,
+    /// Everything but this step (may be given several times)
+    #[arg(long, value_enum)]
+    skip: Vec<Step>,
+    /// Go on after a step has failed, to see all failures at once
+    #[arg(long)]
+    keep_going: bool,
+}
+
+/// One check.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// rustfmt
+    Fmt,
+    /// Crate borders: who uses whom, and what the pure crates pull in
+    Borders,
+    /// clippy with warnings as errors
+    Clippy,
+    /// Documentation with warnings as errors
+    Doc,
+    /// Unit, property and vector tests
+    Test,
+    /// The second decoder, in Python: it opens what Rust wrote and the other way round
+    Python,
+    /// Licences, bans and sources of all dependencies
+    Deny,
+    /// Known vulnerabilities, where their database can be fetched
+    Advisories,
+    /// Ten seconds of each fuzz target, where the tool can be installed
+    Fuzz,
+    /// The release binary
+    Build,
+    /// End-to-end tests with real clients: the embedded provider and Ceph RGW
+    E2e,
+}
+
+/// How a step ended, if not in an error.
+enum Outcome {
+    Passed,
+    /// It could not be run here, and why. Only for what the project allows to be missing.
+    NotRun(String),
+}
+
+/// Runs the steps in order, to the first failure unless told to go on.
+fn run_steps(steps: &[Step], keep_going: bool) -> Vec<(Step, Duration, Result<Outcome>)> {
+    let mut done = Vec::new();
+    for &step in steps {
+        println!("\n=== {} ===", name(step));
+        let begun = Instant::now();
+        let outcome = step.run();
+        let failed = outcome.is_err();
+        if let Err(error) = &outcome {
+            println!("error: {error:#}");
+        }
+        println!("--- {}: {:.1} s", name(step), begun.elapsed().as_secs_f32());
+        done.push((step, begun.elapsed(), outcome));
+        if failed && !keep_going {
+            break;
+        }
+    }
+    done
+}
+
+/// Runs what `options` ask for and prints the summary. False if a step failed.
+///
+/// # Errors
+/// When no step is left to run.
+pub(crate) fn run_ci(options: &Options) -> Result<bool> {
+    let chosen = |step: &Step| {
+        (options.only.is_empty() || options.only.contains(step)) && !options.skip.contains(step)
+    };
+    let steps: Vec<Step> = Step::value_variants().iter().copied().filter(chosen).collect();
+    if steps.is_empty() {
+        bail!("no step is left to run");
+    }
+    let done = run_steps(&steps, options.keep_going);
+    println!("\n=== summary ===");
+    let (mut passed, mut failed, mut not_run) = (0, 0, 0);
+    for (step, time, outcome) in &done {
+        let text = match outcome {
+            Ok(Outcome::Passed) => {
+                passed += 1;
+                "passed".to_owned()
+            }
+            Ok(Outcome::NotRun(why)) => {
+                not_run += 1;
+                format!("NOT RUN: {why}")
+            }
+            Err(error) => {
+                failed += 1;
+                format!("FAILED: {error:#}")
+            }
+        };
+        println!("{:<11} {:>7.1} s  {text}", name(*step), time.as_secs_f32());
+    }
+    for step in &steps[done.len()..] {
+        not_run += 1;
+        println!("{:<11}            not reached", name(*step));
+    }
+    let total: Duration = done.iter().map(|(_, time, _)| *time).sum();
+    println!("total       {:>7.1} s", total.as_secs_f32());
+    println!("steps: {passed} passed, {failed} failed, {not_run} skipped");
+    Ok(failed == 0)
+}
+
+fn name(step: Step) -> String {
+    step.to_possible_value().expect("no step is hidden").get_name().to_owned()
+}
+
+impl Step {
+    fn run(self) -> Result<Outcome> {
+        match self {
+            Self::Fmt => run(cargo().args(["fmt", "--all", "--check"]))?,
+            Self::Borders => borders::check()?,
+            Self::Clippy => clippy()?,
+            Self::Doc => doc()?,
+            Self::Test => run(cargo().args(["test", "--workspace", "--locked"]))?,
+            Self::Python => run(program("bash").arg("tests/interop/run.sh"))?,
+            Self::Deny => deny()?,
+            Self::Advisories => return advisories(),
+            Self::Fuzz => return fuzz(),
+            Self::Build => release()?,
+            Self::E2e => {
+                release()?;
+                run(program("bash").arg("tests/e2e/suite.sh"))?;
+            }
+        }
+        Ok(Outcome::Passed)
+    }
+}
+
+fn clippy() -> Result<()> {
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+}
+
+fn doc() -> Result<()> {
+    let mut doc = cargo();
+    doc.args(["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"]);
+    run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
+}
+
+fn release() -> Result<()> {
+    run(cargo().args(["build", "--release", "--locked", "--package", "claviger"]))
+}
+
+fn deny() -> Result<()> {
+    let tool = tools::CARGO_DENY.install()?;
+    run(program(tool).args(["--locked", "check", "licenses", "bans", "sources"]))
+}
+
+/// The database lies in a Git repository that not every machine reaches. That is said, not hidden; a finding fails.
+fn advisories() -> Result<Outcome> {
+    let tool = tools::CARGO_DENY.install()?;
+    if !succeeds(program(&tool).args(["--locked", "fetch", "db"])) {
+        return Ok(Outcome::NotRun("the advisory database can't be fetched from here".to_owned()));
+    }
+    run(program(tool).args(["--locked", "check", "--disable-fetch", "advisories"]))?;
+    Ok(Outcome::Passed)
+}
+
+fn fuzz() -> Result<Outcome> {
+    let tool = match tools::CARGO_FUZZ.install() {
+        Ok(tool) => tool,
+        Err(error) => return Ok(Outcome::NotRun(format!("cargo-fuzz can't be installed: {error:#}"))),
+    };
+    let folder = root().join("fuzz");
+    let targets = output(program(&tool).current_dir(&folder).arg("list"))?;
+    if targets.trim().is_empty() {
+        bail!("fuzz/ has no target");
+    }
+    let mut failed = Vec::new();
+    for target in targets.lines() {
+        let mut fuzz = program(&tool);
+        // The instrumentation is behind an unstable flag, which a stable compiler takes on demand. The crates forbid
+        // unsafe code, so that the address sanitizer would find nothing in them and only double the build.
+        fuzz.current_dir(&folder).env("RUSTC_BOOTSTRAP", "1").args([
+            "run",
+            "--sanitizer",
+            "none",
+            target,
+            "--",
+        ]);
+        fuzz.args([format!("-max_total_time={FUZZ_SECONDS}"), format!("-rss_limit_mb={FUZZ_MEMORY_MB}")]);
+        fuzz.args(["-timeout=10", "-print_final_stats=0", "-verbosity=0"]);
+        if let Err(error) = run(&mut fuzz) {
+            println!("error: {error:#}");
+            failed.push(target);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("fuzz targets failed: {}", failed.join(", "));
+    }
+    Ok(Outcome::Passed)
+}
