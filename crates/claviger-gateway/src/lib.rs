@@ -1,10 +1,25 @@
-//! The S3 gateway: seals what goes to the provider and opens what comes back
+//! The S3 gateway: seals what goes to the provider and opens what comes back.
+//!
+//! A stateless reverse proxy (docs/architecture.md). The way of one request: `server` accepts it, `dispatch` verifies
+//! the signature and classifies, `authz` yields a permit, `ops` does it with keys from `keys`, bodies through `body`,
+//! and `upstream` signs what goes to the provider.
 
 pub mod admin;
 pub mod aead;
 pub mod authz;
+mod bindings;
+mod body;
 pub mod config;
 pub mod credentials;
+mod dispatch;
+pub mod error;
+mod gateway;
+mod keys;
 pub mod metrics;
+mod ops;
 pub mod secret_file;
 pub mod server;
+mod system_area;
+mod upstream;
+pub use error::GatewayError;
+pub use gateway::{Gateway, StartError};

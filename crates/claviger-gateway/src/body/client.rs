@@ -1,0 +1,134 @@
+//! What a client sends, decoded and checked while it streams by.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use claviger_s3::aws_chunked::Decoder;
+use claviger_s3::checksum::{BodyVerifier, ChecksumAlgorithm};
+use claviger_s3::error::{ErrorCode, S3Error};
+use claviger_s3::operation::BodyHead;
+use claviger_s3::sigv4::Authenticated;
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::{PlaintextSource, Verified};
+use crate::error::GatewayError;
+use crate::server::{IdleTimeout, RequestBodyError};
+
+/// The body of a signed request: `aws-chunked` framing taken off, lengths, payload hash and checksums verified.
+pub(crate) struct ClientBody {
+    incoming: IdleTimeout<Incoming>,
+    decoder: Option<Decoder>,
+    verifier: Option<BodyVerifier>,
+    input: Bytes,
+    plaintext_len: u64,
+    left_len: u64,
+}
+
+impl ClientBody {
+    /// Prepares to read. `also` names algorithms whose value is wanted besides what the client declared.
+    ///
+    /// # Errors
+    /// `MissingContentLength` when the plaintext's length was not declared.
+    pub(crate) fn new(
+        incoming: Incoming,
+        idle_timeout: Duration,
+        authenticated: &Authenticated,
+        head: &BodyHead,
+        also: &[ChecksumAlgorithm],
+    ) -> Result<Self, GatewayError> {
+        let payload = authenticated.payload();
+        let plaintext_len = head.plaintext_len(&payload)?;
+        let trailer = head.integrity.trailer_name();
+        let decoder = authenticated.framing().map(|framing| Decoder::new(framing, plaintext_len, trailer));
+        Ok(Self {
+            incoming: IdleTimeout::new(incoming, idle_timeout),
+            decoder,
+            verifier: Some(BodyVerifier::new(&head.integrity, &payload, also)),
+            input: Bytes::new(),
+            plaintext_len,
+            left_len: plaintext_len,
+        })
+    }
+
+    /// Plaintext bytes that the client declared.
+    pub(crate) fn plaintext_len(&self) -> u64 {
+        self.plaintext_len
+    }
+
+    /// Reads a document of at most `len_max` bytes into memory and verifies it.
+    ///
+    /// # Errors
+    /// `MaxMessageLengthExceeded` when it is longer; what [`PlaintextSource`] reports.
+    pub(crate) async fn document(mut self, len_max: usize) -> Result<Bytes, GatewayError> {
+        if usize::try_from(self.plaintext_len).map_or(true, |len| len > len_max) {
+            return Err(S3Error::new(ErrorCode::MaxMessageLengthExceeded).into());
+        }
+        let mut all = Vec::new();
+        while let Some(piece) = std::future::poll_fn(|cx| self.poll_plaintext(cx)).await {
+            all.extend_from_slice(&piece?);
+        }
+        self.verify()?;
+        Ok(all.into())
+    }
+
+    /// The next payload in `input`; `None` when more has to be read from the client.
+    fn decode(&mut self) -> Result<Option<Bytes>, GatewayError> {
+        if self.input.is_empty() {
+            return Ok(None);
+        }
+        let piece = match &mut self.decoder {
+            Some(decoder) => decoder.decode(&mut self.input)?,
+            None => Some(std::mem::take(&mut self.input)),
+        };
+        if let Some(piece) = &piece {
+            self.left_len = self
+                .left_len
+                .checked_sub(piece.len() as u64)
+                .ok_or_else(|| incomplete("the body is longer than declared"))?;
+            if let Some(verifier) = &mut self.verifier {
+                verifier.update(piece);
+            }
+        }
+        Ok(piece)
+    }
+}
+
+impl PlaintextSource for ClientBody {
+    fn poll_plaintext(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, GatewayError>>> {
+        loop {
+            match self.decode() {
+                Ok(Some(piece)) => return Poll::Ready(Some(Ok(piece))),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+            match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Ok(frame)) => self.input = frame.into_data().unwrap_or_default(),
+                Some(Err(error)) => return Poll::Ready(Some(Err(body_error(&error)))),
+            }
+        }
+    }
+
+    fn verify(&mut self) -> Result<Verified, GatewayError> {
+        let trailers = self.decoder.take().map(Decoder::finish).transpose()?;
+        if self.left_len > 0 {
+            return Err(incomplete("the body is shorter than declared"));
+        }
+        let verifier = self.verifier.take().ok_or(GatewayError::Internal("a body is verified once"))?;
+        Ok(Verified { client: Some(verifier.finish(trailers.as_ref())?) })
+    }
+}
+
+fn incomplete(message: &'static str) -> GatewayError {
+    S3Error::new(ErrorCode::IncompleteBody).with_message(message).into()
+}
+
+fn body_error(error: &RequestBodyError) -> GatewayError {
+    match error {
+        RequestBodyError::Idle(_) => S3Error::new(ErrorCode::RequestTimeout).into(),
+        RequestBodyError::Broken(error) => GatewayError::ClientBody(error.to_string()),
+    }
+}

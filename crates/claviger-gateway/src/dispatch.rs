@@ -1,0 +1,174 @@
+//! From a request to its operation: who signed it, what it asks for, and the handler that does it.
+
+use std::sync::Arc;
+
+use claviger_s3::error::{ErrorCode, S3Error};
+use claviger_s3::sigv4::{Authenticated, Presented, VerifyPolicy};
+use claviger_s3::{Operation, RequestHead, classify};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::{HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+
+use crate::authz::{Action, Permit};
+use crate::credentials::Identity;
+use crate::error::GatewayError;
+use crate::gateway::Gateway;
+use crate::ops;
+use crate::server::{AccessNote, Handler, RequestMeta, ResponseBody, error_reply};
+
+/// One request whose signer is known.
+pub(crate) struct Call<'a> {
+    /// The gateway.
+    pub gateway: &'a Gateway,
+    /// Who signed.
+    pub identity: Arc<Identity>,
+    /// How the body is covered by the signature.
+    pub authenticated: Authenticated,
+}
+
+impl Call<'_> {
+    /// Proof that the signer may do `A`; the system bucket is nobody's.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn permit<A: Action>(&self, bucket: &str, key: &str) -> Result<Permit<A>, GatewayError> {
+        if bucket == self.gateway.system.bucket() {
+            let text = "Access Denied: this bucket holds the gateway's own records and is not served.";
+            return Err(S3Error::new(ErrorCode::AccessDenied).with_message(text).into());
+        }
+        Ok(self.identity.permit(bucket, key).map_err(S3Error::from)?)
+    }
+
+    /// The client's access key id, for the key service's audit log.
+    pub(crate) fn on_behalf_of(&self) -> &str {
+        self.identity.access_key_id()
+    }
+}
+
+/// What is known about a request by the time it fails.
+#[derive(Default)]
+struct Progress {
+    operation: Option<&'static str>,
+    access_key_id: Option<String>,
+}
+
+impl Handler for Gateway {
+    fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        meta: RequestMeta,
+    ) -> BoxFuture<'static, Response<ResponseBody>> {
+        async move {
+            let is_head = request.method() == Method::HEAD;
+            let resource = request.uri().path().to_owned();
+            let mut progress = Progress::default();
+            let mut response = match self.serve(request, &mut progress).await {
+                Ok(response) => response,
+                Err(error) => failure(&error, &resource, is_head, &meta),
+            };
+            let note = response.extensions_mut().get_or_insert_default::<AccessNote>();
+            note.operation = progress.operation;
+            note.access_key_id = progress.access_key_id;
+            response
+        }
+        .boxed()
+    }
+}
+
+impl Gateway {
+    async fn serve(
+        &self,
+        request: Request<Incoming>,
+        progress: &mut Progress,
+    ) -> Result<Response<ResponseBody>, GatewayError> {
+        let (parts, body) = request.into_parts();
+        let head = RequestHead::from_parts(&parts);
+        let (identity, authenticated) = self.authenticate(&head)?;
+        progress.access_key_id = Some(identity.access_key_id().to_owned());
+        let operation = classify(&head, &self.hosts)?;
+        progress.operation = Some(operation.kind().as_str());
+        let call = Call { gateway: self, identity, authenticated };
+        // Boxed one by one: the state of the largest handler would otherwise be carried by every request.
+        match operation {
+            Operation::ListBuckets(op) => ops::bucket::list_buckets(&call, &op).boxed().await,
+            Operation::CreateBucket(op) => ops::bucket::create(&call, op, body).boxed().await,
+            Operation::HeadBucket(op) => ops::bucket::head(&call, &op).boxed().await,
+            Operation::DeleteBucket(op) => ops::bucket::delete(&call, &op).boxed().await,
+            Operation::GetBucketLocation(op) => ops::bucket::location(&call, &op).boxed().await,
+            Operation::PutObject(op) => ops::put_object::put(&call, *op, body).boxed().await,
+            Operation::GetObject(op) => ops::get_object::get(&call, *op).boxed().await,
+            Operation::HeadObject(op) => ops::head_object::head(&call, *op).boxed().await,
+            Operation::DeleteObject(op) => ops::delete::delete_object(&call, &op).boxed().await,
+            Operation::DeleteObjects(op) => ops::delete::delete_objects(&call, op, body).boxed().await,
+            Operation::CopyObject(op) => ops::copy_object::copy(&call, *op).boxed().await,
+            Operation::GetObjectAttributes(op) => ops::attributes::get(&call, &op).boxed().await,
+            Operation::GetObjectTagging(op) => ops::attributes::tagging(&call, &op).boxed().await,
+            Operation::ListObjects(op) => ops::list::list_v1(&call, &op).boxed().await,
+            Operation::ListObjectsV2(op) => ops::list::list_v2(&call, &op).boxed().await,
+            Operation::CreateMultipartUpload(op) => ops::multipart::create::create(&call, *op).boxed().await,
+            Operation::UploadPart(op) => ops::multipart::part::upload(&call, op, body).boxed().await,
+            Operation::UploadPartCopy(op) => ops::multipart::part_copy::copy(&call, *op).boxed().await,
+            Operation::CompleteMultipartUpload(op) => {
+                ops::multipart::complete::complete(&call, *op, body).boxed().await
+            }
+            Operation::AbortMultipartUpload(op) => ops::multipart::abort::abort(&call, &op).boxed().await,
+            Operation::ListParts(op) => ops::multipart::list_parts::list(&call, &op).boxed().await,
+            Operation::ListMultipartUploads(op) => {
+                ops::multipart::list_uploads::list(&call, &op).boxed().await
+            }
+        }
+    }
+
+    /// Verifies the signature: nothing else about the request is looked at before.
+    fn authenticate(&self, head: &RequestHead<'_>) -> Result<(Arc<Identity>, Authenticated), GatewayError> {
+        let presented = Presented::parse(head)?;
+        let identity = self
+            .credentials
+            .lookup(presented.access_key_id())
+            .ok_or_else(|| S3Error::new(ErrorCode::InvalidAccessKeyId))?;
+        let cache_key = (
+            presented.access_key_id().to_owned(),
+            presented.date().to_owned(),
+            presented.region().to_owned(),
+        );
+        let cached = self.signing_keys.get(&cache_key);
+        let signing_key =
+            cached.clone().unwrap_or_else(|| Arc::new(presented.signing_key(identity.secret())));
+        // Any region: it is part of what is signed, and tools are configured with many.
+        let policy = VerifyPolicy { region: None };
+        let authenticated = presented.verify(head, &signing_key, &policy, self.clock.now_ms())?;
+        if cached.is_none() {
+            self.signing_keys.insert(cache_key, signing_key);
+        }
+        Ok((identity, authenticated))
+    }
+}
+
+fn failure(
+    error: &GatewayError,
+    resource: &str,
+    is_head: bool,
+    meta: &RequestMeta,
+) -> Response<ResponseBody> {
+    let s3 = error.to_s3(resource);
+    let bodiless = is_head || s3.status() == http::StatusCode::NOT_MODIFIED;
+    let mut response = error_reply(&s3, meta);
+    if bodiless {
+        *response.body_mut() = ops::reply::no_body();
+        response.headers_mut().remove(http::header::CONTENT_TYPE);
+    }
+    if let Some(seconds) = error.retry_after_s() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    for (name, value) in error.answer_headers() {
+        response.headers_mut().insert(name, value);
+    }
+    if let Some(note) = response.extensions_mut().get_mut::<AccessNote>() {
+        note.blame = Some(error.blame());
+        note.detail = Some(error.to_string());
+    }
+    error.count();
+    response
+}

@@ -1,0 +1,188 @@
+//! The gateway as a whole: what it is made of, how it starts, and what runs beside the requests.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use claviger_env::Clock;
+use claviger_format::random::Random;
+use claviger_keyapi::KeyService;
+use claviger_s3::VirtualHosts;
+use claviger_s3::sigv4::SigningKey;
+use moka::sync::Cache;
+use tokio::task::JoinSet;
+
+use crate::admin::{Component, Readiness};
+use crate::bindings::Bindings;
+use crate::config::Config;
+use crate::credentials::{CredentialStore, CredentialsError, UpstreamCredentials};
+use crate::error::GatewayError;
+use crate::keys::read::ReadKeys;
+use crate::keys::session::Session;
+use crate::keys::uploads::Uploads;
+use crate::keys::write::WriteEpochs;
+use crate::ops::manifests::Manifests;
+use crate::system_area::SystemArea;
+use crate::upstream::Upstream;
+use crate::upstream::tls::{UpstreamTlsError, client_config};
+
+/// How often expired keys are wiped and queued reports sent.
+const TICK: Duration = Duration::from_secs(5);
+/// How soon a failed preparation is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// Signing keys of clients that are kept: one for each access key, day and region.
+const SIGNING_KEYS_MAX: u64 = 10_000;
+
+/// Why a gateway can't start. What may heal by itself (a provider or key service that is away) is not an error here:
+/// the gateway starts and is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A credentials file is missing, readable by others, or malformed.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The upstream's CA file or the system's own can't be used.
+    #[error(transparent)]
+    UpstreamTls(#[from] UpstreamTlsError),
+    /// The configuration contradicts itself.
+    #[error("{0}")]
+    Config(GatewayError),
+}
+
+/// A running gateway. Dropping it ends its background work.
+pub struct Gateway {
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) credentials: Arc<CredentialStore>,
+    pub(crate) hosts: VirtualHosts,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) system: Arc<SystemArea>,
+    pub(crate) bindings: Bindings,
+    pub(crate) write_epochs: Arc<WriteEpochs>,
+    pub(crate) read_keys: Arc<ReadKeys>,
+    pub(crate) uploads: Arc<Uploads>,
+    pub(crate) manifests: Manifests,
+    pub(crate) signing_keys: Cache<(String, String, String), Arc<SigningKey>>,
+    readiness: Readiness,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Gateway {
+    /// Builds the gateway and starts what runs beside it. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`] for what an operator has to mend in files.
+    pub async fn start(
+        config: Config,
+        keys: Arc<dyn KeyService>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Arc<Self>, StartError> {
+        let credentials = CredentialStore::load(&config.credentials_file)?;
+        let account = UpstreamCredentials::load(&config.upstream.credentials_file)?;
+        let tls = client_config(config.upstream.ca_file.as_deref())?;
+        let upstream =
+            Upstream::new(&config.upstream, account, tls, clock.clone()).map_err(StartError::Config)?;
+        let upstream = Arc::new(upstream);
+        let system = Arc::new(SystemArea::new(upstream.clone(), config.system_area.bucket.clone()));
+        let session = Arc::new(Session::new(keys.clone()));
+        let gateway = Self {
+            hosts: VirtualHosts::new(&config.virtual_hosts),
+            bindings: Bindings::new(keys.clone(), clock.clone(), session.clone()),
+            write_epochs: Arc::new(WriteEpochs::new(
+                keys.clone(),
+                session.clone(),
+                system.clone(),
+                clock.clone(),
+                random.clone(),
+            )),
+            read_keys: Arc::new(ReadKeys::new(keys.clone(), session.clone(), system.clone(), clock.clone())),
+            uploads: Arc::new(Uploads::new(keys, system.clone(), clock.clone(), random.clone())),
+            manifests: Manifests::new(),
+            signing_keys: Cache::builder().max_capacity(SIGNING_KEYS_MAX).build(),
+            readiness: Readiness::new(),
+            tasks: Mutex::default(),
+            config,
+            clock,
+            random,
+            credentials,
+            upstream,
+            system,
+        };
+        gateway.spawn_background(session);
+        Ok(Arc::new(gateway))
+    }
+
+    /// What the health page reports.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// The region that clients are told.
+    pub(crate) fn region(&self) -> &str {
+        self.config.region()
+    }
+
+    /// How long a client may stand still while it sends.
+    pub(crate) fn client_idle_timeout(&self) -> Duration {
+        Duration::from_secs(self.config.limits.body_idle_timeout_s)
+    }
+
+    fn spawn_background(&self, session: Arc<Session>) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let (key_service, store) = (self.readiness.register("key_service"), self.readiness.register("store"));
+        tasks.spawn(session.clone().keep_fresh(move |result| match result {
+            Ok(()) => key_service.ready(),
+            Err(error) => key_service.not_ready(error.to_string()),
+        }));
+        tasks.spawn(prepare_system_area(self.system.clone(), session, store));
+        let (write_epochs, read_keys, uploads) =
+            (self.write_epochs.clone(), self.read_keys.clone(), self.uploads.clone());
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(TICK).await;
+                write_epochs.tick().await;
+                read_keys.tick().await;
+                uploads.tick().await;
+            }
+        });
+        let credentials = self.credentials.clone();
+        tasks.spawn(async move {
+            if let Err(error) = credentials.watch().await {
+                tracing::error!(%error, "the credentials file is no longer watched; restart to read it again");
+            }
+        });
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("upstream", &self.config.upstream.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// Makes the system bucket and keeps the keyset records in it current; reports to the health page.
+async fn prepare_system_area(system: Arc<SystemArea>, session: Arc<Session>, component: Component) {
+    const EVERY: Duration = Duration::from_secs(60);
+    loop {
+        let wait = match prepare_once(&system, &session).await {
+            Ok(()) => {
+                component.ready();
+                EVERY
+            }
+            Err(error) => {
+                component.not_ready(error.to_string());
+                RETRY
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+async fn prepare_once(system: &SystemArea, session: &Session) -> Result<(), GatewayError> {
+    system.prepare().await?;
+    for keyset in session.keysets() {
+        system.refresh_keyset(keyset.keyset_id, &keyset.record).await?;
+    }
+    Ok(())
+}

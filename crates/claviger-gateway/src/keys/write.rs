@@ -1,0 +1,191 @@
+//! The epoch that this gateway writes with, one for each keyset.
+//!
+//! An epoch's key is handed out only after its sealed record has been stored and read back, and has been registered
+//! with the key service or queued for it (docs/format.md §2.5): one lost record is every object of its epoch. The
+//! key is dropped when the epoch ends, and never serves a read (§2.7).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use claviger_env::Clock;
+use claviger_format::epoch::{EpochHeader, EpochRecord, SealTo};
+use claviger_format::random::Random;
+use claviger_format::{Dek, EpochId, KeysetId, ObjectId, Wek};
+use claviger_keyapi::{KeyService, KeyServiceError};
+
+use super::session::{KeysetAccess, Session};
+use crate::error::GatewayError;
+use crate::system_area::SystemArea;
+
+/// An epoch ends after this time (docs/format.md §2.2) …
+const EPOCH_AGE_MAX_MS: u64 = 3_600_000;
+/// … this many objects …
+const EPOCH_OBJECTS_MAX: u64 = 1 << 20;
+/// … or this many plaintext bytes, whatever comes first.
+const EPOCH_BYTES_MAX: u64 = 1 << 40;
+
+/// What a new object is sealed with.
+pub(crate) struct NewObject {
+    /// Its key.
+    pub dek: Dek,
+    /// The epoch it belongs to.
+    pub epoch_id: EpochId,
+    /// Its identity, drawn afresh.
+    pub object_id: ObjectId,
+}
+
+struct WriteEpoch {
+    epoch_id: EpochId,
+    wek: Wek,
+    version: u32,
+    ends_boot_ms: u64,
+    objects: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl WriteEpoch {
+    /// Counts one more object in, unless the epoch is over.
+    fn admits(&self, now_boot_ms: u64, version: u32, plaintext_len: u64) -> bool {
+        now_boot_ms < self.ends_boot_ms
+            && version == self.version
+            && self.objects.fetch_add(1, Ordering::Relaxed) < EPOCH_OBJECTS_MAX
+            && self.bytes.fetch_add(plaintext_len, Ordering::Relaxed) < EPOCH_BYTES_MAX
+    }
+}
+
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<WriteEpoch>>>>;
+
+/// The epochs in use.
+pub(crate) struct WriteEpochs {
+    keys: Arc<dyn KeyService>,
+    session: Arc<Session>,
+    system: Arc<SystemArea>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    slots: Mutex<HashMap<KeysetId, Slot>>,
+    /// Records that the key service has not heard of yet.
+    unregistered: Mutex<Vec<Vec<u8>>>,
+}
+
+impl WriteEpochs {
+    pub(crate) fn new(
+        keys: Arc<dyn KeyService>,
+        session: Arc<Session>,
+        system: Arc<SystemArea>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        let (slots, unregistered) = (Mutex::default(), Mutex::default());
+        Self { keys, session, system, clock, random, slots, unregistered }
+    }
+
+    /// Identity and key of a new object of `plaintext_len` bytes (0 where it is not known yet).
+    ///
+    /// # Errors
+    /// Denied without the verb `write`; the provider's or the key service's failure when a new epoch can't be made
+    /// durable.
+    pub(crate) async fn new_object(
+        &self,
+        keyset_id: KeysetId,
+        plaintext_len: u64,
+    ) -> Result<NewObject, GatewayError> {
+        let keyset = self.session.keyset(keyset_id).await?;
+        let epoch = self.epoch(&keyset, plaintext_len).await?;
+        let object_id = ObjectId::draw(&*self.random).map_err(|_| GatewayError::Internal("no randomness"))?;
+        Ok(NewObject { dek: epoch.wek.dek(epoch.epoch_id, object_id), epoch_id: epoch.epoch_id, object_id })
+    }
+
+    async fn epoch(
+        &self,
+        keyset: &KeysetAccess,
+        plaintext_len: u64,
+    ) -> Result<Arc<WriteEpoch>, GatewayError> {
+        let slot = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.entry(keyset.keyset_id).or_default().clone()
+        };
+        let mut current = slot.lock().await;
+        if let Some(epoch) = &*current
+            && epoch.admits(self.clock.boot_ms(), keyset.version, plaintext_len)
+        {
+            return Ok(epoch.clone());
+        }
+        *current = None;
+        let epoch = Arc::new(self.begin(keyset).await?);
+        epoch.admits(self.clock.boot_ms(), keyset.version, plaintext_len);
+        *current = Some(epoch.clone());
+        Ok(epoch)
+    }
+
+    async fn begin(&self, keyset: &KeysetAccess) -> Result<WriteEpoch, GatewayError> {
+        let state = self.session.state()?;
+        let Some(psk) = &keyset.psk else {
+            let text =
+                format!("this gateway may not write in keyset {}: it lacks the verb write", keyset.name);
+            return Err(KeyServiceError::Denied { text }.into());
+        };
+        let no_randomness = |_| GatewayError::Internal("no randomness");
+        let header = EpochHeader {
+            created_ms: self.clock.now_ms(),
+            epoch_id: EpochId::draw(&*self.random).map_err(no_randomness)?,
+            gateway_id: state.gateway_id,
+            keyset_id: keyset.keyset_id,
+        };
+        let wek = Wek::generate(&*self.random, &self.session.take_seed()).map_err(no_randomness)?;
+        let to = SealTo {
+            version: keyset.version,
+            public_key: &keyset.public_key,
+            sealer_id: state.gateway_id,
+            psk,
+        };
+        let record = EpochRecord::seal(&header, &wek, &to, &*self.random)
+            .map_err(GatewayError::integrity("sealing an epoch"))?
+            .to_bytes();
+        self.system.store_epoch(header.epoch_id, &record).await?;
+        self.register(record).await?;
+        metrics::counter!("claviger_epochs_begun_total").increment(1);
+        tracing::info!(epoch_id = %header.epoch_id, keyset = keyset.name, "a write epoch begins");
+        Ok(WriteEpoch {
+            epoch_id: header.epoch_id,
+            wek,
+            version: keyset.version,
+            ends_boot_ms: self.clock.boot_ms().saturating_add(EPOCH_AGE_MAX_MS),
+            objects: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        })
+    }
+
+    async fn register(&self, record: Vec<u8>) -> Result<(), GatewayError> {
+        match self.keys.register_epoch(&record).await {
+            Ok(()) => Ok(()),
+            Err(error @ (KeyServiceError::Unavailable { .. } | KeyServiceError::Locked)) => {
+                tracing::warn!(%error, "an epoch is stored but not registered yet; it is queued");
+                self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends epochs that are over, so that an idle gateway holds no key, and registers what is queued. To be called
+    /// every few seconds.
+    pub(crate) async fn tick(&self) {
+        let slots: Vec<Slot> =
+            self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for slot in slots {
+            let mut current = slot.lock().await;
+            if current.as_ref().is_some_and(|epoch| self.clock.boot_ms() >= epoch.ends_boot_ms) {
+                *current = None;
+            }
+        }
+        let queued = std::mem::take(&mut *self.unregistered.lock().unwrap_or_else(PoisonError::into_inner));
+        for record in queued {
+            if let Err(error) = self.register(record).await {
+                tracing::error!(%error, "the key service refuses an epoch of this gateway");
+            }
+        }
+        let waiting = self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).len();
+        metrics::gauge!("claviger_epochs_unregistered").set(u32::try_from(waiting).unwrap_or(u32::MAX));
+    }
+}

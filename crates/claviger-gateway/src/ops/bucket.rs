@@ -1,0 +1,158 @@
+//! Operations on buckets. A bucket is the gateway's if the key service has bound its name; what else the account
+//! holds at the provider does not exist here.
+
+use std::collections::HashSet;
+
+use claviger_s3::error::{ErrorCode, S3Error};
+use claviger_s3::operation::{BucketOnly, CreateBucket, ListBuckets};
+use claviger_s3::xml::{self, CREATE_BUCKET_LEN_MAX};
+use http::header::{HeaderName, LOCATION};
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::reply;
+use crate::authz::{ManageBucket, ReadBucket};
+use crate::body::client::ClientBody;
+use crate::dispatch::Call;
+use crate::error::GatewayError;
+use crate::server::ResponseBody;
+
+/// Serves ListBuckets: what is bound, exists at the provider, and concerns the caller.
+///
+/// # Errors
+/// The provider's or the key service's.
+pub(crate) async fn list_buckets(
+    call: &Call<'_>,
+    op: &ListBuckets,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let gateway = call.gateway;
+    let (bindings, stored) = tokio::try_join!(gateway.bindings.all(), gateway.upstream.list_buckets())?;
+    let bound: HashSet<&str> = bindings.iter().map(|binding| binding.bucket.as_str()).collect();
+    let mut result = stored;
+    result.buckets.retain(|bucket| {
+        bound.contains(bucket.name.as_str())
+            && bucket.name != gateway.system.bucket()
+            && call.identity.may_see_bucket(&bucket.name)
+            && bucket.name.starts_with(&op.prefix)
+            && op.continuation_token.as_ref().is_none_or(|token| bucket.name > *token)
+    });
+    result.buckets.sort_by(|a, b| a.name.cmp(&b.name));
+    result.prefix = Some(op.prefix.clone()).filter(|prefix| !prefix.is_empty());
+    let max = usize::try_from(op.max_buckets).unwrap_or(usize::MAX);
+    result.continuation_token = None;
+    if result.buckets.len() > max {
+        result.buckets.truncate(max);
+        result.continuation_token = result.buckets.last().map(|bucket| bucket.name.clone());
+    }
+    Ok(reply::document(result.to_xml()))
+}
+
+/// Serves CreateBucket: the name is bound first, so that no bucket is ever there without a keyset.
+///
+/// # Errors
+/// `BucketAlreadyExists` and the like; `OperationAborted` while an earlier binding of the name is closing.
+pub(crate) async fn create(
+    call: &Call<'_>,
+    op: CreateBucket,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let permit = call.permit::<ManageBucket>(op.bucket.as_str(), "")?;
+    let gateway = call.gateway;
+    if op.body.content_length.is_some_and(|len| len > 0) || call.authenticated.payload().is_chunked() {
+        let body = ClientBody::new(body, gateway.client_idle_timeout(), &call.authenticated, &op.body, &[])?;
+        let document = body.document(CREATE_BUCKET_LEN_MAX).await?;
+        // The location is the upstream's affair: the gateway stands before one store in one region.
+        xml::parse_create_bucket(&document)?;
+    }
+    let bucket = permit.bucket();
+    let created = gateway.bindings.bind(bucket).await?;
+    if !created && vanished(call, bucket).await? {
+        // Its objects' names were bound to the old id: the bucket that is made now must not take them back.
+        gateway.bindings.unbind(bucket).await?;
+        gateway.bindings.bind(bucket).await?;
+    }
+    match gateway.upstream.create_bucket(bucket).await {
+        Ok(()) => {}
+        Err(error) => {
+            let ours = error.upstream_code() == Some(ErrorCode::BucketAlreadyOwnedByYou);
+            if created && !ours {
+                gateway.bindings.unbind(bucket).await?;
+            }
+            if !(created && ours) {
+                return Err(error);
+            }
+        }
+    }
+    let mut response = reply::empty(StatusCode::OK);
+    reply::set(response.headers_mut(), LOCATION, &format!("/{bucket}"));
+    Ok(response)
+}
+
+/// Whether a bound bucket is gone at the provider.
+async fn vanished(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
+    match call.gateway.upstream.head_bucket(bucket).await {
+        Ok(()) => Ok(false),
+        Err(error) if error.is_upstream_not_found() => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Serves HeadBucket.
+///
+/// # Errors
+/// `NoSuchBucket`, or the provider's.
+pub(crate) async fn head(call: &Call<'_>, op: &BucketOnly) -> Result<Response<ResponseBody>, GatewayError> {
+    let permit = call.permit::<ReadBucket>(op.bucket.as_str(), "")?;
+    call.gateway.bindings.resolve(permit.bucket()).await?;
+    call.gateway
+        .upstream
+        .head_bucket(permit.bucket())
+        .await
+        .map_err(|error| no_such_bucket(error, permit.bucket()))?;
+    let mut response = reply::empty(StatusCode::OK);
+    let name = HeaderName::from_static("x-amz-bucket-region");
+    reply::set(response.headers_mut(), name, call.gateway.region());
+    Ok(response)
+}
+
+/// Serves DeleteBucket: at the provider first, which refuses while objects are in it.
+///
+/// # Errors
+/// `BucketNotEmpty`, `NoSuchBucket`, or the provider's.
+pub(crate) async fn delete(call: &Call<'_>, op: &BucketOnly) -> Result<Response<ResponseBody>, GatewayError> {
+    let permit = call.permit::<ManageBucket>(op.bucket.as_str(), "")?;
+    let (gateway, bucket) = (call.gateway, permit.bucket());
+    gateway.bindings.resolve(bucket).await?;
+    match gateway.upstream.delete_bucket(bucket).await {
+        Ok(()) => {}
+        // Deleted behind our back, or by an earlier attempt whose unbinding failed: the binding still has to go.
+        Err(error) if error.is_upstream_not_found() => {
+            gateway.bindings.unbind(bucket).await?;
+            return Err(no_such_bucket(error, bucket));
+        }
+        Err(error) => return Err(error),
+    }
+    gateway.bindings.unbind(bucket).await?;
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// Serves GetBucketLocation.
+///
+/// # Errors
+/// `NoSuchBucket`.
+pub(crate) async fn location(
+    call: &Call<'_>,
+    op: &BucketOnly,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let permit = call.permit::<ReadBucket>(op.bucket.as_str(), "")?;
+    call.gateway.bindings.resolve(permit.bucket()).await?;
+    Ok(reply::document(xml::location_constraint(call.gateway.region())))
+}
+
+/// A HEAD answers 404 without saying what is missing; here it can only be the bucket.
+fn no_such_bucket(error: GatewayError, bucket: &str) -> GatewayError {
+    if error.is_upstream_not_found() {
+        return S3Error::new(ErrorCode::NoSuchBucket).with_extra("BucketName", bucket).into();
+    }
+    error
+}

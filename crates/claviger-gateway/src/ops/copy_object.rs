@@ -1,0 +1,194 @@
+//! CopyObject: the provider moves the sealed body, a new envelope binds it to the new name (docs/format.md §5.4). Only
+//! what that can't do (another keyset, more than one server-side copy takes) streams through the gateway.
+
+use std::sync::Arc;
+
+use claviger_format::envelope::{self, OpenedEnvelope};
+use claviger_format::unit::{Kind, UnitContext, UnitGrant};
+use claviger_format::{Metadata, ObjectName, Salt};
+use claviger_s3::conditions::{ReadConditions, Verdict};
+use claviger_s3::error::{ErrorCode, S3Error};
+use claviger_s3::operation::{CopyObject, CopySource, MetadataDirective};
+use claviger_s3::xml::CopyResult;
+use http::Response;
+
+use super::put_object::{NewBody, store};
+use super::source::{Found, Source, plaintext_len};
+use super::{metadata, reply};
+use crate::authz::{Permit, ReadObject, WriteObject};
+use crate::bindings::BoundBucket;
+use crate::dispatch::Call;
+use crate::error::GatewayError;
+use crate::keys::read::unit_keys;
+use crate::server::ResponseBody;
+use crate::upstream::object::{OnlyIf, StoreAs, Wanted};
+
+/// A provider copies at most this many stored bytes in one request.
+const SERVER_SIDE_COPY_LEN_MAX: u64 = 5 << 30;
+
+struct Destination<'a> {
+    permit: &'a Permit<WriteObject>,
+    bound: Arc<BoundBucket>,
+    name: ObjectName,
+}
+
+/// Serves CopyObject.
+///
+/// # Errors
+/// Both names are authorised; what [`Source`] and the provider report.
+pub(crate) async fn copy(call: &Call<'_>, op: CopyObject) -> Result<Response<ResponseBody>, GatewayError> {
+    let read = call.permit::<ReadObject>(op.source.bucket.as_str(), op.source.key.as_str())?;
+    let write = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
+    let same = op.source.bucket == op.bucket && op.source.key == op.key;
+    if same && op.metadata_directive == MetadataDirective::Copy && op.headers.storage_class.is_none() {
+        let text = "This copy request is illegal because it is trying to copy an object to itself without changing the \
+                    object's metadata, storage class, website redirect location or encryption attributes.";
+        return Err(S3Error::new(ErrorCode::InvalidRequest).with_message(text).into());
+    }
+    let source = Source::locate(call, &read).await?;
+    let bound = call.gateway.bindings.resolve(write.bucket()).await?;
+    let name = bound.name(write.key())?;
+    let dest = Destination { permit: &write, bound, name };
+    let found = find_source(&source, &op.source).await?;
+    let in_place =
+        dest.bound.keyset_id == source.bound.keyset_id && found.head.total_size <= SERVER_SIDE_COPY_LEN_MAX;
+    let result = if in_place {
+        rebind(call, &op, &source, found, &dest).await?
+    } else {
+        reseal(call, &op, &source, found, &dest).await?
+    };
+    Ok(reply::document(result.to_object_xml()))
+}
+
+/// The source of a copy, if it meets the request's conditions. They are judged here, since the provider's own check
+/// would come after the new envelope has been sealed.
+///
+/// # Errors
+/// 412, or what [`Source`] reports.
+pub(crate) async fn find_source(source: &Source<'_>, asked: &CopySource) -> Result<Found, GatewayError> {
+    let found = source.head(OnlyIf::Client(&ReadConditions::default())).await?;
+    let etag = reply::marked(&found.head.etag);
+    match asked.conditions.evaluate_copy_source(&etag, found.head.last_modified_ms) {
+        Verdict::Proceed => Ok(found),
+        Verdict::NotModified => Err(S3Error::new(ErrorCode::PreconditionFailed).into()),
+        Verdict::PreconditionFailed(condition) => {
+            Err(S3Error::new(ErrorCode::PreconditionFailed).with_extra("Condition", condition).into())
+        }
+    }
+}
+
+/// The metadata of the copy.
+fn new_metadata(call: &Call<'_>, op: &CopyObject, opened: &OpenedEnvelope) -> Metadata {
+    match op.metadata_directive {
+        MetadataDirective::Copy => opened.metadata.clone(),
+        MetadataDirective::Replace => {
+            let replaced = metadata::of_request(&op.headers, call.gateway.clock.now_ms());
+            Metadata { checksum: opened.metadata.checksum.clone(), ..replaced }
+        }
+    }
+}
+
+async fn rebind(
+    call: &Call<'_>,
+    op: &CopyObject,
+    source: &Source<'_>,
+    found: Found,
+    dest: &Destination<'_>,
+) -> Result<CopyResult, GatewayError> {
+    let etag = found.head.etag.clone();
+    let envelope = if call.gateway.read_keys.leases(&source.bound).await? {
+        rebind_here(call, op, source, found, dest).await?
+    } else {
+        rebind_by_service(call, op, source, &found, dest).await?
+    };
+    let store_as = StoreAs {
+        envelope: Some(&envelope),
+        storage_class: op.headers.storage_class.as_ref().map(|class| class.as_str()),
+        condition: op.condition.as_ref(),
+    };
+    let from = (op.source.bucket.as_str(), op.source.key.as_str(), &etag);
+    let to = (dest.permit.bucket(), dest.permit.key());
+    let mut result = call.gateway.upstream.copy_object(from, to, store_as).await?;
+    result.etag = claviger_format::token::object_etag::mark(result.etag.trim_matches('"'));
+    result.checksum = None;
+    Ok(result)
+}
+
+/// With a leased epoch: the object's key is here.
+async fn rebind_here(
+    call: &Call<'_>,
+    op: &CopyObject,
+    source: &Source<'_>,
+    found: Found,
+    dest: &Destination<'_>,
+) -> Result<String, GatewayError> {
+    let object = source.open(found).await?;
+    let metadata = new_metadata(call, op, &object.envelope);
+    let OpenedEnvelope { epoch_id, object_id, layout, .. } = &object.envelope;
+    let tlv_len_max = metadata::tlv_len_max(&call.gateway.config.upstream);
+    let random = &*call.gateway.random;
+    envelope::seal(&object.dek, *epoch_id, *object_id, &dest.name, layout, &metadata, tlv_len_max, random)
+        .map_err(metadata::seal_error)
+}
+
+/// Object by object: the key service verifies both names and gives the keys of two envelopes, never the object's.
+async fn rebind_by_service(
+    call: &Call<'_>,
+    op: &CopyObject,
+    source: &Source<'_>,
+    found: &Found,
+    dest: &Destination<'_>,
+) -> Result<String, GatewayError> {
+    let gateway = call.gateway;
+    let opened = gateway.read_keys.open_metadata(source.asked(found)).await?;
+    plaintext_len(&found.head, &opened)?;
+    let metadata = new_metadata(call, op, &opened);
+    let tlv_len = envelope::tlv_len(&opened.layout, &metadata).map_err(metadata::seal_error)?;
+    let tlv_len_max = metadata::tlv_len_max(&gateway.config.upstream);
+    if tlv_len > tlv_len_max {
+        let error = claviger_format::Error::MetadataTooLarge { len: tlv_len, len_max: tlv_len_max };
+        return Err(metadata::seal_error(error));
+    }
+    let tlv_len = u32::try_from(tlv_len).map_err(|_| GatewayError::Internal("metadata beyond 4 GiB"))?;
+    let drawn = gateway.read_keys.rebind(source.asked(found), &dest.name, tlv_len).await?;
+    let context = UnitContext {
+        kind: Kind::Envelope,
+        number: 0,
+        length: drawn.length,
+        epoch_id: opened.epoch_id,
+        object_id: opened.object_id,
+        salt: Salt::new(drawn.salt.0),
+    };
+    let grant = UnitGrant::new(context, unit_keys(&drawn.unit)?).map_err(metadata::seal_error)?;
+    envelope::seal_granted(grant, &opened.layout, &metadata).map_err(metadata::seal_error)
+}
+
+/// Opens the source and seals it anew under a key of the destination's keyset.
+async fn reseal(
+    call: &Call<'_>,
+    op: &CopyObject,
+    source: &Source<'_>,
+    found: Found,
+    dest: &Destination<'_>,
+) -> Result<CopyResult, GatewayError> {
+    let (again, body) = source.get(Wanted::Whole, OnlyIf::Same(&found.head.etag)).await?;
+    let object = source.open(again).await?;
+    let metadata = new_metadata(call, op, &object.envelope);
+    let length = object.length;
+    let opened = source.whole(&object, body).await?;
+    let new = NewBody {
+        permit: dest.permit,
+        bound: &dest.bound,
+        name: &dest.name,
+        length,
+        metadata,
+        store_as: StoreAs {
+            envelope: None,
+            storage_class: op.headers.storage_class.as_ref().map(|class| class.as_str()),
+            condition: op.condition.as_ref(),
+        },
+    };
+    let (stored, _, _) = store(call.gateway, new, opened).await?;
+    let etag = reply::marked(&stored.etag).as_str().to_owned();
+    Ok(CopyResult { etag, last_modified_ms: call.gateway.clock.now_ms(), checksum: None })
+}

@@ -1,0 +1,184 @@
+//! GetObject.
+//!
+//! A whole object is one upstream request, two for a multipart one (its footer). A range is mapped as if the object
+//! were a single one, since most are and the envelope comes with the answer; for a multipart object that first answer
+//! is dropped. Suffixes, `If-Range` and `partNumber` need the object's length first, hence a HEAD.
+
+use claviger_format::layout::PlainRange;
+use claviger_format::metadata::Layout;
+use claviger_s3::error::{ErrorCode, S3Error};
+use claviger_s3::operation::GetObject;
+use claviger_s3::range::{RangeSpec, Resolved, content_range};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use http_body_util::BodyExt;
+
+use super::source::{Object, Source, speculative, was_replaced};
+use super::{checksums, metadata, object_headers, reply};
+use crate::authz::ReadObject;
+use crate::body::open::OpenedBody;
+use crate::dispatch::Call;
+use crate::error::GatewayError;
+use crate::server::ResponseBody;
+use crate::upstream::object::{OnlyIf, Wanted};
+use crate::upstream::transport::StoreBody;
+
+/// What goes out.
+pub(crate) struct Slice {
+    /// First plaintext byte and one past the last; `None` for the whole object with status 200.
+    pub range: Option<(u64, u64)>,
+    /// Number of parts, when a part was asked for.
+    pub parts_count: Option<usize>,
+}
+
+/// Serves a GET.
+///
+/// # Errors
+/// Everything that [`Source`] reports.
+pub(crate) async fn get(call: &Call<'_>, op: GetObject) -> Result<Response<ResponseBody>, GatewayError> {
+    let permit = call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
+    let source = Source::locate(call, &permit).await?;
+    match attempt(&source, &op).await {
+        // The object was replaced between two requests of ours: once more, with the new one.
+        Err(error) if was_replaced(&error) && op.conditions.is_empty() => attempt(&source, &op).await,
+        other => other,
+    }
+    .map_err(|error| with_validators(error, &op))
+}
+
+async fn attempt(source: &Source<'_>, op: &GetObject) -> Result<Response<ResponseBody>, GatewayError> {
+    let client = OnlyIf::Client(&op.conditions);
+    let wanted = match (&op.if_range, op.part_number, op.range) {
+        (None, None, None) => Some(Wanted::Whole),
+        (None, None, Some(RangeSpec::Inclusive { first, last })) => speculative(first, Some(last)),
+        (None, None, Some(RangeSpec::From { first })) => speculative(first, None),
+        _ => None,
+    };
+    let early = match wanted {
+        Some(wanted) => match source.get(wanted, client).await {
+            Ok((found, body)) => Some((source.open(found).await?, body)),
+            // Beyond the stored bytes, or the store can't say: the HEAD tells.
+            Err(error) if error.upstream_code() == Some(ErrorCode::InvalidRange) => None,
+            Err(error) => return Err(error),
+        },
+        None => None,
+    };
+    let (object, body) = match early {
+        Some((object, body)) => (object, Some(body)),
+        None => (source.open(source.head(client).await?).await?, None),
+    };
+    let slice = resolve(source, op, &object).await?;
+    let opened = open_body(source, &object, &slice, body).await?;
+    respond(op, &object, &slice, Some(opened))
+}
+
+/// Decides what goes out.
+///
+/// # Errors
+/// 416, or `InvalidPartNumber`.
+pub(crate) async fn resolve(
+    source: &Source<'_>,
+    op: &GetObject,
+    object: &Object,
+) -> Result<Slice, GatewayError> {
+    if let Some(number) = op.part_number {
+        return resolve_part(source, object, number).await;
+    }
+    let holds = |range: &RangeSpec| {
+        let marked = super::reply::marked(&object.head.etag);
+        let holds =
+            op.if_range.as_ref().is_none_or(|if_range| if_range.holds(&marked, object.head.last_modified_ms));
+        holds.then_some(*range)
+    };
+    match op.range.as_ref().and_then(holds).map(|range| range.resolve(object.length)) {
+        None | Some(Resolved::Whole) => Ok(Slice { range: None, parts_count: None }),
+        Some(Resolved::Range { start, end }) => Ok(Slice { range: Some((start, end)), parts_count: None }),
+        Some(Resolved::Unsatisfiable) => Err(GatewayError::RangeBeyond { length: object.length }),
+    }
+}
+
+async fn resolve_part(source: &Source<'_>, object: &Object, number: u16) -> Result<Slice, GatewayError> {
+    let invalid = || GatewayError::from(S3Error::new(ErrorCode::InvalidPartNumber));
+    if let Layout::Single { .. } = object.envelope.layout {
+        let range = (object.length > 0).then_some((0, object.length));
+        return if number == 1 { Ok(Slice { range, parts_count: None }) } else { Err(invalid()) };
+    }
+    let manifest = source.manifest(object).await?;
+    // S3 counts the parts of a completed object from 1, whatever numbers they were uploaded under.
+    let index = usize::from(number).checked_sub(1).ok_or_else(invalid)?;
+    let (start, end) = manifest.part_plain(index).ok_or_else(invalid)?;
+    let range = (start < end).then_some((start, end));
+    Ok(Slice { range, parts_count: Some(manifest.entries().len()) })
+}
+
+async fn open_body(
+    source: &Source<'_>,
+    object: &Object,
+    slice: &Slice,
+    body: Option<StoreBody>,
+) -> Result<OpenedBody, GatewayError> {
+    match (slice.range, body) {
+        (Some((start, end)), body) => {
+            let range = PlainRange::new(start, end.saturating_sub(1))
+                .map_err(|_| GatewayError::Internal("an empty range was resolved"))?;
+            source.range(object, range, body).await
+        }
+        (None, Some(body)) if object.head.range.is_none() => source.whole(object, body).await,
+        (None, _) => {
+            let only_if = OnlyIf::Same(&object.head.etag);
+            let (found, body) = source.get(Wanted::Whole, only_if).await?;
+            let object = source.open(found).await?;
+            source.whole(&object, body).await
+        }
+    }
+}
+
+/// The answer to a GET or, without a body, to a HEAD.
+pub(crate) fn respond(
+    op: &GetObject,
+    object: &Object,
+    slice: &Slice,
+    opened: Option<OpenedBody>,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let mut response = reply::empty(StatusCode::OK);
+    let headers = response.headers_mut();
+    object_headers::set_stored(headers, &object.head);
+    metadata::set_headers(headers, &object.envelope.metadata, Some(&op.overrides));
+    let length = match slice.range {
+        Some((start, end)) => {
+            reply::set(headers, CONTENT_RANGE, &content_range(start, end, object.length));
+            end - start
+        }
+        None => object.length,
+    };
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if let Some(count) = slice.parts_count {
+        headers.insert(HeaderName::from_static("x-amz-mp-parts-count"), HeaderValue::from(count));
+    }
+    let known = object.envelope.metadata.checksum.as_ref().and_then(checksums::to_s3);
+    if let Some(checksum) = known.filter(|_| op.checksum_mode && slice.range.is_none()) {
+        checksums::set_headers(headers, &checksum);
+    }
+    if slice.range.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    if let Some(opened) = opened {
+        if opened.len() != length {
+            return Err(GatewayError::Internal("the body has another length than its headers"));
+        }
+        *response.body_mut() = opened.boxed_unsync();
+    }
+    Ok(response)
+}
+
+/// A 304 carries the validators that the client sent.
+pub(crate) fn with_validators(error: GatewayError, op: &GetObject) -> GatewayError {
+    if error.upstream_code() != Some(ErrorCode::NotModified) {
+        return error;
+    }
+    let etag = op.conditions.if_none_match.as_ref().map(|condition| condition.to_header(str::to_owned));
+    let header = etag
+        .filter(|etag| etag != "*" && !etag.contains(','))
+        .and_then(|etag| HeaderValue::from_str(&etag).ok());
+    GatewayError::NotModified(header.into_iter().map(|value| (http::header::ETAG, value)).collect())
+}

@@ -1,0 +1,91 @@
+//! ListObjects, both versions: the provider's page with plaintext sizes and marked entity tags, and no further request
+//! (docs/format.md §3.8).
+
+use claviger_format::layout::g_inverse;
+use claviger_format::token::object_etag;
+use claviger_s3::operation::{ListObjects as ListV1, ListObjectsV2 as ListV2};
+use claviger_s3::xml::ObjectEntry;
+use http::Response;
+
+use super::reply;
+use crate::authz::{ListObjects, Permit};
+use crate::dispatch::Call;
+use crate::error::GatewayError;
+use crate::server::ResponseBody;
+use crate::upstream::list::ListWhat;
+
+/// Serves ListObjects.
+///
+/// # Errors
+/// `AccessDenied`, `NoSuchBucket`, or the provider's.
+pub(crate) async fn list_v1(call: &Call<'_>, op: &ListV1) -> Result<Response<ResponseBody>, GatewayError> {
+    let permit = call.permit::<ListObjects>(op.bucket.as_str(), &op.prefix)?;
+    call.gateway.bindings.resolve(permit.bucket()).await?;
+    let what = what(&permit, op.delimiter.as_deref(), op.max_keys);
+    let mut page = call.gateway.upstream.list_objects(permit.bucket(), what, &op.marker).await?;
+    // What the client asked for is repeated as it was asked, not as the provider understood it.
+    page.name = permit.bucket().to_owned();
+    page.prefix.clone_from(&op.prefix);
+    page.marker.clone_from(&op.marker);
+    page.delimiter.clone_from(&op.delimiter);
+    page.max_keys = op.max_keys;
+    page.encoding_type = op.encoding_type;
+    if page.is_truncated && page.next_marker.is_none() {
+        page.next_marker = last_of(&page.contents, &page.common_prefixes);
+    }
+    if op.delimiter.is_none() {
+        page.next_marker = None;
+    }
+    page.contents.iter_mut().for_each(as_plaintext);
+    Ok(reply::document(page.to_xml()))
+}
+
+/// Serves ListObjectsV2.
+///
+/// # Errors
+/// As [`list_v1`].
+pub(crate) async fn list_v2(call: &Call<'_>, op: &ListV2) -> Result<Response<ResponseBody>, GatewayError> {
+    let permit = call.permit::<ListObjects>(op.bucket.as_str(), &op.prefix)?;
+    call.gateway.bindings.resolve(permit.bucket()).await?;
+    let what = what(&permit, op.delimiter.as_deref(), op.max_keys);
+    let (start_after, token) = (op.start_after.as_deref(), op.continuation_token.as_deref());
+    let mut page = call
+        .gateway
+        .upstream
+        .list_objects_v2(permit.bucket(), what, start_after, token, op.fetch_owner)
+        .await?;
+    page.name = permit.bucket().to_owned();
+    page.prefix.clone_from(&op.prefix);
+    page.delimiter.clone_from(&op.delimiter);
+    page.start_after.clone_from(&op.start_after);
+    page.continuation_token.clone_from(&op.continuation_token);
+    page.max_keys = op.max_keys;
+    page.encoding_type = op.encoding_type;
+    page.key_count = u32::try_from(page.contents.len() + page.common_prefixes.len()).unwrap_or(u32::MAX);
+    if !op.fetch_owner {
+        page.contents.iter_mut().for_each(|entry| entry.owner = None);
+    }
+    page.contents.iter_mut().for_each(as_plaintext);
+    Ok(reply::document(page.to_xml()))
+}
+
+fn what<'a>(permit: &'a Permit<ListObjects>, delimiter: Option<&'a str>, max_keys: u32) -> ListWhat<'a> {
+    ListWhat { prefix: permit.prefix(), delimiter, max_keys }
+}
+
+/// Where a page ends: the later of its last key and its last common prefix.
+fn last_of(contents: &[ObjectEntry], common_prefixes: &[String]) -> Option<String> {
+    let key = contents.last().map(|entry| entry.key.clone());
+    key.max(common_prefixes.last().cloned())
+}
+
+/// Sizes and presence are the provider's claims; a size that no sealed object has is shown as it is and counted.
+fn as_plaintext(entry: &mut ObjectEntry) {
+    match g_inverse(entry.size) {
+        Some(length) => entry.size = length,
+        None => ::metrics::counter!(crate::metrics::FOREIGN_SIZES).increment(1),
+    }
+    entry.etag = object_etag::mark(entry.etag.trim_matches('"'));
+    entry.checksum_algorithm = None;
+    entry.checksum_type = None;
+}

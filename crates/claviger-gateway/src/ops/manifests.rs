@@ -1,0 +1,45 @@
+//! Footers that have been verified, remembered (docs/format.md §3.7).
+
+use std::sync::Arc;
+
+use claviger_format::ObjectId;
+use claviger_format::footer::Manifest;
+use moka::sync::Cache;
+
+/// Bytes of manifests that are kept.
+const CACHED_BYTES_MAX: u64 = 64 << 20;
+const ENTRY_BYTES: u32 = 40;
+const FIXED_BYTES: u32 = 512;
+
+/// One stored object. The identity alone would do, since a footer is sealed under it; size and entity tag keep an
+/// entry from serving another Complete of the same upload.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ManifestKey {
+    /// The object version.
+    pub object_id: ObjectId,
+    /// The provider's entity tag.
+    pub etag: String,
+    /// Stored bytes.
+    pub total_size: u64,
+}
+
+/// The cache; only verified manifests get in.
+pub(crate) struct Manifests(Cache<ManifestKey, Arc<Manifest>>);
+
+impl Manifests {
+    pub(crate) fn new() -> Self {
+        let weigh = |_: &ManifestKey, manifest: &Arc<Manifest>| {
+            let entries = u32::try_from(manifest.entries().len()).unwrap_or(u32::MAX);
+            entries.saturating_mul(ENTRY_BYTES).saturating_add(FIXED_BYTES)
+        };
+        Self(Cache::builder().weigher(weigh).max_capacity(CACHED_BYTES_MAX).build())
+    }
+
+    pub(crate) fn get(&self, key: &ManifestKey) -> Option<Arc<Manifest>> {
+        self.0.get(key)
+    }
+
+    pub(crate) fn insert(&self, key: ManifestKey, manifest: Arc<Manifest>) {
+        self.0.insert(key, manifest);
+    }
+}

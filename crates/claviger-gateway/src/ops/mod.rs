@@ -1,0 +1,18 @@
+//! The operations, one file for each or for a few that belong together. Every function that touches an object takes
+//! a [`crate::authz::Permit`] or asks [`crate::dispatch::Call::permit`] for one first.
+
+pub(crate) mod attributes;
+pub(crate) mod bucket;
+pub(crate) mod checksums;
+pub(crate) mod copy_object;
+pub(crate) mod delete;
+pub(crate) mod get_object;
+pub(crate) mod head_object;
+pub(crate) mod list;
+pub(crate) mod manifests;
+pub(crate) mod metadata;
+pub(crate) mod multipart;
+pub(crate) mod object_headers;
+pub(crate) mod put_object;
+pub(crate) mod reply;
+pub(crate) mod source;

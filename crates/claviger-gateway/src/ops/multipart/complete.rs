@@ -1,0 +1,250 @@
+//! CompleteMultipartUpload: the footer is sealed over the part list and goes up as the provider's part 10,000, behind
+//! the held last part if there is one; the provider's own Complete is the commit (docs/format.md §4.5).
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use claviger_format::envelope::Envelope;
+use claviger_format::footer::{self, FooterInfo};
+use claviger_format::layout::{HEADER_LEN, PARTS_MAX, h};
+use claviger_format::unit::{Kind, UnitHeader};
+use claviger_s3::ETag;
+use claviger_s3::conditions::ReadConditions;
+use claviger_s3::error::{ErrorCode, S3Error};
+use claviger_s3::operation::CompleteMultipartUpload;
+use claviger_s3::xml::{self, COMPLETE_LEN_MAX, CompleteMultipartUploadResult, CompletedPart};
+use http::Response;
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::NamedUpload;
+use super::part_list::{self, NamedPart};
+use crate::authz::{Permit, WriteObject};
+use crate::body::client::ClientBody;
+use crate::dispatch::Call;
+use crate::error::GatewayError;
+use crate::gateway::Gateway;
+use crate::keys::uploads::{UnitRight, no_such_upload};
+use crate::ops::{checksums, reply};
+use crate::server::ResponseBody;
+use crate::upstream::body::{Abandoned, Ciphertext, SealedStream, UpstreamBody};
+use crate::upstream::object::OnlyIf;
+use crate::upstream::transport::StoreBody;
+
+/// Serves CompleteMultipartUpload.
+///
+/// # Errors
+/// What is wrong with the list, `NoSuchUpload`, the provider's. A repeated Complete succeeds.
+pub(crate) async fn complete(
+    call: &Call<'_>,
+    op: CompleteMultipartUpload,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let permit = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
+    let gateway = call.gateway;
+    let body = ClientBody::new(body, gateway.client_idle_timeout(), &call.authenticated, &op.body, &[])?;
+    let document = body.document(COMPLETE_LEN_MAX).await?;
+    let list = xml::parse_complete(&document)?;
+    let upload = NamedUpload::locate(call, &permit, &op.upload_id).await?;
+    let result = match commit(gateway, &upload, &op, list).await {
+        Err(error) if is_gone(&error) => already_committed(gateway, &permit, &upload).await?.ok_or(error)?,
+        other => other?,
+    };
+    let fields = upload.token.fields();
+    let bucket_id = &upload.bound.bucket_id;
+    gateway.system.forget_upload(bucket_id, &fields.upstream_upload_id, fields.object_id).await;
+    gateway.uploads.finished(upload.asked()).await;
+    Ok(reply::document(result.to_xml()))
+}
+
+async fn commit(
+    gateway: &Gateway,
+    upload: &NamedUpload<'_>,
+    op: &CompleteMultipartUpload,
+    list: Vec<CompletedPart>,
+) -> Result<CompleteMultipartUploadResult, GatewayError> {
+    // Nothing of the upload is looked at before the token is known to be this upload's.
+    gateway.uploads.check(upload.asked()).await?;
+    let parts = part_list::read(gateway, upload, list).await?;
+    let count = u16::try_from(parts.len()).map_err(|_| GatewayError::Internal("more parts than numbers"))?;
+    let length = parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.entry.length));
+    let length = length.ok_or_else(|| S3Error::new(ErrorCode::EntityTooLarge))?;
+    if op.object_size.is_some_and(|claimed| claimed != length) {
+        let text = "The provided 'x-amz-mp-object-size' header does not match what was uploaded.";
+        return Err(S3Error::new(ErrorCode::InvalidRequest).with_message(text).into());
+    }
+    let UnitRight { grant, etag_key } = gateway.uploads.footer_right(upload.asked(), count, length).await?;
+    part_list::verify(&parts, &etag_key)?;
+    let checksum = part_list::object_checksum(upload, op, &parts)?;
+    let entries: Vec<_> = parts.iter().map(|part| part.entry).collect();
+    let info = FooterInfo {
+        created_ms: gateway.clock.now_ms(),
+        crc64: part_list::whole_crc64(&parts),
+        checksum: checksum.clone(),
+    };
+    let footer =
+        footer::seal_granted(grant, &entries, &info).map_err(GatewayError::integrity("sealing a footer"))?;
+    let last = store_last(gateway, upload, &parts, footer.into()).await?;
+    let at_store: Vec<CompletedPart> = parts
+        .iter()
+        .filter(|part| !part.held)
+        .map(|part| (part.entry.number, part.store_etag().to_owned()))
+        .chain([(PARTS_MAX, last.as_str().to_owned())])
+        .map(|(part_number, etag)| CompletedPart { part_number, etag, checksum: None })
+        .collect();
+    let completed =
+        gateway.upstream.complete_upload(upload.at_store(), &at_store, op.condition.as_ref()).await?;
+    let etag = match ETag::parse(&completed.etag) {
+        Some(etag) => etag,
+        // Some stores answer an empty tag here; the object itself knows better.
+        None => {
+            let any = ReadConditions::default();
+            let at = upload.at_store();
+            gateway.upstream.head_object(at.bucket, at.key, OnlyIf::Client(&any)).await?.etag
+        }
+    };
+    Ok(answer(upload, &etag, checksum.as_ref().and_then(checksums::to_s3)))
+}
+
+fn answer(
+    upload: &NamedUpload<'_>,
+    etag: &ETag,
+    checksum: Option<claviger_s3::checksum::ObjectChecksum>,
+) -> CompleteMultipartUploadResult {
+    let at = upload.at_store();
+    CompleteMultipartUploadResult {
+        location: format!("/{}/{}", at.bucket, at.key),
+        bucket: at.bucket.to_owned(),
+        key: at.key.to_owned(),
+        etag: reply::marked(etag).as_str().to_owned(),
+        checksum,
+    }
+}
+
+/// Uploads the provider's last part: the held one, if the list ends with it, and the footer.
+async fn store_last(
+    gateway: &Gateway,
+    upload: &NamedUpload<'_>,
+    parts: &[NamedPart],
+    footer: Bytes,
+) -> Result<ETag, GatewayError> {
+    let body = match parts.last().filter(|part| part.held) {
+        None => UpstreamBody::sealed(Ciphertext::sealed(footer)),
+        Some(part) => {
+            let held_len =
+                h(part.entry.length).ok_or(GatewayError::Internal("a held part beyond the format"))?;
+            let held = open_held(gateway, upload, part, held_len).await?;
+            let sealed_len = held_len + footer.len() as u64;
+            let stream =
+                HeldThenFooter { held, left_len: held_len, header: Vec::new(), part: part.into(), footer };
+            UpstreamBody::stream(Box::new(stream), sealed_len)
+        }
+    };
+    gateway.upstream.upload_part(upload.at_store(), PARTS_MAX, body).await
+}
+
+async fn open_held(
+    gateway: &Gateway,
+    upload: &NamedUpload<'_>,
+    part: &NamedPart,
+    held_len: u64,
+) -> Result<StoreBody, GatewayError> {
+    let number = part.entry.number;
+    let (head, body) = match gateway.system.fetch_held(upload.token.fields().object_id, number).await {
+        // Gone: the upload was completed or aborted meanwhile.
+        Err(error) if error.is_upstream_not_found() => return Err(no_such_upload()),
+        other => other?,
+    };
+    if head.total_size != held_len || head.etag.as_str() != part.store_etag() {
+        // A later upload of the same number has taken its place.
+        return Err(S3Error::new(ErrorCode::InvalidPart).with_extra("PartNumber", number.to_string()).into());
+    }
+    Ok(body)
+}
+
+/// What the header of a held part has to say.
+struct ExpectedPart {
+    number: u16,
+    length: u64,
+    salt: Option<claviger_format::Salt>,
+}
+
+impl From<&NamedPart> for ExpectedPart {
+    fn from(part: &NamedPart) -> Self {
+        Self { number: part.entry.number, length: part.entry.length, salt: part.entry.salt }
+    }
+}
+
+impl ExpectedPart {
+    fn matches(&self, header: &[u8]) -> bool {
+        UnitHeader::parse(header).is_ok_and(|header| {
+            let context = header.context;
+            context.kind == Kind::Part
+                && context.number == self.number
+                && context.length == self.length
+                && self.salt.is_none_or(|salt| salt == context.salt)
+        })
+    }
+}
+
+/// A held part as it lies in the system area, then the footer. Its header is looked at on the way, so that a provider
+/// that hands back another part is noticed before the commit and not at the first read.
+struct HeldThenFooter {
+    held: StoreBody,
+    left_len: u64,
+    header: Vec<u8>,
+    part: ExpectedPart,
+    footer: Bytes,
+}
+
+impl SealedStream for HeldThenFooter {
+    fn poll_sealed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Ciphertext, Abandoned>>> {
+        if self.left_len == 0 {
+            let footer = std::mem::take(&mut self.footer);
+            return Poll::Ready((!footer.is_empty()).then(|| Ok(Ciphertext::sealed(footer))));
+        }
+        let frame = match Pin::new(&mut self.held).poll_frame(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(_) => return Poll::Ready(Some(Err(Abandoned))),
+        };
+        let mut data = frame.into_data().unwrap_or_default();
+        data.truncate(usize::try_from(self.left_len).unwrap_or(usize::MAX));
+        self.left_len -= data.len() as u64;
+        let header_len = usize::try_from(HEADER_LEN).unwrap_or(usize::MAX);
+        if self.header.len() < header_len {
+            let missing = (header_len - self.header.len()).min(data.len());
+            self.header.extend_from_slice(&data[..missing]);
+            if self.header.len() == header_len && !self.part.matches(&self.header) {
+                return Poll::Ready(Some(Err(Abandoned)));
+            }
+        }
+        Poll::Ready(Some(Ok(Ciphertext::sealed(data))))
+    }
+}
+
+fn is_gone(error: &GatewayError) -> bool {
+    match error {
+        GatewayError::S3(error) => error.code() == ErrorCode::NoSuchUpload,
+        GatewayError::Release(error) => matches!(error, claviger_keyapi::ReleaseError::UploadFinished),
+        other => other.upstream_code() == Some(ErrorCode::NoSuchUpload),
+    }
+}
+
+/// Whether an earlier Complete of this very upload has made the object (docs/format.md §7.2).
+async fn already_committed(
+    gateway: &Gateway,
+    permit: &Permit<WriteObject>,
+    upload: &NamedUpload<'_>,
+) -> Result<Option<CompleteMultipartUploadResult>, GatewayError> {
+    let any = ReadConditions::default();
+    let head = match gateway.upstream.head_object(permit.bucket(), permit.key(), OnlyIf::Client(&any)).await {
+        Ok(head) => head,
+        Err(error) if error.is_upstream_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let envelope = head.envelope.as_deref().and_then(|text| Envelope::parse(text).ok());
+    let same = envelope.is_some_and(|envelope| envelope.object_id() == upload.token.fields().object_id);
+    Ok(same.then(|| answer(upload, &head.etag, None)))
+}

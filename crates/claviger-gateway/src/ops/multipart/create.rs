@@ -1,0 +1,90 @@
+//! CreateMultipartUpload: the envelope goes out now, because S3 takes metadata only here, and the token is made.
+
+use claviger_format::envelope;
+use claviger_format::metadata::Layout;
+use claviger_format::token::{UploadFields, UploadToken};
+use claviger_s3::operation::CreateMultipartUpload;
+use claviger_s3::xml::InitiateMultipartUploadResult;
+use http::Response;
+use http::header::{HeaderName, HeaderValue};
+
+use crate::authz::WriteObject;
+use crate::dispatch::Call;
+use crate::error::GatewayError;
+use crate::keys::uploads::UPLOAD_LIFE;
+use crate::keys::write::NewObject;
+use crate::ops::{checksums, metadata, reply};
+use crate::server::ResponseBody;
+use crate::upstream::multipart::StoreUpload;
+use crate::upstream::object::StoreAs;
+
+/// Serves CreateMultipartUpload.
+///
+/// # Errors
+/// `MetadataTooLarge`; the provider's or the key service's. An upload that could not be recorded is aborted.
+pub(crate) async fn create(
+    call: &Call<'_>,
+    op: CreateMultipartUpload,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let permit = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
+    let gateway = call.gateway;
+    let bound = gateway.bindings.resolve(permit.bucket()).await?;
+    let name = bound.name(permit.key())?;
+    let now_ms = gateway.clock.now_ms();
+    let metadata = metadata::of_request(&op.headers, now_ms);
+    let NewObject { dek, epoch_id, object_id } = gateway.write_epochs.new_object(bound.keyset_id, 0).await?;
+    let tlv_len_max = metadata::tlv_len_max(&gateway.config.upstream);
+    let random = &*gateway.random;
+    let envelope =
+        envelope::seal(&dek, epoch_id, object_id, &name, &Layout::Multipart, &metadata, tlv_len_max, random)
+            .map_err(metadata::seal_error)?;
+    let store_as = StoreAs {
+        envelope: Some(&envelope),
+        storage_class: op.headers.storage_class.as_ref().map(|class| class.as_str()),
+        condition: None,
+    };
+    let store_upload_id = gateway.upstream.create_upload(permit.bucket(), permit.key(), store_as).await?;
+    let fields = UploadFields {
+        epoch_id,
+        object_id,
+        expires_ms: now_ms.saturating_add(u64::try_from(UPLOAD_LIFE.as_millis()).unwrap_or(u64::MAX)),
+        checksum: op
+            .checksum_algorithm
+            .map(|algorithm| (checksums::algo(algorithm), op.checksum_type.map(checksums::format_type))),
+        upstream_upload_id: store_upload_id.clone(),
+    };
+    let token = UploadToken::issue(&dek.upload_key(), fields, &name)
+        .map_err(|_| GatewayError::UpstreamAnswer("an upload id that is not printable"))?
+        .to_text();
+    if let Err(error) = gateway.system.store_token(&bound.bucket_id, &store_upload_id, &token).await {
+        let upload = StoreUpload { bucket: permit.bucket(), key: permit.key(), upload_id: &store_upload_id };
+        if let Err(abort) = gateway.upstream.abort_upload(upload).await {
+            tracing::warn!(error = %abort, "an upload without a token could not be aborted");
+        }
+        return Err(error);
+    }
+    gateway.uploads.remember(object_id, dek);
+    Ok(answer(&op, token))
+}
+
+fn answer(op: &CreateMultipartUpload, token: String) -> Response<ResponseBody> {
+    let result = InitiateMultipartUploadResult {
+        bucket: op.bucket.as_str().to_owned(),
+        key: op.key.as_str().to_owned(),
+        upload_id: token,
+    };
+    let mut response = reply::document(result.to_xml());
+    let headers = response.headers_mut();
+    if let Some(algorithm) = op.checksum_algorithm {
+        let checksum_type = op.checksum_type.unwrap_or_else(|| algorithm.default_multipart_type());
+        reply::set(headers, HeaderName::from_static("x-amz-checksum-algorithm"), algorithm.as_str());
+        reply::set(headers, HeaderName::from_static("x-amz-checksum-type"), checksum_type.as_str());
+    }
+    if op.headers.sse_s3 {
+        headers.insert(
+            HeaderName::from_static("x-amz-server-side-encryption"),
+            HeaderValue::from_static("AES256"),
+        );
+    }
+    response
+}

@@ -1,0 +1,76 @@
+//! ListMultipartUploads: the provider's listing with its own ids replaced by our tokens (docs/format.md §7.2), so that
+//! tools that resume from a listing can go on.
+
+use claviger_format::token::UploadToken;
+use claviger_s3::operation::ListMultipartUploads;
+use claviger_s3::xml::UploadEntry;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http::Response;
+
+use crate::authz::ListObjects;
+use crate::bindings::BoundBucket;
+use crate::dispatch::Call;
+use crate::error::GatewayError;
+use crate::ops::reply;
+use crate::server::ResponseBody;
+use crate::upstream::multipart::ListUploadsWhat;
+
+/// Tokens that are fetched side by side.
+const TOKENS_AT_ONCE: usize = 16;
+
+/// Serves ListMultipartUploads.
+///
+/// # Errors
+/// `NoSuchBucket`, or the provider's.
+pub(crate) async fn list(
+    call: &Call<'_>,
+    op: &ListMultipartUploads,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let permit = call.permit::<ListObjects>(op.bucket.as_str(), &op.prefix)?;
+    let gateway = call.gateway;
+    let bound = gateway.bindings.resolve(permit.bucket()).await?;
+    let marker = UploadToken::parse(&op.upload_id_marker)
+        .map_or_else(|_| op.upload_id_marker.clone(), |token| token.fields().upstream_upload_id.clone());
+    let what = ListUploadsWhat {
+        prefix: permit.prefix(),
+        delimiter: op.delimiter.as_deref(),
+        key_marker: &op.key_marker,
+        upload_id_marker: &marker,
+        max_uploads: op.max_uploads,
+    };
+    let mut page = gateway.upstream.list_uploads(permit.bucket(), what).await?;
+    let last_store_id = page.uploads.last().map(|upload| upload.upload_id.clone());
+    page.uploads = stream::iter(std::mem::take(&mut page.uploads))
+        .map(|upload| with_token(call, &bound, upload))
+        .buffered(TOKENS_AT_ONCE)
+        .try_collect()
+        .await?;
+    if page.next_upload_id_marker.is_some() && page.next_upload_id_marker == last_store_id {
+        page.next_upload_id_marker = page.uploads.last().map(|upload| upload.upload_id.clone());
+    }
+    page.bucket = permit.bucket().to_owned();
+    page.prefix.clone_from(&op.prefix);
+    page.delimiter.clone_from(&op.delimiter);
+    page.key_marker.clone_from(&op.key_marker);
+    page.upload_id_marker.clone_from(&op.upload_id_marker);
+    page.max_uploads = op.max_uploads;
+    page.encoding_type = op.encoding_type;
+    Ok(reply::document(page.to_xml()))
+}
+
+/// Replaces the provider's id. An upload without a token of ours keeps it: it serves to abort.
+async fn with_token(
+    call: &Call<'_>,
+    bound: &BoundBucket,
+    mut upload: UploadEntry,
+) -> Result<UploadEntry, GatewayError> {
+    let stored = call.gateway.system.fetch_token(&bound.bucket_id, &upload.upload_id).await?;
+    if let Some(text) = stored
+        && UploadToken::parse(&text).is_ok_and(|token| token.fields().upstream_upload_id == upload.upload_id)
+    {
+        upload.upload_id = text;
+    }
+    upload.checksum_algorithm = None;
+    upload.checksum_type = None;
+    Ok(upload)
+}

@@ -1,0 +1,108 @@
+//! One sealed stream that is longer than the provider takes in one PUT, cut into the provider's parts. Where it is cut
+//! means nothing in the format (docs/format.md §3.2).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use claviger_s3::ETag;
+use claviger_s3::conditions::ReadConditions;
+use claviger_s3::xml::CompletedPart;
+
+use crate::error::GatewayError;
+use crate::gateway::Gateway;
+use crate::upstream::body::{Abandoned, Ciphertext, SealedStream, UpstreamBody};
+use crate::upstream::multipart::StoreUpload;
+use crate::upstream::object::{OnlyIf, StoreAs, Stored};
+
+/// Stored bytes of every slice but the last.
+const SLICE_LEN: u64 = 1 << 30;
+
+/// The stream and what was read of it beyond the last slice.
+struct Shared {
+    stream: Box<dyn SealedStream>,
+    rest: Bytes,
+}
+
+struct Slice {
+    shared: Arc<Mutex<Shared>>,
+    left_len: u64,
+}
+
+impl SealedStream for Slice {
+    fn poll_sealed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Ciphertext, Abandoned>>> {
+        if self.left_len == 0 {
+            return Poll::Ready(None);
+        }
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared.rest.is_empty() {
+            match shared.stream.poll_sealed(cx) {
+                Poll::Ready(Some(Ok(sealed))) => shared.rest = sealed.as_bytes().clone(),
+                other => return other,
+            }
+        }
+        let take = usize::try_from(self.left_len).unwrap_or(usize::MAX).min(shared.rest.len());
+        self.left_len -= take as u64;
+        Poll::Ready(Some(Ok(Ciphertext::sealed(shared.rest.split_to(take)))))
+    }
+}
+
+/// Stores `sealed_len` bytes of `stream` as one object through an upload of the gateway's own.
+///
+/// # Errors
+/// The provider's; the upload is aborted then, and nothing is stored.
+pub(crate) async fn store(
+    gateway: &Gateway,
+    (bucket, key): (&str, &str),
+    store_as: StoreAs<'_>,
+    stream: impl SealedStream + 'static,
+    sealed_len: u64,
+) -> Result<Stored, GatewayError> {
+    let condition = store_as.condition;
+    let store_as = StoreAs { condition: None, ..store_as };
+    let upload_id = gateway.upstream.create_upload(bucket, key, store_as).await?;
+    let upload = StoreUpload { bucket, key, upload_id: &upload_id };
+    let shared = Arc::new(Mutex::new(Shared { stream: Box::new(stream), rest: Bytes::new() }));
+    let stored = async {
+        let parts = store_slices(gateway, upload, &shared, sealed_len).await?;
+        gateway.upstream.complete_upload(upload, &parts, condition).await
+    };
+    match stored.await {
+        Ok(completed) => match ETag::parse(&completed.etag) {
+            Some(etag) => Ok(Stored { etag }),
+            None => {
+                let any = ReadConditions::default();
+                let head = gateway.upstream.head_object(bucket, key, OnlyIf::Client(&any)).await?;
+                Ok(Stored { etag: head.etag })
+            }
+        },
+        Err(error) => {
+            if let Err(abort) = gateway.upstream.abort_upload(upload).await {
+                tracing::warn!(error = %abort, "an upload of slices could not be aborted");
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn store_slices(
+    gateway: &Gateway,
+    upload: StoreUpload<'_>,
+    shared: &Arc<Mutex<Shared>>,
+    sealed_len: u64,
+) -> Result<Vec<CompletedPart>, GatewayError> {
+    let mut parts = Vec::new();
+    let mut left_len = sealed_len;
+    for part_number in 1.. {
+        let len = left_len.min(SLICE_LEN);
+        let slice = Slice { shared: shared.clone(), left_len: len };
+        let body = UpstreamBody::stream(Box::new(slice), len);
+        let etag = gateway.upstream.upload_part(upload, part_number, body).await?;
+        parts.push(CompletedPart { part_number, etag: etag.as_str().to_owned(), checksum: None });
+        left_len -= len;
+        if left_len == 0 {
+            break;
+        }
+    }
+    Ok(parts)
+}

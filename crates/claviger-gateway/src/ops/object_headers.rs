@@ -1,0 +1,28 @@
+//! The headers that GET and HEAD have in common.
+
+use claviger_format::token::object_etag;
+use claviger_s3::timestamp::http_date;
+use http::header::{ACCEPT_RANGES, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED};
+
+use super::reply;
+use crate::upstream::object::StoredHead;
+
+/// Sets what the provider says of the object: entity tag (marked), date, storage class.
+pub(crate) fn set_stored(headers: &mut HeaderMap, head: &StoredHead) {
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    for (name, value) in validators(head) {
+        headers.insert(name, value);
+    }
+    if let Some(class) = head.storage_class.as_deref().filter(|class| *class != "STANDARD") {
+        reply::set(headers, HeaderName::from_static("x-amz-storage-class"), class);
+    }
+}
+
+/// Entity tag and date, also of a 304.
+pub(crate) fn validators(head: &StoredHead) -> Vec<(HeaderName, HeaderValue)> {
+    let etag = reply::quoted(&object_etag::mark(head.etag.as_str()));
+    [(ETAG, etag), (LAST_MODIFIED, http_date(head.last_modified_ms))]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value).ok()?)))
+        .collect()
+}

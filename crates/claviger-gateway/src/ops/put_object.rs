@@ -1,0 +1,167 @@
+//! PutObject: one upstream PUT whose last bytes leave only when everything that the client declared has been verified.
+
+use std::sync::Arc;
+
+use claviger_format::envelope;
+use claviger_format::layout::{CLIENT_PUT_LEN_MAX, SINGLE_PUT_LEN_MAX};
+use claviger_format::metadata::Layout;
+use claviger_format::object::BodyWriter;
+use claviger_format::{Checksum, ObjectName};
+use claviger_s3::checksum::{ChecksumAlgorithm, ChecksumValue, ExpectedChecksum, ObjectChecksum};
+use claviger_s3::error::{ErrorCode, S3Error};
+use claviger_s3::operation::{ObjectHeaders, PutObject};
+use http::header::{ETAG, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::{checksums, metadata, reply};
+use crate::authz::{Permit, WriteObject};
+use crate::bindings::BoundBucket;
+use crate::body::client::ClientBody;
+use crate::body::seal::{ObjectUnit, Sealing};
+use crate::body::{PlaintextSource, Verified};
+use crate::dispatch::Call;
+use crate::error::GatewayError;
+use crate::gateway::Gateway;
+use crate::keys::write::NewObject;
+use crate::server::ResponseBody;
+use crate::upstream::body::UpstreamBody;
+use crate::upstream::object::{StoreAs, Stored};
+
+/// Where and how a stream of plaintext becomes an object.
+pub(crate) struct NewBody<'a> {
+    /// The name, and the right to write it.
+    pub permit: &'a Permit<WriteObject>,
+    /// Its bucket.
+    pub bound: &'a Arc<BoundBucket>,
+    /// What its envelope is bound to.
+    pub name: &'a ObjectName,
+    /// Plaintext bytes.
+    pub length: u64,
+    /// Sealed into the envelope.
+    pub metadata: claviger_format::Metadata,
+    /// Storage class and condition; its `envelope` is filled in here.
+    pub store_as: StoreAs<'a>,
+}
+
+/// Serves a PUT.
+///
+/// # Errors
+/// What the client did wrong, the provider's, or the key service's failure; nothing is stored then.
+pub(crate) async fn put(
+    call: &Call<'_>,
+    op: PutObject,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let permit = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
+    let gateway = call.gateway;
+    let body = ClientBody::new(body, gateway.client_idle_timeout(), &call.authenticated, &op.body, &[])?;
+    let length = body.plaintext_len();
+    if length > CLIENT_PUT_LEN_MAX {
+        return Err(too_large(length, CLIENT_PUT_LEN_MAX));
+    }
+    let bound = gateway.bindings.resolve(permit.bucket()).await?;
+    let name = bound.name(permit.key())?;
+    let mut metadata = metadata::of_request(&op.headers, gateway.clock.now_ms());
+    metadata.checksum = known_early(op.body.integrity.checksum.as_ref());
+    let new = NewBody {
+        permit: &permit,
+        bound: &bound,
+        name: &name,
+        length,
+        metadata,
+        store_as: StoreAs {
+            envelope: None,
+            storage_class: op.headers.storage_class.as_ref().map(|class| class.as_str()),
+            condition: op.condition.as_ref(),
+        },
+    };
+    let (stored, verified, crc64) = store(gateway, new, body).await?;
+    Ok(answer(&stored, &verified, crc64, &op.headers))
+}
+
+/// Seals a stream of plaintext into a new object and stores it. Gives the client's verified checksum and the CRC64NVME.
+///
+/// # Errors
+/// As [`put`].
+pub(crate) async fn store<S: PlaintextSource + 'static>(
+    gateway: &Gateway,
+    new: NewBody<'_>,
+    source: S,
+) -> Result<(Stored, Verified, u64), GatewayError> {
+    let NewObject { dek, epoch_id, object_id } =
+        gateway.write_epochs.new_object(new.bound.keyset_id, new.length).await?;
+    let writer = BodyWriter::begin(&dek, epoch_id, object_id, new.length, &*gateway.random)
+        .map_err(GatewayError::integrity("beginning a body"))?;
+    let layout = Layout::Single { salt: writer.salt(), length: new.length };
+    let tlv_len_max = metadata::tlv_len_max(&gateway.config.upstream);
+    let envelope = envelope::seal(
+        &dek,
+        epoch_id,
+        object_id,
+        new.name,
+        &layout,
+        &new.metadata,
+        tlv_len_max,
+        &*gateway.random,
+    )
+    .map_err(metadata::seal_error)?;
+    let sealed_len = writer.sealed_len();
+    let unit = ObjectUnit { writer, created_ms: gateway.clock.now_ms() };
+    let (stream, outcome) = Sealing::new(source, unit);
+    let store_as = StoreAs { envelope: Some(&envelope), ..new.store_as };
+    let (bucket, key) = (new.permit.bucket(), new.permit.key());
+    let stored = if new.length > SINGLE_PUT_LEN_MAX {
+        super::multipart::sliced::store(gateway, (bucket, key), store_as, stream, sealed_len).await
+    } else {
+        let body = UpstreamBody::stream(Box::new(stream), sealed_len);
+        gateway.upstream.put_object(bucket, key, store_as, body).await
+    };
+    match stored {
+        Ok(stored) => {
+            let (summary, verified) = outcome.committed()?;
+            Ok((stored, verified, summary.crc64))
+        }
+        Err(error) => Err(outcome.cause_or(error)),
+    }
+}
+
+/// `EntityTooLarge` with the figures.
+pub(crate) fn too_large(proposed: u64, allowed: u64) -> GatewayError {
+    S3Error::new(ErrorCode::EntityTooLarge)
+        .with_extra("ProposedSize", proposed.to_string())
+        .with_extra("MaxSizeAllowed", allowed.to_string())
+        .into()
+}
+
+/// A checksum that came in a header goes into the envelope, where a GET finds it without another request.
+fn known_early(expected: Option<&ExpectedChecksum>) -> Option<Checksum> {
+    match expected {
+        Some(ExpectedChecksum::Header(value)) => Some(checksums::to_format(&ObjectChecksum::full(*value))),
+        _ => None,
+    }
+}
+
+fn answer(
+    stored: &Stored,
+    verified: &Verified,
+    crc64: u64,
+    headers: &ObjectHeaders,
+) -> Response<ResponseBody> {
+    let mut response = reply::empty(StatusCode::OK);
+    let out = response.headers_mut();
+    reply::set(out, ETAG, &reply::marked(&stored.etag).quoted());
+    let declared = verified.client.as_ref().and_then(|verified| verified.checksum);
+    // S3 answers the checksum that was sent or, where none was, the CRC64NVME that it keeps for every object.
+    let checksum = declared.or_else(|| ChecksumValue::from_crc(ChecksumAlgorithm::Crc64Nvme, crc64));
+    if let Some(value) = checksum {
+        checksums::set_headers(out, &ObjectChecksum::full(value));
+    }
+    if headers.sse_s3 {
+        out.insert(
+            HeaderName::from_static("x-amz-server-side-encryption"),
+            HeaderValue::from_static("AES256"),
+        );
+    }
+    response
+}

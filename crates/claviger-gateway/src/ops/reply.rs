@@ -1,0 +1,49 @@
+//! Small answers.
+
+use bytes::Bytes;
+use claviger_format::token::object_etag;
+use claviger_s3::ETag;
+use claviger_s3::xml::CONTENT_TYPE as XML;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full};
+
+use crate::server::ResponseBody;
+
+/// No body at all.
+pub(crate) fn no_body() -> ResponseBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Response<ResponseBody> {
+    let mut response = Response::new(no_body());
+    *response.status_mut() = status;
+    response
+}
+
+/// 200 with an XML document.
+pub(crate) fn document(xml: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(Full::new(xml).map_err(|never| match never {}).boxed_unsync());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(XML));
+    response
+}
+
+/// Sets a header whose value this gateway made or has from a sealed object. A value that can't stand in a header is
+/// left out: it could only have been stored by other means than a request.
+pub(crate) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+        headers.insert(name, value);
+    }
+}
+
+/// Quotes an entity tag.
+pub(crate) fn quoted(etag: &str) -> String {
+    format!("\"{etag}\"")
+}
+
+/// The entity tag of an object as clients know it: the provider's with the gateway's mark (docs/format.md §7.1).
+pub(crate) fn marked(etag: &ETag) -> ETag {
+    let marked = object_etag::mark(etag.as_str());
+    ETag::parse(&marked).unwrap_or_else(|| etag.clone())
+}

@@ -1,0 +1,279 @@
+//! An object that is read: found at the provider, its envelope opened under the name that was asked for, its footer
+//! verified, its body on the way.
+
+use std::sync::Arc;
+
+use claviger_format::envelope::Envelope;
+use claviger_format::footer::{self, FooterRead, Manifest};
+use claviger_format::layout::{PlainRange, covering_single, g_inverse};
+use claviger_format::metadata::Layout;
+use claviger_format::object::ObjectReader;
+use claviger_format::{Dek, Error, ObjectName, OpenedEnvelope, Structure};
+use claviger_s3::error::ErrorCode;
+
+use super::manifests::ManifestKey;
+use crate::authz::{Permit, ReadObject};
+use crate::bindings::BoundBucket;
+use crate::body::open::OpenedBody;
+use crate::dispatch::Call;
+use crate::error::GatewayError;
+use crate::gateway::Gateway;
+use crate::keys::read::{Asked, OpenedObject};
+use crate::upstream::object::{OnlyIf, StoredHead, Wanted};
+use crate::upstream::transport::{StoreBody, read_up_to};
+
+/// Last bytes of a single object that hold its footer: manifest of one entry, tag, header.
+const SINGLE_FOOTER_LEN: u64 = 96 + 40 + 16 + 96;
+/// Last bytes of a multipart object that are fetched at first; enough for some 1,600 parts.
+const MULTIPART_FOOTER_LEN: u64 = 65_536;
+
+/// A name that may be read.
+pub(crate) struct Source<'a> {
+    gateway: &'a Gateway,
+    on_behalf_of: &'a str,
+    permit: &'a Permit<ReadObject>,
+    /// The bucket.
+    pub bound: Arc<BoundBucket>,
+    name: ObjectName,
+}
+
+/// An object at the provider whose envelope parses; nothing is authenticated yet.
+pub(crate) struct Found {
+    /// What the provider says.
+    pub head: StoredHead,
+    /// What it stores with the object.
+    pub envelope: Envelope,
+}
+
+/// An object whose envelope is authentic under its name.
+pub(crate) struct Object {
+    /// What the provider says.
+    pub head: StoredHead,
+    /// Layout, metadata, identity.
+    pub envelope: OpenedEnvelope,
+    /// Its key.
+    pub dek: Arc<Dek>,
+    /// Plaintext bytes: authenticated for a single object, the provider's claim for a multipart one until its footer
+    /// has been verified.
+    pub length: u64,
+}
+
+impl<'a> Source<'a> {
+    /// Resolves the bucket of a name that may be read.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`, or the key service's failure.
+    pub(crate) async fn locate(
+        call: &'a Call<'_>,
+        permit: &'a Permit<ReadObject>,
+    ) -> Result<Self, GatewayError> {
+        let bound = call.gateway.bindings.resolve(permit.bucket()).await?;
+        let name = bound.name(permit.key())?;
+        Ok(Self { gateway: call.gateway, on_behalf_of: call.on_behalf_of(), permit, bound, name })
+    }
+
+    /// HEAD at the provider.
+    ///
+    /// # Errors
+    /// The provider's; refused when there is no envelope of ours.
+    pub(crate) async fn head(&self, only_if: OnlyIf<'_>) -> Result<Found, GatewayError> {
+        let (bucket, key) = (self.permit.bucket(), self.permit.key());
+        Found::new(self.gateway.upstream.head_object(bucket, key, only_if).await?)
+    }
+
+    /// GET at the provider.
+    ///
+    /// # Errors
+    /// As [`Self::head`].
+    pub(crate) async fn get(
+        &self,
+        wanted: Wanted,
+        only_if: OnlyIf<'_>,
+    ) -> Result<(Found, StoreBody), GatewayError> {
+        let (bucket, key) = (self.permit.bucket(), self.permit.key());
+        let (head, body) = self.gateway.upstream.get_object(bucket, key, wanted, only_if).await?;
+        Ok((Found::new(head)?, body))
+    }
+
+    /// What the key caches are asked about.
+    pub(crate) fn asked<'b>(&'b self, found: &'b Found) -> Asked<'b> {
+        Asked {
+            bound: &self.bound,
+            name: &self.name,
+            envelope: &found.envelope,
+            on_behalf_of: self.on_behalf_of,
+        }
+    }
+
+    /// Opens the envelope and checks it against the size.
+    ///
+    /// # Errors
+    /// Denied by policy; integrity.
+    pub(crate) async fn open(&self, found: Found) -> Result<Object, GatewayError> {
+        let OpenedObject { envelope, dek } = self.gateway.read_keys.open(self.asked(&found)).await?;
+        let length = plaintext_len(&found.head, &envelope)?;
+        Ok(Object { head: found.head, envelope, dek, length })
+    }
+
+    /// The verified footer of an object: the proof that it was committed, and the map of its parts.
+    ///
+    /// # Errors
+    /// Integrity; 412 from the provider when the object has been replaced meanwhile.
+    pub(crate) async fn manifest(&self, object: &Object) -> Result<Arc<Manifest>, GatewayError> {
+        let cache_key = ManifestKey {
+            object_id: object.envelope.object_id,
+            etag: object.head.etag.as_str().to_owned(),
+            total_size: object.head.total_size,
+        };
+        if let Some(manifest) = self.gateway.manifests.get(&cache_key) {
+            return Ok(manifest);
+        }
+        let suffix_len = match object.envelope.layout {
+            Layout::Single { .. } => SINGLE_FOOTER_LEN,
+            Layout::Multipart => MULTIPART_FOOTER_LEN,
+        };
+        let manifest = match self.read_footer(object, suffix_len).await? {
+            FooterRead::Verified(manifest) => manifest,
+            FooterRead::NeedMore { suffix_len } => match self.read_footer(object, suffix_len).await? {
+                FooterRead::Verified(manifest) => manifest,
+                FooterRead::NeedMore { .. } => {
+                    return Err(integrity(Error::Inconsistent(Structure::Footer)));
+                }
+            },
+        };
+        let manifest = Arc::new(manifest);
+        self.gateway.manifests.insert(cache_key, manifest.clone());
+        Ok(manifest)
+    }
+
+    async fn read_footer(&self, object: &Object, suffix_len: u64) -> Result<FooterRead, GatewayError> {
+        let total_size = object.head.total_size;
+        let first = total_size.saturating_sub(suffix_len);
+        let suffix = self.fetch(object, first, total_size.saturating_sub(1)).await?;
+        let OpenedEnvelope { epoch_id, object_id, .. } = object.envelope;
+        footer::open(&object.dek, epoch_id, object_id, &suffix, total_size).map_err(integrity)
+    }
+
+    /// Stored bytes `first..=last` of the very object that was found, in memory.
+    async fn fetch(&self, object: &Object, first: u64, last: u64) -> Result<bytes::Bytes, GatewayError> {
+        let only_if = OnlyIf::Same(&object.head.etag);
+        let wanted = Wanted::Bytes(first, Some(last));
+        let (bucket, key) = (self.permit.bucket(), self.permit.key());
+        let (head, body) = self.gateway.upstream.get_object(bucket, key, wanted, only_if).await?;
+        let len = last + 1 - first;
+        if head.range != Some((first, last + 1)) && (first > 0 || head.total_size != len) {
+            return Err(GatewayError::UpstreamAnswer("another range than was asked for"));
+        }
+        let bytes = read_up_to(body, usize::try_from(len).unwrap_or(usize::MAX)).await?;
+        if bytes.len() as u64 != len {
+            return Err(GatewayError::UpstreamAnswer("fewer bytes than were asked for"));
+        }
+        Ok(bytes)
+    }
+
+    /// The whole object, authenticated; `body` delivers it from its first stored byte.
+    ///
+    /// # Errors
+    /// Integrity, before any byte has been given out.
+    pub(crate) async fn whole(&self, object: &Object, body: StoreBody) -> Result<OpenedBody, GatewayError> {
+        let reader = match object.envelope.layout {
+            Layout::Single { .. } => {
+                ObjectReader::single(&object.dek, &object.envelope, object.head.total_size)
+            }
+            Layout::Multipart => ObjectReader::multipart(&object.dek, &self.manifest(object).await?),
+        };
+        OpenedBody::begin(body, reader.map_err(integrity)?).await
+    }
+
+    /// A range of the object, authenticated. `early` is a body that was asked for before the layout was known; it is
+    /// used if it begins where this range's ciphertext does.
+    ///
+    /// # Errors
+    /// Integrity, before any byte has been given out; 412 from the provider when the object has been replaced.
+    pub(crate) async fn range(
+        &self,
+        object: &Object,
+        range: PlainRange,
+        early: Option<StoreBody>,
+    ) -> Result<OpenedBody, GatewayError> {
+        let manifest = self.manifest(object).await?;
+        let reader = match object.envelope.layout {
+            Layout::Single { .. } => {
+                ObjectReader::single_range(&object.dek, &object.envelope, &manifest, range)
+            }
+            Layout::Multipart => {
+                let covering = manifest.covering(range).map_err(integrity)?;
+                let header = match covering.first_header {
+                    Some(wanted) => Some(self.fetch(object, wanted.first, wanted.last).await?),
+                    None => None,
+                };
+                ObjectReader::multipart_range(&object.dek, &manifest, range, header.as_deref())
+            }
+        }
+        .map_err(integrity)?;
+        let wanted = reader.cipher_range();
+        let begins = object.head.range.map_or(0, |(first, _)| first);
+        let ends = object.head.range.map_or(object.head.total_size, |(_, end)| end);
+        let body = match early {
+            Some(body) if begins == wanted.first && ends > wanted.last => body,
+            _ => self.fetch_stream(object, wanted.first, wanted.last).await?,
+        };
+        OpenedBody::begin(body, reader).await
+    }
+
+    async fn fetch_stream(&self, object: &Object, first: u64, last: u64) -> Result<StoreBody, GatewayError> {
+        let only_if = OnlyIf::Same(&object.head.etag);
+        let wanted = Wanted::Bytes(first, Some(last));
+        let (bucket, key) = (self.permit.bucket(), self.permit.key());
+        let (head, body) = self.gateway.upstream.get_object(bucket, key, wanted, only_if).await?;
+        match head.range {
+            Some((start, end)) if start == first && end > last => Ok(body),
+            None if first == 0 => Ok(body),
+            _ => Err(GatewayError::UpstreamAnswer("another range than was asked for")),
+        }
+    }
+}
+
+impl Found {
+    fn new(head: StoredHead) -> Result<Self, GatewayError> {
+        let Some(text) = &head.envelope else { return Err(GatewayError::NotSealed("no envelope")) };
+        let envelope =
+            Envelope::parse(text).map_err(|_| GatewayError::NotSealed("not an envelope of ours"))?;
+        Ok(Self { head, envelope })
+    }
+}
+
+/// The object's plaintext length by its stored size, which must agree with the envelope of a single object
+/// (docs/format.md §3.8).
+///
+/// # Errors
+/// Integrity.
+pub(crate) fn plaintext_len(head: &StoredHead, envelope: &OpenedEnvelope) -> Result<u64, GatewayError> {
+    let claimed =
+        g_inverse(head.total_size).ok_or_else(|| integrity(Error::Inconsistent(Structure::Body)))?;
+    match envelope.layout {
+        Layout::Single { length, .. } if length != claimed => {
+            Err(integrity(Error::Inconsistent(Structure::Body)))
+        }
+        _ => Ok(claimed),
+    }
+}
+
+/// Where the ciphertext of a range lies if the object is a single one; `None` for a range that can't be mapped without
+/// its length.
+pub(crate) fn speculative(first: u64, last: Option<u64>) -> Option<Wanted> {
+    // An object so long that the range lies wholly inside: the mapping does not depend on the length then.
+    let range = PlainRange::new(first, last.unwrap_or(first)).ok()?;
+    let n = range.last().checked_add(1)?.checked_next_multiple_of(65_536)?;
+    let covering = covering_single(n, range).ok()?;
+    Some(Wanted::Bytes(covering.first, last.map(|_| covering.last)))
+}
+
+/// Whether an error says that the object changed between two requests.
+pub(crate) fn was_replaced(error: &GatewayError) -> bool {
+    error.upstream_code() == Some(ErrorCode::PreconditionFailed)
+}
+
+fn integrity(source: Error) -> GatewayError {
+    GatewayError::Integrity { context: "reading an object", source }
+}

@@ -1,0 +1,181 @@
+//! What may leave for the provider. There is no way from plaintext to [`UpstreamBody`] but through a sealer:
+//! [`Ciphertext`] is made where units are sealed, and [`UpstreamBody::control`] takes only XML that this crate
+//! wrote from names, numbers and entity tags, which docs/threat-model.md declares as leakage.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::sync::oneshot;
+
+/// Bytes that came out of a sealer: units, epoch records, upload tokens.
+#[derive(Clone)]
+pub(crate) struct Ciphertext(Bytes);
+
+impl Ciphertext {
+    /// Marks `bytes` as sealed. Called only by the code that sealed them, and by the code that passes on
+    /// sealed bytes it has just read from the provider (held parts).
+    pub(crate) fn sealed(bytes: impl Into<Bytes>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Ciphertext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ciphertext({} bytes)", self.0.len())
+    }
+}
+
+/// The sender gave up: the connection to the provider is torn down before the declared length is reached, so
+/// that the provider stores nothing. The cause is kept where the stream was made.
+#[derive(Debug, thiserror::Error)]
+#[error("the sealed stream was abandoned before its commit point")]
+pub(crate) struct Abandoned;
+
+/// A stream of sealed bytes with a length that is known before the first one.
+pub(crate) trait SealedStream: Send {
+    /// The next sealed bytes, `None` at the end.
+    fn poll_sealed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Ciphertext, Abandoned>>>;
+}
+
+/// A request body on its way to the provider.
+pub(crate) struct UpstreamBody {
+    kind: Kind,
+    remaining_len: u64,
+    /// Dropped with the body: the connection has taken all of it, or given up.
+    done: Option<oneshot::Sender<()>>,
+}
+
+enum Kind {
+    Whole(Option<Bytes>),
+    Stream(Box<dyn SealedStream>),
+}
+
+impl UpstreamBody {
+    /// No body.
+    pub(crate) fn empty() -> Self {
+        Self { kind: Kind::Whole(None), remaining_len: 0, done: None }
+    }
+
+    /// XML of the S3 protocol that this crate wrote: names, part numbers, entity tags.
+    pub(crate) fn control(xml: impl Into<Bytes>) -> Self {
+        let bytes = xml.into();
+        Self { remaining_len: bytes.len() as u64, kind: Kind::Whole(Some(bytes)), done: None }
+    }
+
+    /// Sealed bytes held in memory.
+    pub(crate) fn sealed(ciphertext: Ciphertext) -> Self {
+        Self { remaining_len: ciphertext.len() as u64, kind: Kind::Whole(Some(ciphertext.0)), done: None }
+    }
+
+    /// A stream of exactly `sealed_len` bytes.
+    pub(crate) fn stream(stream: Box<dyn SealedStream>, sealed_len: u64) -> Self {
+        Self { kind: Kind::Stream(stream), remaining_len: sealed_len, done: None }
+    }
+
+    /// The bytes when they are in memory, for the payload hash.
+    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
+        match &self.kind {
+            Kind::Whole(bytes) => Some(bytes.as_deref().unwrap_or_default()),
+            Kind::Stream(_) => None,
+        }
+    }
+
+    /// Resolves (with an error) when the body is dropped.
+    pub(crate) fn when_done(&mut self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.done = Some(sender);
+        receiver
+    }
+}
+
+impl http_body::Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = Abandoned;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Abandoned>>> {
+        let next = match &mut self.kind {
+            Kind::Whole(bytes) => bytes.take().map(Ok),
+            Kind::Stream(stream) => match stream.poll_sealed(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(next) => next.map(|result| result.map(|sealed| sealed.0)),
+            },
+        };
+        match next {
+            None if self.remaining_len > 0 => Poll::Ready(Some(Err(Abandoned))),
+            None => Poll::Ready(None),
+            Some(Err(abandoned)) => Poll::Ready(Some(Err(abandoned))),
+            Some(Ok(bytes)) => {
+                // More than was declared would be read by the provider as the next request on the connection.
+                match self.remaining_len.checked_sub(bytes.len() as u64) {
+                    Some(left) => self.remaining_len = left,
+                    None => return Poll::Ready(Some(Err(Abandoned))),
+                }
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.kind, Kind::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining_len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body::Body;
+
+    struct Pieces(Vec<&'static [u8]>);
+
+    impl SealedStream for Pieces {
+        fn poll_sealed(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Ciphertext, Abandoned>>> {
+            Poll::Ready(self.0.pop().map(|piece| Ok(Ciphertext::sealed(piece))))
+        }
+    }
+
+    fn drain(mut body: UpstreamBody) -> Result<usize, Abandoned> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut total = 0;
+        loop {
+            match Pin::new(&mut body).poll_frame(&mut cx) {
+                Poll::Ready(Some(Ok(frame))) => total += frame.into_data().map_or(0, |data| data.len()),
+                Poll::Ready(Some(Err(abandoned))) => return Err(abandoned),
+                Poll::Ready(None) => return Ok(total),
+                Poll::Pending => panic!("these streams are always ready"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_of_the_declared_length_ends_cleanly() {
+        assert_eq!(drain(UpstreamBody::stream(Box::new(Pieces(vec![b"cd", b"ab"])), 4)).unwrap(), 4);
+    }
+
+    #[test]
+    fn a_stream_that_ends_early_is_an_error_and_not_an_end() {
+        assert!(drain(UpstreamBody::stream(Box::new(Pieces(vec![b"ab"])), 4)).is_err());
+    }
+
+    #[test]
+    fn a_stream_longer_than_declared_is_cut_off_with_an_error() {
+        assert!(drain(UpstreamBody::stream(Box::new(Pieces(vec![b"cdef", b"ab"])), 4)).is_err());
+    }
+}

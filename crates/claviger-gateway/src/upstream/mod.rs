@@ -1,0 +1,15 @@
+//! The way out to the provider: requests are signed anew with the gateway's own credentials, and carry nothing but
+//! names, numbers and what a sealer made (`body`). `transport` speaks HTTP, `object`, `list` and `multipart` are the
+//! calls of the S3 API that the gateway makes.
+
+pub(crate) mod body;
+pub(crate) mod list;
+pub(crate) mod multipart;
+pub(crate) mod object;
+pub(crate) mod tls;
+pub(crate) mod transport;
+
+pub(crate) use transport::Upstream;
+
+/// The one metadata header that objects carry at the provider (docs/format.md §5.1).
+pub(crate) const ENVELOPE_HEADER: &str = "x-amz-meta-claviger";

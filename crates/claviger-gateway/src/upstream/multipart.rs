@@ -1,0 +1,157 @@
+//! Calls on multipart uploads, by the provider's own upload ids.
+
+use claviger_s3::conditions::WriteCondition;
+use claviger_s3::etag::ETag;
+use claviger_s3::xml::{
+    self, CompleteMultipartUploadResult, CompletedPart, InitiateMultipartUploadResult,
+    ListMultipartUploadsResult, ListPartsResult, Reply,
+};
+use http::Method;
+use http::header::ETAG;
+
+use super::body::UpstreamBody;
+use super::object::StoreAs;
+use super::transport::{StoreRequest, Upstream, header_text};
+use crate::error::GatewayError;
+
+/// An upload at the provider.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoreUpload<'a> {
+    /// The bucket.
+    pub bucket: &'a str,
+    /// The key.
+    pub key: &'a str,
+    /// The provider's upload id.
+    pub upload_id: &'a str,
+}
+
+impl<'a> StoreUpload<'a> {
+    fn request(self, method: Method) -> StoreRequest<'a> {
+        StoreRequest::new(method, self.bucket, Some(self.key)).query("uploadId", self.upload_id)
+    }
+}
+
+/// Where a listing of uploads goes on, and what it is limited to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListUploadsWhat<'a> {
+    /// Only keys that begin so.
+    pub prefix: &'a str,
+    /// Groups keys into common prefixes.
+    pub delimiter: Option<&'a str>,
+    /// Only keys behind it.
+    pub key_marker: &'a str,
+    /// Of the marked key, only uploads behind this one, in the provider's ids.
+    pub upload_id_marker: &'a str,
+    /// At most so many entries.
+    pub max_uploads: u32,
+}
+
+impl Upstream {
+    /// Begins an upload; gives the provider's id.
+    ///
+    /// # Errors
+    /// The provider's error.
+    pub(crate) async fn create_upload(
+        &self,
+        bucket: &str,
+        key: &str,
+        store_as: StoreAs<'_>,
+    ) -> Result<String, GatewayError> {
+        let mut request = StoreRequest::new(Method::POST, bucket, Some(key)).query("uploads", "");
+        request.headers = store_as.headers()?;
+        let (_, answer) = self.document(request).await?;
+        let result = InitiateMultipartUploadResult::parse(&answer);
+        Ok(result.map_err(|_| GatewayError::UpstreamAnswer("CreateMultipartUpload"))?.upload_id)
+    }
+
+    /// Stores a part; gives the provider's entity tag.
+    ///
+    /// # Errors
+    /// The provider's error; nothing is stored then.
+    pub(crate) async fn upload_part(
+        &self,
+        upload: StoreUpload<'_>,
+        number: u16,
+        body: UpstreamBody,
+    ) -> Result<ETag, GatewayError> {
+        let request = upload.request(Method::PUT).query("partNumber", number.to_string()).body(body);
+        let response = self.send(request).await?;
+        let etag = header_text(response.headers(), ETAG.as_str()).and_then(ETag::parse);
+        etag.ok_or(GatewayError::UpstreamAnswer("a part without an entity tag"))
+    }
+
+    /// Makes an object of parts; the entity tags are the provider's.
+    ///
+    /// # Errors
+    /// The provider's error, also the one that comes with status 200.
+    pub(crate) async fn complete_upload(
+        &self,
+        upload: StoreUpload<'_>,
+        parts: &[CompletedPart],
+        condition: Option<&WriteCondition>,
+    ) -> Result<CompleteMultipartUploadResult, GatewayError> {
+        let conditions = StoreAs { condition, ..StoreAs::default() }.headers()?;
+        let mut request =
+            upload.request(Method::POST).body(UpstreamBody::control(xml::write_complete(parts)));
+        for name in ["if-match", "if-none-match"] {
+            if let Some(value) = conditions.get(name) {
+                request.headers.insert(name, value.clone());
+            }
+        }
+        let (_, answer) = self.document(request).await?;
+        let reply = CompleteMultipartUploadResult::parse(&answer);
+        match reply.map_err(|_| GatewayError::UpstreamAnswer("CompleteMultipartUpload"))? {
+            Reply::Done(result) => Ok(result),
+            Reply::Failed(error) => Err(GatewayError::Upstream(Box::new(error))),
+        }
+    }
+
+    /// Drops an upload.
+    ///
+    /// # Errors
+    /// The provider's error.
+    pub(crate) async fn abort_upload(&self, upload: StoreUpload<'_>) -> Result<(), GatewayError> {
+        self.send(upload.request(Method::DELETE)).await.map(drop)
+    }
+
+    /// One page of an upload's parts, with the provider's sizes and entity tags.
+    ///
+    /// # Errors
+    /// The provider's error.
+    pub(crate) async fn list_parts(
+        &self,
+        upload: StoreUpload<'_>,
+        marker: u16,
+        max_parts: u32,
+    ) -> Result<ListPartsResult, GatewayError> {
+        let request = upload
+            .request(Method::GET)
+            .query("max-parts", max_parts.to_string())
+            .maybe_query("part-number-marker", (marker > 0).then(|| marker.to_string()));
+        let (_, answer) = self.document(request).await?;
+        ListPartsResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("ListParts"))
+    }
+
+    /// One page of a bucket's uploads, with the provider's ids.
+    ///
+    /// # Errors
+    /// The provider's error.
+    pub(crate) async fn list_uploads(
+        &self,
+        bucket: &str,
+        what: ListUploadsWhat<'_>,
+    ) -> Result<ListMultipartUploadsResult, GatewayError> {
+        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let request = StoreRequest::new(Method::GET, bucket, None)
+            .query("uploads", "")
+            .query("encoding-type", "url")
+            .query("max-uploads", what.max_uploads.to_string())
+            .maybe_query("prefix", some(what.prefix))
+            .maybe_query("delimiter", what.delimiter)
+            .maybe_query("key-marker", some(what.key_marker))
+            .maybe_query("upload-id-marker", some(what.upload_id_marker));
+        let (_, answer) = self.document(request).await?;
+        ListMultipartUploadsResult::parse(&answer)
+            .map_err(|_| GatewayError::UpstreamAnswer("ListMultipartUploads"))
+    }
+}

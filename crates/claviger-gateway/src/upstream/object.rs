@@ -1,0 +1,333 @@
+//! Calls on single objects and on buckets.
+
+use base64::Engine as _;
+use bytes::Bytes;
+use claviger_format::token::object_etag;
+use claviger_s3::conditions::{EtagCondition, ReadConditions, WriteCondition};
+use claviger_s3::etag::ETag;
+use claviger_s3::range::parse_content_range;
+use claviger_s3::timestamp;
+use claviger_s3::uri::{Slash, encode};
+use claviger_s3::xml::{self, CopyResult, DeleteRequest, DeleteResult, ListBucketsResult, Reply};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED,
+};
+use http::{Method, StatusCode};
+use md5::{Digest as _, Md5};
+
+use super::ENVELOPE_HEADER;
+use super::body::UpstreamBody;
+use super::transport::{StoreBody, StoreRequest, Upstream, header_text};
+use crate::error::GatewayError;
+
+/// What the provider says of an object. All of it is its claim (docs/format.md §1.2).
+#[derive(Debug, Clone)]
+pub(crate) struct StoredHead {
+    /// Stored bytes of the whole object, the format's C.
+    pub total_size: u64,
+    /// Its entity tag, as the provider gives it.
+    pub etag: ETag,
+    /// `Last-Modified`, milliseconds since the epoch.
+    pub last_modified_ms: u64,
+    /// The metadata envelope, if there is one.
+    pub envelope: Option<String>,
+    /// The storage class, unless it is the standard one.
+    pub storage_class: Option<String>,
+    /// For a partial answer: first byte and one past the last.
+    pub range: Option<(u64, u64)>,
+}
+
+impl StoredHead {
+    fn parse(status: StatusCode, headers: &HeaderMap) -> Result<Self, GatewayError> {
+        let content_range = header_text(headers, CONTENT_RANGE.as_str()).and_then(parse_content_range);
+        let content_length = header_text(headers, CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok());
+        let (total_size, range) = match (status, content_range, content_length) {
+            (StatusCode::PARTIAL_CONTENT, Some((start, end, total)), _) => (total, Some((start, end))),
+            (StatusCode::OK, _, Some(length)) => (length, None),
+            _ => return Err(GatewayError::UpstreamAnswer("an object without a length")),
+        };
+        let etag = header_text(headers, ETAG.as_str()).and_then(ETag::parse);
+        let modified = header_text(headers, LAST_MODIFIED.as_str()).and_then(timestamp::parse_http_date);
+        Ok(Self {
+            total_size,
+            etag: etag.ok_or(GatewayError::UpstreamAnswer("an object without an entity tag"))?,
+            last_modified_ms: modified.unwrap_or_default(),
+            envelope: header_text(headers, ENVELOPE_HEADER).map(str::to_owned),
+            storage_class: header_text(headers, "x-amz-storage-class").map(str::to_owned),
+            range,
+        })
+    }
+}
+
+/// What one GET asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted {
+    /// Everything.
+    Whole,
+    /// These stored bytes, both ends included; `None` as the last: to the end.
+    Bytes(u64, Option<u64>),
+}
+
+impl Wanted {
+    fn header(self) -> Option<String> {
+        match self {
+            Self::Whole => None,
+            Self::Bytes(first, Some(last)) => Some(format!("bytes={first}-{last}")),
+            Self::Bytes(first, None) => Some(format!("bytes={first}-")),
+        }
+    }
+}
+
+/// Conditions on the object that is read, in the client's entity tags.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum OnlyIf<'a> {
+    /// The client's own.
+    Client(&'a ReadConditions),
+    /// Exactly the object that an earlier answer spoke of, in the provider's entity tag.
+    Same(&'a ETag),
+}
+
+/// The new version of an object.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    /// The provider's entity tag.
+    pub etag: ETag,
+}
+
+impl Stored {
+    fn parse(headers: &HeaderMap) -> Result<Self, GatewayError> {
+        let etag = header_text(headers, ETAG.as_str()).and_then(ETag::parse);
+        Ok(Self { etag: etag.ok_or(GatewayError::UpstreamAnswer("a stored object without an entity tag"))? })
+    }
+}
+
+/// How an object is to be stored beside its bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StoreAs<'a> {
+    /// The metadata envelope; none for Claviger's own objects.
+    pub envelope: Option<&'a str>,
+    /// The storage class asked for.
+    pub storage_class: Option<&'a str>,
+    /// The client's condition, passed through and never emulated.
+    pub condition: Option<&'a WriteCondition>,
+}
+
+impl StoreAs<'_> {
+    pub(super) fn headers(&self) -> Result<HeaderMap, GatewayError> {
+        let mut headers = HeaderMap::new();
+        // Told to every store alike, so that it guesses nothing from the key.
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        let mut set = |name: &'static str, value: &str| {
+            let value =
+                HeaderValue::from_str(value).map_err(|_| GatewayError::Internal("a header is not ASCII"))?;
+            headers.insert(name, value);
+            Ok::<_, GatewayError>(())
+        };
+        if let Some(envelope) = self.envelope {
+            set(ENVELOPE_HEADER, envelope)?;
+        }
+        if let Some(class) = self.storage_class {
+            set("x-amz-storage-class", class)?;
+        }
+        match self.condition {
+            Some(WriteCondition::IfNoneMatchAny) => set("if-none-match", "*")?,
+            Some(WriteCondition::IfMatch(etag)) => {
+                set("if-match", &format!("\"{}\"", object_etag::unmark(etag.as_str())))?;
+            }
+            None => {}
+        }
+        Ok(headers)
+    }
+}
+
+impl Upstream {
+    /// HEAD of an object.
+    ///
+    /// # Errors
+    /// The provider's error, with 304 among them.
+    pub(crate) async fn head_object(
+        &self,
+        bucket: &str,
+        key: &str,
+        only_if: OnlyIf<'_>,
+    ) -> Result<StoredHead, GatewayError> {
+        let mut request = StoreRequest::new(Method::HEAD, bucket, Some(key));
+        add_conditions(&mut request.headers, only_if)?;
+        let response = self.send(request).await?;
+        StoredHead::parse(response.status(), response.headers())
+    }
+
+    /// GET of an object: its head and the bytes that were wanted.
+    ///
+    /// # Errors
+    /// The provider's error, with 304 and 416 among them.
+    pub(crate) async fn get_object(
+        &self,
+        bucket: &str,
+        key: &str,
+        wanted: Wanted,
+        only_if: OnlyIf<'_>,
+    ) -> Result<(StoredHead, StoreBody), GatewayError> {
+        let mut request = StoreRequest::new(Method::GET, bucket, Some(key));
+        if let Some(range) = wanted.header() {
+            request = request.header(RANGE_NAME, &range)?;
+        }
+        add_conditions(&mut request.headers, only_if)?;
+        let (parts, body) = self.send(request).await?.into_parts();
+        Ok((StoredHead::parse(parts.status, &parts.headers)?, body))
+    }
+
+    /// PUT of an object whose body is sealed.
+    ///
+    /// # Errors
+    /// The provider's error; nothing is stored then.
+    pub(crate) async fn put_object(
+        &self,
+        bucket: &str,
+        key: &str,
+        store_as: StoreAs<'_>,
+        body: UpstreamBody,
+    ) -> Result<Stored, GatewayError> {
+        let mut request = StoreRequest::new(Method::PUT, bucket, Some(key)).body(body);
+        request.headers = store_as.headers()?;
+        let response = self.send(request).await?;
+        Stored::parse(response.headers())
+    }
+
+    /// DELETE of an object.
+    ///
+    /// # Errors
+    /// The provider's error.
+    pub(crate) async fn delete_object(
+        &self,
+        bucket: &str,
+        key: &str,
+        if_match: Option<&EtagCondition>,
+    ) -> Result<(), GatewayError> {
+        let mut request = StoreRequest::new(Method::DELETE, bucket, Some(key));
+        if let Some(condition) = if_match {
+            request = request.header("if-match", &unmarked(condition))?;
+        }
+        self.send(request).await.map(drop)
+    }
+
+    /// DELETE of up to 1,000 objects in one request.
+    ///
+    /// # Errors
+    /// The provider's error for the whole request; errors of single keys are in the result.
+    pub(crate) async fn delete_objects(
+        &self,
+        bucket: &str,
+        delete: &DeleteRequest,
+    ) -> Result<DeleteResult, GatewayError> {
+        let document = xml::write_delete(delete);
+        let request = StoreRequest::new(Method::POST, bucket, None)
+            .query("delete", "")
+            .header("content-md5", &content_md5(&document))?
+            .body(UpstreamBody::control(document));
+        let (_, answer) = self.document(request).await?;
+        DeleteResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("DeleteObjects"))
+    }
+
+    /// Server-side copy: the provider moves the sealed body, the envelope is replaced (docs/format.md §5.4).
+    ///
+    /// # Errors
+    /// The provider's error, also the one that comes with status 200.
+    pub(crate) async fn copy_object(
+        &self,
+        source: (&str, &str, &ETag),
+        dest: (&str, &str),
+        store_as: StoreAs<'_>,
+    ) -> Result<CopyResult, GatewayError> {
+        let (source_bucket, source_key, source_etag) = source;
+        let mut request = StoreRequest::new(Method::PUT, dest.0, Some(dest.1));
+        request.headers = store_as.headers()?;
+        let path = format!("/{source_bucket}/{}", encode(source_key.as_bytes(), Slash::Keep));
+        request = request
+            .header("x-amz-copy-source", &path)?
+            .header("x-amz-copy-source-if-match", &source_etag.quoted())?
+            .header("x-amz-metadata-directive", "REPLACE")?;
+        let (_, answer) = self.document(request).await?;
+        match CopyResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("CopyObject"))? {
+            Reply::Done(result) => Ok(result),
+            Reply::Failed(error) => Err(GatewayError::Upstream(Box::new(error))),
+        }
+    }
+
+    /// Creates a bucket; `location` goes into the document where the region wants one.
+    ///
+    /// # Errors
+    /// The provider's error.
+    pub(crate) async fn create_bucket(&self, bucket: &str) -> Result<(), GatewayError> {
+        let mut request = StoreRequest::new(Method::PUT, bucket, None);
+        if self.wants_location_constraint() {
+            request = request.body(UpstreamBody::control(xml::write_create_bucket(self.region())));
+        }
+        self.send(request).await.map(drop)
+    }
+
+    /// Whether a bucket exists and is the gateway's to use.
+    ///
+    /// # Errors
+    /// The provider's error, 404 when there is none.
+    pub(crate) async fn head_bucket(&self, bucket: &str) -> Result<(), GatewayError> {
+        self.send(StoreRequest::new(Method::HEAD, bucket, None)).await.map(drop)
+    }
+
+    /// Deletes an empty bucket.
+    ///
+    /// # Errors
+    /// The provider's error.
+    pub(crate) async fn delete_bucket(&self, bucket: &str) -> Result<(), GatewayError> {
+        self.send(StoreRequest::new(Method::DELETE, bucket, None)).await.map(drop)
+    }
+
+    /// All buckets of the gateway's account.
+    ///
+    /// # Errors
+    /// The provider's error.
+    pub(crate) async fn list_buckets(&self) -> Result<ListBucketsResult, GatewayError> {
+        let mut request = StoreRequest::new(Method::GET, "", None);
+        request.bucket = None;
+        let (_, answer) = self.document(request).await?;
+        ListBucketsResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("ListBuckets"))
+    }
+}
+
+const RANGE_NAME: &str = "range";
+
+/// Sets the conditions of a read, with the gateway's mark taken off the client's entity tags.
+fn add_conditions(headers: &mut HeaderMap, only_if: OnlyIf<'_>) -> Result<(), GatewayError> {
+    let mut set = |name: &'static str, value: String| {
+        let value =
+            HeaderValue::from_str(&value).map_err(|_| GatewayError::Internal("a condition is not ASCII"))?;
+        headers.insert(name, value);
+        Ok::<_, GatewayError>(())
+    };
+    let conditions = match only_if {
+        OnlyIf::Same(etag) => return set("if-match", etag.quoted()),
+        OnlyIf::Client(conditions) => conditions,
+    };
+    if let Some(condition) = &conditions.if_match {
+        set("if-match", unmarked(condition))?;
+    }
+    if let Some(condition) = &conditions.if_none_match {
+        set("if-none-match", unmarked(condition))?;
+    }
+    if let Some(ms) = conditions.if_modified_since_ms {
+        set("if-modified-since", timestamp::http_date(ms))?;
+    }
+    if let Some(ms) = conditions.if_unmodified_since_ms {
+        set("if-unmodified-since", timestamp::http_date(ms))?;
+    }
+    Ok(())
+}
+
+fn unmarked(condition: &EtagCondition) -> String {
+    condition.to_header(|etag| object_etag::unmark(etag).to_owned())
+}
+
+/// `Content-MD5` of a control document, which some stores demand; it covers names, never content.
+fn content_md5(document: &Bytes) -> String {
+    base64::engine::general_purpose::STANDARD.encode(Md5::digest(document))
+}

@@ -1,0 +1,298 @@
+//! HTTP to the provider: one pool of connections, every request signed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::{Bytes, BytesMut};
+use claviger_env::Clock;
+use claviger_s3::error::UpstreamError;
+use claviger_s3::sigv4::{PayloadHash, Signer, SigningKey, sign};
+use claviger_s3::uri::{Slash, encode};
+use http::header::{HOST, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, Uri};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::body::UpstreamBody;
+use crate::config::{Addressing, UpstreamConfig, UpstreamProfile};
+use crate::credentials::UpstreamCredentials;
+use crate::error::GatewayError;
+use crate::server::IdleTimeout;
+
+/// The longest XML answer that is read into memory: 1,000 keys of 1,024 escaped bytes and then some.
+const DOCUMENT_LEN_MAX: usize = 16 << 20;
+/// Of an error answer only this much is read.
+const ERROR_LEN_MAX: usize = 64 << 10;
+
+/// A body from the provider that gives up when nothing comes.
+pub(crate) type StoreBody = IdleTimeout<Incoming>;
+
+/// One request.
+pub(crate) struct StoreRequest<'a> {
+    /// The method.
+    pub method: Method,
+    /// The bucket; `None` for ListBuckets.
+    pub bucket: Option<&'a str>,
+    /// The key, not encoded; `None` for requests on the bucket.
+    pub key: Option<&'a str>,
+    /// Name and value, not encoded; an empty value is sent as `name=`.
+    pub query: Vec<(&'a str, String)>,
+    /// What goes out beside Host and the signature.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: UpstreamBody,
+}
+
+impl<'a> StoreRequest<'a> {
+    /// A request without query, headers or body.
+    pub(crate) fn new(method: Method, bucket: &'a str, key: Option<&'a str>) -> Self {
+        Self {
+            method,
+            bucket: Some(bucket),
+            key,
+            query: Vec::new(),
+            headers: HeaderMap::new(),
+            body: UpstreamBody::empty(),
+        }
+    }
+
+    /// Adds a query parameter.
+    pub(crate) fn query(mut self, name: &'a str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    /// Adds a query parameter if there is a value.
+    pub(crate) fn maybe_query(self, name: &'a str, value: Option<impl Into<String>>) -> Self {
+        match value {
+            Some(value) => self.query(name, value),
+            None => self,
+        }
+    }
+
+    /// Sets a header.
+    ///
+    /// # Errors
+    /// When the value can't stand in a header; such values never come from sealed data.
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Result<Self, GatewayError> {
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| GatewayError::Internal("a header value is not ASCII"))?;
+        self.headers.insert(name, value);
+        Ok(self)
+    }
+
+    /// Sets the body.
+    pub(crate) fn body(mut self, body: UpstreamBody) -> Self {
+        self.body = body;
+        self
+    }
+}
+
+/// The provider.
+pub(crate) struct Upstream {
+    client: Client<HttpsConnector<HttpConnector>, UpstreamBody>,
+    scheme: String,
+    authority: String,
+    addressing: Addressing,
+    region: String,
+    credentials: UpstreamCredentials,
+    signing_key: ArcSwapOption<SigningKey>,
+    clock: Arc<dyn Clock>,
+    response_timeout: Duration,
+    body_idle_timeout: Duration,
+    profile: UpstreamProfile,
+}
+
+impl Upstream {
+    /// Prepares the pool; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the endpoint is not a URL of a host.
+    pub(crate) fn new(
+        config: &UpstreamConfig,
+        credentials: UpstreamCredentials,
+        tls: rustls::ClientConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, GatewayError> {
+        let malformed = GatewayError::Internal("the upstream endpoint is not http(s)://host[:port]");
+        let uri: Uri =
+            config.endpoint.parse().map_err(|_| GatewayError::Internal("the upstream endpoint is no URL"))?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(malformed);
+        };
+        let mut http = HttpConnector::new();
+        http.set_nodelay(true);
+        http.enforce_http(false);
+        http.set_keepalive(Some(Duration::from_secs(60)));
+        http.set_connect_timeout(Some(Duration::from_secs(config.connect_timeout_s)));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(Duration::from_secs(config.pool_idle_timeout_s))
+            .pool_max_idle_per_host(config.pool_idle_max)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Ok(Self {
+            client,
+            scheme: scheme.to_owned(),
+            authority: authority.as_str().to_owned(),
+            addressing: config.addressing,
+            region: config.region.clone(),
+            credentials,
+            signing_key: ArcSwapOption::empty(),
+            clock,
+            response_timeout: Duration::from_secs(config.response_timeout_s),
+            body_idle_timeout: Duration::from_secs(config.body_idle_timeout_s),
+            profile: config.profile,
+        })
+    }
+
+    /// The region that requests are signed for.
+    pub(crate) fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// Sends a request and waits for the head of the answer; anything but 2xx is an error.
+    ///
+    /// # Errors
+    /// The provider's error, or that it could not be reached.
+    pub(crate) async fn send(&self, request: StoreRequest<'_>) -> Result<Response<StoreBody>, GatewayError> {
+        let response = self.exchange(request).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let document = read_up_to(body, ERROR_LEN_MAX).await.unwrap_or_default();
+        Err(GatewayError::Upstream(Box::new(UpstreamError::parse(parts.status, &document))))
+    }
+
+    /// Sends a request and reads an answer that is a document.
+    ///
+    /// # Errors
+    /// As [`Self::send`], or when the document is longer than any that the gateway asks for.
+    pub(crate) async fn document(
+        &self,
+        request: StoreRequest<'_>,
+    ) -> Result<(http::response::Parts, Bytes), GatewayError> {
+        let (parts, body) = self.send(request).await?.into_parts();
+        Ok((parts, read_up_to(body, DOCUMENT_LEN_MAX).await?))
+    }
+
+    async fn exchange(&self, request: StoreRequest<'_>) -> Result<Response<StoreBody>, GatewayError> {
+        let (request, body_done) = self.signed(request)?;
+        let answer = self.client.request(request);
+        // The provider's time begins when it has the whole request; a slow upload is not the provider's delay.
+        let patience = async {
+            let _ = body_done.await;
+            tokio::time::sleep(self.response_timeout).await;
+        };
+        let result = tokio::select! {
+            answer = answer => answer.map_err(|error| {
+                let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                GatewayError::UpstreamUnreachable(format!("{error}: {source}"))
+            }),
+            () = patience => Err(GatewayError::UpstreamUnreachable("no answer in time".to_owned())),
+        };
+        let status = result.as_ref().map_or(0, |answer| answer.status().as_u16());
+        metrics::counter!("claviger_upstream_requests_total", "status" => status.to_string()).increment(1);
+        Ok(result?.map(|body| IdleTimeout::new(body, self.body_idle_timeout)))
+    }
+
+    fn signed(
+        &self,
+        request: StoreRequest<'_>,
+    ) -> Result<(Request<UpstreamBody>, tokio::sync::oneshot::Receiver<()>), GatewayError> {
+        let StoreRequest { method, bucket, key, query, mut headers, mut body } = request;
+        let (host, path) = self.place(bucket, key);
+        let query = query
+            .iter()
+            .map(|(name, value)| format!("{name}={}", encode(value.as_bytes(), Slash::Encode)))
+            .collect::<Vec<_>>()
+            .join("&");
+        let host_value =
+            HeaderValue::from_str(&host).map_err(|_| GatewayError::Internal("malformed host name"))?;
+        headers.insert(HOST, host_value);
+        let payload = match body.in_memory() {
+            Some([]) => PayloadHash::Empty,
+            Some(bytes) => PayloadHash::Body(bytes),
+            None => PayloadHash::Unsigned,
+        };
+        let now_ms = self.clock.now_ms();
+        let key = self.signing_key(now_ms);
+        let signer = Signer {
+            access_key_id: self.credentials.access_key_id(),
+            key: &key,
+            session_token: self.credentials.session_token(),
+        };
+        sign(&signer, &method, &path, &query, &mut headers, payload, now_ms)?;
+        let target = if query.is_empty() { path } else { format!("{path}?{query}") };
+        let uri = format!("{}://{host}{target}", self.scheme);
+        let done = body.when_done();
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri.parse().map_err(|_| GatewayError::Internal("the key makes no URL"))?;
+        *request.headers_mut() = headers;
+        Ok((request, done))
+    }
+
+    fn place(&self, bucket: Option<&str>, key: Option<&str>) -> (String, String) {
+        let key_path = key.map(|key| encode(key.as_bytes(), Slash::Keep)).unwrap_or_default();
+        match (bucket, self.addressing) {
+            (None, _) => (self.authority.clone(), "/".to_owned()),
+            (Some(bucket), Addressing::Path) if key.is_none() => {
+                (self.authority.clone(), format!("/{bucket}"))
+            }
+            (Some(bucket), Addressing::Path) => (self.authority.clone(), format!("/{bucket}/{key_path}")),
+            (Some(bucket), Addressing::Virtual) => {
+                (format!("{bucket}.{}", self.authority), format!("/{key_path}"))
+            }
+        }
+    }
+
+    fn signing_key(&self, now_ms: u64) -> Arc<SigningKey> {
+        if let Some(key) = self.signing_key.load_full()
+            && key.covers(now_ms)
+        {
+            return key;
+        }
+        let key = Arc::new(SigningKey::for_time(self.credentials.secret(), now_ms, &self.region));
+        self.signing_key.store(Some(key.clone()));
+        key
+    }
+
+    /// Whether a new bucket's region has to be named in the request; only AWS wants it, and not in its first region.
+    pub(crate) fn wants_location_constraint(&self) -> bool {
+        self.profile == UpstreamProfile::Aws && self.region != "us-east-1"
+    }
+}
+
+/// Reads a body of at most `len_max` bytes into memory.
+///
+/// # Errors
+/// When it is longer or breaks off.
+pub(crate) async fn read_up_to(mut body: StoreBody, len_max: usize) -> Result<Bytes, GatewayError> {
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| GatewayError::UpstreamUnreachable(error.to_string()))?;
+        if let Ok(data) = frame.into_data() {
+            if all.len() + data.len() > len_max {
+                return Err(GatewayError::UpstreamAnswer("longer than any answer that was asked for"));
+            }
+            all.extend_from_slice(&data);
+        }
+    }
+    Ok(all.freeze())
+}
+
+/// The value of a header that is text.
+pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
