@@ -194,6 +194,12 @@ impl PartTag {
         &self.upstream_etag
     }
 
+    /// The state as the client hands it back, **not authenticated**: for planning what [`Self::verify`] then confirms.
+    #[must_use]
+    pub fn claimed_state(&self) -> Option<&PartTagState> {
+        self.state.as_ref().map(|(state, _)| state)
+    }
+
     /// Checks the MAC in constant time and gives the state; `None` for a bare tag, whose entry stays unbound.
     ///
     /// The caller MUST compare `state.part.number` with the part number beside the tag (docs/format.md §7.3).
