@@ -1,1 +1,39 @@
-//! The key service: custody of the root secrets, policy, registry, release and its audit file
+//! The key service: it holds the root keys on the customer's premises, decides who may open what, and writes down every key
+//! that it releases before the key leaves.
+//!
+//! Reading order: [`custody`] (what wraps what), [`policy`] (who may do what), `identity` (the service's own CA), `vault`
+//! (what is in memory while unlocked), `registry` and `bindings`, `release` (lease, derive, continue), [`audit_log`],
+//! [`store`], then [`service`] and `server`, which put them behind HTTP/2 over mutual TLS.
+//!
+//! `docs/key-service-api.md` describes the interface.
+
+pub mod admin_listener;
+pub mod audit_log;
+pub mod config;
+pub mod custody;
+pub mod error;
+pub mod files;
+pub mod init;
+pub mod policy;
+pub mod service;
+pub mod store;
+
+mod admin;
+mod audit_record;
+mod bindings;
+mod enrolment;
+mod gateway_api;
+mod identity;
+mod registry;
+mod release;
+mod server;
+mod toml_file;
+mod vault;
+
+#[cfg(test)]
+mod testing;
+
+pub use config::{Config, Limits, Unlock};
+pub use error::ServiceError;
+pub use init::{InitOptions, InitReport, init};
+pub use service::KeyService;

@@ -1,0 +1,302 @@
+//! What operators ask.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+
+use claviger_format::{EpochHeader, EpochId, EpochRecord, Root, RootSecret, SealTo, SealerId, Wek};
+use claviger_keyapi::admin::{
+    AdminStatus, AuditTail, AuditTailRequest, ConfirmKeysetRequest, CreateKeysetRequest, EnrolTokenAnswer,
+    EnrolTokenRequest, EpochInfo, EpochList, EpochListRequest, IdentityInfo, IdentityList, KeysetInfo,
+    KeysetList, KeysetShares, PolicyReport, UnlockRequest,
+};
+use claviger_keyapi::secret::SecretText;
+use claviger_keyapi::{Id16, KeyServiceError, Role};
+use subtle::ConstantTimeEq as _;
+
+use crate::ServiceError;
+use crate::audit_record::{Outcome, RequestInfo};
+use crate::custody::shamir::{self, Share, root_fingerprint};
+use crate::enrolment::TokenOrder;
+use crate::policy::Policy;
+use crate::service::{Caller, Core, Work};
+use crate::store::{EpochPage, EpochRow};
+use crate::vault::{Keyset, KeysetRow, VersionRow, keyset_change, prepare_keyset};
+
+const PAGE_MAX: u32 = 1000;
+const KEYSETS_MAX: usize = 256;
+const NAME_LEN_MAX: usize = 63;
+
+impl Core {
+    pub(crate) fn unlock_by_operator(
+        &self,
+        info: &RequestInfo,
+        request: &UnlockRequest,
+    ) -> Work<AdminStatus> {
+        // Unlocking writes its own record, before anything can use what it opened.
+        Work::silent(self.unlock(request.passphrase.expose(), info).and_then(|()| self.operator_status()))
+    }
+
+    pub(crate) fn lock_by_operator(&self, caller: &Caller) -> Result<AdminStatus, ServiceError> {
+        self.lock(&caller.info)?;
+        self.operator_status()
+    }
+
+    pub(crate) fn operator_status(&self) -> Result<AdminStatus, ServiceError> {
+        let (state, problems) = self.health();
+        let vault = self.vault().ok();
+        let is_gateway = |row: &Arc<crate::vault::IdentityRow>| {
+            row.identity.role() == Role::Gateway && row.revoked_ms.is_none()
+        };
+        Ok(AdminStatus {
+            state,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            now_ms: self.clock.now_ms(),
+            audit_records: self.audit.records(),
+            problems,
+            policy_sha256: self.policy.load().sha256().to_owned(),
+            epochs: self.store.epoch_count()?,
+            gateways: vault
+                .as_ref()
+                .map_or(0, |v| v.identities().iter().filter(|row| is_gateway(row)).count() as u64),
+            bindings: vault.as_ref().map_or(0, |v| v.bindings.all().len() as u64),
+        })
+    }
+
+    /// Prepares a keyset and hands out its recovery shares. It seals nothing until they came back.
+    pub(crate) fn create_keyset(&self, caller: &Caller, request: &CreateKeysetRequest) -> Work<KeysetShares> {
+        let mut record = caller.info.record("keyset-create", Outcome::Done);
+        record.keyset = Some(crate::audit_record::bounded(&request.name));
+        Work::new(self.try_create_keyset(caller, request), vec![record]).refused_if_failed()
+    }
+
+    fn try_create_keyset(
+        &self,
+        caller: &Caller,
+        request: &CreateKeysetRequest,
+    ) -> Result<KeysetShares, ServiceError> {
+        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        check_keyset_name(&request.name)?;
+        let existing = caller.vault.keyset(&request.name);
+        // A keyset whose shares never came back has sealed nothing: it may be made again.
+        if existing.is_some_and(|keyset| keyset.newest().is_some()) {
+            return Err(KeyServiceError::Conflict { text: format!("keyset {} exists", request.name) }.into());
+        }
+        if caller.vault.keysets().len() >= KEYSETS_MAX {
+            return Err(KeyServiceError::Conflict { text: format!("more than {KEYSETS_MAX} keysets") }.into());
+        }
+        let vault = &caller.vault;
+        let (row, root) =
+            prepare_keyset(&vault.master, &request.name, request.shares, request.threshold, &*self.random)?;
+        let shares =
+            shamir::split(&root, row.keyset_id.into(), 1, request.threshold, request.shares, &*self.random)?;
+        let mut changes = vec![keyset_change(&vault.master, &row)];
+        changes.extend(vault.keyset(&request.name).map(|old| {
+            crate::store::Change::Delete(crate::store::Kind::Keyset, old.public_id().to_string())
+        }));
+        self.store.apply(&changes)?;
+        let keyset_id = row.keyset_id;
+        vault.put_keyset(row)?;
+        let sheet = |share: &Share| SecretText::new(share.to_sheet(&request.name).to_string());
+        Ok(KeysetShares { keyset_id, shares: shares.iter().map(sheet).collect() })
+    }
+
+    /// Takes the shares as they were read back; only if they give the root, and that opens a test epoch, the keyset
+    /// becomes active.
+    pub(crate) fn confirm_keyset(&self, caller: &Caller, request: &ConfirmKeysetRequest) -> Work<KeysetInfo> {
+        let mut record = caller.info.record("keyset-confirm", Outcome::Done);
+        record.subject = Some(request.keyset_id.to_string());
+        Work::new(self.try_confirm_keyset(caller, request), vec![record]).refused_if_failed()
+    }
+
+    fn try_confirm_keyset(
+        &self,
+        caller: &Caller,
+        request: &ConfirmKeysetRequest,
+    ) -> Result<KeysetInfo, ServiceError> {
+        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let vault = &caller.vault;
+        let unknown = || KeyServiceError::Keyset { text: "there is no such keyset".to_owned() };
+        let keyset = vault.keyset_by_id(request.keyset_id).ok_or_else(unknown)?;
+        let version = keyset.versions.last().ok_or(ServiceError::Damaged("keyset"))?;
+        let shares =
+            request.shares.iter().map(|text| Share::parse(text.expose())).collect::<Result<Vec<_>, _>>()?;
+        check_shares(&version.root, version.shares, &shares, &*self.random)?;
+        let mut row = self.stored_keyset(request.keyset_id)?;
+        row.versions.last_mut().ok_or(ServiceError::Damaged("keyset"))?.active = true;
+        self.store.apply(&[keyset_change(&vault.master, &row)])?;
+        vault.put_keyset(row)?;
+        let keyset = vault.keyset_by_id(request.keyset_id).ok_or_else(unknown)?;
+        Ok(keyset_info(caller, &keyset))
+    }
+
+    /// The row as stored; its MAC was checked at unlock and every change since went through this process.
+    fn stored_keyset(&self, keyset_id: Id16) -> Result<KeysetRow, ServiceError> {
+        let rows = self.store.rows(crate::store::Kind::Keyset)?;
+        let row =
+            rows.iter().find(|row| row.id == keyset_id.to_string()).ok_or(ServiceError::Damaged("keyset"))?;
+        serde_json::from_slice(&row.body).map_err(|_| ServiceError::Damaged("keyset"))
+    }
+
+    pub(crate) fn list_keysets(caller: &Caller) -> KeysetList {
+        let keysets = caller.vault.keysets();
+        KeysetList { keysets: keysets.iter().map(|keyset| keyset_info(caller, keyset)).collect() }
+    }
+
+    pub(crate) fn order_token(&self, caller: &Caller, request: EnrolTokenRequest) -> Work<EnrolTokenAnswer> {
+        let EnrolTokenRequest { identity, keysets, ttl_s, replace } = request;
+        self.make_token(&caller.vault, &caller.info, TokenOrder { identity, keysets, ttl_s, replace })
+    }
+
+    pub(crate) fn list_identities(caller: &Caller) -> IdentityList {
+        let mut identities: Vec<IdentityInfo> = caller
+            .vault
+            .identities()
+            .iter()
+            .map(|row| IdentityInfo {
+                identity: row.identity.clone(),
+                gateway_id: if row.identity.role() == Role::Gateway { row.uid } else { Id16([0; 16]) },
+                keysets: row.keysets.clone(),
+                enrolled_ms: row.enrolled_ms,
+                certificate_until_ms: row.certificate_until_ms,
+                revoked_ms: row.revoked_ms,
+            })
+            .collect();
+        identities.sort_by(|a, b| (&a.identity, a.enrolled_ms).cmp(&(&b.identity, b.enrolled_ms)));
+        IdentityList { identities }
+    }
+
+    pub(crate) fn list_epochs(&self, request: &EpochListRequest) -> Result<EpochList, ServiceError> {
+        let limit = request.limit.clamp(1, PAGE_MAX);
+        let page = EpochPage {
+            gateway_id: request.gateway_id.map(|id| id.0),
+            after: request.after.map(|id| id.0),
+            limit: limit + 1,
+        };
+        let mut rows = self.store.epochs(page)?;
+        let more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        Ok(EpochList { epochs: rows.iter().map(epoch_info).collect(), more })
+    }
+
+    /// Reads the policy file again; a file with a mistake changes nothing.
+    pub(crate) fn reload_policy(&self, caller: &Caller) -> Work<PolicyReport> {
+        let mut record = caller.info.record("policy-reload", Outcome::Done);
+        let result = Policy::load(&self.config.policy).map(|policy| {
+            let keysets: BTreeSet<String> = caller.vault.keysets().iter().map(|k| k.name.clone()).collect();
+            let report = PolicyReport {
+                sha256: policy.sha256().to_owned(),
+                grants: u32::try_from(policy.grants()).unwrap_or(u32::MAX),
+                warnings: policy.warnings(&keysets),
+            };
+            self.policy.store(Arc::new(policy));
+            report
+        });
+        record.subject = result.as_ref().ok().map(|report| report.sha256.clone());
+        Work::new(result, vec![record]).refused_if_failed()
+    }
+
+    pub(crate) fn audit_tail(&self, request: &AuditTailRequest) -> Result<AuditTail, ServiceError> {
+        let count = usize::try_from(request.count.clamp(1, PAGE_MAX)).unwrap_or(1);
+        Ok(AuditTail { lines: self.audit.tail(count)? })
+    }
+}
+
+/// Recovery shares as read back must be all of them, agree, and give a root that opens a fresh test epoch.
+pub(crate) fn check_shares(
+    root: &Root,
+    count: u8,
+    shares: &[Share],
+    random: &dyn claviger_format::Random,
+) -> Result<(), ServiceError> {
+    let distinct: BTreeSet<u8> = shares.iter().map(|share| share.index).collect();
+    if shares.len() != usize::from(count) || distinct.len() != shares.len() {
+        return Err(ServiceError::Share("all of them must be read back, each once"));
+    }
+    let threshold = usize::from(shares.first().map_or(0, |share| share.threshold));
+    let quorum = shares.get(..threshold).ok_or(ServiceError::Share("too few"))?;
+    // All of them together agree only if each lies on the same polynomial; a bare quorum must do as well.
+    for combined in [shamir::combine(shares)?, shamir::combine(quorum)?] {
+        if !bool::from(combined.expose().ct_eq(root.secret().expose())) {
+            return Err(ServiceError::Share("they give another root"));
+        }
+        open_test_epoch(root, combined, random)?;
+    }
+    Ok(())
+}
+
+fn open_test_epoch(
+    root: &Root,
+    combined: RootSecret,
+    random: &dyn claviger_format::Random,
+) -> Result<(), ServiceError> {
+    let wek = Wek::generate(random, &[0; 32])?;
+    let header = EpochHeader {
+        created_ms: 0,
+        epoch_id: EpochId::draw(random)?,
+        gateway_id: SealerId::KEY_SERVICE,
+        keyset_id: root.keyset_id(),
+    };
+    let (public_key, psk) = (root.public_key()?, root.psk(SealerId::KEY_SERVICE));
+    let to = SealTo {
+        version: root.version(),
+        public_key: &public_key,
+        sealer_id: SealerId::KEY_SERVICE,
+        psk: &psk,
+    };
+    let record = EpochRecord::seal(&header, &wek, &to, random)?;
+    let opened = record.open(&Root::new(combined, root.keyset_id(), root.version()))?;
+    if bool::from(opened.expose().ct_eq(wek.expose())) {
+        Ok(())
+    } else {
+        Err(ServiceError::Share("they don't open a test epoch"))
+    }
+}
+
+fn keyset_info(caller: &Caller, keyset: &Keyset) -> KeysetInfo {
+    let bindings = caller.vault.bindings.all();
+    let last = keyset.versions.last();
+    KeysetInfo {
+        keyset_id: keyset.public_id(),
+        name: keyset.name.clone(),
+        version: keyset.newest().map(|version| version.number),
+        root_fingerprint: last.map_or_else(String::new, |version| {
+            root_fingerprint(version.public_key.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
+        }),
+        shares: last.map_or(0, |version| version.shares),
+        threshold: last.map_or(0, |version| version.threshold),
+        buckets: bindings
+            .into_iter()
+            .filter(|b| b.keyset_id == keyset.public_id())
+            .map(|b| b.bucket)
+            .collect(),
+    }
+}
+
+fn epoch_info(row: &EpochRow) -> EpochInfo {
+    EpochInfo {
+        epoch_id: Id16(row.epoch_id),
+        gateway_id: Id16(row.gateway_id),
+        keyset_id: Id16(row.keyset_id),
+        created_ms: row.created_ms,
+        first_seen_ms: row.first_seen_ms,
+        wek_commit: row.wek_commit.iter().map(|b| format!("{b:02x}")).collect(),
+    }
+}
+
+/// Keyset names: 1 to 63 of `a-z`, `0-9`, `-`.
+pub(crate) fn check_keyset_name(name: &str) -> Result<(), KeyServiceError> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let first = name.bytes().next();
+    if first.is_some_and(|b| b.is_ascii_alphanumeric())
+        && name.len() <= NAME_LEN_MAX
+        && name.bytes().all(allowed)
+    {
+        return Ok(());
+    }
+    Err(KeyServiceError::Malformed { text: "a keyset's name is 1 to 63 of a-z, 0-9, -".to_owned() })
+}
+
+/// The row of version 1 becomes active.
+pub(crate) fn activate(row: &mut KeysetRow) {
+    row.versions.iter_mut().for_each(|version: &mut VersionRow| version.active = true);
+}

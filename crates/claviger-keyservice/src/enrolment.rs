@@ -1,0 +1,269 @@
+//! Enrolment: one-time tokens, first certificates, renewal, revocation.
+
+use std::sync::PoisonError;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use claviger_keyapi::admin::EnrolTokenAnswer;
+use claviger_keyapi::enrol::{Certificate, EnrolRequest, EnrolToken, RenewRequest, TOKEN_TTL_MS_MAX};
+use claviger_keyapi::secret::SecretText;
+use claviger_keyapi::tls::SpkiHash;
+use claviger_keyapi::wire::Blob;
+use claviger_keyapi::{Id16, Identity, KeyServiceError, Role, UnavailableReason};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::ServiceError;
+use crate::audit_record::{Outcome, Record, RequestInfo};
+use crate::identity::Issued;
+use crate::service::{Caller, Core, Work};
+use crate::store::{Change, Kind};
+use crate::vault::{IdentityRow, TokenRow, Vault};
+
+/// Enrolment needs no certificate, so strangers can call it: at most so many attempts a second are looked at.
+const ATTEMPTS_PER_S_MAX: u32 = 10;
+
+/// What an operator orders.
+pub(crate) struct TokenOrder {
+    pub(crate) identity: Identity,
+    pub(crate) keysets: Vec<String>,
+    pub(crate) ttl_s: u32,
+    pub(crate) replace: bool,
+}
+
+impl Core {
+    /// A token for someone to enrol with.
+    pub(crate) fn make_token(
+        &self,
+        vault: &Vault,
+        info: &RequestInfo,
+        order: TokenOrder,
+    ) -> Work<EnrolTokenAnswer> {
+        let mut record = info.record("enrol-token", Outcome::Done);
+        record.subject = Some(order.identity.to_string());
+        record.keyset = Some(order.keysets.join(","));
+        let result = self.try_make_token(vault, info, order);
+        Work::new(result, vec![record]).refused_if_failed()
+    }
+
+    fn try_make_token(
+        &self,
+        vault: &Vault,
+        info: &RequestInfo,
+        order: TokenOrder,
+    ) -> Result<EnrolTokenAnswer, ServiceError> {
+        check_order(vault, &order)?;
+        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut secret = Zeroizing::new([0u8; 32]);
+        self.random.fill(&mut secret[..])?;
+        let secret = SecretText::new(URL_SAFE_NO_PAD.encode(&secret[..]));
+        let expires_ms = info.now_ms.saturating_add((u64::from(order.ttl_s) * 1000).min(TOKEN_TTL_MS_MAX));
+        let row = TokenRow {
+            identity: order.identity.clone(),
+            keysets: order.keysets.clone(),
+            expires_ms,
+            replace: order.replace,
+        };
+        let id = token_id(secret.expose());
+        self.store.apply(&[Change::Put(Kind::Token, vault.row(Kind::Token, &id, &row))])?;
+        vault.tokens().insert(id, row);
+        let ca_spki_sha256 =
+            SpkiHash::of_certificate(&self.ca).ok_or(ServiceError::Damaged("CA certificate"))?;
+        let token = EnrolToken {
+            address: self.config.advertise.clone(),
+            ca_spki_sha256,
+            identity: order.identity,
+            keysets: order.keysets,
+            expires_ms,
+            secret,
+        };
+        Ok(EnrolTokenAnswer { token: token.to_text(), expires_ms })
+    }
+
+    /// The one route that takes no certificate.
+    pub(crate) fn enrol(&self, info: &RequestInfo, request: &EnrolRequest) -> Work<Certificate> {
+        if !self.admit_attempt(info.now_ms) {
+            let busy =
+                KeyServiceError::Unavailable { reason: UnavailableReason::Busy, retry_after_ms: 1_000 };
+            return Work::silent(Err(busy.into()));
+        }
+        let mut record = info.record("enrol", Outcome::Done);
+        record.subject = Some(request.identity.to_string());
+        let result = self.try_enrol(info, request);
+        Work::new(result, vec![record]).refused_if_failed()
+    }
+
+    fn admit_attempt(&self, now_ms: u64) -> bool {
+        let mut attempts = self.enrol_attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        if attempts.0 != now_ms / 1000 {
+            *attempts = (now_ms / 1000, 0);
+        }
+        attempts.1 += 1;
+        attempts.1 <= ATTEMPTS_PER_S_MAX
+    }
+
+    fn try_enrol(&self, info: &RequestInfo, request: &EnrolRequest) -> Result<Certificate, ServiceError> {
+        let vault = self.vault()?;
+        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = token_id(request.secret.expose());
+        let wrong = || KeyServiceError::Unauthenticated {
+            text: "the enrolment token is unknown, used, expired or for someone else".to_owned(),
+        };
+        let token = vault.tokens().get(&id).cloned().ok_or_else(wrong)?;
+        if token.identity != request.identity || token.expires_ms <= info.now_ms {
+            return Err(wrong().into());
+        }
+        let old = vault.active(&token.identity);
+        if old.is_some() && !token.replace {
+            return Err(enrolled_already(&token.identity).into());
+        }
+        let issued = self.issue(&vault, &request.csr, &token.identity, info.now_ms)?;
+        let mut uid = [0u8; 16];
+        self.random.fill(&mut uid)?;
+        let row = IdentityRow {
+            uid: Id16(uid),
+            identity: token.identity,
+            keysets: token.keysets,
+            enrolled_ms: info.now_ms,
+            spki: issued.spki,
+            previous_spki: None,
+            certificate_until_ms: issued.not_after_ms,
+            revoked_ms: None,
+        };
+        let replaced = old.map(|old| IdentityRow { revoked_ms: Some(info.now_ms), ..(*old).clone() });
+        // Token, old and new identity in one transaction: a token is good once, whatever happens in between.
+        let mut changes = vec![Change::Delete(Kind::Token, id.clone()), put_identity(&vault, &row)];
+        changes.extend(replaced.iter().map(|old| put_identity(&vault, old)));
+        self.store.apply(&changes)?;
+        vault.tokens().remove(&id);
+        let answer = self.certificate(&row, &issued);
+        replaced.into_iter().chain([row]).for_each(|row| vault.put_identity(row));
+        Ok(answer)
+    }
+
+    /// A new certificate for a new key. The key before stays good until the next renewal.
+    pub(crate) fn renew(&self, caller: &Caller, request: &RenewRequest) -> Work<Certificate> {
+        let record = caller.info.record("renew", Outcome::Done);
+        let result = self.try_renew(caller, request);
+        Work::new(result, vec![record]).refused_if_failed()
+    }
+
+    fn try_renew(&self, caller: &Caller, request: &RenewRequest) -> Result<Certificate, ServiceError> {
+        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read again under the lock: a revocation may have come in between.
+        let current = caller.vault.identity(caller.row.uid).ok_or(ServiceError::Damaged("identity"))?;
+        if current.revoked_ms.is_some() {
+            return Err(
+                KeyServiceError::Unauthenticated { text: "the identity is revoked".to_owned() }.into()
+            );
+        }
+        let issued = self.issue(&caller.vault, &request.csr, &current.identity, caller.info.now_ms)?;
+        let row = IdentityRow {
+            spki: issued.spki,
+            previous_spki: Some(current.spki),
+            certificate_until_ms: issued.not_after_ms,
+            ..(*current).clone()
+        };
+        self.store.apply(&[put_identity(&caller.vault, &row)])?;
+        let answer = self.certificate(&row, &issued);
+        caller.vault.put_identity(row);
+        Ok(answer)
+    }
+
+    /// From now on the identity's certificates open nothing, and its epochs that were not registered are refused.
+    pub(crate) fn revoke(&self, caller: &Caller, identity: &Identity) -> Work<()> {
+        let mut record = caller.info.record("revoke", Outcome::Done);
+        record.subject = Some(identity.to_string());
+        Work::new(self.try_revoke(caller, identity), vec![record]).refused_if_failed()
+    }
+
+    fn try_revoke(&self, caller: &Caller, identity: &Identity) -> Result<(), ServiceError> {
+        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = caller
+            .vault
+            .active(identity)
+            .ok_or_else(|| KeyServiceError::Conflict { text: format!("{identity} is not enrolled") })?;
+        let last_operator = identity.role() == Role::Admin
+            && !caller.vault.identities().iter().any(|other| {
+                other.identity.role() == Role::Admin && other.revoked_ms.is_none() && other.uid != row.uid
+            });
+        if last_operator {
+            return Err(KeyServiceError::Conflict { text: format!("{identity} is the last operator") }.into());
+        }
+        let row = IdentityRow { revoked_ms: Some(caller.info.now_ms), ..(*row).clone() };
+        self.store.apply(&[put_identity(&caller.vault, &row)])?;
+        caller.vault.put_identity(row);
+        Ok(())
+    }
+
+    fn issue(
+        &self,
+        vault: &Vault,
+        csr: &Blob,
+        identity: &Identity,
+        now_ms: u64,
+    ) -> Result<Issued, ServiceError> {
+        let malformed = |_| KeyServiceError::Malformed { text: "the certificate request".to_owned() };
+        Ok(vault.authority.issue_client(&csr.0, identity, now_ms, &*self.random).map_err(malformed)?)
+    }
+
+    fn certificate(&self, row: &IdentityRow, issued: &Issued) -> Certificate {
+        Certificate {
+            certificate: Blob(issued.certificate.to_vec()),
+            ca: Blob(self.ca.to_vec()),
+            gateway_id: if row.identity.role() == Role::Gateway { row.uid } else { Id16([0; 16]) },
+            not_before_ms: issued.not_before_ms,
+            not_after_ms: issued.not_after_ms,
+        }
+    }
+}
+
+impl<T> Work<T> {
+    /// If the work failed, its records tell of a refusal.
+    pub(crate) fn refused_if_failed(self) -> Self {
+        match &self.result {
+            Ok(_) => self,
+            Err(error) => {
+                let refusal = error.outward();
+                let records =
+                    self.records.into_iter().map(|record: Record| record.refused_call(&refusal)).collect();
+                Self { result: self.result, records }
+            }
+        }
+    }
+}
+
+pub(crate) fn put_identity(vault: &Vault, row: &IdentityRow) -> Change {
+    Change::Put(Kind::Identity, vault.row(Kind::Identity, &row.uid.to_string(), row))
+}
+
+fn check_order(vault: &Vault, order: &TokenOrder) -> Result<(), KeyServiceError> {
+    if order.ttl_s == 0 || u64::from(order.ttl_s) * 1000 > TOKEN_TTL_MS_MAX {
+        return Err(KeyServiceError::Malformed { text: "a token lives 1 to 3600 seconds".to_owned() });
+    }
+    let is_gateway = order.identity.role() == Role::Gateway;
+    if is_gateway == order.keysets.is_empty() {
+        let text = "a gateway is enrolled for at least one keyset, an operator for none".to_owned();
+        return Err(KeyServiceError::Keyset { text });
+    }
+    if let Some(unknown) =
+        order.keysets.iter().find(|name| vault.keyset(name).is_none_or(|k| k.newest().is_none()))
+    {
+        return Err(KeyServiceError::Keyset { text: format!("there is no active keyset \"{unknown}\"") });
+    }
+    if vault.active(&order.identity).is_some() && !order.replace {
+        return Err(enrolled_already(&order.identity));
+    }
+    Ok(())
+}
+
+fn enrolled_already(identity: &Identity) -> KeyServiceError {
+    KeyServiceError::Conflict {
+        text: format!("{identity} is enrolled already; revoke it first, or make the token with --replace"),
+    }
+}
+
+/// Only the hash of a token's secret is kept; finding it by hash compares nothing secret byte by byte.
+fn token_id(secret: &str) -> String {
+    Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect()
+}

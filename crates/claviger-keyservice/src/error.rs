@@ -1,0 +1,105 @@
+//! The service's own errors. What callers see is `claviger_keyapi`'s.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use claviger_format::RandomError;
+use claviger_keyapi::{KeyServiceError, UnavailableReason};
+
+/// Anything that can go wrong inside the service.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// A file can't be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A mistake in a file that a person wrote.
+    #[error("{path}:{line}: {text}\n  remedy: {remedy}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+        /// What is wrong.
+        text: String,
+        /// What to write instead.
+        remedy: String,
+    },
+    /// A secret lies where others can read it.
+    #[error("{path} has mode {mode:04o}: it holds a secret\n  remedy: chmod {wanted:04o} {path}")]
+    LooseMode {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// The loosest that is accepted.
+        wanted: u32,
+    },
+    /// The state folder holds no service yet.
+    #[error("{0} holds no key service\n  remedy: claviger keys init --config FILE …")]
+    NotInitialised(PathBuf),
+    /// The state folder holds one already.
+    #[error("{0} holds a key service already; it is never overwritten")]
+    AlreadyInitialised(PathBuf),
+    /// The passphrase does not open the service's master secret.
+    #[error("the passphrase does not open this service's master secret")]
+    WrongPassphrase,
+    /// A recovery share is not one, or the shares don't belong together.
+    #[error("recovery shares: {0}")]
+    Share(&'static str),
+    /// The database failed.
+    #[error("database: {0}")]
+    Store(#[from] rusqlite::Error),
+    /// A row of the database is not what this service wrote.
+    #[error("the database row {kind}/{id} was altered outside of this service; it stays locked")]
+    Tampered {
+        /// Kind of row.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// The audit log failed: nothing is released until that is repaired and the service restarted.
+    #[error("audit log: {0}")]
+    Audit(String),
+    /// A certificate could not be made or read.
+    #[error("certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// TLS could not be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The format refused something.
+    #[error("format: {0}")]
+    Format(#[from] claviger_format::Error),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// Something that was sealed here does not open, or can't be read back.
+    #[error("stored {0} is damaged")]
+    Damaged(&'static str),
+    /// The caller gets this as it is.
+    #[error(transparent)]
+    Refused(#[from] KeyServiceError),
+}
+
+impl ServiceError {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+
+    /// What a caller is told.
+    pub(crate) fn outward(&self) -> KeyServiceError {
+        let unavailable = |reason| KeyServiceError::Unavailable { reason, retry_after_ms: 2_000 };
+        match self {
+            Self::Refused(refused) => refused.clone(),
+            Self::Store(_) => unavailable(UnavailableReason::Store),
+            Self::Audit(_) => unavailable(UnavailableReason::Audit),
+            Self::WrongPassphrase => KeyServiceError::Denied { text: self.to_string() },
+            Self::Config { .. } | Self::Share(_) => KeyServiceError::Malformed { text: self.to_string() },
+            _ => KeyServiceError::Internal,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Files that hold secrets: read only if nobody else can, written so that nobody else could at any moment.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use crate::ServiceError;
+
+const SECRET_FILE_LEN_MAX: u64 = 64 << 10;
+
+/// Reads a secret text file of at most 64 KiB.
+///
+/// # Errors
+/// [`ServiceError::LooseMode`] if group or others have any right on it; [`ServiceError::Io`].
+pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, ServiceError> {
+    let file = File::open(path).map_err(|e| ServiceError::io(path, e))?;
+    let mode = file.metadata().map_err(|e| ServiceError::io(path, e))?.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(ServiceError::LooseMode { path: path.to_owned(), mode, wanted: 0o600 });
+    }
+    // Reserved at once, so that no reallocation leaves a copy behind.
+    let mut text = Zeroizing::new(String::with_capacity(SECRET_FILE_LEN_MAX as usize + 1));
+    file.take(SECRET_FILE_LEN_MAX).read_to_string(&mut text).map_err(|e| ServiceError::io(path, e))?;
+    Ok(text)
+}
+
+/// Creates a new file with mode 0600, writes it and makes it durable. Never overwrites.
+///
+/// # Errors
+/// [`ServiceError::Io`], also if the file exists.
+pub fn write_secret_new(path: &Path, content: &[u8]) -> Result<(), ServiceError> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().map_err(|e| ServiceError::io(path, e))?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Makes a folder's entries durable.
+///
+/// # Errors
+/// [`ServiceError::Io`].
+pub fn sync_folder(path: &Path) -> Result<(), ServiceError> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(|e| ServiceError::io(path, e))
+}
+
+/// Creates a folder with mode 0700 if it isn't there; one that is there must not be open to others.
+///
+/// # Errors
+/// [`ServiceError::LooseMode`] if group or others may enter or write it; [`ServiceError::Io`].
+pub fn private_folder(path: &Path) -> Result<(), ServiceError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(path).map_err(|e| ServiceError::io(path, e))?;
+    let mode = fs::metadata(path).map_err(|e| ServiceError::io(path, e))?.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(ServiceError::LooseMode { path: path.to_owned(), mode, wanted: 0o700 });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_secret_that_others_can_read_is_refused_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        write_secret_new(&path, b"s").unwrap();
+        assert_eq!(read_secret(&path).unwrap().as_str(), "s");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let text = read_secret(&path).unwrap_err().to_string();
+        assert!(text.contains("chmod 0600"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        write_secret_new(&path, b"first").unwrap();
+        assert!(write_secret_new(&path, b"second").is_err());
+        assert_eq!(read_secret(&path).unwrap().as_str(), "first");
+    }
+
+    #[test]
+    fn an_open_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        private_folder(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(private_folder(&path), Err(ServiceError::LooseMode { mode: 0o755, .. })));
+    }
+}

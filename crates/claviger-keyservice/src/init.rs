@@ -1,0 +1,235 @@
+//! Making a new key service: master, CA, first operator, first keyset with its recovery shares. Ends only after the shares
+//! were read back from their files and put together again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use claviger_env::Clock;
+use claviger_format::{Random, Root, RootSecret};
+use claviger_keyapi::enrol::Certificate;
+use claviger_keyapi::tls::SpkiHash;
+use claviger_keyapi::wire::Blob;
+use claviger_keyapi::{Id16, Identity};
+use rustls_pki_types::CertificateDer;
+use zeroize::Zeroizing;
+
+use crate::admin::{activate, check_keyset_name, check_shares};
+use crate::audit_log::AuditLog;
+use crate::audit_record::{Outcome, RequestInfo};
+use crate::config::Config;
+use crate::custody::shamir::{self, Share, root_fingerprint};
+use crate::custody::{Master, software};
+use crate::files::{private_folder, read_secret, sync_folder, write_secret_new};
+use crate::identity::{Authority, Issued};
+use crate::service::{DATABASE_FILE, replace_locked_tls};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Change, Kind, Store as _};
+use crate::vault::{
+    CA_ROW, IdentityRow, KeysetRow, META_CA_KEY, META_MASTER, keyset_change, prepare_keyset, row,
+};
+use crate::{ServiceError, Unlock};
+
+/// What a new service is made of.
+#[derive(Debug)]
+pub struct InitOptions {
+    /// First keyset.
+    pub keyset: String,
+    /// Recovery shares to make of its root.
+    pub shares: u8,
+    /// How many of them open it.
+    pub threshold: u8,
+    /// Folder for the shares, one file each; made with mode 0700. To be emptied by hand: the shares belong offline.
+    pub shares_dir: PathBuf,
+    /// Where the passphrase goes; the configuration's `passphrase_file` if that is set.
+    pub passphrase_file: PathBuf,
+    /// First operator.
+    pub operator: Identity,
+    /// The first operator's certificate request, DER: his key never comes here.
+    pub operator_csr: Vec<u8>,
+}
+
+/// What was made.
+#[derive(Debug)]
+pub struct InitReport {
+    /// The first operator's certificate.
+    pub operator: Certificate,
+    /// The hash that enrolment tokens carry.
+    pub ca_spki: SpkiHash,
+    /// Identity of the first keyset.
+    pub keyset_id: Id16,
+    /// Stands on its shares.
+    pub root_fingerprint: String,
+    /// The files of the shares.
+    pub share_files: Vec<PathBuf>,
+}
+
+/// Makes a service in `config.state_dir`. Nothing is overwritten: every file must be new. If it fails before the end the
+/// service does not exist, and what was written may be deleted.
+///
+/// # Errors
+/// [`ServiceError::AlreadyInitialised`]; [`ServiceError::Share`]; [`ServiceError::Io`]; others.
+pub fn init(
+    config: &Config,
+    options: &InitOptions,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> Result<InitReport, ServiceError> {
+    let database = config.state_dir.join(DATABASE_FILE);
+    if database.exists() {
+        return Err(ServiceError::AlreadyInitialised(config.state_dir.clone()));
+    }
+    check_keyset_name(&options.keyset)?;
+    if let (Some(configured), Unlock::PassphraseFile) = (&config.passphrase_file, config.unlock)
+        && *configured != options.passphrase_file
+    {
+        return Err(ServiceError::Damaged("passphrase_file (it differs from the configuration's)"));
+    }
+    private_folder(&config.state_dir)?;
+    // Built beside its final name: a service exists only once everything else does.
+    let unfinished = config.state_dir.join("keyservice.db.unfinished");
+    remove_leftovers(&unfinished)?;
+    let report = build(config, options, &unfinished, &**clock, random)?;
+    fs::rename(&unfinished, &database).map_err(|e| ServiceError::io(&database, e))?;
+    sync_folder(&config.state_dir)?;
+    Ok(report)
+}
+
+fn remove_leftovers(unfinished: &Path) -> Result<(), ServiceError> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = unfinished.as_os_str().to_owned();
+        name.push(suffix);
+        match fs::remove_file(Path::new(&name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ServiceError::io(unfinished, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn build(
+    config: &Config,
+    options: &InitOptions,
+    unfinished: &Path,
+    clock: &dyn Clock,
+    random: &Arc<dyn Random>,
+) -> Result<InitReport, ServiceError> {
+    let now_ms = clock.now_ms();
+    let store = SqliteStore::open(unfinished)?;
+    let master = make_master(&options.passphrase_file, &store, &**random)?;
+    let (certificate, key) = Authority::generate(clock, &**random)?;
+    store.set_meta(META_CA_KEY, &master.seal(META_CA_KEY, &key, &**random)?)?;
+    let authority = Authority::load(certificate.clone(), &key)?;
+    replace_locked_tls(config, &authority, now_ms, &**random)?;
+    let (mut keyset, root) =
+        prepare_keyset(&master, &options.keyset, options.shares, options.threshold, &**random)?;
+    let (share_files, root_fingerprint) = make_shares(options, &keyset, root, &**random)?;
+    activate(&mut keyset);
+    let (operator, issued) = first_operator(&authority, options, now_ms, &**random)?;
+    let ca = Blob(certificate.to_vec());
+    store.apply(&[
+        Change::Put(Kind::Service, row(&master, Kind::Service, CA_ROW, &ca)),
+        Change::Put(Kind::Identity, row(&master, Kind::Identity, &operator.uid.to_string(), &operator)),
+        keyset_change(&master, &keyset),
+    ])?;
+    write_first_record(config, options, random, now_ms)?;
+    Ok(InitReport {
+        operator: certificate_answer(&certificate, &issued),
+        ca_spki: SpkiHash::of_certificate(&certificate).ok_or(ServiceError::Damaged("CA certificate"))?,
+        keyset_id: keyset.keyset_id,
+        root_fingerprint,
+        share_files,
+    })
+}
+
+fn make_master(
+    passphrase_file: &Path,
+    store: &SqliteStore,
+    random: &dyn Random,
+) -> Result<Master, ServiceError> {
+    let mut secret = Zeroizing::new([0u8; 32]);
+    random.fill(&mut secret[..])?;
+    let passphrase = software::generate(random)?;
+    let wrapped = software::wrap(&secret, &passphrase, random)?;
+    write_secret_new(passphrase_file, format!("{}\n", *passphrase).as_bytes())?;
+    // What was written is what opens it: read back before anything depends on it.
+    let opened = software::unwrap(&wrapped, &read_secret(passphrase_file)?)?;
+    store.set_meta(META_MASTER, &wrapped)?;
+    Ok(Master::new(&opened))
+}
+
+/// Writes the shares and proves them: read back from the files, put together, a test epoch opened.
+fn make_shares(
+    options: &InitOptions,
+    keyset: &KeysetRow,
+    root: RootSecret,
+    random: &dyn Random,
+) -> Result<(Vec<PathBuf>, String), ServiceError> {
+    let shares = shamir::split(&root, keyset.keyset_id.into(), 1, options.threshold, options.shares, random)?;
+    private_folder(&options.shares_dir)?;
+    let mut files = Vec::new();
+    for share in &shares {
+        let path = options.shares_dir.join(format!("{}-v1-share-{}.txt", options.keyset, share.index));
+        write_secret_new(&path, share.to_sheet(&options.keyset).as_bytes())?;
+        files.push(path);
+    }
+    let read_back = files
+        .iter()
+        .map(|path| Share::parse(&*read_secret(path)?))
+        .collect::<Result<Vec<_>, ServiceError>>()?;
+    let root = Root::new(root, keyset.keyset_id.into(), 1);
+    check_shares(&root, options.shares, &read_back, random)?;
+    let fingerprint = root_fingerprint(root.public_key()?.as_bytes());
+    Ok((files, fingerprint.iter().map(|b| format!("{b:02x}")).collect()))
+}
+
+fn first_operator(
+    authority: &Authority,
+    options: &InitOptions,
+    now_ms: u64,
+    random: &dyn Random,
+) -> Result<(IdentityRow, Issued), ServiceError> {
+    let issued = authority.issue_client(&options.operator_csr, &options.operator, now_ms, random)?;
+    let mut uid = [0u8; 16];
+    random.fill(&mut uid)?;
+    let row = IdentityRow {
+        uid: Id16(uid),
+        identity: options.operator.clone(),
+        keysets: Vec::new(),
+        enrolled_ms: now_ms,
+        spki: issued.spki,
+        previous_spki: None,
+        certificate_until_ms: issued.not_after_ms,
+        revoked_ms: None,
+    };
+    Ok((row, issued))
+}
+
+fn certificate_answer(ca: &CertificateDer<'static>, issued: &Issued) -> Certificate {
+    Certificate {
+        certificate: Blob(issued.certificate.to_vec()),
+        ca: Blob(ca.to_vec()),
+        gateway_id: Id16([0; 16]),
+        not_before_ms: issued.not_before_ms,
+        not_after_ms: issued.not_after_ms,
+    }
+}
+
+fn write_first_record(
+    config: &Config,
+    options: &InitOptions,
+    random: &Arc<dyn Random>,
+    now_ms: u64,
+) -> Result<(), ServiceError> {
+    let folder = config.state_dir.join("audit");
+    let (log, _) = AuditLog::open(&folder, config.limits.audit_file_len_max, Arc::clone(random))?;
+    let mut id = [0u8; 8];
+    random.fill(&mut id)?;
+    let info = RequestInfo { request_id: format!("{:016x}", u64::from_be_bytes(id)), identity: None, now_ms };
+    let mut record = info.record("init", Outcome::Done);
+    record.keyset = Some(options.keyset.clone());
+    record.subject = Some(options.operator.to_string());
+    log.append_blocking(vec![record.to_bytes()])
+}

@@ -1,0 +1,190 @@
+//! The epoch registry (docs/format.md §2.6): which record belongs to which epoch id, and who may still add one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use claviger_format::{EpochHeader, EpochId, EpochRecord, Wek};
+use claviger_keyapi::{Id16, ReleaseError};
+
+use crate::ServiceError;
+use crate::store::{EpochRow, Kind, Store};
+use crate::vault::{Keyset, Vault};
+
+/// Most opened epochs that are kept; opening one costs a KEM decapsulation.
+const OPEN_EPOCHS_MAX: usize = 4096;
+
+/// An epoch whose record authenticated and is registered.
+pub(crate) struct OpenEpoch {
+    pub(crate) header: EpochHeader,
+    pub(crate) wek: Wek,
+    pub(crate) keyset: Arc<Keyset>,
+}
+
+/// Epochs that were opened since unlock.
+#[derive(Default)]
+pub(crate) struct OpenEpochs {
+    inner: Mutex<(HashMap<EpochId, Arc<OpenEpoch>>, VecDeque<EpochId>)>,
+}
+
+impl OpenEpochs {
+    fn get(&self, epoch_id: EpochId) -> Option<Arc<OpenEpoch>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).0.get(&epoch_id).cloned()
+    }
+
+    fn keep(&self, epoch: Arc<OpenEpoch>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let epoch_id = epoch.header.epoch_id;
+        if inner.0.insert(epoch_id, epoch).is_none() {
+            inner.1.push_back(epoch_id);
+        }
+        while inner.1.len() > OPEN_EPOCHS_MAX
+            && let Some(oldest) = inner.1.pop_front()
+        {
+            inner.0.remove(&oldest);
+        }
+    }
+}
+
+/// Why an epoch was not opened.
+pub(crate) enum OpenError {
+    /// The item is refused.
+    Refused(ReleaseError),
+    /// The whole call fails.
+    Failed(ServiceError),
+}
+
+impl From<ReleaseError> for OpenError {
+    fn from(error: ReleaseError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<ServiceError> for OpenError {
+    fn from(error: ServiceError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What registering needs besides the record.
+pub(crate) struct Registry<'a> {
+    pub(crate) vault: &'a Vault,
+    pub(crate) store: &'a dyn Store,
+    pub(crate) now_ms: u64,
+}
+
+/// An opened epoch, and whether it was registered just now.
+pub(crate) struct Opening {
+    pub(crate) epoch: Arc<OpenEpoch>,
+    pub(crate) registered_now: bool,
+}
+
+impl Registry<'_> {
+    /// Opens an epoch that is registered, or registers it from `record` first.
+    pub(crate) fn open(&self, epoch_id: EpochId, record: Option<&[u8]>) -> Result<Opening, OpenError> {
+        if let Some(epoch) = self.vault.open_epochs.get(epoch_id) {
+            check_offered(epoch_id, record, |commit| {
+                claviger_format::wek_commit(&epoch.wek, &epoch.header) == *commit
+            })?;
+            return Ok(Opening { epoch, registered_now: false });
+        }
+        let opening = match self.registered(epoch_id)? {
+            Some(row) => {
+                check_offered(epoch_id, record, |commit| row.wek_commit == *commit)?;
+                self.open_registered(&row, record)?
+            }
+            None => self.register(epoch_id, record.ok_or(ReleaseError::UnknownEpoch)?)?,
+        };
+        self.vault.open_epochs.keep(Arc::clone(&opening.epoch));
+        Ok(opening)
+    }
+
+    /// The registry's row of an epoch, checked against its MAC.
+    pub(crate) fn registered(&self, epoch_id: EpochId) -> Result<Option<EpochRow>, ServiceError> {
+        let Some(row) = self.store.epoch(epoch_id.as_bytes())? else { return Ok(None) };
+        let id = epoch_id.to_string();
+        if !self.vault.master.row_is_ours(Kind::Epoch.name(), &id, &mac_body(&row), &row.mac) {
+            return Err(ServiceError::Tampered { kind: Kind::Epoch.name(), id });
+        }
+        Ok(Some(row))
+    }
+
+    /// The registry's own record first; if its recipients no longer fit, the one that the caller brought.
+    fn open_registered(&self, row: &EpochRow, offered: Option<&[u8]>) -> Result<Opening, OpenError> {
+        let candidates = [Some(row.record.as_slice()), offered];
+        let opened = candidates.into_iter().flatten().find_map(|bytes| {
+            let record = EpochRecord::parse(bytes).ok()?;
+            let epoch = self.open_record(&record)?;
+            (*record.wek_commit() == row.wek_commit).then_some(epoch)
+        });
+        let epoch = opened.ok_or(ReleaseError::EpochRejected)?;
+        Ok(Opening { epoch: Arc::new(epoch), registered_now: false })
+    }
+
+    /// docs/format.md §2.6: an epoch that is not registered is taken only from a sealer that is enrolled and unrevoked.
+    fn register(&self, epoch_id: EpochId, bytes: &[u8]) -> Result<Opening, OpenError> {
+        let record = EpochRecord::parse(bytes).map_err(|_| ReleaseError::EpochRejected)?;
+        let header = record.header();
+        if header.epoch_id != epoch_id {
+            return Err(ReleaseError::EpochRejected.into());
+        }
+        let epoch = self.open_record(&record).ok_or(ReleaseError::EpochRejected)?;
+        let sealer = self.vault.identity(header.gateway_id.into()).ok_or(ReleaseError::EpochRejected)?;
+        if sealer.revoked_ms.is_some() {
+            return Err(ReleaseError::EpochRevoked.into());
+        }
+        if !sealer.keysets.contains(&epoch.keyset.name) {
+            return Err(ReleaseError::EpochRejected.into());
+        }
+        let row = self.insert(&record, bytes)?;
+        if row.wek_commit != *record.wek_commit() {
+            return Err(ReleaseError::EpochRejected.into());
+        }
+        Ok(Opening { epoch: Arc::new(epoch), registered_now: true })
+    }
+
+    fn insert(&self, record: &EpochRecord, bytes: &[u8]) -> Result<EpochRow, ServiceError> {
+        let header = record.header();
+        let mut row = EpochRow {
+            epoch_id: *header.epoch_id.as_bytes(),
+            gateway_id: *header.gateway_id.as_bytes(),
+            keyset_id: *header.keyset_id.as_bytes(),
+            created_ms: header.created_ms,
+            first_seen_ms: self.now_ms,
+            wek_commit: *record.wek_commit(),
+            record: bytes.to_vec(),
+            mac: Vec::new(),
+        };
+        let id = header.epoch_id.to_string();
+        row.mac = self.vault.master.row_mac(Kind::Epoch.name(), &id, &mac_body(&row)).to_vec();
+        self.store.insert_epoch(&row)
+    }
+
+    fn open_record(&self, record: &EpochRecord) -> Option<OpenEpoch> {
+        let keyset = self.vault.keyset_by_id(Id16::from(record.header().keyset_id))?;
+        let wek = keyset.versions.iter().filter(|v| v.active).find_map(|v| record.open(&v.root).ok())?;
+        Some(OpenEpoch { header: *record.header(), wek, keyset })
+    }
+}
+
+/// A record that is brought for a known id must be the known one (docs/format.md §2.6); its recipients may differ.
+fn check_offered(
+    epoch_id: EpochId,
+    offered: Option<&[u8]>,
+    is_known: impl Fn(&[u8; 32]) -> bool,
+) -> Result<(), ReleaseError> {
+    let Some(bytes) = offered else { return Ok(()) };
+    let record = EpochRecord::parse(bytes).map_err(|_| ReleaseError::EpochRejected)?;
+    let same = record.header().epoch_id == epoch_id && is_known(record.wek_commit());
+    if same { Ok(()) } else { Err(ReleaseError::EpochRejected) }
+}
+
+fn mac_body(row: &EpochRow) -> Vec<u8> {
+    let mut body = Vec::with_capacity(96 + row.record.len());
+    body.extend_from_slice(&row.gateway_id);
+    body.extend_from_slice(&row.keyset_id);
+    body.extend_from_slice(&row.created_ms.to_be_bytes());
+    body.extend_from_slice(&row.first_seen_ms.to_be_bytes());
+    body.extend_from_slice(&row.wek_commit);
+    body.extend_from_slice(&row.record);
+    body
+}

@@ -1,0 +1,528 @@
+//! HTTP/2 over mutual TLS. One table names every route with what it needs; the handlers take the proof (`Caller`), so a
+//! route without authentication can't be written by accident.
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use claviger_keyapi::routes::{
+    self, ContinueAnswer, ContinueRequest, DeriveAnswer, DeriveRequest, Empty, ErrorAnswer, FinishAnswer,
+    FinishRequest, LeaseAnswer, LeaseRequest,
+};
+use claviger_keyapi::{BATCH_ITEMS_MAX, KeyServiceError, Role, UnavailableReason, admin};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::ServiceError;
+use crate::audit_record::{Outcome, RequestInfo};
+use crate::identity::{Peer, peer};
+use crate::policy::AdminVerb;
+use crate::service::{Caller, Core, Work};
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+const STREAMS_MAX: u32 = 128;
+const HEADERS_LEN_MAX: u32 = 16 << 10;
+/// Requests without keys in them are short.
+const SMALL_BODY_LEN_MAX: usize = 64 << 10;
+
+/// What a route does and whom it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    /// Anyone; the token in the body decides.
+    Enrol,
+    /// Anyone enrolled.
+    Status,
+    /// A gateway or an operator, unlocked.
+    Renew,
+    /// A gateway, unlocked.
+    Gateway(GatewayRoute),
+    /// An operator with this verb, unlocked.
+    Operator(OperatorRoute, AdminVerb),
+    /// An operator, also while locked.
+    Unlock,
+    /// An operator, also while locked.
+    OperatorStatus,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GatewayRoute {
+    Session,
+    Binding,
+    Bindings,
+    Bind,
+    Unbind,
+    Register,
+    Epoch,
+    Lease,
+    Derive,
+    Continue,
+    Finish,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OperatorRoute {
+    Lock,
+    KeysetCreate,
+    KeysetConfirm,
+    KeysetList,
+    EnrolToken,
+    Revoke,
+    IdentityList,
+    EpochList,
+    PolicyReload,
+    AuditTail,
+}
+
+fn route(path: &str) -> Option<Route> {
+    use GatewayRoute as G;
+    use OperatorRoute as O;
+    Some(match path {
+        routes::ENROL => Route::Enrol,
+        routes::STATUS => Route::Status,
+        routes::RENEW => Route::Renew,
+        routes::SESSION => Route::Gateway(G::Session),
+        routes::BINDING => Route::Gateway(G::Binding),
+        routes::BINDINGS => Route::Gateway(G::Bindings),
+        routes::BIND => Route::Gateway(G::Bind),
+        routes::UNBIND => Route::Gateway(G::Unbind),
+        routes::REGISTER => Route::Gateway(G::Register),
+        routes::EPOCH => Route::Gateway(G::Epoch),
+        routes::LEASE => Route::Gateway(G::Lease),
+        routes::DERIVE => Route::Gateway(G::Derive),
+        routes::CONTINUE => Route::Gateway(G::Continue),
+        routes::FINISH => Route::Gateway(G::Finish),
+        admin::UNLOCK => Route::Unlock,
+        admin::STATUS => Route::OperatorStatus,
+        admin::LOCK => Route::Operator(O::Lock, AdminVerb::Unlock),
+        admin::KEYSET_CREATE => Route::Operator(O::KeysetCreate, AdminVerb::Keyset),
+        admin::KEYSET_CONFIRM => Route::Operator(O::KeysetConfirm, AdminVerb::Keyset),
+        admin::KEYSET_LIST => Route::Operator(O::KeysetList, AdminVerb::Inspect),
+        admin::ENROL_TOKEN => Route::Operator(O::EnrolToken, AdminVerb::Enrol),
+        admin::REVOKE => Route::Operator(O::Revoke, AdminVerb::Enrol),
+        admin::IDENTITY_LIST => Route::Operator(O::IdentityList, AdminVerb::Inspect),
+        admin::EPOCH_LIST => Route::Operator(O::EpochList, AdminVerb::Inspect),
+        admin::POLICY_RELOAD => Route::Operator(O::PolicyReload, AdminVerb::Policy),
+        admin::AUDIT_TAIL => Route::Operator(O::AuditTail, AdminVerb::Inspect),
+        _ => return None,
+    })
+}
+
+impl Route {
+    fn body_len_max(self) -> usize {
+        use GatewayRoute as G;
+        match self {
+            Self::Gateway(G::Lease | G::Derive | G::Continue | G::Finish) => routes::REQUEST_LEN_MAX,
+            _ => SMALL_BODY_LEN_MAX,
+        }
+    }
+}
+
+/// Accepts until `shutdown` is ready, then lets requests under way finish for a while.
+pub(crate) async fn serve(
+    core: Arc<Core>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServiceError> {
+    let permits = Arc::new(Semaphore::new(core.config.limits.connections_max));
+    let graceful = GracefulShutdown::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors or a connection that vanished: waiting a little is all that helps.
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            metrics::counter!("claviger_keyservice_connections_refused_total").increment(1);
+            continue;
+        };
+        tokio::spawn(connection(Arc::clone(&core), stream, permit, graceful.watcher()));
+    }
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some connections did not finish in time");
+    }
+    Ok(())
+}
+
+async fn connection(
+    core: Arc<Core>,
+    stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let _permit = permit;
+    // Best effort: without it small answers wait for an acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let acceptor = TlsAcceptor::from(core.current_tls());
+    let tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => {
+            metrics::counter!("claviger_keyservice_handshakes_refused_total").increment(1);
+            tracing::info!(%error, "handshake refused");
+            return;
+        }
+        Err(_) => return,
+    };
+    let peer = tls.get_ref().1.peer_certificates().and_then(|chain| peer(chain.first()?)).map(Arc::new);
+    let service = service_fn(move |request| answer(Arc::clone(&core), peer.clone(), request));
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADERS_LEN_MAX)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let connection = watcher.watch(builder.serve_connection(TokioIo::new(tls), service));
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+type Reply = Response<Full<Bytes>>;
+
+async fn answer(
+    core: Arc<Core>,
+    peer: Option<Arc<Peer>>,
+    request: Request<Incoming>,
+) -> Result<Reply, std::convert::Infallible> {
+    let path = request.uri().path().to_owned();
+    let info = match core.request_info(peer.as_ref().map(|peer| peer.identity.clone())) {
+        Ok(info) => info,
+        Err(_) => return Ok(error_reply(&KeyServiceError::Internal, "")),
+    };
+    let request_id = info.request_id.clone();
+    let limit = Duration::from_secs(u64::from(core.config.limits.request_timeout_s));
+    // A task of its own: a client that hangs up can't stop work half way between the database and the audit log.
+    let work = tokio::spawn(async move { handle(core, peer, info, request).await });
+    let outcome = match tokio::time::timeout(limit, work).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(KeyServiceError::Internal),
+        Err(_) => {
+            Err(KeyServiceError::Unavailable { reason: UnavailableReason::Timeout, retry_after_ms: 1_000 })
+        }
+    };
+    let status = outcome.as_ref().err().map_or(200, KeyServiceError::status);
+    let label = route(&path).map_or_else(|| "unknown".to_owned(), |_| path);
+    metrics::counter!("claviger_keyservice_requests_total", "route" => label, "status" => status.to_string())
+        .increment(1);
+    Ok(match outcome {
+        Ok(body) => json_reply(StatusCode::OK, body, &request_id),
+        Err(error) => error_reply(&error, &request_id),
+    })
+}
+
+/// A JSON body that is wiped once it was sent.
+type Body = Zeroizing<Vec<u8>>;
+
+async fn handle(
+    core: Arc<Core>,
+    peer: Option<Arc<Peer>>,
+    info: RequestInfo,
+    request: Request<Incoming>,
+) -> Result<Body, KeyServiceError> {
+    let Some(route) = route(request.uri().path()) else {
+        return Err(KeyServiceError::Malformed { text: "no such route".to_owned() });
+    };
+    if request.method() != Method::POST {
+        return Err(KeyServiceError::Malformed { text: "every route is POST".to_owned() });
+    }
+    // Who is asking comes before what: strangers' bodies are not even read, except to enrol.
+    let peer = peer.as_deref();
+    match route {
+        Route::Enrol => {
+            let body = read_body(request, route).await?;
+            let request = parse(&body)?;
+            blocking(core, move |core| core.enrol(&info, &request)).await
+        }
+        Route::Status => {
+            if peer.is_none() {
+                return Err(KeyServiceError::Unauthenticated { text: "no client certificate".to_owned() });
+            }
+            encode(&core.status())
+        }
+        Route::Renew => {
+            let role = peer.map_or(Role::Gateway, |peer| peer.identity.role());
+            let caller = authenticated(&core, peer, role, info).await?;
+            let body = read_body(request, route).await?;
+            let request = parse(&body)?;
+            blocking(core, move |core| core.renew(&caller, &request)).await
+        }
+        Route::Gateway(route_of) => {
+            let caller = authenticated(&core, peer, Role::Gateway, info).await?;
+            let body = read_body(request, route).await?;
+            gateway(core, caller, route_of, body).await
+        }
+        Route::Operator(route_of, verb) => {
+            let caller = authenticated(&core, peer, Role::Admin, info).await?;
+            core.permit_operator(&caller.row.identity, verb)?;
+            let body = read_body(request, route).await?;
+            operator(core, caller, route_of, body).await
+        }
+        Route::Unlock => {
+            let identity = locked_operator(&core, peer, &info).await?;
+            core.permit_operator(&identity, AdminVerb::Unlock)?;
+            let body = read_body(request, route).await?;
+            let request: admin::UnlockRequest = parse(&body)?;
+            blocking(core, move |core| core.unlock_by_operator(&info, &request)).await
+        }
+        Route::OperatorStatus => {
+            let identity = locked_operator(&core, peer, &info).await?;
+            core.permit_operator(&identity, AdminVerb::Inspect)?;
+            blocking(core, |core| Work::silent(core.operator_status())).await
+        }
+    }
+}
+
+/// Checks the caller; a refusal of one whose certificate is ours goes to the audit log.
+async fn authenticated(
+    core: &Arc<Core>,
+    peer: Option<&Peer>,
+    role: Role,
+    info: RequestInfo,
+) -> Result<Caller, KeyServiceError> {
+    match core.caller(peer, role, info.clone()) {
+        Ok(caller) => Ok(caller),
+        Err(refusal) => {
+            if peer.is_some() && refusal != KeyServiceError::Locked {
+                let record = info.record("authenticate", Outcome::Refused).refused_call(&refusal);
+                core.audit.append(vec![record.to_bytes()]).await.map_err(|error| error.outward())?;
+            }
+            Err(refusal)
+        }
+    }
+}
+
+async fn locked_operator(
+    core: &Arc<Core>,
+    peer: Option<&Peer>,
+    info: &RequestInfo,
+) -> Result<claviger_keyapi::Identity, KeyServiceError> {
+    if core.vault().is_ok() {
+        return Ok(authenticated(core, peer, Role::Admin, info.clone()).await?.row.identity.clone());
+    }
+    core.operator_of_locked(peer, info.now_ms).map_err(|error| error.outward())
+}
+
+async fn gateway(
+    core: Arc<Core>,
+    caller: Caller,
+    route: GatewayRoute,
+    body: Body,
+) -> Result<Body, KeyServiceError> {
+    use GatewayRoute as G;
+    match route {
+        G::Session => {
+            parse::<Empty>(&body)?;
+            blocking(core, move |core| core.session(&caller)).await
+        }
+        G::Binding => {
+            let request: routes::BindingRequest = parse(&body)?;
+            encode(&core.binding(&caller, &request.bucket))
+        }
+        G::Bindings => {
+            parse::<Empty>(&body)?;
+            encode(&core.bindings(&caller))
+        }
+        G::Bind => {
+            let request = parse(&body)?;
+            blocking(core, move |core| core.bind(&caller, &request)).await
+        }
+        G::Unbind => {
+            let request: routes::BindingRequest = parse(&body)?;
+            blocking(core, move |core| empty(core.unbind(&caller, &request.bucket))).await
+        }
+        G::Register => {
+            let request: routes::RegisterRequest = parse(&body)?;
+            blocking(core, move |core| empty(core.register(&caller, &request.record.0))).await
+        }
+        G::Epoch => {
+            let request: routes::EpochRequest = parse(&body)?;
+            blocking(core, move |core| Work::silent(core.epoch_record(&caller, request.epoch_id))).await
+        }
+        G::Lease | G::Derive | G::Continue | G::Finish => keys(core, caller, route, body).await,
+    }
+}
+
+/// The routes that release keys, or end an upload.
+async fn keys(
+    core: Arc<Core>,
+    caller: Caller,
+    route: GatewayRoute,
+    body: Body,
+) -> Result<Body, KeyServiceError> {
+    match route {
+        GatewayRoute::Lease => {
+            let items = batch(parse::<LeaseRequest>(&body)?.items)?;
+            let run = move |core: &Core| {
+                core.with_release(&caller, |r| Ok(LeaseAnswer { results: r.lease(items)? }))
+            };
+            blocking(core, run).await
+        }
+        GatewayRoute::Derive => {
+            let items = batch(parse::<DeriveRequest>(&body)?.items)?;
+            let run = move |core: &Core| {
+                core.with_release(&caller, |r| Ok(DeriveAnswer { results: r.derive(items)? }))
+            };
+            blocking(core, run).await
+        }
+        GatewayRoute::Continue => {
+            let items = batch(parse::<ContinueRequest>(&body)?.items)?;
+            let run = move |core: &Core| {
+                core.with_release(&caller, |r| Ok(ContinueAnswer { results: r.continue_upload(items)? }))
+            };
+            blocking(core, run).await
+        }
+        _ => {
+            let items = batch(parse::<FinishRequest>(&body)?.items)?;
+            let run = move |core: &Core| {
+                core.with_release(&caller, |r| Ok(FinishAnswer { results: r.finish(items)? }))
+            };
+            blocking(core, run).await
+        }
+    }
+}
+
+async fn operator(
+    core: Arc<Core>,
+    caller: Caller,
+    route: OperatorRoute,
+    body: Body,
+) -> Result<Body, KeyServiceError> {
+    use OperatorRoute as O;
+    match route {
+        O::Lock => blocking(core, move |core| Work::silent(core.lock_by_operator(&caller))).await,
+        O::KeysetCreate => {
+            let request = parse(&body)?;
+            blocking(core, move |core| core.create_keyset(&caller, &request)).await
+        }
+        O::KeysetConfirm => {
+            let request = parse(&body)?;
+            blocking(core, move |core| core.confirm_keyset(&caller, &request)).await
+        }
+        O::KeysetList => encode(&Core::list_keysets(&caller)),
+        O::EnrolToken => {
+            let request = parse(&body)?;
+            blocking(core, move |core| core.order_token(&caller, request)).await
+        }
+        O::Revoke => {
+            let request: admin::RevokeRequest = parse(&body)?;
+            blocking(core, move |core| empty(core.revoke(&caller, &request.identity))).await
+        }
+        O::IdentityList => encode(&Core::list_identities(&caller)),
+        O::EpochList => {
+            let request = parse(&body)?;
+            blocking(core, move |core| Work::silent(core.list_epochs(&request))).await
+        }
+        O::PolicyReload => blocking(core, move |core| core.reload_policy(&caller)).await,
+        O::AuditTail => {
+            let request = parse(&body)?;
+            blocking(core, move |core| Work::silent(core.audit_tail(&request))).await
+        }
+    }
+}
+
+fn empty(work: Work<()>) -> Work<Empty> {
+    Work::new(work.result.map(|()| Empty {}), work.records)
+}
+
+fn batch<T>(items: Vec<T>) -> Result<Vec<T>, KeyServiceError> {
+    let max = u32::try_from(BATCH_ITEMS_MAX).unwrap_or(u32::MAX);
+    if items.len() > BATCH_ITEMS_MAX { Err(KeyServiceError::TooManyItems { max }) } else { Ok(items) }
+}
+
+/// Runs what blocks (database, cryptography) off the runtime, then waits for the audit log, then encodes the answer.
+async fn blocking<T: Serialize + Send + 'static>(
+    core: Arc<Core>,
+    run: impl FnOnce(&Core) -> Work<T> + Send + 'static,
+) -> Result<Body, KeyServiceError> {
+    let worker = Arc::clone(&core);
+    let work =
+        tokio::task::spawn_blocking(move || run(&worker)).await.map_err(|_| KeyServiceError::Internal)?;
+    encode(&core.settle(work).await?)
+}
+
+async fn read_body(request: Request<Incoming>, route: Route) -> Result<Body, KeyServiceError> {
+    let limited = Limited::new(request.into_body(), route.body_len_max());
+    match limited.collect().await {
+        Ok(body) => Ok(Zeroizing::new(body.to_bytes().to_vec())),
+        Err(error) if error.is::<LengthLimitError>() => Err(KeyServiceError::Malformed {
+            text: format!("the body is longer than {} bytes", route.body_len_max()),
+        }),
+        Err(_) => Err(KeyServiceError::Malformed { text: "the body broke off".to_owned() }),
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, KeyServiceError> {
+    // The position helps; the message might repeat what was sent.
+    serde_json::from_slice(body).map_err(|error| KeyServiceError::Malformed {
+        text: format!(
+            "the body is not what this route takes (line {}, column {})",
+            error.line(),
+            error.column()
+        ),
+    })
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Body, KeyServiceError> {
+    let mut out = Wiping(Zeroizing::new(Vec::with_capacity(4096)));
+    serde_json::to_writer(&mut out, value).map_err(|_| KeyServiceError::Internal)?;
+    Ok(out.0)
+}
+
+/// Grows by copying and wiping, so that no freed buffer keeps a key.
+struct Wiping(Body);
+
+impl Write for Wiping {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.capacity() - self.0.len() < bytes.len() {
+            let mut larger = Vec::with_capacity((self.0.len() + bytes.len()) * 2);
+            larger.extend_from_slice(&self.0);
+            std::mem::swap(&mut *self.0, &mut larger);
+            larger.zeroize();
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn json_reply(status: StatusCode, body: Body, request_id: &str) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from_owner(body)));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    if let Ok(id) = header::HeaderValue::from_str(request_id) {
+        reply.headers_mut().insert("x-request-id", id);
+    }
+    reply
+}
+
+fn error_reply(error: &KeyServiceError, request_id: &str) -> Reply {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let answer = ErrorAnswer { error: error.clone(), request_id: request_id.to_owned() };
+    let body = encode(&answer).unwrap_or_else(|_| Zeroizing::new(Vec::new()));
+    json_reply(status, body, request_id)
+}

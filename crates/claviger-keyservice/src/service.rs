@@ -1,0 +1,510 @@
+//! The service as a value: opened from its folder, unlocked, locked, served.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+use claviger_env::Clock;
+use claviger_format::Random;
+use claviger_keyapi::secret::SecretText;
+use claviger_keyapi::tls::{self, LOCKED_NAME, SERVICE_NAME, TlsIdentity};
+use claviger_keyapi::wire::Blob;
+use claviger_keyapi::{Identity, KeyServiceError, Role, ServiceState, ServiceStatus, UnavailableReason};
+use rustls::ServerConfig;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::audit_log::AuditLog;
+use crate::audit_record::{Outcome, Record, RequestInfo};
+use crate::config::{Config, Unlock};
+use crate::custody::{Master, software};
+use crate::enrolment::TokenOrder;
+use crate::files::{private_folder, read_secret, write_secret_new};
+use crate::identity::{Authority, LOCKED_TTL_MS, Peer, SERVICE_TTL_MS};
+use crate::policy::{AdminVerb, Policy};
+use crate::store::{Store, sqlite::SqliteStore};
+use crate::vault::{IdentityRow, META_MASTER, Vault, stored_ca, stored_identities};
+use crate::{ServiceError, server};
+
+/// Name of the database in the state folder.
+pub(crate) const DATABASE_FILE: &str = "keyservice.db";
+const LOCKED_TLS_FILE: &str = "locked-tls.json";
+
+/// A key service.
+#[derive(Clone)]
+pub struct KeyService {
+    pub(crate) core: Arc<Core>,
+}
+
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) audit: AuditLog,
+    pub(crate) policy: ArcSwap<Policy>,
+    pub(crate) ca: CertificateDer<'static>,
+    /// Held by whoever changes keysets, identities or bindings: database first, then memory.
+    pub(crate) changes: Mutex<()>,
+    pub(crate) enrol_attempts: Mutex<(u64, u32)>,
+    vault: RwLock<Option<Arc<Vault>>>,
+    tls: ArcSwap<TlsState>,
+}
+
+struct TlsState {
+    config: Arc<ServerConfig>,
+    /// Wall clock after which an unlocked service makes itself a new certificate.
+    renew_at_ms: u64,
+}
+
+/// A caller whose certificate was checked against the identities, while the service is unlocked. There is no other way to
+/// one of these than [`Core::caller`], and every route but enrolment and status takes one.
+pub(crate) struct Caller {
+    pub(crate) row: Arc<IdentityRow>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) info: RequestInfo,
+}
+
+/// What a handler decided, and what must be durable in the audit log before anyone hears of it.
+pub(crate) struct Work<T> {
+    pub(crate) result: Result<T, ServiceError>,
+    pub(crate) records: Vec<Record>,
+}
+
+impl<T> Work<T> {
+    pub(crate) fn new(result: Result<T, ServiceError>, records: Vec<Record>) -> Self {
+        Self { result, records }
+    }
+
+    pub(crate) fn silent(result: Result<T, ServiceError>) -> Self {
+        Self { result, records: Vec::new() }
+    }
+}
+
+impl KeyService {
+    /// Opens the service that lies in `config.state_dir`; with `unlock = "passphrase-file"` it is unlocked afterwards.
+    /// Blocks: reads files and the database.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: not initialised, loose modes, damaged log or database, wrong passphrase, policy with a mistake.
+    pub fn open(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, ServiceError> {
+        let database = config.state_dir.join(DATABASE_FILE);
+        if !database.exists() {
+            return Err(ServiceError::NotInitialised(config.state_dir.clone()));
+        }
+        private_folder(&config.state_dir)?;
+        let policy = Policy::load(&config.policy)?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database)?);
+        let (audit, torn) = AuditLog::open(
+            &config.state_dir.join("audit"),
+            config.limits.audit_file_len_max,
+            Arc::clone(&random),
+        )?;
+        let service = Self::assemble(config, clock, random, store, audit, policy)?;
+        let mut start = service.core.local_info()?.record("start", Outcome::Done);
+        start.reason = torn.map(|torn| format!("{} bytes of an unfinished record were cut off", torn.len));
+        service.core.audit.append_blocking(vec![start.to_bytes()])?;
+        service.unlock_from_file()?;
+        Ok(service)
+    }
+
+    pub(crate) fn assemble(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        store: Arc<dyn Store>,
+        audit: AuditLog,
+        policy: Policy,
+    ) -> Result<Self, ServiceError> {
+        let ca = stored_ca(&*store)?;
+        let identity = read_locked_tls(&config)?;
+        let tls = TlsState { config: server_config(identity, ca.clone(), &clock)?, renew_at_ms: u64::MAX };
+        Ok(Self {
+            core: Arc::new(Core {
+                config,
+                clock,
+                random,
+                store,
+                audit,
+                policy: ArcSwap::from_pointee(policy),
+                ca,
+                changes: Mutex::new(()),
+                enrol_attempts: Mutex::new((0, 0)),
+                vault: RwLock::new(None),
+                tls: ArcSwap::from_pointee(tls),
+            }),
+        })
+    }
+
+    fn unlock_from_file(&self) -> Result<(), ServiceError> {
+        match (&self.core.config.passphrase_file, self.core.config.unlock) {
+            (Some(path), Unlock::PassphraseFile) => self.unlock(&read_secret(path)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Unlocks with the passphrase; fine if it is unlocked already. Blocks.
+    ///
+    /// # Errors
+    /// [`ServiceError::WrongPassphrase`]; [`ServiceError::Tampered`] if the database was edited.
+    pub fn unlock(&self, passphrase: &str) -> Result<(), ServiceError> {
+        let info = self.core.local_info()?;
+        self.core.unlock(passphrase, &info)
+    }
+
+    /// Locks: wipes every secret from memory. Blocks.
+    ///
+    /// # Errors
+    /// [`ServiceError::Audit`]; it is locked all the same.
+    pub fn lock(&self) -> Result<(), ServiceError> {
+        let info = self.core.local_info()?;
+        self.core.lock(&info)
+    }
+
+    /// Makes an enrolment token as the local operator: whoever runs the process and can read its files. Blocks.
+    ///
+    /// # Errors
+    /// [`ServiceError::Refused`] if locked, if a keyset is unknown, or if the identity is enrolled already and `replace` is
+    /// not set.
+    pub fn enrolment_token(
+        &self,
+        identity: Identity,
+        keysets: Vec<String>,
+        ttl_s: u32,
+        replace: bool,
+    ) -> Result<SecretText, ServiceError> {
+        let core = &self.core;
+        let info = core.local_info()?;
+        let vault = core.vault()?;
+        let order = TokenOrder { identity, keysets, ttl_s, replace };
+        let work = core.make_token(&vault, &info, order);
+        core.settle_blocking(work).map(|answer| answer.token)
+    }
+
+    /// Serves gateways and operators until `shutdown` is ready, then finishes what is under way.
+    ///
+    /// # Errors
+    /// [`ServiceError::Io`] if the listener fails for good.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServiceError> {
+        server::serve(Arc::clone(&self.core), listener, shutdown).await
+    }
+
+    /// State and problems, for health checks.
+    #[must_use]
+    pub fn health(&self) -> (ServiceState, Vec<String>) {
+        self.core.health()
+    }
+
+    /// The configuration it was opened with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.core.config
+    }
+}
+
+impl Core {
+    /// For acts of the process itself.
+    pub(crate) fn local_info(&self) -> Result<RequestInfo, ServiceError> {
+        self.request_info(None)
+    }
+
+    pub(crate) fn request_info(&self, identity: Option<Identity>) -> Result<RequestInfo, ServiceError> {
+        let mut id = [0u8; 8];
+        self.random.fill(&mut id)?;
+        Ok(RequestInfo {
+            request_id: format!("{:016x}", u64::from_be_bytes(id)),
+            identity,
+            now_ms: self.clock.now_ms(),
+        })
+    }
+
+    pub(crate) fn vault(&self) -> Result<Arc<Vault>, KeyServiceError> {
+        self.vault.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(KeyServiceError::Locked)
+    }
+
+    /// The only way to a [`Caller`]: the certificate's key must be the enrolled one, the identity unrevoked, the date good.
+    /// The date is checked again here because a connection can outlive its certificate.
+    pub(crate) fn caller(
+        &self,
+        peer: Option<&Peer>,
+        role: Role,
+        mut info: RequestInfo,
+    ) -> Result<Caller, KeyServiceError> {
+        let vault = self.vault()?;
+        let rows = vault.identities();
+        let row = self.authenticate(peer, role, info.now_ms, rows.iter().map(Arc::as_ref))?;
+        let row = vault.identity(row.uid).ok_or(KeyServiceError::Internal)?;
+        info.identity = Some(row.identity.clone());
+        Ok(Caller { row, vault, info })
+    }
+
+    /// An operator while the service is locked: enough to ask for the status and to unlock. The rows' MACs can't be checked
+    /// yet; unlocking checks them.
+    pub(crate) fn operator_of_locked(
+        &self,
+        peer: Option<&Peer>,
+        now_ms: u64,
+    ) -> Result<Identity, ServiceError> {
+        let rows = stored_identities(&*self.store)?;
+        Ok(self.authenticate(peer, Role::Admin, now_ms, rows.iter())?.identity.clone())
+    }
+
+    fn authenticate<'a>(
+        &self,
+        peer: Option<&Peer>,
+        role: Role,
+        now_ms: u64,
+        mut rows: impl Iterator<Item = &'a IdentityRow>,
+    ) -> Result<&'a IdentityRow, KeyServiceError> {
+        let refuse = |text: &str| KeyServiceError::Unauthenticated { text: text.to_owned() };
+        let peer = peer.ok_or_else(|| refuse("no client certificate"))?;
+        if peer.not_after_ms <= now_ms {
+            return Err(refuse("the certificate has expired"));
+        }
+        let row = rows
+            .find(|row| {
+                row.identity == peer.identity
+                    && (row.spki == peer.spki || row.previous_spki == Some(peer.spki))
+            })
+            .ok_or_else(|| refuse("the certificate's key is not the enrolled one"))?;
+        if row.revoked_ms.is_some() {
+            return Err(refuse("the identity is revoked"));
+        }
+        if row.identity.role() != role {
+            return Err(KeyServiceError::Denied {
+                text: format!("{} is of the wrong kind for this route", row.identity),
+            });
+        }
+        Ok(row)
+    }
+
+    /// Whether policy grants this to the operator.
+    pub(crate) fn permit_operator(
+        &self,
+        identity: &Identity,
+        verb: AdminVerb,
+    ) -> Result<(), KeyServiceError> {
+        if self.policy.load().allows_operator(identity, verb) {
+            return Ok(());
+        }
+        Err(KeyServiceError::Denied { text: format!("{identity} lacks the operator verb {verb:?}") })
+    }
+
+    pub(crate) fn unlock(&self, passphrase: &str, info: &RequestInfo) -> Result<(), ServiceError> {
+        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.vault().is_ok() {
+            return Ok(());
+        }
+        let opened = self.open_vault(passphrase, info.now_ms);
+        let mut record = info.record("unlock", Outcome::Done);
+        if let Err(error) = &opened {
+            record = record.refused_call(&error.outward());
+        }
+        // Written before anyone can use what was opened.
+        self.audit.append_blocking(vec![record.to_bytes()])?;
+        let (vault, tls) = opened?;
+        self.tls.store(Arc::new(tls));
+        *self.vault.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(vault));
+        tracing::info!("unlocked");
+        Ok(())
+    }
+
+    fn open_vault(&self, passphrase: &str, now_ms: u64) -> Result<(Vault, TlsState), ServiceError> {
+        let wrapped = self.store.meta(META_MASTER)?.ok_or(ServiceError::Damaged("wrapped master"))?;
+        let master = Master::new(&*software::unwrap(&wrapped, passphrase)?);
+        let binding_ttl_ms = u64::from(self.config.limits.binding_ttl_s) * 1000;
+        let vault = Vault::open(master, &*self.store, &*self.clock, binding_ttl_ms)?;
+        let tls = self.unlocked_tls(&vault.authority, now_ms)?;
+        replace_locked_tls(&self.config, &vault.authority, now_ms, &*self.random)?;
+        Ok((vault, tls))
+    }
+
+    pub(crate) fn lock(&self, info: &RequestInfo) -> Result<(), ServiceError> {
+        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let identity = read_locked_tls(&self.config)?;
+        let locked = server_config(identity, self.ca.clone(), &self.clock)?;
+        *self.vault.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.tls.store(Arc::new(TlsState { config: locked, renew_at_ms: u64::MAX }));
+        tracing::info!("locked");
+        self.audit.append_blocking(vec![info.record("lock", Outcome::Done).to_bytes()])
+    }
+
+    fn unlocked_tls(&self, authority: &Authority, now_ms: u64) -> Result<TlsState, ServiceError> {
+        let identity = authority.issue_service(SERVICE_NAME, now_ms, SERVICE_TTL_MS, &*self.random)?;
+        Ok(TlsState {
+            config: server_config(identity, self.ca.clone(), &self.clock)?,
+            renew_at_ms: now_ms.saturating_add(SERVICE_TTL_MS / 2),
+        })
+    }
+
+    /// What the next connection is answered with; makes a new certificate in time.
+    pub(crate) fn current_tls(&self) -> Arc<ServerConfig> {
+        let tls = self.tls.load_full();
+        let now_ms = self.clock.now_ms();
+        if now_ms >= tls.renew_at_ms
+            && let Ok(vault) = self.vault()
+        {
+            match self.unlocked_tls(&vault.authority, now_ms) {
+                Ok(renewed) => {
+                    let config = Arc::clone(&renewed.config);
+                    self.tls.store(Arc::new(renewed));
+                    return config;
+                }
+                Err(error) => tracing::error!(%error, "no new certificate for the service itself"),
+            }
+        }
+        Arc::clone(&tls.config)
+    }
+
+    pub(crate) fn health(&self) -> (ServiceState, Vec<String>) {
+        let mut problems = Vec::new();
+        if self.audit.has_failed() {
+            problems.push(
+                "the audit log can't be written: nothing is released; repair the disk and restart".to_owned(),
+            );
+        }
+        let locked = self.vault().is_err();
+        if locked {
+            problems.push("locked: run `claviger keys unlock`".to_owned());
+        }
+        let state = match (locked, self.audit.has_failed()) {
+            (true, _) => ServiceState::Locked,
+            (false, true) => ServiceState::AuditFailed,
+            (false, false) => ServiceState::Unlocked,
+        };
+        (state, problems)
+    }
+
+    pub(crate) fn status(&self) -> ServiceStatus {
+        ServiceStatus {
+            state: self.health().0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            now_ms: self.clock.now_ms(),
+        }
+    }
+
+    /// Makes the records durable, then lets the result out.
+    pub(crate) async fn settle<T>(&self, work: Work<T>) -> Result<T, KeyServiceError> {
+        let Work { result, records } = work;
+        let records = to_write(&result, records);
+        if !records.is_empty() {
+            self.audit.append(records).await.map_err(|error| error.outward())?;
+        } else if self.audit.has_failed() {
+            return Err(KeyServiceError::Unavailable {
+                reason: UnavailableReason::Audit,
+                retry_after_ms: 5_000,
+            });
+        }
+        result.map_err(|error| tell(&error))
+    }
+
+    pub(crate) fn settle_blocking<T>(&self, work: Work<T>) -> Result<T, ServiceError> {
+        let Work { result, records } = work;
+        let records = to_write(&result, records);
+        if !records.is_empty() {
+            self.audit.append_blocking(records)?;
+        }
+        result
+    }
+}
+
+/// When the call failed as a whole no key leaves, so "released" would be untrue.
+fn to_write<T>(result: &Result<T, ServiceError>, records: Vec<Record>) -> Vec<Vec<u8>> {
+    let failed = result.is_err();
+    records
+        .iter()
+        .filter(|record| !(failed && record.outcome == Outcome::Released))
+        .map(Record::to_bytes)
+        .collect()
+}
+
+/// The log gets everything, the caller what he can use.
+fn tell(error: &ServiceError) -> KeyServiceError {
+    let outward = error.outward();
+    if outward == KeyServiceError::Internal || matches!(outward, KeyServiceError::Unavailable { .. }) {
+        tracing::error!(%error, "request failed");
+    }
+    outward
+}
+
+fn server_config(
+    identity: TlsIdentity,
+    ca: CertificateDer<'static>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<ServerConfig>, ServiceError> {
+    Ok(Arc::new(tls::server_config(identity, ca, Arc::new(ClockTime(Arc::clone(clock))))?))
+}
+
+/// Our clock in rustls's shape.
+struct ClockTime(Arc<dyn Clock>);
+
+impl std::fmt::Debug for ClockTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClockTime")
+    }
+}
+
+impl rustls::time_provider::TimeProvider for ClockTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(std::time::Duration::from_millis(self.0.now_ms())))
+    }
+}
+
+/// What a locked service shows: certificate chain and key, base64 of DER.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockedTls {
+    chain: Vec<Blob>,
+    key: SecretText,
+}
+
+fn read_locked_tls(config: &Config) -> Result<TlsIdentity, ServiceError> {
+    use base64::Engine as _;
+    let damaged = || ServiceError::Damaged("locked-tls.json");
+    let text = read_secret(&config.state_dir.join(LOCKED_TLS_FILE))?;
+    let stored: LockedTls = serde_json::from_str(&text).map_err(|_| damaged())?;
+    let key = base64::engine::general_purpose::STANDARD.decode(stored.key.expose()).map_err(|_| damaged())?;
+    Ok(TlsIdentity {
+        chain: stored.chain.into_iter().map(|der| CertificateDer::from(der.0)).collect(),
+        key: PrivateKeyDer::Pkcs8(key.into()),
+    })
+}
+
+/// Writes a fresh certificate and key for the locked state; the old ones are gone afterwards.
+pub(crate) fn replace_locked_tls(
+    config: &Config,
+    authority: &Authority,
+    now_ms: u64,
+    random: &dyn Random,
+) -> Result<(), ServiceError> {
+    use base64::Engine as _;
+    let identity = authority.issue_service(LOCKED_NAME, now_ms, LOCKED_TTL_MS, random)?;
+    let key = base64::engine::general_purpose::STANDARD.encode(identity.key.secret_der());
+    let stored = LockedTls {
+        chain: identity.chain.iter().map(|der| Blob(der.to_vec())).collect(),
+        key: SecretText::new(key),
+    };
+    let text = zeroize::Zeroizing::new(
+        serde_json::to_vec(&stored).map_err(|_| ServiceError::Damaged("locked-tls.json"))?,
+    );
+    let path = config.state_dir.join(LOCKED_TLS_FILE);
+    let fresh = path.with_extension("new");
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(ServiceError::io(&fresh, error));
+        }
+        _ => {}
+    }
+    write_secret_new(&fresh, &text)?;
+    std::fs::rename(&fresh, &path).map_err(|e| ServiceError::io(&path, e))?;
+    crate::files::sync_folder(&config.state_dir)
+}

@@ -1,0 +1,157 @@
+//! What the service remembers. The store keeps rows and says nothing about their meaning; it is not believed either:
+//! rows that authorise carry a MAC under the master (`custody`), and secrets lie in it only sealed.
+
+pub mod sqlite;
+
+use crate::ServiceError;
+
+/// Kinds of rows; the name is part of the MAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Service-wide: CA certificate.
+    Service,
+    /// A keyset.
+    Keyset,
+    /// An enrolled identity.
+    Identity,
+    /// An enrolment token that was not used yet.
+    Token,
+    /// A bucket binding.
+    Binding,
+    /// A bucket that was unbound a moment ago.
+    Closing,
+    /// A registered epoch; kept in a table of its own.
+    Epoch,
+}
+
+impl Kind {
+    /// The name in the database and in the MAC.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Keyset => "keyset",
+            Self::Identity => "identity",
+            Self::Token => "token",
+            Self::Binding => "binding",
+            Self::Closing => "closing",
+            Self::Epoch => "epoch",
+        }
+    }
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Unique within its kind.
+    pub id: String,
+    /// JSON.
+    pub body: Vec<u8>,
+    /// MAC over kind, id and body.
+    pub mac: Vec<u8>,
+}
+
+/// A change; several are applied together or not at all.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Insert or replace.
+    Put(Kind, Row),
+    /// Remove, if it is there.
+    Delete(Kind, String),
+}
+
+/// One registered epoch (docs/format.md §2.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochRow {
+    /// Identity.
+    pub epoch_id: [u8; 16],
+    /// Who sealed it.
+    pub gateway_id: [u8; 16],
+    /// Keyset.
+    pub keyset_id: [u8; 16],
+    /// What the header says, Unix milliseconds.
+    pub created_ms: u64,
+    /// When it was registered, Unix milliseconds.
+    pub first_seen_ms: u64,
+    /// Commitment of its key.
+    pub wek_commit: [u8; 32],
+    /// The full record.
+    pub record: Vec<u8>,
+    /// MAC over everything above.
+    pub mac: Vec<u8>,
+}
+
+/// Which epochs to list.
+#[derive(Debug, Clone, Copy)]
+pub struct EpochPage {
+    /// Only of this gateway.
+    pub gateway_id: Option<[u8; 16]>,
+    /// Only after this id.
+    pub after: Option<[u8; 16]>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A database. Every method returns only when its effect is durable. Methods block; the service calls them where that is
+/// allowed.
+pub trait Store: Send + Sync {
+    /// A value that is not a row: wrapped master, CA key under the master.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`].
+    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, ServiceError>;
+
+    /// Sets such a value.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`].
+    fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), ServiceError>;
+
+    /// All rows of a kind, by id.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`].
+    fn rows(&self, kind: Kind) -> Result<Vec<Row>, ServiceError>;
+
+    /// Applies changes in one transaction.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`]; nothing was applied then.
+    fn apply(&self, changes: &[Change]) -> Result<(), ServiceError>;
+
+    /// One epoch.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`].
+    fn epoch(&self, epoch_id: &[u8; 16]) -> Result<Option<EpochRow>, ServiceError>;
+
+    /// Registers an epoch unless its id is there; returns the row that is there afterwards.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`].
+    fn insert_epoch(&self, row: &EpochRow) -> Result<EpochRow, ServiceError>;
+
+    /// Epochs by id.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`].
+    fn epochs(&self, page: EpochPage) -> Result<Vec<EpochRow>, ServiceError>;
+
+    /// How many epochs there are.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`].
+    fn epoch_count(&self) -> Result<u64, ServiceError>;
+
+    /// Remembers that an upload ended.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`].
+    fn finish_uploads(&self, object_ids: &[[u8; 16]], now_ms: u64) -> Result<(), ServiceError>;
+
+    /// Whether an upload ended.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`].
+    fn upload_finished(&self, object_id: &[u8; 16]) -> Result<bool, ServiceError>;
+}

@@ -1,0 +1,270 @@
+//! SQLite: one file, write-ahead log, `synchronous = FULL`, so that what was acknowledged survives a power cut.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
+
+use super::{Change, EpochPage, EpochRow, Kind, Row, Store};
+use crate::ServiceError;
+
+const SCHEMA_VERSION: u32 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE row (kind TEXT NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL, mac BLOB NOT NULL, PRIMARY KEY (kind, id)) STRICT;
+CREATE TABLE epoch (
+  epoch_id BLOB PRIMARY KEY, gateway_id BLOB NOT NULL, keyset_id BLOB NOT NULL, created_ms INTEGER NOT NULL,
+  first_seen_ms INTEGER NOT NULL, wek_commit BLOB NOT NULL, record BLOB NOT NULL, mac BLOB NOT NULL) STRICT;
+CREATE INDEX epoch_by_gateway ON epoch (gateway_id, epoch_id);
+CREATE TABLE finished_upload (object_id BLOB PRIMARY KEY, finished_ms INTEGER NOT NULL) STRICT;
+";
+
+const EPOCH_COLUMNS: &str =
+    "epoch_id, gateway_id, keyset_id, created_ms, first_seen_ms, wek_commit, record, mac";
+
+/// The embedded database.
+#[derive(Debug)]
+pub struct SqliteStore {
+    // One connection: writes are few (registrations, uploads that end), and reads hit memory first.
+    connection: Mutex<Connection>,
+}
+
+impl SqliteStore {
+    /// Opens a database, creating it if there is none.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`]; [`ServiceError::Damaged`] if it was written by a newer version.
+    pub fn open(path: &Path) -> Result<Self, ServiceError> {
+        let mut connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        match version {
+            SCHEMA_VERSION => {}
+            0 => {
+                let transaction = connection.transaction()?;
+                transaction.execute_batch(SCHEMA)?;
+                transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+                transaction.commit()?;
+            }
+            _ => return Err(ServiceError::Damaged("database (written by a newer version)")),
+        }
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic elsewhere leaves no half transaction behind: SQLite rolls it back when it is dropped.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for SqliteStore {
+    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, ServiceError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+        Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+    }
+
+    fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), ServiceError> {
+        self.lock()
+            .execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)", params![name, value])?;
+        Ok(())
+    }
+
+    fn rows(&self, kind: Kind) -> Result<Vec<Row>, ServiceError> {
+        let connection = self.lock();
+        let mut statement =
+            connection.prepare_cached("SELECT id, body, mac FROM row WHERE kind = ?1 ORDER BY id")?;
+        let rows = statement.query_map([kind.name()], |row| {
+            Ok(Row { id: row.get(0)?, body: row.get(1)?, mac: row.get(2)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn apply(&self, changes: &[Change]) -> Result<(), ServiceError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        for change in changes {
+            match change {
+                Change::Put(kind, row) => transaction.execute(
+                    "INSERT OR REPLACE INTO row (kind, id, body, mac) VALUES (?1, ?2, ?3, ?4)",
+                    params![kind.name(), row.id, row.body, row.mac],
+                )?,
+                Change::Delete(kind, id) => transaction
+                    .execute("DELETE FROM row WHERE kind = ?1 AND id = ?2", params![kind.name(), id])?,
+            };
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn epoch(&self, epoch_id: &[u8; 16]) -> Result<Option<EpochRow>, ServiceError> {
+        read_epoch(&self.lock(), epoch_id)
+    }
+
+    fn insert_epoch(&self, row: &EpochRow) -> Result<EpochRow, ServiceError> {
+        let connection = self.lock();
+        let inserted = connection.execute(
+            &format!("INSERT OR IGNORE INTO epoch ({EPOCH_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
+            params![
+                row.epoch_id,
+                row.gateway_id,
+                row.keyset_id,
+                to_sql(row.created_ms),
+                to_sql(row.first_seen_ms),
+                row.wek_commit,
+                row.record,
+                row.mac
+            ],
+        )?;
+        if inserted == 1 {
+            return Ok(row.clone());
+        }
+        read_epoch(&connection, &row.epoch_id)?.ok_or(ServiceError::Damaged("epoch table"))
+    }
+
+    fn epochs(&self, page: EpochPage) -> Result<Vec<EpochRow>, ServiceError> {
+        let connection = self.lock();
+        let after = page.after.map_or(Vec::new(), |id| id.to_vec());
+        let filter = if page.gateway_id.is_some() { "gateway_id = ?2 AND" } else { "?2 = ?2 AND" };
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT {EPOCH_COLUMNS} FROM epoch WHERE {filter} epoch_id > ?1 ORDER BY epoch_id LIMIT ?3"
+        ))?;
+        let rows = statement
+            .query_map(params![after, page.gateway_id.unwrap_or_default(), page.limit], epoch_from_row)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn epoch_count(&self) -> Result<u64, ServiceError> {
+        let count: i64 = self.lock().query_row("SELECT count(*) FROM epoch", [], |row| row.get(0))?;
+        Ok(from_sql(count))
+    }
+
+    fn finish_uploads(&self, object_ids: &[[u8; 16]], now_ms: u64) -> Result<(), ServiceError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        for object_id in object_ids {
+            transaction.execute(
+                "INSERT OR IGNORE INTO finished_upload (object_id, finished_ms) VALUES (?1, ?2)",
+                params![object_id, to_sql(now_ms)],
+            )?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn upload_finished(&self, object_id: &[u8; 16]) -> Result<bool, ServiceError> {
+        let connection = self.lock();
+        let mut statement =
+            connection.prepare_cached("SELECT 1 FROM finished_upload WHERE object_id = ?1")?;
+        Ok(statement.exists([object_id])?)
+    }
+}
+
+fn read_epoch(connection: &Connection, epoch_id: &[u8; 16]) -> Result<Option<EpochRow>, ServiceError> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {EPOCH_COLUMNS} FROM epoch WHERE epoch_id = ?1"))?;
+    Ok(statement.query_row([epoch_id], epoch_from_row).optional()?)
+}
+
+fn epoch_from_row(row: &SqlRow<'_>) -> rusqlite::Result<EpochRow> {
+    Ok(EpochRow {
+        epoch_id: row.get(0)?,
+        gateway_id: row.get(1)?,
+        keyset_id: row.get(2)?,
+        created_ms: from_sql(row.get(3)?),
+        first_seen_ms: from_sql(row.get(4)?),
+        wek_commit: row.get(5)?,
+        record: row.get(6)?,
+        mac: row.get(7)?,
+    })
+}
+
+/// SQLite's integers are signed. Times fit; a header that claims the year 292 million is stored bit for bit all the same.
+fn to_sql(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+fn from_sql(value: i64) -> u64 {
+    value.cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, SqliteStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("db")).unwrap();
+        (folder, store)
+    }
+
+    fn epoch(id: u8, gateway: u8) -> EpochRow {
+        EpochRow {
+            epoch_id: [id; 16],
+            gateway_id: [gateway; 16],
+            keyset_id: [3; 16],
+            created_ms: u64::MAX,
+            first_seen_ms: 5,
+            wek_commit: [id; 32],
+            record: vec![id],
+            mac: vec![1],
+        }
+    }
+
+    #[test]
+    fn the_first_registration_of_an_epoch_stays() {
+        let (folder, store) = store();
+        assert_eq!(store.insert_epoch(&epoch(1, 1)).unwrap(), epoch(1, 1));
+        let other = EpochRow { wek_commit: [9; 32], ..epoch(1, 1) };
+        assert_eq!(store.insert_epoch(&other).unwrap(), epoch(1, 1));
+        drop(store);
+        let store = SqliteStore::open(&folder.path().join("db")).unwrap();
+        assert_eq!(store.epoch(&[1; 16]).unwrap(), Some(epoch(1, 1)));
+        assert_eq!(store.epoch(&[2; 16]).unwrap(), None);
+    }
+
+    #[test]
+    fn epochs_are_listed_in_pages_and_by_gateway() {
+        let (_folder, store) = store();
+        for (id, gateway) in [(1, 1), (2, 2), (3, 1), (4, 1)] {
+            store.insert_epoch(&epoch(id, gateway)).unwrap();
+        }
+        let list = |gateway_id, after, limit| -> Vec<u8> {
+            let page = EpochPage { gateway_id, after, limit };
+            store.epochs(page).unwrap().iter().map(|e| e.epoch_id[0]).collect()
+        };
+        assert_eq!(list(None, None, 10), [1, 2, 3, 4]);
+        assert_eq!(list(Some([1; 16]), None, 2), [1, 3]);
+        assert_eq!(list(Some([1; 16]), Some([3; 16]), 2), [4]);
+        assert_eq!(store.epoch_count().unwrap(), 4);
+    }
+
+    #[test]
+    fn changes_apply_together() {
+        let (_folder, store) = store();
+        let row = |id: &str| Row { id: id.into(), body: b"{}".to_vec(), mac: vec![] };
+        store.apply(&[Change::Put(Kind::Token, row("a")), Change::Put(Kind::Binding, row("b"))]).unwrap();
+        store.apply(&[Change::Delete(Kind::Token, "a".into()), Change::Put(Kind::Token, row("c"))]).unwrap();
+        assert_eq!(store.rows(Kind::Token).unwrap(), [row("c")]);
+        assert_eq!(store.rows(Kind::Binding).unwrap(), [row("b")]);
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused() {
+        let (folder, store) = store();
+        store.lock().pragma_update(None, "user_version", 99).unwrap();
+        drop(store);
+        assert!(matches!(SqliteStore::open(&folder.path().join("db")), Err(ServiceError::Damaged(_))));
+    }
+
+    #[test]
+    fn ended_uploads_are_remembered() {
+        let (_folder, store) = store();
+        store.finish_uploads(&[[1; 16], [1; 16]], 7).unwrap();
+        assert!(store.upload_finished(&[1; 16]).unwrap());
+        assert!(!store.upload_finished(&[2; 16]).unwrap());
+    }
+}

@@ -1,0 +1,380 @@
+//! What is in memory while the service is unlocked. Built from the database at unlock, every row checked against its MAC;
+//! dropped, and with it every secret, at lock.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use claviger_env::Clock;
+use claviger_format::{
+    BucketId, KemPublicKey, KeyVersion, KeyVersionState, KeysetId, KeysetRecord, NameKey, Random, Root,
+    RootSecret,
+};
+use claviger_keyapi::tls::SpkiHash;
+use claviger_keyapi::wire::Blob;
+use claviger_keyapi::{Id16, Identity, Role};
+use rustls_pki_types::CertificateDer;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::ServiceError;
+use crate::bindings::{BindingRow, Bindings, ClosingRow};
+use crate::custody::Master;
+use crate::identity::Authority;
+use crate::registry::OpenEpochs;
+use crate::store::{Change, Kind, Row, Store};
+
+/// Name of the sealed CA key in the database.
+pub(crate) const META_CA_KEY: &str = "ca_key";
+/// Name of the wrapped master in the database.
+pub(crate) const META_MASTER: &str = "master_wrap";
+/// Row of the CA certificate.
+pub(crate) const CA_ROW: &str = "ca";
+
+/// Everything that exists only while unlocked.
+pub(crate) struct Vault {
+    pub(crate) master: Master,
+    pub(crate) authority: Authority,
+    keysets: RwLock<BTreeMap<String, Arc<Keyset>>>,
+    identities: RwLock<HashMap<Id16, Arc<IdentityRow>>>,
+    tokens: Mutex<HashMap<String, TokenRow>>,
+    pub(crate) bindings: Bindings,
+    pub(crate) open_epochs: OpenEpochs,
+}
+
+/// A keyset with its secrets.
+pub(crate) struct Keyset {
+    pub(crate) id: KeysetId,
+    pub(crate) name: String,
+    pub(crate) versions: Vec<Version>,
+    pub(crate) name_key: NameKey,
+    /// The keyset record for the buckets it was made for; sealing draws randomness, so it is kept.
+    record: Mutex<Option<(Vec<String>, Vec<u8>)>>,
+}
+
+/// One version of a keyset.
+pub(crate) struct Version {
+    pub(crate) number: u32,
+    pub(crate) active: bool,
+    pub(crate) root: Root,
+    pub(crate) public_key: KemPublicKey,
+    pub(crate) shares: u8,
+    pub(crate) threshold: u8,
+}
+
+/// A keyset as it stands in the database.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeysetRow {
+    pub(crate) keyset_id: Id16,
+    pub(crate) name: String,
+    pub(crate) versions: Vec<VersionRow>,
+    /// NK under the master.
+    pub(crate) name_key: Blob,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VersionRow {
+    pub(crate) number: u32,
+    /// `false` until its recovery shares came back.
+    pub(crate) active: bool,
+    /// RS_v under the master.
+    pub(crate) root: Blob,
+    pub(crate) shares: u8,
+    pub(crate) threshold: u8,
+}
+
+/// An enrolled identity. The id of its row is `uid`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IdentityRow {
+    /// `sealer_id` of a gateway; for an operator only the row's id.
+    pub(crate) uid: Id16,
+    pub(crate) identity: Identity,
+    pub(crate) keysets: Vec<String>,
+    pub(crate) enrolled_ms: u64,
+    /// Key of the newest certificate.
+    pub(crate) spki: SpkiHash,
+    /// Key of the one before, good until its certificate ends: a renewal whose answer was lost must not lock anyone out.
+    pub(crate) previous_spki: Option<SpkiHash>,
+    pub(crate) certificate_until_ms: u64,
+    pub(crate) revoked_ms: Option<u64>,
+}
+
+/// An enrolment token that was not used yet. The id of its row is the hex SHA-256 of its secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenRow {
+    pub(crate) identity: Identity,
+    pub(crate) keysets: Vec<String>,
+    pub(crate) expires_ms: u64,
+    pub(crate) replace: bool,
+}
+
+impl Keyset {
+    /// The newest active version: what new epochs are sealed to.
+    pub(crate) fn newest(&self) -> Option<&Version> {
+        self.versions.iter().rev().find(|version| version.active)
+    }
+
+    pub(crate) fn public_id(&self) -> Id16 {
+        self.id.into()
+    }
+
+    /// The keyset record (docs/format.md §2.5) for these bucket ids.
+    pub(crate) fn record(
+        &self,
+        bucket_ids: Vec<String>,
+        random: &dyn Random,
+    ) -> Result<Vec<u8>, ServiceError> {
+        let mut kept = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((for_ids, bytes)) = &*kept
+            && *for_ids == bucket_ids
+        {
+            return Ok(bytes.clone());
+        }
+        let active = || self.versions.iter().filter(|version| version.active);
+        let listed = active().map(|version| KeyVersion {
+            version: version.number,
+            state: KeyVersionState::Active,
+            public_key: version.public_key.clone(),
+        });
+        let ids = bucket_ids.iter().map(|id| BucketId::new(id.as_str())).collect::<Result<Vec<_>, _>>()?;
+        let roots: Vec<&Root> = active().map(|version| &version.root).collect();
+        let record = KeysetRecord::seal(self.id, listed.collect(), ids, &self.name_key, &roots, random)?;
+        let bytes = record.to_bytes()?;
+        *kept = Some((bucket_ids, bytes.clone()));
+        Ok(bytes)
+    }
+}
+
+impl Vault {
+    /// Opens everything with the master.
+    ///
+    /// # Errors
+    /// [`ServiceError::Tampered`] if a row is not what this service wrote.
+    pub(crate) fn open(
+        master: Master,
+        store: &dyn Store,
+        clock: &dyn Clock,
+        binding_ttl_ms: u64,
+    ) -> Result<Self, ServiceError> {
+        let authority = load_authority(&master, store)?;
+        let mut keysets = BTreeMap::new();
+        for row in read_rows::<KeysetRow>(&master, store, Kind::Keyset)? {
+            let keyset = open_keyset(&master, row)?;
+            keysets.insert(keyset.name.clone(), Arc::new(keyset));
+        }
+        let identities: HashMap<_, _> = read_rows::<IdentityRow>(&master, store, Kind::Identity)?
+            .into_iter()
+            .map(|row| (row.uid, Arc::new(row)))
+            .collect();
+        let mut tokens = HashMap::new();
+        for row in store.rows(Kind::Token)? {
+            tokens.insert(row.id.clone(), read_row(&master, Kind::Token, &row)?);
+        }
+        let gateways =
+            identities.values().filter(|i| is_active_gateway(i)).map(|i| i.uid).collect::<HashSet<_>>();
+        let bindings = Bindings::load(
+            read_rows::<BindingRow>(&master, store, Kind::Binding)?,
+            &read_rows::<ClosingRow>(&master, store, Kind::Closing)?,
+            &gateways,
+            clock,
+            binding_ttl_ms,
+        );
+        Ok(Self {
+            master,
+            authority,
+            keysets: RwLock::new(keysets),
+            identities: RwLock::new(identities),
+            tokens: Mutex::new(tokens),
+            bindings,
+            open_epochs: OpenEpochs::default(),
+        })
+    }
+
+    /// A row with its MAC, ready to be stored.
+    pub(crate) fn row<T: Serialize>(&self, kind: Kind, id: &str, value: &T) -> Row {
+        row(&self.master, kind, id, value)
+    }
+
+    pub(crate) fn keyset(&self, name: &str) -> Option<Arc<Keyset>> {
+        read(&self.keysets).get(name).cloned()
+    }
+
+    pub(crate) fn keyset_by_id(&self, id: Id16) -> Option<Arc<Keyset>> {
+        read(&self.keysets).values().find(|keyset| keyset.public_id() == id).cloned()
+    }
+
+    pub(crate) fn keysets(&self) -> Vec<Arc<Keyset>> {
+        read(&self.keysets).values().cloned().collect()
+    }
+
+    pub(crate) fn put_keyset(&self, row: KeysetRow) -> Result<(), ServiceError> {
+        let keyset = open_keyset(&self.master, row)?;
+        self.keysets
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(keyset.name.clone(), Arc::new(keyset));
+        Ok(())
+    }
+
+    pub(crate) fn identity(&self, uid: Id16) -> Option<Arc<IdentityRow>> {
+        read(&self.identities).get(&uid).cloned()
+    }
+
+    /// The enrolled and unrevoked identity of this name.
+    pub(crate) fn active(&self, identity: &Identity) -> Option<Arc<IdentityRow>> {
+        read(&self.identities)
+            .values()
+            .find(|row| row.revoked_ms.is_none() && row.identity == *identity)
+            .cloned()
+    }
+
+    pub(crate) fn identities(&self) -> Vec<Arc<IdentityRow>> {
+        read(&self.identities).values().cloned().collect()
+    }
+
+    pub(crate) fn put_identity(&self, row: IdentityRow) {
+        self.identities.write().unwrap_or_else(PoisonError::into_inner).insert(row.uid, Arc::new(row));
+    }
+
+    /// Whether any gateway but this one is enrolled and not revoked.
+    pub(crate) fn other_gateways(&self, uid: Id16) -> Vec<Id16> {
+        read(&self.identities)
+            .values()
+            .filter(|row| is_active_gateway(row) && row.uid != uid)
+            .map(|row| row.uid)
+            .collect()
+    }
+
+    pub(crate) fn tokens(&self) -> MutexGuard<'_, HashMap<String, TokenRow>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_active_gateway(row: &IdentityRow) -> bool {
+    row.identity.role() == Role::Gateway && row.revoked_ms.is_none()
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    // Writers only insert whole values: a panic leaves nothing half done.
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn load_authority(master: &Master, store: &dyn Store) -> Result<Authority, ServiceError> {
+    let certificate = stored_ca(store)?;
+    let rows = store.rows(Kind::Service)?;
+    let row = rows.iter().find(|row| row.id == CA_ROW).ok_or(ServiceError::Damaged("CA certificate"))?;
+    read_row::<Blob>(master, Kind::Service, row)?;
+    let sealed = store.meta(META_CA_KEY)?.ok_or(ServiceError::Damaged("CA key"))?;
+    let key = master.open(META_CA_KEY, &sealed).ok_or(ServiceError::Damaged("CA key"))?;
+    Authority::load(certificate, &key)
+}
+
+/// The CA certificate as it lies in the database; before unlock its MAC can't be checked.
+pub(crate) fn stored_ca(store: &dyn Store) -> Result<CertificateDer<'static>, ServiceError> {
+    let rows = store.rows(Kind::Service)?;
+    let row = rows.iter().find(|row| row.id == CA_ROW).ok_or(ServiceError::Damaged("CA certificate"))?;
+    let der: Blob = serde_json::from_slice(&row.body).map_err(|_| ServiceError::Damaged("CA certificate"))?;
+    Ok(CertificateDer::from(der.0))
+}
+
+/// Identities as they lie in the database; before unlock their MACs can't be checked.
+pub(crate) fn stored_identities(store: &dyn Store) -> Result<Vec<IdentityRow>, ServiceError> {
+    let rows = store.rows(Kind::Identity)?;
+    rows.iter()
+        .map(|row| serde_json::from_slice(&row.body).map_err(|_| ServiceError::Damaged("identity row")))
+        .collect()
+}
+
+/// A row with its MAC.
+pub(crate) fn row<T: Serialize>(master: &Master, kind: Kind, id: &str, value: &T) -> Row {
+    let body = serde_json::to_vec(value).expect("rows are plain structures of strings and numbers");
+    let mac = master.row_mac(kind.name(), id, &body).to_vec();
+    Row { id: id.to_owned(), body, mac }
+}
+
+fn read_rows<T: DeserializeOwned>(
+    master: &Master,
+    store: &dyn Store,
+    kind: Kind,
+) -> Result<Vec<T>, ServiceError> {
+    store.rows(kind)?.iter().map(|row| read_row(master, kind, row)).collect()
+}
+
+fn read_row<T: DeserializeOwned>(master: &Master, kind: Kind, row: &Row) -> Result<T, ServiceError> {
+    let tampered = || ServiceError::Tampered { kind: kind.name(), id: row.id.clone() };
+    if !master.row_is_ours(kind.name(), &row.id, &row.body, &row.mac) {
+        return Err(tampered());
+    }
+    serde_json::from_slice(&row.body).map_err(|_| tampered())
+}
+
+fn root_name(keyset_id: Id16, version: u32) -> String {
+    format!("root/{keyset_id}/{version}")
+}
+
+fn names_name(keyset_id: Id16) -> String {
+    format!("names/{keyset_id}")
+}
+
+fn open_keyset(master: &Master, row: KeysetRow) -> Result<Keyset, ServiceError> {
+    let open = |name: &str, sealed: &Blob| -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+        master.open(name, &sealed.0).ok_or(ServiceError::Damaged("root"))
+    };
+    let mut versions = Vec::new();
+    for version in &row.versions {
+        let secret =
+            RootSecret::from_slice(&open(&root_name(row.keyset_id, version.number), &version.root)?)?;
+        let root = Root::new(secret, row.keyset_id.into(), version.number);
+        let public_key = root.public_key()?;
+        versions.push(Version {
+            number: version.number,
+            active: version.active,
+            root,
+            public_key,
+            shares: version.shares,
+            threshold: version.threshold,
+        });
+    }
+    Ok(Keyset {
+        id: row.keyset_id.into(),
+        name: row.name,
+        versions,
+        name_key: NameKey::from_slice(&open(&names_name(row.keyset_id), &row.name_key)?)?,
+        record: Mutex::new(None),
+    })
+}
+
+/// A keyset that is being made: its row with version 1 prepared, not yet active, and the root for splitting.
+pub(crate) fn prepare_keyset(
+    master: &Master,
+    name: &str,
+    shares: u8,
+    threshold: u8,
+    random: &dyn Random,
+) -> Result<(KeysetRow, RootSecret), ServiceError> {
+    let keyset_id = Id16::from(KeysetId::draw(random)?);
+    let root = RootSecret::draw(random)?;
+    let name_key = NameKey::draw(random)?;
+    let row = KeysetRow {
+        keyset_id,
+        name: name.to_owned(),
+        versions: vec![VersionRow {
+            number: 1,
+            active: false,
+            root: Blob(master.seal(&root_name(keyset_id, 1), root.expose(), random)?),
+            shares,
+            threshold,
+        }],
+        name_key: Blob(master.seal(&names_name(keyset_id), name_key.expose(), random)?),
+    };
+    Ok((row, root))
+}
+
+/// The change that stores a keyset.
+pub(crate) fn keyset_change(master: &Master, keyset: &KeysetRow) -> Change {
+    Change::Put(Kind::Keyset, row(master, Kind::Keyset, &keyset.keyset_id.to_string(), keyset))
+}
