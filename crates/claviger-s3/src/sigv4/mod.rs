@@ -1,22 +1,50 @@
 //! AWS Signature Version 4: verifying requests of clients, signing requests to the store.
+//!
+//! Source: "Authenticating Requests (AWS Signature Version 4)" in the S3 API reference. Version 2 and the asymmetric
+//! version 4a are refused.
 
 mod canonical;
 mod chunk;
 mod key;
+mod parse;
 mod presented;
 mod sign;
+#[cfg(test)]
+mod tests;
 
 pub use chunk::ChunkVerifier;
 pub use key::{SecretAccessKey, SigningKey};
-pub use presented::{Authenticated, PayloadMode, Presented, VerifyPolicy};
+pub use parse::PayloadMode;
+pub use presented::{Authenticated, EXPIRES_S_MAX, Presented, SKEW_MS_MAX, VerifyPolicy};
 pub use sign::{PayloadHash, Signer, sign};
 
 /// SHA-256 of nothing, in hexadecimal: the payload hash of a request without a body.
 pub const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// The payload hash of a request whose body is not signed.
+pub(crate) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// Reads 64 digits of lower-case hexadecimal, the only form that signatures and hashes have.
+pub(crate) fn unhex32(text: &str) -> Option<[u8; 32]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let bytes = text.as_bytes();
+    if bytes.len() != 64 {
+        return None;
+    }
+    let mut out = [0; 32];
+    for (byte, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(out)
 }

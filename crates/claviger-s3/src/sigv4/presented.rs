@@ -1,37 +1,29 @@
-//! The signature that a client presents.
+//! The signature that a client presents, and its verification.
 
 use std::sync::Arc;
 
+use subtle::ConstantTimeEq as _;
+
+use super::canonical::{Canonical, Form, string_to_sign};
+use super::chunk::ChunkVerifier;
 use super::key::{SecretAccessKey, SigningKey};
+use super::parse::{Claims, PayloadMode, malformed, query_error, sigv2_refused, sigv4a_refused};
+use super::{UNSIGNED_PAYLOAD, hex};
 use crate::aws_chunked::Framing;
-use crate::error::S3Error;
+use crate::error::{ErrorCode, S3Error};
 use crate::request::RequestHead;
+use crate::timestamp::{amz_date, iso8601, parse_amz_date, parse_http_date};
 
-/// How the signature covers the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PayloadMode {
-    /// Its exact SHA-256, checked by [`crate::checksum::BodyVerifier`].
-    Sha256([u8; 32]),
-    /// `UNSIGNED-PAYLOAD`
-    Unsigned,
-    /// `STREAMING-AWS4-HMAC-SHA256-PAYLOAD` or, with `trailer`, `…-TRAILER`
-    SignedChunks {
-        /// A signed trailer section follows the chunks.
-        trailer: bool,
-    },
-    /// `STREAMING-UNSIGNED-PAYLOAD-TRAILER`
-    UnsignedChunksTrailer,
-}
+/// How far the client's clock may be from ours, either way.
+pub const SKEW_MS_MAX: u64 = 15 * 60 * 1000;
 
-impl PayloadMode {
-    /// Whether the body is `aws-chunked`.
-    pub fn is_chunked(&self) -> bool {
-        matches!(self, Self::SignedChunks { .. } | Self::UnsignedChunksTrailer)
-    }
-}
+/// How long a presigned request may be valid: seven days.
+pub const EXPIRES_S_MAX: u64 = 7 * 24 * 60 * 60;
+
+const CONTENT_SHA256: &str = "x-amz-content-sha256";
 
 /// What the caller accepts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct VerifyPolicy<'a> {
     /// The only region that scopes may name; `None` accepts any (it is signed all the same).
     pub region: Option<&'a str>,
@@ -40,7 +32,13 @@ pub struct VerifyPolicy<'a> {
 /// A signature as presented: parsed and plausible, not yet verified.
 #[derive(Debug)]
 pub struct Presented {
-    access_key_id: String,
+    claims: Claims,
+    /// ms since the epoch, whole seconds.
+    signed_at_ms: u64,
+    /// Set for presigned requests.
+    expires_s: Option<u64>,
+    payload_hash: String,
+    payload: PayloadMode,
 }
 
 /// Proof that the holder of an access key signed this request.
@@ -49,32 +47,72 @@ pub struct Authenticated {
     access_key_id: String,
     payload: PayloadMode,
     signing_key: Arc<SigningKey>,
+    timestamp: String,
+    signature: [u8; 32],
 }
 
 impl Presented {
-    /// Reads `Authorization` or the presigned query.
+    /// Reads `Authorization` or the presigned query. Nothing is verified yet.
+    ///
+    /// No signature at all is `AccessDenied`; SigV2 `InvalidRequest`; SigV4a `UnsupportedSignature`; broken fields
+    /// `AuthorizationHeaderMalformed` or `AuthorizationQueryParametersError`; an unsigned `x-amz-*` header
+    /// `AccessDenied`; session tokens, which this endpoint never issues, `InvalidToken`.
     pub fn parse(head: &RequestHead<'_>) -> Result<Self, S3Error> {
-        let _ = head;
-        todo!()
+        let query = PresignedQuery::find(head)?;
+        let mut authorization = head.headers.get_all(http::header::AUTHORIZATION).iter();
+        let presented = match (authorization.next(), query) {
+            (Some(_), Some(_)) => {
+                return Err(S3Error::new(ErrorCode::InvalidArgument)
+                    .with_message("Only one way of authentication is allowed: the header or the query."));
+            }
+            (None, None) => {
+                return Err(
+                    S3Error::new(ErrorCode::AccessDenied).with_message("Anonymous access is not allowed.")
+                );
+            }
+            (Some(value), None) => {
+                let value =
+                    value.to_str().map_err(|_| malformed("The authorization header is not ASCII."))?;
+                Self::from_header(head, value)?
+            }
+            (None, Some(query)) => Self::from_query(head, &query)?,
+        };
+        if authorization.next().is_some() {
+            return Err(malformed("There is more than one authorization header."));
+        }
+        if head.headers.contains_key("x-amz-security-token") {
+            return Err(ErrorCode::InvalidToken.into());
+        }
+        presented.require_signed_headers(head)?;
+        Ok(presented)
     }
-    /// Whose key it claims to be; unknown ids are answered `InvalidAccessKeyId` by the caller.
+
+    /// Whose key it claims to be; an unknown id is answered `InvalidAccessKeyId` by the caller.
     pub fn access_key_id(&self) -> &str {
-        &self.access_key_id
+        &self.claims.credential.access_key_id
     }
+
     /// `YYYYMMDD` of the scope.
     pub fn date(&self) -> &str {
-        todo!()
+        &self.claims.credential.date
     }
+
     /// Region of the scope.
     pub fn region(&self) -> &str {
-        todo!()
+        &self.claims.credential.region
     }
-    /// Derives the key that the signature has to be made with. Cache it by (access key, date, region).
+
+    /// Derives the key that the signature has to be made with. Cache it by (access key, date, region), and only after
+    /// [`Self::verify`] has succeeded, since date and region are the client's choice.
     pub fn signing_key(&self, secret: &SecretAccessKey) -> SigningKey {
-        let _ = secret;
-        todo!()
+        SigningKey::derive(secret, self.date(), self.region(), "s3")
     }
-    /// Verifies the signature at the time `now_ms`.
+
+    /// Verifies time, scope and signature at the time `now_ms`.
+    ///
+    /// `RequestTimeTooSkewed`; `AccessDenied` ("Request has expired") for presigned requests;
+    /// `AuthorizationHeaderMalformed` or `AuthorizationQueryParametersError` for a wrong region;
+    /// `SignatureDoesNotMatch`, in constant time.
     pub fn verify(
         self,
         head: &RequestHead<'_>,
@@ -82,8 +120,129 @@ impl Presented {
         policy: &VerifyPolicy<'_>,
         now_ms: u64,
     ) -> Result<Authenticated, S3Error> {
-        let _ = (head, key, policy, now_ms);
-        todo!()
+        self.check_time(now_ms)?;
+        self.check_region(policy)?;
+        if key.date() != self.date() || key.region() != self.region() {
+            return Err(ErrorCode::InternalError.into());
+        }
+        self.check_signature(head, key)?;
+        Ok(Authenticated {
+            access_key_id: self.claims.credential.access_key_id,
+            payload: self.payload,
+            signing_key: Arc::clone(key),
+            timestamp: amz_date(self.signed_at_ms),
+            signature: self.claims.signature,
+        })
+    }
+
+    fn from_header(head: &RequestHead<'_>, value: &str) -> Result<Self, S3Error> {
+        let claims = Claims::from_authorization(value)?;
+        let signed_at_ms = header_time(head)?;
+        let payload_hash = content_sha256(head)?.ok_or_else(|| {
+            S3Error::new(ErrorCode::InvalidRequest)
+                .with_message("Missing required header for this request: x-amz-content-sha256")
+        })?;
+        if !amz_date(signed_at_ms).starts_with(&claims.credential.date) {
+            return Err(malformed("The date of the credential is not that of the request."));
+        }
+        let payload = PayloadMode::parse(&payload_hash)?;
+        Ok(Self { claims, signed_at_ms, expires_s: None, payload_hash, payload })
+    }
+
+    fn from_query(head: &RequestHead<'_>, query: &PresignedQuery) -> Result<Self, S3Error> {
+        match query.algorithm.as_str() {
+            super::canonical::ALGORITHM => {}
+            other if other.starts_with("AWS4-ECDSA") => return Err(sigv4a_refused()),
+            _ => return Err(query_error("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\".")),
+        }
+        let claims = Claims::from_query(&query.credential, &query.signed_headers, &query.signature)?;
+        let signed_at_ms = parse_amz_date(&query.date)
+            .ok_or_else(|| query_error("X-Amz-Date must be in the ISO8601 form YYYYMMDDThhmmssZ."))?;
+        if !query.date.starts_with(&claims.credential.date) {
+            return Err(query_error("The date of the credential is not that of the request."));
+        }
+        let payload_hash = match content_sha256(head)? {
+            Some(value) => value,
+            None => query.content_sha256.clone().unwrap_or_else(|| UNSIGNED_PAYLOAD.to_owned()),
+        };
+        let payload = PayloadMode::parse(&payload_hash)?;
+        Ok(Self { claims, signed_at_ms, expires_s: Some(query.expires_s()?), payload_hash, payload })
+    }
+
+    /// Every `x-amz-*` header has to be signed, else anybody on the way could add one. The payload hash is part of the
+    /// canonical request in any case.
+    fn require_signed_headers(&self, head: &RequestHead<'_>) -> Result<(), S3Error> {
+        let is_signed = |name: &str| self.claims.signed_headers.iter().any(|signed| signed == name);
+        let names = head.headers.keys().map(http::HeaderName::as_str);
+        let unsigned: Vec<&str> = names
+            .filter(|name| name.starts_with("x-amz-") && *name != CONTENT_SHA256 && !is_signed(name))
+            .collect();
+        if unsigned.is_empty() {
+            return Ok(());
+        }
+        Err(S3Error::new(ErrorCode::AccessDenied)
+            .with_message("There were headers present in the request which were not signed")
+            .with_extra("HeadersNotSigned", unsigned.join(", ")))
+    }
+
+    fn check_time(&self, now_ms: u64) -> Result<(), S3Error> {
+        let Some(expires_s) = self.expires_s else {
+            if self.signed_at_ms.abs_diff(now_ms) <= SKEW_MS_MAX {
+                return Ok(());
+            }
+            return Err(S3Error::new(ErrorCode::RequestTimeTooSkewed)
+                .with_extra("RequestTime", amz_date(self.signed_at_ms))
+                .with_extra("ServerTime", iso8601(now_ms))
+                .with_extra("MaxAllowedSkewMilliseconds", SKEW_MS_MAX.to_string()));
+        };
+        let denied = |message| S3Error::new(ErrorCode::AccessDenied).with_message(message);
+        let expires_ms = self.signed_at_ms.saturating_add(expires_s * 1000);
+        if now_ms > expires_ms {
+            return Err(denied("Request has expired")
+                .with_extra("X-Amz-Expires", expires_s.to_string())
+                .with_extra("Expires", iso8601(expires_ms))
+                .with_extra("ServerTime", iso8601(now_ms)));
+        }
+        if self.signed_at_ms > now_ms.saturating_add(SKEW_MS_MAX) {
+            return Err(denied("Request is not valid yet").with_extra("ServerTime", iso8601(now_ms)));
+        }
+        Ok(())
+    }
+
+    fn check_region(&self, policy: &VerifyPolicy<'_>) -> Result<(), S3Error> {
+        let Some(region) = policy.region.filter(|region| *region != self.region()) else { return Ok(()) };
+        let code = match self.expires_s {
+            None => ErrorCode::AuthorizationHeaderMalformed,
+            Some(_) => ErrorCode::AuthorizationQueryParametersError,
+        };
+        let message = format!("The region '{}' is wrong; expecting '{region}'", self.region());
+        Err(S3Error::new(code).with_message(message).with_extra("Region", region))
+    }
+
+    fn check_signature(&self, head: &RequestHead<'_>, key: &SigningKey) -> Result<(), S3Error> {
+        let canonical = Canonical {
+            method: head.method,
+            raw_path: head.raw_path,
+            raw_query: head.raw_query,
+            headers: head.headers,
+            host: head.host.unwrap_or(""),
+            signed_headers: &self.claims.signed_headers,
+            payload_hash: &self.payload_hash,
+        };
+        let timestamp = amz_date(self.signed_at_ms);
+        let matches = |form| {
+            let to_sign = string_to_sign(&timestamp, &key.scope(), &canonical.request(form));
+            bool::from(key.sign(to_sign.as_bytes()).ct_eq(&self.claims.signature))
+        };
+        if matches(Form::Encoded) || matches(Form::Raw) {
+            return Ok(());
+        }
+        let request = canonical.request(Form::Encoded);
+        Err(S3Error::new(ErrorCode::SignatureDoesNotMatch)
+            .with_extra("AWSAccessKeyId", self.access_key_id())
+            .with_extra("StringToSign", string_to_sign(&timestamp, &key.scope(), &request))
+            .with_extra("SignatureProvided", hex(&self.claims.signature))
+            .with_extra("CanonicalRequest", String::from_utf8_lossy(&request).into_owned()))
     }
 }
 
@@ -92,13 +251,113 @@ impl Authenticated {
     pub fn access_key_id(&self) -> &str {
         &self.access_key_id
     }
+
     /// How the body is covered.
     pub fn payload(&self) -> PayloadMode {
         self.payload
     }
+
     /// What the body is wrapped in, for [`crate::aws_chunked::Decoder::new`]; `None` when it is sent as it is.
     pub fn framing(&self) -> Option<Framing> {
-        let _ = &self.signing_key;
-        todo!()
+        match self.payload {
+            PayloadMode::SignedChunks { trailer } => {
+                let key = Arc::clone(&self.signing_key);
+                let verifier = ChunkVerifier::new(key, self.timestamp.clone(), self.signature);
+                Some(Framing::Signed { verifier, trailer })
+            }
+            PayloadMode::UnsignedChunksTrailer => Some(Framing::UnsignedTrailer),
+            PayloadMode::Sha256(_) | PayloadMode::Unsigned => None,
+        }
+    }
+}
+
+/// The parameters of a presigned request, decoded.
+struct PresignedQuery {
+    algorithm: String,
+    credential: String,
+    date: String,
+    expires: String,
+    signed_headers: String,
+    signature: String,
+    content_sha256: Option<String>,
+}
+
+impl PresignedQuery {
+    /// `None` when the query carries no authentication.
+    fn find(head: &RequestHead<'_>) -> Result<Option<Self>, S3Error> {
+        let pairs = head.pairs()?;
+        let has = |name: &str| pairs.iter().any(|(other, _)| other == name);
+        if has("AWSAccessKeyId") || (has("Signature") && has("Expires")) {
+            return Err(sigv2_refused());
+        }
+        if !(has("X-Amz-Algorithm") || has("X-Amz-Credential") || has("X-Amz-Signature")) {
+            return Ok(None);
+        }
+        if has("X-Amz-Security-Token") {
+            return Err(ErrorCode::InvalidToken.into());
+        }
+        let optional = |name: &str| {
+            let mut values = pairs.iter().filter(|(other, _)| other == name).map(|(_, value)| value.clone());
+            match (values.next(), values.next()) {
+                (value, None) => Ok(value),
+                _ => Err(query_error("A parameter of the signature occurs twice.")),
+            }
+        };
+        let required = |name| {
+            optional(name)?.ok_or_else(|| {
+                query_error(
+                    "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, \
+                     X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.",
+                )
+            })
+        };
+        Ok(Some(Self {
+            algorithm: required("X-Amz-Algorithm")?,
+            credential: required("X-Amz-Credential")?,
+            date: required("X-Amz-Date")?,
+            expires: required("X-Amz-Expires")?,
+            signed_headers: required("X-Amz-SignedHeaders")?,
+            signature: required("X-Amz-Signature")?,
+            content_sha256: optional("X-Amz-Content-Sha256")?,
+        }))
+    }
+
+    fn expires_s(&self) -> Result<u64, S3Error> {
+        let is_number = self.expires.bytes().all(|byte| byte.is_ascii_digit());
+        let expires: Option<u64> = self.expires.parse().ok().filter(|_| is_number);
+        match expires {
+            None => Err(query_error("X-Amz-Expires should be a number")),
+            Some(0) => Err(query_error("X-Amz-Expires must be positive")),
+            Some(seconds) if seconds > EXPIRES_S_MAX => Err(query_error(
+                "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less \
+                 than 604800 seconds",
+            )),
+            Some(seconds) => Ok(seconds),
+        }
+    }
+}
+
+/// `x-amz-date`, else `Date`.
+fn header_time(head: &RequestHead<'_>) -> Result<u64, S3Error> {
+    let text = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap_or("").trim());
+    let time = match (text("x-amz-date"), text("date")) {
+        (Some(date), _) => parse_amz_date(date).or_else(|| parse_http_date(date)),
+        (None, Some(date)) => parse_http_date(date).or_else(|| parse_amz_date(date)),
+        (None, None) => None,
+    };
+    time.map(|ms| ms / 1000 * 1000).ok_or_else(|| {
+        S3Error::new(ErrorCode::AccessDenied)
+            .with_message("AWS authentication requires a valid Date or x-amz-date header")
+    })
+}
+
+fn content_sha256(head: &RequestHead<'_>) -> Result<Option<String>, S3Error> {
+    let mut values = head.headers.get_all(CONTENT_SHA256).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => Ok(Some(value.to_str().unwrap_or("").trim().to_owned())),
+        _ => {
+            Err(S3Error::new(ErrorCode::InvalidRequest).with_message("x-amz-content-sha256 was sent twice."))
+        }
     }
 }

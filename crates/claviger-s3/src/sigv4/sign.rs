@@ -1,14 +1,31 @@
 //! Signing of requests to the store.
 
+use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
+use sha2::{Digest as _, Sha256};
 
+use super::canonical::{ALGORITHM, Canonical, Form, string_to_sign};
 use super::key::SigningKey;
-use crate::error::S3Error;
+use super::{EMPTY_SHA256, UNSIGNED_PAYLOAD, hex};
+use crate::error::{ErrorCode, S3Error};
+use crate::timestamp::amz_date;
+
+/// Headers that the HTTP library or a proxy may change or add after signing.
+const NOT_SIGNED: &[&str] = &[
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-length",
+    "expect",
+    "te",
+    "transfer-encoding",
+    "user-agent",
+];
 
 /// The `x-amz-content-sha256` of a request to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PayloadHash<'a> {
-    /// `UNSIGNED-PAYLOAD`: only over TLS.
+    /// `UNSIGNED-PAYLOAD`: the body is covered by TLS alone.
     Unsigned,
     /// The SHA-256 of nothing.
     Empty,
@@ -16,6 +33,18 @@ pub enum PayloadHash<'a> {
     Body(&'a [u8]),
     /// A SHA-256 that is already known.
     Sha256([u8; 32]),
+}
+
+impl PayloadHash<'_> {
+    /// The header's value.
+    pub fn to_header(&self) -> String {
+        match self {
+            Self::Unsigned => UNSIGNED_PAYLOAD.to_owned(),
+            Self::Empty => EMPTY_SHA256.to_owned(),
+            Self::Body(body) => hex(&Sha256::digest(body)),
+            Self::Sha256(digest) => hex(digest),
+        }
+    }
 }
 
 /// Whose signature.
@@ -30,7 +59,10 @@ pub struct Signer<'a> {
 }
 
 /// Signs a request: adds `x-amz-date`, `x-amz-content-sha256`, the token and `Authorization` to `headers`, which must
-/// already hold `Host` and everything else that will be sent. `raw_path` and `raw_query` are as they will be sent.
+/// already hold `Host` and everything else that will be sent. `raw_path` and `raw_query` (without `?`) are as they will
+/// be sent, encoded with [`crate::uri::encode`].
+///
+/// `InternalError` when `Host` is missing, the key is of another day, or a value can't stand in a header.
 pub fn sign(
     signer: &Signer<'_>,
     method: &Method,
@@ -40,6 +72,52 @@ pub fn sign(
     payload: PayloadHash<'_>,
     now_ms: u64,
 ) -> Result<(), S3Error> {
-    let _ = (signer, method, raw_path, raw_query, headers, payload, now_ms);
-    todo!()
+    let timestamp = amz_date(now_ms);
+    if !signer.key.covers(now_ms) {
+        return Err(internal());
+    }
+    let payload_hash = payload.to_header();
+    set(headers, "x-amz-date", &timestamp)?;
+    set(headers, "x-amz-content-sha256", &payload_hash)?;
+    if let Some(token) = signer.session_token {
+        set(headers, "x-amz-security-token", token)?;
+    }
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).ok_or_else(internal)?.to_owned();
+    let signed_headers = names_to_sign(headers);
+    let canonical = Canonical {
+        method,
+        raw_path,
+        raw_query,
+        headers,
+        host: &host,
+        signed_headers: &signed_headers,
+        payload_hash: &payload_hash,
+    };
+    let scope = signer.key.scope();
+    let to_sign = string_to_sign(&timestamp, &scope, &canonical.request(Form::Encoded));
+    let signature = hex(&signer.key.sign(to_sign.as_bytes()));
+    let authorization = format!(
+        "{ALGORITHM} Credential={}/{scope}, SignedHeaders={}, Signature={signature}",
+        signer.access_key_id,
+        signed_headers.join(";")
+    );
+    headers.insert(AUTHORIZATION, HeaderValue::try_from(authorization).map_err(|_| internal())?);
+    Ok(())
+}
+
+fn names_to_sign(headers: &HeaderMap) -> Vec<String> {
+    let names = headers.keys().map(|name| name.as_str().to_owned());
+    let mut names: Vec<String> = names.filter(|name| !NOT_SIGNED.contains(&name.as_str())).collect();
+    names.sort_unstable();
+    names
+}
+
+fn set(headers: &mut HeaderMap, name: &'static str, value: &str) -> Result<(), S3Error> {
+    let value = HeaderValue::from_str(value).map_err(|_| internal())?;
+    headers.insert(HeaderName::from_static(name), value);
+    Ok(())
+}
+
+fn internal() -> S3Error {
+    ErrorCode::InternalError.into()
 }
