@@ -133,6 +133,11 @@ mod tests {
     }
 
     #[test]
+    fn every_known_answer_of_the_format_comes_out() {
+        claviger_format::conformance::run::<AwsLcAead>();
+    }
+
+    #[test]
     fn both_backends_seal_the_same_bytes_however_the_input_is_cut() {
         let aead = AwsLcAead::new(&KEY);
         for len in [0, 1, 15, 16, 17, 4096, 65_535, 65_536] {
