@@ -9,6 +9,7 @@ use claviger_keyapi::KeyService;
 use claviger_s3::VirtualHosts;
 use claviger_s3::sigv4::SigningKey;
 use moka::sync::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::admin::{Component, Readiness};
@@ -31,6 +32,17 @@ const TICK: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(2);
 /// Signing keys of clients that are kept: one for each access key, day and region.
 const SIGNING_KEYS_MAX: u64 = 10_000;
+
+/// The budget for object data in memory is counted in units of this many bytes …
+const STREAM_UNIT_LEN: usize = 64 << 10;
+/// … of which one transfer takes so many: two frames and what the sockets hold of each side.
+const STREAM_UNITS: u32 = 16;
+
+/// One transfer's share of the memory budget, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct StreamShare {
+    _permit: OwnedSemaphorePermit,
+}
 
 /// Why a gateway can't start. What may heal by itself (a provider or key service that is away) is not an error here:
 /// the gateway starts and is not ready.
@@ -61,6 +73,7 @@ pub struct Gateway {
     pub(crate) read_keys: Arc<ReadKeys>,
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) manifests: Manifests,
+    stream_budget: Arc<Semaphore>,
     pub(crate) signing_keys: Cache<(String, String, String), Arc<SigningKey>>,
     readiness: Readiness,
     tasks: Mutex<JoinSet<()>>,
@@ -99,6 +112,7 @@ impl Gateway {
             uploads: Arc::new(Uploads::new(keys, system.clone(), clock.clone(), random.clone())),
             manifests: Manifests::new(),
             signing_keys: Cache::builder().max_capacity(SIGNING_KEYS_MAX).build(),
+            stream_budget: Arc::new(Semaphore::new(stream_units(config.limits.buffered_bytes_max))),
             readiness: Readiness::new(),
             tasks: Mutex::default(),
             config,
@@ -121,6 +135,15 @@ impl Gateway {
     /// The region that clients are told.
     pub(crate) fn region(&self) -> &str {
         self.config.region()
+    }
+
+    /// A share of the memory for object data. Waits while all is taken: the client is held back, not refused.
+    ///
+    /// # Errors
+    /// Never in practice; the budget is not closed while the gateway lives.
+    pub(crate) async fn stream_share(&self) -> Result<StreamShare, GatewayError> {
+        let units = self.stream_budget.clone().acquire_many_owned(STREAM_UNITS).await;
+        Ok(StreamShare { _permit: units.map_err(|_| GatewayError::Busy("the gateway is going down"))? })
     }
 
     /// How long a client may stand still while it sends.
@@ -159,6 +182,12 @@ impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gateway").field("upstream", &self.config.upstream.endpoint).finish_non_exhaustive()
     }
+}
+
+/// The whole budget in units; at least one transfer can always go on.
+fn stream_units(buffered_bytes_max: usize) -> usize {
+    let one_transfer = usize::try_from(STREAM_UNITS).unwrap_or(usize::MAX);
+    (buffered_bytes_max / STREAM_UNIT_LEN).clamp(one_transfer, Semaphore::MAX_PERMITS)
 }
 
 /// Makes the system bucket and keeps the keyset records in it current; reports to the health page.

@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::{PlaintextSource, Verified};
 use crate::aead::AwsLcAead;
 use crate::error::GatewayError;
+use crate::gateway::StreamShare;
 use crate::server::BodyError;
 use crate::upstream::transport::StoreBody;
 
@@ -32,6 +33,7 @@ pub(crate) struct OpenedBody {
     left_len: u64,
     ready: Option<Bytes>,
     out: Vec<u8>,
+    share: Option<StreamShare>,
 }
 
 impl OpenedBody {
@@ -50,9 +52,16 @@ impl OpenedBody {
             reader: Some(reader),
             ready: None,
             out: Vec::new(),
+            share: None,
         };
         body.ready = poll_fn(|cx| body.poll_opened(cx)).await.transpose()?;
         Ok(body)
+    }
+
+    /// Keeps a share of the memory budget until the transfer has ended.
+    pub(crate) fn holding(mut self, share: StreamShare) -> Self {
+        self.share = Some(share);
+        self
     }
 
     /// Plaintext bytes that are still to come.

@@ -171,6 +171,7 @@ async fn reseal(
     found: Found,
     dest: &Destination<'_>,
 ) -> Result<CopyResult, GatewayError> {
+    let _share = call.gateway.stream_share().await?;
     let (again, body) = source.get(Wanted::Whole, OnlyIf::Same(&found.head.etag)).await?;
     let object = source.open(again).await?;
     let metadata = new_metadata(call, op, &object.envelope);

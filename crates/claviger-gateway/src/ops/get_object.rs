@@ -31,22 +31,35 @@ pub(crate) struct Slice {
     pub parts_count: Option<usize>,
 }
 
+impl Slice {
+    /// Plaintext bytes that go out.
+    pub(crate) fn len(&self, object: &Object) -> u64 {
+        self.range.map_or(object.length, |(start, end)| end - start)
+    }
+}
+
 /// Serves a GET.
 ///
 /// # Errors
 /// Everything that [`Source`] reports.
 pub(crate) async fn get(call: &Call<'_>, op: GetObject) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
+    let share = call.gateway.stream_share().await?;
     let source = Source::locate(call, &permit).await?;
-    match attempt(&source, &op).await {
+    let (mut response, opened) = match attempt(&source, &op).await {
         // The object was replaced between two requests of ours: once more, with the new one.
         Err(error) if was_replaced(&error) && op.conditions.is_empty() => attempt(&source, &op).await,
         other => other,
     }
-    .map_err(|error| with_validators(error, &op))
+    .map_err(|error| with_validators(error, &op))?;
+    *response.body_mut() = opened.holding(share).boxed_unsync();
+    Ok(response)
 }
 
-async fn attempt(source: &Source<'_>, op: &GetObject) -> Result<Response<ResponseBody>, GatewayError> {
+async fn attempt(
+    source: &Source<'_>,
+    op: &GetObject,
+) -> Result<(Response<ResponseBody>, OpenedBody), GatewayError> {
     let client = OnlyIf::Client(&op.conditions);
     let wanted = match (&op.if_range, op.part_number, op.range) {
         (None, None, None) => Some(Wanted::Whole),
@@ -69,7 +82,18 @@ async fn attempt(source: &Source<'_>, op: &GetObject) -> Result<Response<Respons
     };
     let slice = resolve(source, op, &object).await?;
     let opened = open_body(source, &object, &slice, body).await?;
-    respond(op, &object, &slice, Some(opened))
+    let mut response = respond(op, &object, &slice);
+    if opened.len() != slice.len(&object) {
+        return Err(GatewayError::Internal("the body has another length than its headers"));
+    }
+    // Only what is known without another request (docs/format.md §7.4): the footer of a multipart object is, by now.
+    if op.checksum_mode && slice.range.is_none() {
+        let manifest = source.known_manifest(&object);
+        if let Some(checksum) = manifest.and_then(|manifest| checksums::of_footer(manifest.info())) {
+            checksums::set_headers(response.headers_mut(), &checksum);
+        }
+    }
+    Ok((response, opened))
 }
 
 /// Decides what goes out.
@@ -133,25 +157,16 @@ async fn open_body(
     }
 }
 
-/// The answer to a GET or, without a body, to a HEAD.
-pub(crate) fn respond(
-    op: &GetObject,
-    object: &Object,
-    slice: &Slice,
-    opened: Option<OpenedBody>,
-) -> Result<Response<ResponseBody>, GatewayError> {
+/// The head of the answer to a GET or HEAD.
+pub(crate) fn respond(op: &GetObject, object: &Object, slice: &Slice) -> Response<ResponseBody> {
     let mut response = reply::empty(StatusCode::OK);
     let headers = response.headers_mut();
     object_headers::set_stored(headers, &object.head);
     metadata::set_headers(headers, &object.envelope.metadata, Some(&op.overrides));
-    let length = match slice.range {
-        Some((start, end)) => {
-            reply::set(headers, CONTENT_RANGE, &content_range(start, end, object.length));
-            end - start
-        }
-        None => object.length,
-    };
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if let Some((start, end)) = slice.range {
+        reply::set(headers, CONTENT_RANGE, &content_range(start, end, object.length));
+    }
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(slice.len(object)));
     if let Some(count) = slice.parts_count {
         headers.insert(HeaderName::from_static("x-amz-mp-parts-count"), HeaderValue::from(count));
     }
@@ -162,13 +177,7 @@ pub(crate) fn respond(
     if slice.range.is_some() {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
-    if let Some(opened) = opened {
-        if opened.len() != length {
-            return Err(GatewayError::Internal("the body has another length than its headers"));
-        }
-        *response.body_mut() = opened.boxed_unsync();
-    }
-    Ok(response)
+    response
 }
 
 /// A 304 carries the validators that the client sent.

@@ -61,7 +61,7 @@ async fn with_manifest(
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let object = source.open(found).await?;
     let slice: Slice = resolve(source, op, &object).await?;
-    let mut response = respond(op, &object, &slice, None)?;
+    let mut response = respond(op, &object, &slice);
     if op.checksum_mode && slice.range.is_none() {
         let manifest = source.manifest(&object).await?;
         if let Some(checksum) = checksums::of_footer(manifest.info()) {

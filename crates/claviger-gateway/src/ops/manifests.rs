@@ -6,6 +6,8 @@ use claviger_format::ObjectId;
 use claviger_format::footer::Manifest;
 use moka::sync::Cache;
 
+use super::source::Object;
+
 /// Bytes of manifests that are kept.
 const CACHED_BYTES_MAX: u64 = 64 << 20;
 const ENTRY_BYTES: u32 = 40;
@@ -15,12 +17,20 @@ const FIXED_BYTES: u32 = 512;
 /// entry from serving another Complete of the same upload.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ManifestKey {
-    /// The object version.
-    pub object_id: ObjectId,
-    /// The provider's entity tag.
-    pub etag: String,
-    /// Stored bytes.
-    pub total_size: u64,
+    object_id: ObjectId,
+    etag: String,
+    total_size: u64,
+}
+
+impl ManifestKey {
+    /// The key of an object that was found.
+    pub(crate) fn of(object: &Object) -> Self {
+        Self {
+            object_id: object.envelope.object_id,
+            etag: object.head.etag.as_str().to_owned(),
+            total_size: object.head.total_size,
+        }
+    }
 }
 
 /// The cache; only verified manifests get in.

@@ -120,12 +120,7 @@ impl<'a> Source<'a> {
     /// # Errors
     /// Integrity; 412 from the provider when the object has been replaced meanwhile.
     pub(crate) async fn manifest(&self, object: &Object) -> Result<Arc<Manifest>, GatewayError> {
-        let cache_key = ManifestKey {
-            object_id: object.envelope.object_id,
-            etag: object.head.etag.as_str().to_owned(),
-            total_size: object.head.total_size,
-        };
-        if let Some(manifest) = self.gateway.manifests.get(&cache_key) {
+        if let Some(manifest) = self.known_manifest(object) {
             return Ok(manifest);
         }
         let suffix_len = match object.envelope.layout {
@@ -142,8 +137,13 @@ impl<'a> Source<'a> {
             },
         };
         let manifest = Arc::new(manifest);
-        self.gateway.manifests.insert(cache_key, manifest.clone());
+        self.gateway.manifests.insert(ManifestKey::of(object), manifest.clone());
         Ok(manifest)
+    }
+
+    /// The footer of an object if it has been verified before: no request is made.
+    pub(crate) fn known_manifest(&self, object: &Object) -> Option<Arc<Manifest>> {
+        self.gateway.manifests.get(&ManifestKey::of(object))
     }
 
     async fn read_footer(&self, object: &Object, suffix_len: u64) -> Result<FooterRead, GatewayError> {

@@ -50,6 +50,7 @@ pub(crate) async fn upload(
         return Err(S3Error::new(ErrorCode::InvalidRequest).with_message(text).into());
     }
     let gateway = call.gateway;
+    let _share = gateway.stream_share().await?;
     let body = ClientBody::new(
         body,
         gateway.client_idle_timeout(),

@@ -36,6 +36,7 @@ pub(crate) async fn copy(
     let read = call.permit::<ReadObject>(op.source.bucket.as_str(), op.source.key.as_str())?;
     let write = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
     let upload = NamedUpload::locate(call, &write, &op.upload_id).await?;
+    let _share = call.gateway.stream_share().await?;
     let source = Source::locate(call, &read).await?;
     let found = find_source(&source, &op.source).await?;
     let object = source.open(found).await?;
