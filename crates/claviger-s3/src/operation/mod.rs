@@ -1,14 +1,21 @@
 //! The operations that are served, as one closed enum, and the table that says what is refused.
 
+mod build;
 mod classify;
+mod fields;
+mod headers;
 mod hosts;
 mod inputs;
 mod table;
+#[cfg(test)]
+mod tests;
+mod values;
 
 pub use classify::classify;
+pub use headers::{COMMON_HEADERS, IGNORED_PARAMETERS, REFUSED_HEADERS};
 pub use hosts::VirtualHosts;
 pub use inputs::*;
-pub use table::{OperationRow, Parameter, Status, Target, table};
+pub use table::{OperationRow, Parameter, Selector, Target, table};
 
 use crate::name::{BucketName, ObjectKey};
 

@@ -1,0 +1,314 @@
+//! Values that several operations share.
+
+use super::build::read_conditions;
+use super::classify::shortened;
+use super::fields::Fields;
+use super::inputs::{BodyHead, CopySource, ObjectHeaders, StorageClass};
+use crate::checksum::{
+    BodyIntegrity, ChecksumAlgorithm, ChecksumType, ChecksumValue, ExpectedChecksum, Md5Digest,
+    ObjectChecksum, parse_content_md5,
+};
+use crate::conditions::{EtagCondition, WriteCondition};
+use crate::error::{ErrorCode, S3Error};
+use crate::header::{SystemHeaders, UserMetadata, content_encoding_without_aws_chunked};
+use crate::name::{BucketName, ObjectKey};
+use crate::timestamp::parse_http_date;
+use crate::uri::decode_path;
+
+const STORAGE_CLASSES: &[&str] = &[
+    "STANDARD",
+    "DEEP_ARCHIVE",
+    "EXPRESS_ONEZONE",
+    "FSX_ONTAP",
+    "FSX_OPENZFS",
+    "GLACIER",
+    "GLACIER_IR",
+    "INTELLIGENT_TIERING",
+    "ONEZONE_IA",
+    "OUTPOSTS",
+    "REDUCED_REDUNDANCY",
+    "SNOW",
+    "STANDARD_IA",
+];
+
+/// Content headers, user metadata, storage class, SSE-S3.
+pub(super) fn object_headers(f: &Fields<'_>) -> Result<ObjectHeaders, S3Error> {
+    let sse_s3 = check_harmless(f)?;
+    let storage_class = match f.header_non_empty("x-amz-storage-class")? {
+        None => None,
+        Some(text) => {
+            let class = STORAGE_CLASSES.iter().find(|class| **class == text);
+            Some(StorageClass(class.ok_or_else(|| S3Error::new(ErrorCode::InvalidStorageClass))?))
+        }
+    };
+    Ok(ObjectHeaders { system: system_headers(f)?, user_metadata: user_metadata(f)?, storage_class, sse_s3 })
+}
+
+/// Refuses the values of tolerated headers that would change something, and gives whether SSE-S3 was asked for.
+pub(super) fn check_harmless(f: &Fields<'_>) -> Result<bool, S3Error> {
+    const ALLOWED: &[(&str, &str)] = &[
+        ("x-amz-acl", "private"),
+        ("x-amz-bucket-object-lock-enabled", "false"),
+        ("x-amz-object-ownership", "BucketOwnerEnforced"),
+        ("x-amz-server-side-encryption", "AES256"),
+        ("x-amz-server-side-encryption-bucket-key-enabled", "false"),
+    ];
+    for (name, allowed) in ALLOWED {
+        if let Some(value) = f.header_non_empty(name)?.filter(|value| !value.eq_ignore_ascii_case(allowed)) {
+            return Err(S3Error::not_implemented(format!(
+                "{name}: {} is not implemented, only {allowed} is.",
+                shortened(&value)
+            )));
+        }
+    }
+    match f.header_non_empty("x-amz-tagging-directive")?.as_deref() {
+        None | Some("COPY" | "REPLACE") => {}
+        Some(other) => {
+            return Err(S3Error::invalid_argument(
+                "x-amz-tagging-directive",
+                other,
+                "Unknown tagging directive.",
+            ));
+        }
+    }
+    Ok(f.header_non_empty("x-amz-server-side-encryption")?.is_some())
+}
+
+fn system_headers(f: &Fields<'_>) -> Result<SystemHeaders, S3Error> {
+    let encoding = f.header_non_empty("content-encoding")?;
+    Ok(SystemHeaders {
+        content_type: f.header_non_empty("content-type")?,
+        cache_control: f.header_non_empty("cache-control")?,
+        content_disposition: f.header_non_empty("content-disposition")?,
+        content_encoding: encoding.and_then(|value| content_encoding_without_aws_chunked(&value)),
+        content_language: f.header_non_empty("content-language")?,
+        expires: f.header_non_empty("expires")?,
+    })
+}
+
+fn user_metadata(f: &Fields<'_>) -> Result<UserMetadata, S3Error> {
+    let mut pairs = Vec::new();
+    for name in f.amz_names() {
+        if let Some(short) = name.strip_prefix("x-amz-meta-") {
+            pairs.push((short.to_owned(), f.header(name)?.unwrap_or_default()));
+        }
+    }
+    Ok(UserMetadata::from_pairs(pairs))
+}
+
+/// Lengths and checksums of a body.
+pub(super) fn body_head(f: &Fields<'_>) -> Result<BodyHead, S3Error> {
+    let number = |name: &str| f.header_non_empty(name)?.map(|text| length(name, &text)).transpose();
+    Ok(BodyHead {
+        content_length: number("content-length")?,
+        decoded_content_length: number("x-amz-decoded-content-length")?,
+        integrity: BodyIntegrity { content_md5: content_md5(f)?, checksum: expected_checksum(f)? },
+    })
+}
+
+pub(super) fn content_md5(f: &Fields<'_>) -> Result<Option<Md5Digest>, S3Error> {
+    f.header("content-md5")?.map(|text| parse_content_md5(&text)).transpose()
+}
+
+/// The one checksum of a body, in a header or announced as a trailer, checked against the algorithm that the SDK says it
+/// used.
+fn expected_checksum(f: &Fields<'_>) -> Result<Option<ExpectedChecksum>, S3Error> {
+    const SDK: &str = "x-amz-sdk-checksum-algorithm";
+    let header = match checksum_header(f)? {
+        None => None,
+        Some((algorithm, text)) => Some(ExpectedChecksum::Header(ChecksumValue::parse(algorithm, &text)?)),
+    };
+    let expected = match (header, trailer(f)?) {
+        (Some(_), Some(_)) => return Err(several_checksums()),
+        (header, trailer) => header.or(trailer.map(ExpectedChecksum::Trailer)),
+    };
+    let Some(name) = f.header_non_empty(SDK)? else { return Ok(expected) };
+    let announced = ChecksumAlgorithm::from_name(&name).ok_or_else(|| {
+        S3Error::new(ErrorCode::InvalidRequest).with_message(
+            "Checksum algorithm provided is unsupported. Please try again with a supported algorithm.",
+        )
+    })?;
+    match expected {
+        Some(expected) if expected.algorithm() == announced => Ok(Some(expected)),
+        Some(_) => Err(S3Error::new(ErrorCode::InvalidRequest)
+            .with_message("Value for x-amz-sdk-checksum-algorithm header is invalid.")),
+        // A presigned URL may name the algorithm before the body exists.
+        None if !f.was_sent(SDK) => Ok(None),
+        None => Err(S3Error::new(ErrorCode::InvalidRequest).with_message(
+            "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers \
+             were found.",
+        )),
+    }
+}
+
+/// The only `x-amz-checksum-<algorithm>` header.
+fn checksum_header(f: &Fields<'_>) -> Result<Option<(ChecksumAlgorithm, String)>, S3Error> {
+    let mut found = None;
+    for &algorithm in ChecksumAlgorithm::ALL {
+        if let Some(text) = f.header(algorithm.header_name())?
+            && found.replace((algorithm, text)).is_some()
+        {
+            return Err(several_checksums());
+        }
+    }
+    Ok(found)
+}
+
+fn several_checksums() -> S3Error {
+    S3Error::new(ErrorCode::InvalidRequest)
+        .with_message("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+}
+
+fn trailer(f: &Fields<'_>) -> Result<Option<ChecksumAlgorithm>, S3Error> {
+    let Some(names) = f.header_non_empty("x-amz-trailer")? else { return Ok(None) };
+    let algorithm = ChecksumAlgorithm::from_header_name(&names.to_ascii_lowercase());
+    algorithm.map(Some).ok_or_else(|| {
+        S3Error::new(ErrorCode::InvalidRequest)
+            .with_message("The value specified in the x-amz-trailer header is not supported")
+    })
+}
+
+/// The checksum that Complete claims for the whole object.
+pub(super) fn object_checksum(f: &Fields<'_>) -> Result<Option<ObjectChecksum>, S3Error> {
+    let header = checksum_header(f)?;
+    header.map(|(algorithm, text)| ObjectChecksum::parse(algorithm, &text)).transpose()
+}
+
+pub(super) fn checksum_algorithm(f: &Fields<'_>) -> Result<Option<ChecksumAlgorithm>, S3Error> {
+    let Some(name) = f.header_non_empty("x-amz-checksum-algorithm")? else { return Ok(None) };
+    ChecksumAlgorithm::from_name(&name).map(Some).ok_or_else(|| {
+        S3Error::new(ErrorCode::InvalidRequest).with_message(
+            "Checksum algorithm provided is unsupported. Please try again with a supported algorithm.",
+        )
+    })
+}
+
+pub(super) fn checksum_type(f: &Fields<'_>) -> Result<Option<ChecksumType>, S3Error> {
+    let Some(name) = f.header_non_empty("x-amz-checksum-type")? else { return Ok(None) };
+    ChecksumType::from_name(&name).map(Some).ok_or_else(|| {
+        S3Error::new(ErrorCode::InvalidRequest)
+            .with_message("Value for x-amz-checksum-type header is invalid.")
+    })
+}
+
+/// `x-amz-copy-source` and its conditions. A plus stands for itself, as in a path.
+pub(super) fn copy_source(f: &Fields<'_>) -> Result<CopySource, S3Error> {
+    const NAME: &str = "x-amz-copy-source";
+    let text = f.header(NAME)?.unwrap_or_default();
+    let (path, version) = match text.split_once("?versionId=") {
+        Some((path, version)) => (path, Some(version)),
+        None => (text.as_str(), None),
+    };
+    let decoded = decode_path(path).map_err(|_| {
+        S3Error::invalid_argument(NAME, &shortened(&text), "Copy Source must be URL-encoded UTF-8.")
+    })?;
+    if decoded.starts_with("arn:") {
+        return Err(S3Error::not_implemented("Access points are not implemented as a copy source."));
+    }
+    let trimmed = decoded.strip_prefix('/').unwrap_or(&decoded);
+    let (bucket, key) = trimmed.split_once('/').filter(|(_, key)| !key.is_empty()).ok_or_else(|| {
+        S3Error::invalid_argument(
+            NAME,
+            &shortened(&text),
+            "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
+        )
+    })?;
+    let null_version = version.map(check_version).transpose()?.is_some();
+    Ok(CopySource {
+        bucket: BucketName::parse(bucket)?,
+        key: ObjectKey::parse(key.to_owned())?,
+        null_version,
+        conditions: read_conditions(f, "x-amz-copy-source-")?,
+    })
+}
+
+/// Whether `versionId=null` was given; versions are not implemented.
+pub(super) fn version_null(f: &Fields<'_>) -> Result<bool, S3Error> {
+    Ok(f.query("versionId").map(check_version).transpose()?.is_some())
+}
+
+fn check_version(version: &str) -> Result<(), S3Error> {
+    match version {
+        "null" => Ok(()),
+        "" => Err(S3Error::invalid_argument("versionId", "", "Version id cannot be the empty string")),
+        _ => Err(S3Error::not_implemented("Versions are not implemented; only versionId=null is.")),
+    }
+}
+
+/// `If-None-Match: *` or `If-Match` with one tag: what stores can do for a write.
+pub(super) fn write_condition(f: &Fields<'_>) -> Result<Option<WriteCondition>, S3Error> {
+    refuse_conditions(f, &["if-modified-since", "if-unmodified-since"])?;
+    let refused = || {
+        Err(S3Error::not_implemented(
+            "Writes are conditional by If-None-Match: * or by If-Match with one entity tag.",
+        ))
+    };
+    match (etag_condition(f, "if-match")?, etag_condition(f, "if-none-match")?) {
+        (None, None) => Ok(None),
+        (None, Some(EtagCondition::Any)) => Ok(Some(WriteCondition::IfNoneMatchAny)),
+        (Some(EtagCondition::Tags(tags)), None) => match <[_; 1]>::try_from(tags) {
+            Ok([tag]) => Ok(Some(WriteCondition::IfMatch(tag))),
+            Err(_) => refused(),
+        },
+        _ => refused(),
+    }
+}
+
+/// Conditions that would be ignored are refused: a write must not happen in spite of one.
+pub(super) fn refuse_conditions(f: &Fields<'_>, names: &[&str]) -> Result<(), S3Error> {
+    match names.iter().find(|name| f.has_header(name)) {
+        None => Ok(()),
+        Some(name) => Err(S3Error::not_implemented(format!("{name} is not implemented for this operation."))
+            .with_extra("Header", *name)),
+    }
+}
+
+pub(super) fn etag_condition(f: &Fields<'_>, name: &str) -> Result<Option<EtagCondition>, S3Error> {
+    let Some(text) = f.header_non_empty(name)? else { return Ok(None) };
+    EtagCondition::parse(&text)
+        .map(Some)
+        .ok_or_else(|| S3Error::invalid_argument(name, &shortened(&text), "The entity tag is not valid."))
+}
+
+pub(super) fn http_time(f: &Fields<'_>, name: &str) -> Result<Option<u64>, S3Error> {
+    Ok(f.header_non_empty(name)?.and_then(|text| parse_http_date(&text)))
+}
+
+/// 1 to 10,000.
+pub(super) fn part_number(text: &str) -> Result<u16, S3Error> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| is_number && (1..=10_000).contains(number));
+    number.ok_or_else(|| {
+        S3Error::invalid_argument(
+            "partNumber",
+            &shortened(text),
+            "Part number must be an integer between 1 and 10000, inclusive",
+        )
+    })
+}
+
+/// A page size: 0 up to the 31-bit range, cut to `most`; `most` when it is missing or empty.
+pub(super) fn limit(f: &Fields<'_>, name: &str, most: u32) -> Result<u32, S3Error> {
+    let Some(text) = f.query_non_empty(name) else { return Ok(most) };
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<i32>().ok().filter(|_| is_number).and_then(|number| u32::try_from(number).ok()) {
+        Some(number) => Ok(number.min(most)),
+        None => Err(S3Error::invalid_argument(
+            name,
+            &shortened(&text),
+            format!("Provided {name} not an integer or within integer range"),
+        )),
+    }
+}
+
+/// A length in bytes or another plain number.
+pub(super) fn length(name: &str, text: &str) -> Result<u64, S3Error> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number).ok_or_else(|| {
+        S3Error::invalid_argument(
+            name,
+            &shortened(text),
+            "The value is not a number in the range of 64 bits.",
+        )
+    })
+}
