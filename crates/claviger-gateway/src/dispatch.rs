@@ -21,11 +21,13 @@ use crate::server::{AccessNote, Handler, RequestMeta, ResponseBody, error_reply}
 /// One request whose signer is known.
 pub(crate) struct Call<'a> {
     /// The gateway.
-    pub gateway: &'a Gateway,
+    pub gateway: &'a Arc<Gateway>,
     /// Who signed.
     pub identity: Arc<Identity>,
     /// How the body is covered by the signature.
     pub authenticated: Authenticated,
+    /// Request id, for documents that are written after the head of the answer.
+    pub meta: &'a RequestMeta,
 }
 
 impl Call<'_> {
@@ -64,7 +66,7 @@ impl Handler for Gateway {
             let is_head = request.method() == Method::HEAD;
             let resource = request.uri().path().to_owned();
             let mut progress = Progress::default();
-            let mut response = match self.serve(request, &mut progress).await {
+            let mut response = match self.serve(request, &meta, &mut progress).await {
                 Ok(response) => response,
                 Err(error) => failure(&error, &resource, is_head, &meta),
             };
@@ -79,8 +81,9 @@ impl Handler for Gateway {
 
 impl Gateway {
     async fn serve(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
+        meta: &RequestMeta,
         progress: &mut Progress,
     ) -> Result<Response<ResponseBody>, GatewayError> {
         let (parts, body) = request.into_parts();
@@ -89,7 +92,7 @@ impl Gateway {
         progress.access_key_id = Some(identity.access_key_id().to_owned());
         let operation = classify(&head, &self.hosts)?;
         progress.operation = Some(operation.kind().as_str());
-        let call = Call { gateway: self, identity, authenticated };
+        let call = Call { gateway: self, identity, authenticated, meta };
         // Boxed one by one: the state of the largest handler would otherwise be carried by every request.
         match operation {
             Operation::ListBuckets(op) => ops::bucket::list_buckets(&call, &op).boxed().await,

@@ -14,6 +14,7 @@ pub mod credentials;
 mod dispatch;
 pub mod error;
 mod gateway;
+pub mod key_client;
 mod keys;
 pub mod metrics;
 mod ops;

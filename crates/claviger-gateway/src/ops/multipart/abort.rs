@@ -30,7 +30,7 @@ pub(crate) async fn abort(
         gateway.system.forget_token(&bound.bucket_id, &op.upload_id).await;
         return Ok(reply::empty(StatusCode::NO_CONTENT));
     }
-    let upload = NamedUpload::locate(call, &permit, &op.upload_id).await?;
+    let upload = NamedUpload::locate(call, permit, &op.upload_id).await?;
     gateway.uploads.check(upload.asked()).await?;
     let aborted = gateway.upstream.abort_upload(upload.at_store()).await;
     let gone = matches!(&aborted, Err(error) if error.upstream_code() == Some(ErrorCode::NoSuchUpload));

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use claviger_format::envelope::Envelope;
@@ -18,9 +19,9 @@ use http::Response;
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::NamedUpload;
 use super::part_list::{self, NamedPart};
-use crate::authz::{Permit, WriteObject};
+use super::{NamedUpload, late_answer};
+use crate::authz::WriteObject;
 use crate::body::client::ClientBody;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
@@ -32,7 +33,10 @@ use crate::upstream::body::{Abandoned, Ciphertext, SealedStream, UpstreamBody};
 use crate::upstream::object::OnlyIf;
 use crate::upstream::transport::StoreBody;
 
-/// Serves CompleteMultipartUpload.
+/// How long a client waits for the head of the answer; after that it gets it, and spaces until the document is there.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Serves CompleteMultipartUpload. Once it has begun it goes on without the client.
 ///
 /// # Errors
 /// What is wrong with the list, `NoSuchUpload`, the provider's. A repeated Complete succeeds.
@@ -42,30 +46,42 @@ pub(crate) async fn complete(
     body: Incoming,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
-    let gateway = call.gateway;
+    let gateway = call.gateway.clone();
     let body = ClientBody::new(body, gateway.client_idle_timeout(), &call.authenticated, &op.body, &[])?;
     let document = body.document(COMPLETE_LEN_MAX).await?;
     let list = xml::parse_complete(&document)?;
-    let upload = NamedUpload::locate(call, &permit, &op.upload_id).await?;
-    let result = match commit(gateway, &upload, &op, list).await {
+    let upload = NamedUpload::locate(call, permit, &op.upload_id).await?;
+    let resource = format!("/{}/{}", op.bucket.as_str(), op.key.as_str());
+    let mut task = tokio::spawn(async move { finish(&gateway, &upload, &op, list).await });
+    match tokio::time::timeout(PATIENCE, &mut task).await {
+        Ok(Ok(result)) => Ok(reply::document(result?.to_xml())),
+        Ok(Err(_)) => Err(GatewayError::Internal("the completion of an upload panicked")),
+        Err(_) => Ok(late_answer::respond(task, resource, call.meta)),
+    }
+}
+
+async fn finish(
+    gateway: &Gateway,
+    upload: &NamedUpload,
+    op: &CompleteMultipartUpload,
+    list: Vec<CompletedPart>,
+) -> Result<CompleteMultipartUploadResult, GatewayError> {
+    let result = match commit(gateway, upload, op, list).await {
         Ok(result) => result,
         // The token is not verified on this way: what it says may be compared, and nothing be removed by it.
-        Err(error) if is_gone(&error) => {
-            let found = already_committed(gateway, &permit, &upload).await?;
-            return found.map(|result| reply::document(result.to_xml())).ok_or(error);
-        }
+        Err(error) if is_gone(&error) => return already_committed(gateway, upload).await?.ok_or(error),
         Err(error) => return Err(error),
     };
     let fields = upload.token.fields();
     let bucket_id = &upload.bound.bucket_id;
     gateway.system.forget_upload(bucket_id, &fields.upstream_upload_id, fields.object_id).await;
     gateway.uploads.finished(upload.asked()).await;
-    Ok(reply::document(result.to_xml()))
+    Ok(result)
 }
 
 async fn commit(
     gateway: &Gateway,
-    upload: &NamedUpload<'_>,
+    upload: &NamedUpload,
     op: &CompleteMultipartUpload,
     list: Vec<CompletedPart>,
 ) -> Result<CompleteMultipartUploadResult, GatewayError> {
@@ -113,7 +129,7 @@ async fn commit(
 }
 
 fn answer(
-    upload: &NamedUpload<'_>,
+    upload: &NamedUpload,
     etag: &ETag,
     checksum: Option<claviger_s3::checksum::ObjectChecksum>,
 ) -> CompleteMultipartUploadResult {
@@ -130,7 +146,7 @@ fn answer(
 /// Uploads the provider's last part: the held one, if the list ends with it, and the footer.
 async fn store_last(
     gateway: &Gateway,
-    upload: &NamedUpload<'_>,
+    upload: &NamedUpload,
     parts: &[NamedPart],
     footer: Bytes,
 ) -> Result<ETag, GatewayError> {
@@ -151,7 +167,7 @@ async fn store_last(
 
 async fn open_held(
     gateway: &Gateway,
-    upload: &NamedUpload<'_>,
+    upload: &NamedUpload,
     part: &NamedPart,
     held_len: u64,
 ) -> Result<StoreBody, GatewayError> {
@@ -240,11 +256,11 @@ fn is_gone(error: &GatewayError) -> bool {
 /// Whether an earlier Complete of this very upload has made the object (docs/format.md §7.2).
 async fn already_committed(
     gateway: &Gateway,
-    permit: &Permit<WriteObject>,
-    upload: &NamedUpload<'_>,
+    upload: &NamedUpload,
 ) -> Result<Option<CompleteMultipartUploadResult>, GatewayError> {
     let any = ReadConditions::default();
-    let head = match gateway.upstream.head_object(permit.bucket(), permit.key(), OnlyIf::Client(&any)).await {
+    let at = upload.at_store();
+    let head = match gateway.upstream.head_object(at.bucket, at.key, OnlyIf::Client(&any)).await {
         Ok(head) => head,
         Err(error) if error.is_upstream_not_found() => return Ok(None),
         Err(error) => return Err(error),

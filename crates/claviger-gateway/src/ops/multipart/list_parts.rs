@@ -29,7 +29,7 @@ pub(crate) async fn list(call: &Call<'_>, op: &ListParts) -> Result<Response<Res
         let stored = gateway.upstream.list_parts(upload, op.part_number_marker, op.max_parts).await?;
         merge(op, stored, Vec::new())
     } else {
-        let upload = NamedUpload::locate(call, &permit, &op.upload_id).await?;
+        let upload = NamedUpload::locate(call, permit, &op.upload_id).await?;
         gateway.uploads.check(upload.asked()).await?;
         let fields = upload.token.fields();
         let (stored, held) = tokio::try_join!(

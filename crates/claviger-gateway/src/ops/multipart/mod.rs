@@ -4,6 +4,7 @@
 pub(crate) mod abort;
 pub(crate) mod complete;
 pub(crate) mod create;
+mod late_answer;
 pub(crate) mod list_parts;
 pub(crate) mod list_uploads;
 pub(crate) mod part;
@@ -24,36 +25,36 @@ use crate::keys::uploads::{AskedUpload, no_such_upload};
 use crate::upstream::multipart::StoreUpload;
 
 /// An upload that a request names, with its token parsed but not believed.
-pub(crate) struct NamedUpload<'a> {
-    permit: &'a Permit<WriteObject>,
+pub(crate) struct NamedUpload {
+    permit: Permit<WriteObject>,
     /// The bucket.
     pub bound: Arc<BoundBucket>,
     /// What the object will be bound to.
     pub name: ObjectName,
     /// The token.
     pub token: UploadToken,
-    on_behalf_of: &'a str,
+    on_behalf_of: String,
 }
 
-impl<'a> NamedUpload<'a> {
+impl NamedUpload {
     /// Reads an upload id that has to be a token of ours.
     ///
     /// # Errors
     /// `NoSuchUpload` when it is none.
     pub(crate) async fn locate(
-        call: &'a Call<'_>,
-        permit: &'a Permit<WriteObject>,
+        call: &Call<'_>,
+        permit: Permit<WriteObject>,
         upload_id: &str,
     ) -> Result<Self, GatewayError> {
         let bound = call.gateway.bindings.resolve(permit.bucket()).await?;
         let name = bound.name(permit.key())?;
         let token = UploadToken::parse(upload_id).map_err(|_| no_such_upload())?;
-        Ok(Self { permit, bound, name, token, on_behalf_of: call.on_behalf_of() })
+        Ok(Self { permit, bound, name, token, on_behalf_of: call.on_behalf_of().to_owned() })
     }
 
     /// What the keys are asked about.
     pub(crate) fn asked(&self) -> AskedUpload<'_> {
-        AskedUpload { token: &self.token, name: &self.name, on_behalf_of: self.on_behalf_of }
+        AskedUpload { token: &self.token, name: &self.name, on_behalf_of: &self.on_behalf_of }
     }
 
     /// The upload at the provider. Only to be used after the token has been verified.

@@ -36,7 +36,7 @@ pub(crate) async fn upload(
     body: Incoming,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
-    let upload = NamedUpload::locate(call, &permit, &op.upload_id).await?;
+    let upload = NamedUpload::locate(call, permit, &op.upload_id).await?;
     let wanted = wanted_algorithm(&upload);
     let declared = op.body.integrity.checksum.map(|expected| expected.algorithm());
     if let (Some(wanted), Some(declared)) = (wanted, declared)
@@ -71,7 +71,7 @@ pub(crate) async fn upload(
 }
 
 /// The algorithm that the upload's parts have to know their checksum by.
-pub(crate) fn wanted_algorithm(upload: &NamedUpload<'_>) -> Option<ChecksumAlgorithm> {
+pub(crate) fn wanted_algorithm(upload: &NamedUpload) -> Option<ChecksumAlgorithm> {
     upload.token.fields().checksum.and_then(|(algo, _)| checksums::algorithm(algo))
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn wanted_algorithm(upload: &NamedUpload<'_>) -> Option<ChecksumAlgor
 /// As [`upload`].
 pub(crate) async fn store<S: PlaintextSource + 'static>(
     gateway: &Gateway,
-    upload: &NamedUpload<'_>,
+    upload: &NamedUpload,
     number: u16,
     length: u64,
     source: S,

@@ -35,7 +35,7 @@ pub(crate) async fn copy(
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let read = call.permit::<ReadObject>(op.source.bucket.as_str(), op.source.key.as_str())?;
     let write = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
-    let upload = NamedUpload::locate(call, &write, &op.upload_id).await?;
+    let upload = NamedUpload::locate(call, write, &op.upload_id).await?;
     let _share = call.gateway.stream_share().await?;
     let source = Source::locate(call, &read).await?;
     let found = find_source(&source, &op.source).await?;

@@ -45,7 +45,7 @@ impl NamedPart {
 /// `InvalidPartOrder`, `InvalidPart`, `EntityTooSmall`; the provider's when bare tags need its listing.
 pub(crate) async fn read(
     gateway: &Gateway,
-    upload: &NamedUpload<'_>,
+    upload: &NamedUpload,
     parts: Vec<CompletedPart>,
 ) -> Result<Vec<NamedPart>, GatewayError> {
     if parts.is_empty() {
@@ -117,7 +117,7 @@ pub(crate) fn whole_crc64(parts: &[NamedPart]) -> Option<u64> {
 /// # Errors
 /// `BadDigest` when the claim is wrong, `InvalidRequest` when it can't be verified before the commit.
 pub(crate) fn object_checksum(
-    upload: &NamedUpload<'_>,
+    upload: &NamedUpload,
     op: &CompleteMultipartUpload,
     parts: &[NamedPart],
 ) -> Result<Option<Checksum>, GatewayError> {
@@ -174,7 +174,7 @@ fn full_object(algorithm: ChecksumAlgorithm, parts: &[NamedPart]) -> Option<Obje
     Some(ObjectChecksum::full(value))
 }
 
-async fn held_salt(gateway: &Gateway, upload: &NamedUpload<'_>, number: u16) -> Result<Salt, GatewayError> {
+async fn held_salt(gateway: &Gateway, upload: &NamedUpload, number: u16) -> Result<Salt, GatewayError> {
     let header = gateway.system.fetch_held_header(upload.token.fields().object_id, number).await?;
     let header = UnitHeader::parse(&header).map_err(GatewayError::integrity("a held part"))?;
     Ok(header.context.salt)
@@ -207,7 +207,7 @@ struct Listed {
 }
 
 impl Listed {
-    async fn fetch(gateway: &Gateway, upload: &NamedUpload<'_>) -> Result<Self, GatewayError> {
+    async fn fetch(gateway: &Gateway, upload: &NamedUpload) -> Result<Self, GatewayError> {
         let mut stored = HashMap::new();
         let mut marker = 0;
         loop {

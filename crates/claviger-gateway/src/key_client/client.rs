@@ -1,0 +1,231 @@
+//! The key service's trait over the channel.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger_env::Clock;
+use claviger_format::EpochId;
+use claviger_keyapi::enrol::Certificate;
+use claviger_keyapi::routes::{
+    self, BindRequest, BindingAnswer, BindingRequest, BindingsAnswer, ContinueAnswer, ContinueRequest,
+    DeriveAnswer, DeriveRequest, Empty, EpochAnswer, EpochRequest, FinishAnswer, FinishRequest, LeaseAnswer,
+    LeaseRequest, RegisterRequest,
+};
+use claviger_keyapi::tls::Accept;
+use claviger_keyapi::wire::Blob;
+use claviger_keyapi::{
+    Answer, Answered, BATCH_ITEMS_MAX, Binding, ContinueItem, Continued, DeriveItem, Derived, FinishedUpload,
+    KeyFuture, KeyService, KeyServiceError, Lease, LeaseItem, ReleaseError, ServiceStatus, SessionInfo,
+};
+use futures_util::FutureExt as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::enrolment::{check_usable, new_request};
+use super::{ClientError, StoredIdentity, Transport};
+
+const RENEWAL_CHECK: Duration = Duration::from_secs(60);
+
+/// A connection to the key service with the identity of a folder.
+pub struct KeyClient {
+    transport: Transport,
+    folder: PathBuf,
+    accept: Accept,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for KeyClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyClient({:?})", self.transport)
+    }
+}
+
+impl KeyClient {
+    /// A gateway's client; connects when it is first used. An empty `address` means the one that the enrolment token gave.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the folder holds no usable identity.
+    pub fn open(address: &str, folder: &Path, clock: Arc<dyn Clock>) -> Result<Arc<Self>, ClientError> {
+        Self::open_accepting(Accept::Unlocked, address, folder, clock)
+    }
+
+    /// An operator's client, which also talks to a locked service.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_operator(
+        address: &str,
+        folder: &Path,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, ClientError> {
+        Self::open_accepting(Accept::AnyState, address, folder, clock)
+    }
+
+    fn open_accepting(
+        accept: Accept,
+        address: &str,
+        folder: &Path,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, ClientError> {
+        let identity = StoredIdentity::load(folder)?;
+        let address = if address.is_empty() { identity.address.as_str() } else { address };
+        let transport = Transport::new(address, &identity, accept, Arc::clone(&clock))?;
+        Ok(Arc::new(Self { transport, folder: folder.to_owned(), accept, clock }))
+    }
+
+    /// The bare channel, for the operators' routes.
+    #[must_use]
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// Renews the certificate at half its life, for as long as it is polled. To be spawned beside the client.
+    pub async fn renewal(self: Arc<Self>) {
+        loop {
+            if let Err(error) = self.renew_if_due().await {
+                tracing::warn!(%error, "the certificate was not renewed; trying again in a minute");
+            }
+            tokio::time::sleep(RENEWAL_CHECK).await;
+        }
+    }
+
+    /// Renews the certificate if half its life is over.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the present certificate stays in use.
+    pub async fn renew_if_due(&self) -> Result<(), ClientError> {
+        if self.clock.now_ms() < StoredIdentity::load(&self.folder)?.renew_at_ms() {
+            return Ok(());
+        }
+        self.renew().await
+    }
+
+    /// Renews the certificate now, with a fresh key.
+    ///
+    /// # Errors
+    /// As [`Self::renew_if_due`].
+    pub async fn renew(&self) -> Result<(), ClientError> {
+        let old = StoredIdentity::load(&self.folder)?;
+        let (unsigned, request) = new_request()?;
+        let mut certificate: Certificate = self.transport.call(routes::RENEW, &request).await?.value;
+        // The root of trust is the one that the token pinned, whatever the answer says.
+        certificate.ca = old.certificate.ca.clone();
+        let renewed = unsigned.signed(old.address, old.identity, certificate);
+        check_usable(&renewed, &self.clock)?;
+        renewed.save(&self.folder)?;
+        self.transport.replace(&renewed, self.accept).await?;
+        tracing::info!(until_ms = renewed.certificate.not_after_ms, "certificate renewed");
+        Ok(())
+    }
+
+    async fn ask<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: Q,
+    ) -> Result<Answer<A>, KeyServiceError> {
+        self.transport.call(path, &request).await.map_err(|error| {
+            if !matches!(error, ClientError::Service(_)) {
+                tracing::warn!(path, %error, "the key service can't be asked");
+            }
+            error.outward()
+        })
+    }
+
+    /// A batch; its answer must have one result for each item.
+    async fn ask_batch<Q: Serialize + Sync, A: DeserializeOwned, T>(
+        &self,
+        path: &str,
+        count: usize,
+        request: Q,
+        results: impl FnOnce(A) -> Vec<T>,
+    ) -> Result<Answer<Vec<T>>, KeyServiceError> {
+        if count > BATCH_ITEMS_MAX {
+            return Err(KeyServiceError::TooManyItems {
+                max: u32::try_from(BATCH_ITEMS_MAX).unwrap_or(u32::MAX),
+            });
+        }
+        let answer = self.ask(path, request).await?.map(results);
+        if answer.value.len() == count { Ok(answer) } else { Err(KeyServiceError::Internal) }
+    }
+}
+
+impl KeyService for KeyClient {
+    fn session(&self) -> Answered<'_, SessionInfo> {
+        self.ask(routes::SESSION, Empty {}).boxed()
+    }
+
+    fn binding<'a>(&'a self, bucket: &'a str) -> Answered<'a, Option<Binding>> {
+        let request = BindingRequest { bucket: bucket.to_owned() };
+        async move { Ok(self.ask(routes::BINDING, request).await?.map(|answer: BindingAnswer| answer.binding)) }.boxed()
+    }
+
+    fn bindings(&self) -> Answered<'_, Vec<Binding>> {
+        async move {
+            Ok(self.ask(routes::BINDINGS, Empty {}).await?.map(|answer: BindingsAnswer| answer.bindings))
+        }
+        .boxed()
+    }
+
+    fn bind_bucket<'a>(&'a self, bucket: &'a str, keyset: Option<&'a str>) -> Answered<'a, Binding> {
+        let request = BindRequest { bucket: bucket.to_owned(), keyset: keyset.map(str::to_owned) };
+        self.ask(routes::BIND, request).boxed()
+    }
+
+    fn unbind_bucket<'a>(&'a self, bucket: &'a str) -> KeyFuture<'a, ()> {
+        let request = BindingRequest { bucket: bucket.to_owned() };
+        async move { self.ask::<_, Empty>(routes::UNBIND, request).await.map(|_| ()) }.boxed()
+    }
+
+    fn register_epoch<'a>(&'a self, record: &'a [u8]) -> KeyFuture<'a, ()> {
+        let request = RegisterRequest { record: Blob(record.to_vec()) };
+        async move { self.ask::<_, Empty>(routes::REGISTER, request).await.map(|_| ()) }.boxed()
+    }
+
+    fn epoch_record(&self, epoch_id: EpochId) -> KeyFuture<'_, Option<Vec<u8>>> {
+        let request = EpochRequest { epoch_id: epoch_id.into() };
+        async move {
+            let answer: Answer<EpochAnswer> = self.ask(routes::EPOCH, request).await?;
+            Ok(answer.value.record.map(|record| record.0))
+        }
+        .boxed()
+    }
+
+    fn lease(&self, items: Vec<LeaseItem>) -> Answered<'_, Vec<Result<Lease, ReleaseError>>> {
+        let count = items.len();
+        self.ask_batch(routes::LEASE, count, LeaseRequest { items }, |answer: LeaseAnswer| answer.results)
+            .boxed()
+    }
+
+    fn derive(&self, items: Vec<DeriveItem>) -> Answered<'_, Vec<Result<Derived, ReleaseError>>> {
+        let count = items.len();
+        self.ask_batch(routes::DERIVE, count, DeriveRequest { items }, |answer: DeriveAnswer| answer.results)
+            .boxed()
+    }
+
+    fn continue_upload(
+        &self,
+        items: Vec<ContinueItem>,
+    ) -> Answered<'_, Vec<Result<Continued, ReleaseError>>> {
+        let count = items.len();
+        self.ask_batch(routes::CONTINUE, count, ContinueRequest { items }, |answer: ContinueAnswer| {
+            answer.results
+        })
+        .boxed()
+    }
+
+    fn finish_upload(&self, items: Vec<FinishedUpload>) -> KeyFuture<'_, Vec<Result<(), ReleaseError>>> {
+        let count = items.len();
+        async move {
+            let request = FinishRequest { items };
+            let answer =
+                self.ask_batch(routes::FINISH, count, request, |answer: FinishAnswer| answer.results).await?;
+            Ok(answer.value)
+        }
+        .boxed()
+    }
+
+    fn status(&self) -> KeyFuture<'_, ServiceStatus> {
+        async move { Ok(self.ask(routes::STATUS, Empty {}).await?.value) }.boxed()
+    }
+}

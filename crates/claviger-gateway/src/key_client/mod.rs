@@ -1,0 +1,17 @@
+//! The key service's client: HTTP/2 over mutual TLS, one connection that is made again when it breaks.
+//!
+//! * [`enrol`] turns a one-time token into an identity: a private key that never leaves this machine, and a certificate.
+//! * [`KeyClient`] implements [`claviger_keyapi::KeyService`] with it, and renews it at half its life.
+//! * [`Transport`] is the bare channel; `claviger keys` speaks the operators' routes over it.
+
+mod client;
+mod enrolment;
+mod error;
+mod identity;
+mod transport;
+
+pub use client::KeyClient;
+pub use enrolment::{enrol, enrol_as, new_request};
+pub use error::ClientError;
+pub use identity::{StoredIdentity, UnsignedIdentity};
+pub use transport::Transport;

@@ -1,0 +1,208 @@
+//! One HTTP/2 connection to the key service, made again when it breaks.
+
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use claviger_env::Clock;
+use claviger_keyapi::routes::{ANSWER_LEN_MAX, ErrorAnswer};
+use claviger_keyapi::tls::{self, Accept};
+use claviger_keyapi::{Answer, KeyServiceError};
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use rustls_pki_types::UnixTime;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
+
+use super::{ClientError, StoredIdentity};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
+
+type Sender = SendRequest<Full<Bytes>>;
+
+/// The channel. Cheap to call from many tasks: their requests share the connection.
+pub struct Transport {
+    address: String,
+    clock: Arc<dyn Clock>,
+    config: RwLock<Arc<ClientConfig>>,
+    connection: Mutex<Option<Sender>>,
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Transport({})", self.address)
+    }
+}
+
+impl Transport {
+    /// A channel to `address` (`host:port`) with an identity. Connects when it is first used.
+    ///
+    /// # Errors
+    /// [`ClientError::Tls`] if the identity can't be used.
+    pub fn new(
+        address: &str,
+        identity: &StoredIdentity,
+        accept: Accept,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ClientError> {
+        let config = identity_config(identity, accept, &clock)?;
+        Ok(Self::with_config(address, config, clock))
+    }
+
+    pub(super) fn with_config(address: &str, config: ClientConfig, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            address: address.to_owned(),
+            clock,
+            config: RwLock::new(Arc::new(config)),
+            connection: Mutex::new(None),
+        }
+    }
+
+    /// From the next request on, uses another identity.
+    pub(super) async fn replace(&self, identity: &StoredIdentity, accept: Accept) -> Result<(), ClientError> {
+        let config = identity_config(identity, accept, &self.clock)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        // Requests under way keep their handle and finish on the old connection.
+        *self.connection.lock().await = None;
+        Ok(())
+    }
+
+    /// Asks one route. The answer carries the moment at which the request was sent.
+    ///
+    /// # Errors
+    /// What the service refused with, as [`ClientError::Service`]; else why it could not be asked.
+    pub async fn call<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &Q,
+    ) -> Result<Answer<A>, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|_| KeyServiceError::Internal)?;
+        let body = Bytes::from_owner(Zeroizing::new(body));
+        let sent_boot_ms = self.clock.boot_ms();
+        let exchange = self.exchange(path, body);
+        let (status, body) = tokio::time::timeout(REQUEST_TIMEOUT, exchange)
+            .await
+            .map_err(|_| ClientError::Timeout(self.address.clone()))??;
+        if status == StatusCode::OK {
+            let value = serde_json::from_slice(&body).map_err(|_| unintelligible(path))?;
+            return Ok(Answer { value, sent_boot_ms });
+        }
+        let refusal: ErrorAnswer = serde_json::from_slice(&body).map_err(|_| unintelligible(path))?;
+        if matches!(refusal.error, KeyServiceError::Unauthenticated { .. }) {
+            // Perhaps the connection outlived its certificate: the next request makes a new one.
+            *self.connection.lock().await = None;
+        }
+        tracing::debug!(path, request_id = refusal.request_id, error = %refusal.error, "the key service refused");
+        Err(refusal.error.into())
+    }
+
+    /// Sends, once more if the connection was found closed before anything was sent on it.
+    async fn exchange(
+        &self,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Zeroizing<Vec<u8>>), ClientError> {
+        let mut sender = self.sender().await?;
+        let request = |body: Bytes| {
+            Request::post(format!("https://{}{path}", tls::SERVICE_NAME))
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Full::new(body))
+                .map_err(|_| ClientError::Service(KeyServiceError::Internal))
+        };
+        let answer = match sender.try_send_request(request(body.clone())?).await {
+            Ok(answer) => answer,
+            Err(mut failed) => match failed.take_message() {
+                // It comes back only if no byte of it left.
+                Some(unsent) => {
+                    *self.connection.lock().await = None;
+                    self.sender().await?.send_request(unsent).await?
+                }
+                None => return Err(failed.into_error().into()),
+            },
+        };
+        read(answer).await
+    }
+
+    async fn sender(&self) -> Result<Sender, ClientError> {
+        let mut connection = self.connection.lock().await;
+        if let Some(sender) = connection.as_ref().filter(|sender| !sender.is_closed()) {
+            return Ok(sender.clone());
+        }
+        let sender = tokio::time::timeout(CONNECT_TIMEOUT, self.connect())
+            .await
+            .map_err(|_| ClientError::Timeout(self.address.clone()))??;
+        *connection = Some(sender.clone());
+        Ok(sender)
+    }
+
+    async fn connect(&self) -> Result<Sender, ClientError> {
+        let address = || self.address.clone();
+        let stream = TcpStream::connect(&self.address)
+            .await
+            .map_err(|source| ClientError::Connect { address: address(), source })?;
+        stream.set_nodelay(true).map_err(|source| ClientError::Connect { address: address(), source })?;
+        let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
+        let stream = TlsConnector::from(config)
+            .connect(tls::server_name(), stream)
+            .await
+            .map_err(|source| ClientError::Handshake { address: address(), source })?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .handshake(TokioIo::new(stream))
+            .await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection to the key service ended");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+async fn read(answer: http::Response<Incoming>) -> Result<(StatusCode, Zeroizing<Vec<u8>>), ClientError> {
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), ANSWER_LEN_MAX).collect().await.map_err(|error| {
+        ClientError::Connect { address: "key service".to_owned(), source: io::Error::other(error) }
+    })?;
+    Ok((status, Zeroizing::new(body.to_bytes().to_vec())))
+}
+
+fn unintelligible(path: &str) -> ClientError {
+    tracing::error!(path, "the key service's answer can't be understood; are both of the same version?");
+    KeyServiceError::Internal.into()
+}
+
+fn identity_config(
+    identity: &StoredIdentity,
+    accept: Accept,
+    clock: &Arc<dyn Clock>,
+) -> Result<ClientConfig, ClientError> {
+    Ok(tls::client_config(identity.tls()?, identity.ca(), accept, Arc::new(ClockTime(Arc::clone(clock))))?)
+}
+
+/// Our clock in rustls's shape.
+pub(super) struct ClockTime(pub(super) Arc<dyn Clock>);
+
+impl std::fmt::Debug for ClockTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClockTime")
+    }
+}
+
+impl rustls::time_provider::TimeProvider for ClockTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(self.0.now_ms())))
+    }
+}
