@@ -160,7 +160,8 @@ impl Core {
         let issued = self.issue(&caller.vault, &request.csr, &current.identity, caller.info.now_ms)?;
         let row = IdentityRow {
             spki: issued.spki,
-            previous_spki: Some(current.spki),
+            // The key that asked, not the newest: if answers get lost the caller still has this one.
+            previous_spki: Some(caller.spki),
             certificate_until_ms: issued.not_after_ms,
             ..(*current).clone()
         };

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use claviger_env::Clock;
 use claviger_format::Random;
 use claviger_keyapi::secret::SecretText;
-use claviger_keyapi::tls::{self, LOCKED_NAME, SERVICE_NAME, TlsIdentity};
+use claviger_keyapi::tls::{self, LOCKED_NAME, SERVICE_NAME, SpkiHash, TlsIdentity};
 use claviger_keyapi::wire::Blob;
 use claviger_keyapi::{Identity, KeyServiceError, Role, ServiceState, ServiceStatus, UnavailableReason};
 use rustls::ServerConfig;
@@ -62,6 +62,8 @@ struct TlsState {
 /// one of these than [`Core::caller`], and every route but enrolment and status takes one.
 pub(crate) struct Caller {
     pub(crate) row: Arc<IdentityRow>,
+    /// The key that this connection showed.
+    pub(crate) spki: SpkiHash,
     pub(crate) vault: Arc<Vault>,
     pub(crate) info: RequestInfo,
 }
@@ -243,8 +245,9 @@ impl Core {
         let rows = vault.identities();
         let row = self.authenticate(peer, role, info.now_ms, rows.iter().map(Arc::as_ref))?;
         let row = vault.identity(row.uid).ok_or(KeyServiceError::Internal)?;
+        let spki = peer.map_or(row.spki, |peer| peer.spki);
         info.identity = Some(row.identity.clone());
-        Ok(Caller { row, vault, info })
+        Ok(Caller { row, spki, vault, info })
     }
 
     /// An operator while the service is locked: enough to ask for the status and to unlock. The rows' MACs can't be checked
