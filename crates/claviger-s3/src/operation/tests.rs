@@ -255,6 +255,35 @@ fn put_object_carries_its_headers_typed() {
     assert_eq!(error.code(), ErrorCode::InvalidRequest);
 }
 
+/// The head that aws-sdk-s3 1.157.0 sends over plain HTTP; its body is among the tests of `sigv4`.
+#[test]
+fn a_real_sdk_upload_with_a_signed_trailer_is_understood() {
+    let put = expect!(
+        PutObject,
+        ok(
+            "PUT",
+            "/buck/key?x-id=PutObject",
+            &[
+                ("content-encoding", "aws-chunked"),
+                ("content-length", "394"),
+                ("content-type", "application/octet-stream"),
+                ("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"),
+                ("x-amz-date", "20261121T185533Z"),
+                ("x-amz-decoded-content-length", "100"),
+                ("x-amz-sdk-checksum-algorithm", "CRC32"),
+                ("x-amz-trailer", "x-amz-checksum-crc32"),
+                ("x-amz-user-agent", "aws-sdk-rust"),
+                ("amz-sdk-invocation-id", "1"),
+                ("amz-sdk-request", "attempt=1; max=3"),
+            ]
+        )
+    );
+    assert_eq!(put.headers.system.content_encoding, None);
+    assert_eq!(put.body.integrity.trailer_name(), Some("x-amz-checksum-crc32"));
+    let payload = PayloadMode::SignedChunks { trailer: true };
+    assert_eq!(put.body.plaintext_len(&payload).unwrap(), 100);
+}
+
 #[test]
 fn a_body_without_a_length_is_refused() {
     let put = expect!(PutObject, ok("PUT", "/bkt/k", &[]));

@@ -151,6 +151,16 @@ fn read_delete_entry(element: &Element) -> Result<DeleteEntry, S3Error> {
     Ok(DeleteEntry { key: key.to_owned(), version_id: element.non_empty("VersionId")?, etag })
 }
 
+/// Whether every character of a key may stand in an XML 1.0 document. Stores may refuse a [`write_delete`] document with
+/// others, even as character references: such keys are better deleted one by one.
+pub fn is_xml_text(key: &str) -> bool {
+    key.chars().all(|character| match character {
+        '\t' | '\n' | '\r' => true,
+        '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => false,
+        _ => true,
+    })
+}
+
 /// Writes a `Delete` document for the store.
 pub fn write_delete(request: &DeleteRequest) -> Bytes {
     XmlWriter::document("Delete", None, |w| {
@@ -294,6 +304,14 @@ mod tests {
         }
         let long = format!("<Delete><Object><Key>{}</Key></Object></Delete>", "k".repeat(1025));
         assert_eq!(parse_delete(long.as_bytes()).unwrap_err().code(), ErrorCode::KeyTooLongError);
+    }
+
+    #[test]
+    fn keys_with_control_characters_are_no_xml_text() {
+        assert!(is_xml_text("a\r\n\t<&>ü\u{7f}"));
+        for key in ["a\u{1}", "\u{1f}", "\u{ffff}", "\0"] {
+            assert!(!is_xml_text(key), "{key:?}");
+        }
     }
 
     #[test]

@@ -20,6 +20,16 @@ pub enum Reply<T> {
     Failed(UpstreamError),
 }
 
+impl<T> Reply<T> {
+    /// The result, or the store's error.
+    pub fn into_result(self) -> Result<T, UpstreamError> {
+        match self {
+            Self::Done(result) => Ok(result),
+            Self::Failed(error) => Err(error),
+        }
+    }
+}
+
 /// `CopyObjectResult`, and `CopyPartResult` of UploadPartCopy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CopyResult {
