@@ -130,8 +130,8 @@ async fn resolve_part(source: &Source<'_>, object: &Object, number: u16) -> Resu
     let manifest = source.manifest(object).await?;
     // S3 counts the parts of a completed object from 1, whatever numbers they were uploaded under.
     let index = usize::from(number).checked_sub(1).ok_or_else(invalid)?;
-    let (start, end) = manifest.part_plain(index).ok_or_else(invalid)?;
-    let range = (start < end).then_some((start, end));
+    let (start, length) = manifest.part_plain(index).ok_or_else(invalid)?;
+    let range = (length > 0).then_some((start, start + length));
     Ok(Slice { range, parts_count: Some(manifest.entries().len()) })
 }
 

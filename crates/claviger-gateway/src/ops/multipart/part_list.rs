@@ -91,10 +91,7 @@ pub(crate) async fn read(
 pub(crate) fn verify(parts: &[NamedPart], etag_key: &EtagKey) -> Result<(), GatewayError> {
     for part in parts {
         let number = part.entry.number;
-        let state = part.tag.verify(etag_key).map_err(|_| invalid_part(number))?;
-        if state.is_some_and(|state| state.part.number != number) {
-            return Err(invalid_part(number));
-        }
+        part.tag.verify(etag_key).map_err(|_| invalid_part(number))?;
         if let (Some(claimed), Some(known)) = (&part.claimed, &part.checksum)
             && claimed.value.algorithm() == known.algorithm()
             && claimed.value != *known
@@ -184,6 +181,10 @@ fn name_part(part: CompletedPart, tag: PartTag, listed: Option<&Listed>) -> Resu
     let number = part.part_number;
     let (entry, held, checksum) = match (tag.claimed_state(), listed) {
         (Some(state), _) => {
+            // The tag of another part: `verify` finds the tag itself genuine (docs/format.md §7.3).
+            if state.part.number != number {
+                return Err(invalid_part(number));
+            }
             let checksum = state
                 .checksum
                 .as_ref()
