@@ -1,2 +1,102 @@
-//! The `claviger` binary.
-fn main() {}
+//! The `claviger` binary: gateway, key service, the tools around them, and a demonstration of all in one process.
+
+mod demo;
+mod exit;
+mod gateway_cmd;
+mod logging;
+mod peek;
+mod s3_client;
+mod serving;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use exit::Exit;
+use logging::LogFormat;
+
+/// Encrypts what a cloud object store keeps, with keys that only your key service holds.
+///
+/// S3 clients speak to the gateway as to any S3 store. The gateway seals every object before it
+/// leaves and opens it on its way back: the store holds ciphertext, the keys stay with the key
+/// service on your premises.
+///
+/// To see it work, on one machine and without any set-up:
+///
+///   claviger demo
+#[derive(Parser)]
+#[command(name = "claviger", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(verbatim_doc_comment)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Form of the log on standard error
+    #[arg(long, value_enum, default_value = "auto", global = true, env = "CLAVIGER_LOG_FORMAT")]
+    #[arg(help_heading = "Log", hide_possible_values = true, value_name = "auto|json|human")]
+    log_format: LogFormat,
+
+    /// What to log: error, warn, info, debug, trace, or a list like info,claviger_gateway=debug
+    #[arg(long, global = true, env = "CLAVIGER_LOG", value_name = "FILTER", help_heading = "Log")]
+    log: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Arguments),
+    Peek(peek::Arguments),
+    Gateway(gateway_cmd::Arguments),
+}
+
+impl Command {
+    /// The demonstration talks to a person, so that its log starts at warnings.
+    fn log_default(&self) -> &'static str {
+        match self {
+            Self::Demo(_) | Self::Peek(_) => "warn",
+            Self::Gateway(_) => "info",
+        }
+    }
+
+    async fn run(self) -> Result<(), Exit> {
+        match self {
+            Self::Demo(arguments) => demo::run(arguments).await,
+            Self::Peek(arguments) => peek::run(arguments).await,
+            Self::Gateway(arguments) => gateway_cmd::run(arguments).await,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.report(),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Exit> {
+    let filter = arguments.log.as_deref().unwrap_or(arguments.command.log_default());
+    logging::init(arguments.log_format, filter).map_err(Exit::usage)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Exit::failed)?;
+    runtime.block_on(arguments.command.run())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_are_taken_after_the_command_too() {
+        let arguments = Arguments::try_parse_from(["claviger", "demo", "--log-format", "json"]).unwrap();
+        assert_eq!(arguments.log_format, LogFormat::Json);
+    }
+}

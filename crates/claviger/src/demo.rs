@@ -1,0 +1,205 @@
+//! `claviger demo`: key service, gateway and a provider in one process, to see the whole at work.
+//!
+//! Nothing in it is simulated: the gateway reaches the key service over mutual TLS and the provider over HTTP, both on
+//! loopback sockets, and enrols with a one-time token at the first start. Only the process is one.
+
+#![allow(clippy::print_stdout, reason = "the demonstration talks to a person")]
+
+pub(crate) mod folder;
+mod keys;
+mod screen;
+mod store;
+mod upstream_file;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use claviger_env::{Clock, OsRandom, SystemClock};
+use claviger_format::random::Random;
+use claviger_gateway::Gateway;
+use claviger_gateway::config::{Config, KeyServiceConfig, LimitsConfig, SystemAreaConfig};
+
+use crate::exit::Exit;
+use crate::{serving, signals};
+use folder::{Folder, KeyPair, State, write_private};
+use store::Store;
+
+/// Where the demonstration keeps its state unless told otherwise.
+pub(crate) const DIR_DEFAULT: &str = "claviger-demo";
+/// The gateway's name at the key service.
+const GATEWAY_NAME: &str = "demo";
+/// Seconds for running requests at the end.
+const DRAIN_TIMEOUT_S: u64 = 5;
+/// Until everything must be ready after a start.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// See it work: key service, gateway and a provider in one process, on this machine only
+///
+/// Prints an S3 endpoint and the lines to use it with aws-cli and boto3. What you store there
+/// arrives sealed at the provider, whose plain files you can look at. State lies in one folder and
+/// survives a restart; Ctrl-C ends it.
+///
+/// To put the same before a real store:
+///   claviger demo --upstream https://s3.eu-central-1.amazonaws.com \
+///       --upstream-region eu-central-1 --upstream-credentials FILE
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    /// Where S3 clients connect (port 0: a free one)
+    #[arg(long, default_value = "127.0.0.1:9000", value_name = "ADDRESS")]
+    listen: SocketAddr,
+
+    /// Folder for all state
+    #[arg(long, default_value = DIR_DEFAULT, value_name = "DIR")]
+    dir: PathBuf,
+
+    /// File to write the endpoint into once requests are served; removed at the end
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+
+    /// A real S3 store in place of the embedded provider
+    #[arg(long, value_name = "URL", requires = "upstream_credentials")]
+    upstream: Option<String>,
+
+    /// The real store's region
+    #[arg(long, value_name = "REGION", default_value = "us-east-1")]
+    upstream_region: String,
+
+    /// Account at the real store: TOML (access_key_id, secret_access_key) or AWS_…= lines; mode 0600
+    #[arg(long, value_name = "FILE", requires = "upstream")]
+    upstream_credentials: Option<PathBuf>,
+}
+
+/// Runs the demonstration until it is asked to end.
+///
+/// # Errors
+/// Exit code 2 for what the user can mend (address taken, wrong credentials file), 1 otherwise.
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let random: Arc<dyn Random> = Arc::new(OsRandom::new(Arc::clone(&clock)).map_err(Exit::failed)?);
+    let shutdown = signals::listen()?;
+    let folder = Folder::open(&arguments.dir).map_err(Exit::usage)?;
+    let mut state = folder.state(&*random)?;
+    let listener = serving::bind(arguments.listen, "S3 clients").await.map_err(Exit::usage)?;
+    let endpoint = format!("http://{}", listener.local_addr().map_err(Exit::failed)?);
+
+    let store = Store::open(&arguments, &folder, &state, &clock).await?;
+    let keys = keys::start(&folder, GATEWAY_NAME, &clock, &random).await?;
+    let config = gateway_config(&folder, &state, &store, listener.local_addr().map_err(Exit::failed)?)?;
+    let gateway = Gateway::start(config.clone(), keys.client(), Arc::clone(&clock), Arc::clone(&random))
+        .await
+        .map_err(Exit::failed)?;
+    let readiness = gateway.readiness();
+    let serving = serving::serve_gateway(gateway, &config, listener, clock, &*random, shutdown.clone());
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => { ended?; }
+        ready = until_ready(&readiness) => {
+            ready?;
+            state.run = Some(store.run(endpoint.clone()));
+            folder.save(&state)?;
+            announce(&folder, &state, &arguments)?;
+            serving.await?;
+        }
+    }
+    if let Some(path) = &arguments.ready_file {
+        // It may be gone already; nothing depends on it any more.
+        drop(std::fs::remove_file(path));
+    }
+    keys.stop().await;
+    store.stop().await;
+    println!("\nStopped. The state in {} is there for the next start.", arguments.dir.display());
+    Ok(())
+}
+
+async fn until_ready(readiness: &claviger_gateway::admin::Readiness) -> anyhow::Result<()> {
+    let ready = async {
+        while !readiness.is_ready() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(READY_TIMEOUT, ready).await.map_err(|_| {
+        let reasons: Vec<String> = readiness
+            .snapshot()
+            .into_iter()
+            .filter_map(|(name, reason)| Some(format!("{name}: {}", reason?)))
+            .collect();
+        anyhow!("not ready after {} s: {}", READY_TIMEOUT.as_secs(), reasons.join("; "))
+    })
+}
+
+/// The gateway's configuration, and the two files of secrets that it names.
+fn gateway_config(
+    folder: &Folder,
+    state: &State,
+    store: &Store,
+    listen: SocketAddr,
+) -> anyhow::Result<Config> {
+    let credentials_file = folder.join("gateway/credentials.toml");
+    write_private(&credentials_file, &access_keys(&state.user)?)?;
+    let upstream_file = folder.join("gateway/upstream.toml");
+    write_private(&upstream_file, &upstream_account(store.key())?)?;
+    Ok(Config {
+        listen,
+        tls: None,
+        virtual_hosts: vec!["localhost".to_owned()],
+        region: None,
+        credentials_file,
+        upstream: store.upstream_config(upstream_file),
+        key_service: KeyServiceConfig {
+            endpoint: String::new(),
+            state_dir: folder.join("gateway/identity"),
+        },
+        system_area: SystemAreaConfig::default(),
+        limits: LimitsConfig { drain_timeout_s: DRAIN_TIMEOUT_S, ..LimitsConfig::default() },
+        admin: None,
+        source: PathBuf::new(),
+    })
+}
+
+/// The one access key of the demonstration, which may do everything.
+fn access_keys(user: &KeyPair) -> anyhow::Result<String> {
+    let grant = toml::toml! {
+        [[key]]
+        name = "demo"
+        [[key.allow]]
+        buckets = ["*"]
+        actions = ["read", "write", "delete", "list", "manage"]
+    };
+    let mut file = grant;
+    let key = file.get_mut("key").and_then(|keys| keys.get_mut(0)).and_then(toml::Value::as_table_mut);
+    let key = key.context("the table above has one key")?;
+    key.insert("access_key_id".to_owned(), user.access_key_id.clone().into());
+    key.insert("secret_access_key".to_owned(), user.secret_access_key.clone().into());
+    Ok(toml::to_string(&file)?)
+}
+
+fn upstream_account(key: &KeyPair) -> anyhow::Result<String> {
+    let mut file = toml::Table::new();
+    file.insert("access_key_id".to_owned(), key.access_key_id.clone().into());
+    file.insert("secret_access_key".to_owned(), key.secret_access_key.clone().into());
+    if let Some(token) = &key.session_token {
+        file.insert("session_token".to_owned(), token.clone().into());
+    }
+    Ok(toml::to_string(&file)?)
+}
+
+/// Everything works: tell the shell, the waiting script and the person.
+fn announce(folder: &Folder, state: &State, arguments: &Arguments) -> anyhow::Result<()> {
+    let Some(run) = &state.run else { return Ok(()) };
+    write_private(&folder.join("credentials.env"), &screen::environment(&state.user, run))?;
+    print!("{}", screen::welcome(&arguments.dir, run));
+    if let Some(path) = &arguments.ready_file {
+        let write = || -> std::io::Result<()> {
+            let mut temporary = path.as_os_str().to_owned();
+            temporary.push(".new");
+            std::fs::write(&temporary, format!("{}\n", run.endpoint))?;
+            std::fs::rename(&temporary, path)
+        };
+        write().with_context(|| format!("can't write {}", path.display()))?;
+    }
+    Ok(())
+}

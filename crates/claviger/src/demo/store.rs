@@ -1,0 +1,102 @@
+//! The store behind the demonstration: the embedded provider, or a real one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use claviger_env::Clock;
+use claviger_gateway::config::{UpstreamConfig, UpstreamProfile};
+use claviger_provider::{Credentials, Provider};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::folder::{Folder, KeyPair, Run, State};
+use super::{Arguments, upstream_file};
+use crate::exit::Exit;
+use crate::serving;
+
+const EMBEDDED_REGION: &str = "us-east-1";
+
+/// A store that answers.
+pub(super) struct Store {
+    endpoint: String,
+    region: String,
+    key: KeyPair,
+    embedded: Option<Embedded>,
+}
+
+struct Embedded {
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), claviger_provider::Error>>,
+}
+
+impl Store {
+    /// The real store of `arguments`, or the embedded one, which is started.
+    ///
+    /// # Errors
+    /// A wrong credentials file, or files of the provider that can't be read.
+    pub(super) async fn open(
+        arguments: &Arguments,
+        folder: &Folder,
+        state: &State,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, Exit> {
+        if let (Some(endpoint), Some(file)) = (&arguments.upstream, &arguments.upstream_credentials) {
+            let key = upstream_file::load(file).map_err(Exit::usage)?;
+            let region = arguments.upstream_region.clone();
+            return Ok(Self { endpoint: endpoint.clone(), region, key, embedded: None });
+        }
+        Ok(Self::start_embedded(folder, &state.provider, clock).await?)
+    }
+
+    async fn start_embedded(folder: &Folder, key: &KeyPair, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let path = folder.join("provider");
+        let credentials = Credentials::new(key.access_key_id.as_str(), key.secret_access_key.as_str());
+        let clock = Arc::clone(clock);
+        let opened = tokio::task::spawn_blocking(move || Provider::open(&path, credentials, EMBEDDED_REGION, clock));
+        let provider = opened.await?.context("the provider's files can't be opened")?;
+        let listener = serving::bind(([127, 0, 0, 1], 0).into(), "the embedded provider").await?;
+        let endpoint = format!("http://{}", listener.local_addr()?);
+        let (stop, stopped) = oneshot::channel();
+        // A dropped sender means the same as a sent message: end.
+        let serving = tokio::spawn(async move { provider.serve(listener, async move { drop(stopped.await) }).await });
+        let embedded = Some(Embedded { stop, serving });
+        Ok(Self { endpoint, region: EMBEDDED_REGION.to_owned(), key: key.clone(), embedded })
+    }
+
+    /// The account that the gateway has there.
+    pub(super) fn key(&self) -> &KeyPair {
+        &self.key
+    }
+
+    /// How the gateway reaches it.
+    pub(super) fn upstream_config(&self, credentials_file: PathBuf) -> UpstreamConfig {
+        let mut config = UpstreamConfig::new(self.endpoint.clone(), credentials_file);
+        config.region.clone_from(&self.region);
+        if self.embedded.is_some() {
+            config.profile = UpstreamProfile::Embedded;
+        }
+        config
+    }
+
+    /// What `peek` has to know.
+    pub(super) fn run(&self, endpoint: String) -> Run {
+        Run {
+            endpoint,
+            upstream: self.endpoint.clone(),
+            region: self.region.clone(),
+            upstream_key: self.key.clone(),
+            embedded: self.embedded.is_some(),
+        }
+    }
+
+    /// Ends the embedded provider once its requests are done.
+    pub(super) async fn stop(self) {
+        let Some(embedded) = self.embedded else { return };
+        drop(embedded.stop);
+        let ended = embedded.serving.await.map_err(|error| anyhow!(error)).and_then(|ended| Ok(ended?));
+        if let Err(error) = ended {
+            tracing::warn!(%error, "the embedded provider ended badly");
+        }
+    }
+}
