@@ -7,7 +7,8 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u16, u8, Vec<u8>)| {
     let (decoded_len, piece, body) = input;
-    let mut decoder = Decoder::new(Framing::UnsignedTrailer, u64::from(decoded_len), Some("x-amz-checksum-crc32"));
+    let mut decoder =
+        Decoder::new(Framing::UnsignedTrailer, u64::from(decoded_len), Some("x-amz-checksum-crc32"));
     let mut payload_len = 0;
     for piece in body.chunks(usize::from(piece).max(1)) {
         let mut piece = Bytes::copy_from_slice(piece);

@@ -2,7 +2,8 @@
 #![no_main]
 
 use claviger_s3::xml::{
-    DELETE_KEYS_MAX, PARTS_MAX, parse_complete, parse_create_bucket, parse_delete, write_complete, write_delete,
+    DELETE_KEYS_MAX, PARTS_MAX, parse_complete, parse_create_bucket, parse_delete, write_complete,
+    write_delete,
 };
 use libfuzzer_sys::fuzz_target;
 

@@ -3,8 +3,8 @@
 
 use claviger_s3::UpstreamError;
 use claviger_s3::xml::{
-    CompleteMultipartUploadResult, CopyResult, DeleteResult, InitiateMultipartUploadResult, ListBucketsResult,
-    ListMultipartUploadsResult, ListObjectsResult, ListObjectsV2Result, ListPartsResult,
+    CompleteMultipartUploadResult, CopyResult, DeleteResult, InitiateMultipartUploadResult,
+    ListBucketsResult, ListMultipartUploadsResult, ListObjectsResult, ListObjectsV2Result, ListPartsResult,
 };
 use libfuzzer_sys::fuzz_target;
 
