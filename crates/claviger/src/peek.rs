@@ -17,7 +17,7 @@ use crate::s3_client::{Account, Reply, get_beginning, system_clock};
 use view::View;
 
 /// Bytes of each body that are looked at.
-const BYTES_SHOWN: usize = 192;
+const BYTES_SHOWN: usize = 160;
 /// Columns where the output is no terminal.
 const WIDTH_DEFAULT: u16 = 100;
 
@@ -47,6 +47,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
         return Err(Exit::usage(anyhow!("no demo has run in {dir}; start one with: claviger demo --dir {dir}")));
     };
     let (yours, theirs) = both_replies(&run, &user, bucket, key).await?;
+    if !yours.status.is_success() && !theirs.status.is_success() {
+        let object = &arguments.object;
+        return Err(Exit::failed(anyhow!("{object}: you get {}, the provider says {}", yours.status, theirs.status)));
+    }
     let views = [View::of_user(&yours, bucket, key), View::of_provider(&theirs, bucket, key)];
     let width = terminal_size::terminal_size().map_or(WIDTH_DEFAULT, |(width, _)| width.0);
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -121,7 +121,7 @@ fn beside(left: Vec<String>, right: Vec<String>, left_width: usize) -> Vec<Strin
         .map(|index| {
             let left = line(&left, index).unwrap_or_else(|| " ".repeat(left_width));
             let right = line(&right, index).unwrap_or_default();
-            format!("{left}{}{right}", " ".repeat(GAP))
+            format!("{left}{}{right}", " ".repeat(GAP)).trim_end().to_owned()
         })
         .collect()
 }

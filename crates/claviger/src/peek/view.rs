@@ -38,7 +38,9 @@ impl View {
     /// As the gateway answers.
     pub(super) fn of_user(reply: &Reply, bucket: &str, key: &str) -> Self {
         let mut view = Self::of(reply, bucket, key, "You see", Style::Yours);
-        if view.bytes.is_empty() {
+        if !reply.status.is_success() {
+            view.show_as_text();
+        } else if view.bytes.is_empty() {
             view.notes.push("The object is empty.".to_owned());
         }
         view
@@ -52,9 +54,16 @@ impl View {
                 view.header_len = UNIT_HEADER_LEN;
                 view.notes = sealed_notes(&header);
             }
-            _ => view.notes.push("This is not the beginning of a sealed object.".to_owned()),
+            _ if reply.status.is_success() => view.notes.push("No sealed object begins like this.".to_owned()),
+            _ => view.show_as_text(),
         }
         view
+    }
+
+    /// An error document is for reading.
+    fn show_as_text(&mut self) {
+        let text = String::from_utf8_lossy(&std::mem::take(&mut self.bytes)).into_owned();
+        self.notes.push(printable(&text));
     }
 
     fn of(reply: &Reply, bucket: &str, key: &str, title: &str, accent: Style) -> Self {
