@@ -62,8 +62,11 @@ struct Shared {
 
 struct Job {
     records: Vec<Vec<u8>>,
-    done: oneshot::Sender<bool>,
+    done: Done,
 }
+
+/// Tells whoever waits whether his records are durable.
+type Done = Box<dyn FnOnce(bool) + Send>;
 
 /// What was cut off when the log was opened: the bytes of an unfinished last line. Its caller was never answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,8 +116,15 @@ impl AuditLog {
     /// # Errors
     /// [`ServiceError::Audit`] if they may not be: whatever they tell of must not leave.
     pub async fn append(&self, records: Vec<Vec<u8>>) -> Result<(), ServiceError> {
-        let durable = self.submit(records)?.await.unwrap_or(false);
-        if durable { Ok(()) } else { Err(failed()) }
+        let (tell, told) = oneshot::channel();
+        // A caller that went away has nothing to be told.
+        self.submit(
+            records,
+            Box::new(move |durable| {
+                let _ = tell.send(durable);
+            }),
+        )?;
+        if told.await.unwrap_or(false) { Ok(()) } else { Err(failed()) }
     }
 
     /// The same for callers that may block.
@@ -122,17 +132,21 @@ impl AuditLog {
     /// # Errors
     /// As [`Self::append`].
     pub fn append_blocking(&self, records: Vec<Vec<u8>>) -> Result<(), ServiceError> {
-        let durable = self.submit(records)?.blocking_recv().unwrap_or(false);
-        if durable { Ok(()) } else { Err(failed()) }
+        let (tell, told) = channel();
+        self.submit(
+            records,
+            Box::new(move |durable| {
+                let _ = tell.send(durable);
+            }),
+        )?;
+        if told.recv().unwrap_or(false) { Ok(()) } else { Err(failed()) }
     }
 
-    fn submit(&self, records: Vec<Vec<u8>>) -> Result<oneshot::Receiver<bool>, ServiceError> {
+    fn submit(&self, records: Vec<Vec<u8>>, done: Done) -> Result<(), ServiceError> {
         if self.has_failed() {
             return Err(failed());
         }
-        let (done, durable) = oneshot::channel();
-        self.jobs.send(Job { records, done }).map_err(|_| failed())?;
-        Ok(durable)
+        self.jobs.send(Job { records, done }).map_err(|_| failed())
     }
 
     /// Whether the log failed since it was opened.
@@ -195,8 +209,7 @@ impl Writer {
                 self.shared.failed.store(true, Ordering::Release);
             }
             for job in group {
-                // A caller that went away has nothing to be told.
-                let _ = job.done.send(durable);
+                (job.done)(durable);
             }
         }
     }

@@ -1,0 +1,266 @@
+//! A key service on a real socket, with a clock that the test moves.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use claviger_env::{Clock, OsRandom};
+use claviger_format::{
+    Dek, EpochHeader, EpochId, EpochRecord, KemPublicKey, Layout, Metadata, ObjectId, ObjectName, Psk,
+    Random, Salt, SealTo, Wek, envelope,
+};
+use claviger_gateway::key_client::{self, KeyClient, StoredIdentity, UnsignedIdentity};
+use claviger_keyapi::{EnvelopeHeader, KeyService as _, SessionInfo, SessionKeyset};
+use claviger_keyservice::{Config, InitOptions, KeyService, Limits, Unlock, init};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// Wall and boot clock in one, moved by hand.
+#[derive(Debug)]
+pub(crate) struct TestClock(AtomicU64);
+
+impl TestClock {
+    pub(crate) fn advance(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now_ms(&self) -> u64 {
+        1_780_000_000_000 + self.0.load(Ordering::Relaxed)
+    }
+    fn boot_ms(&self) -> u64 {
+        50_000_000 + self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub(crate) const POLICY: &str = r#"
+[[operator]]
+identity = "admin:first"
+verbs = ["inspect", "unlock", "keyset", "enrol", "policy"]
+[[operator]]
+identity = "admin:watcher"
+verbs = ["inspect"]
+[[grant]]
+identity = "gateway:full"
+keyset = "default"
+verbs = ["lease", "write", "read", "head", "copy-source", "continue", "bind", "names"]
+[[grant]]
+identity = "gateway:second"
+keyset = "default"
+verbs = ["lease", "write", "read", "bind", "continue"]
+[[grant]]
+identity = "gateway:writer"
+keyset = "default"
+verbs = ["write", "continue"]
+[[grant]]
+identity = "gateway:narrow"
+keyset = "default"
+verbs = ["read", "head"]
+buckets = ["photos"]
+prefix = "2026/"
+"#;
+
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) config: Config,
+    pub(crate) service: KeyService,
+    running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(POLICY, Unlock::PassphraseFile).await
+    }
+
+    pub(crate) async fn with(policy: &str, unlock: Unlock) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(TestClock(AtomicU64::new(0)));
+        let shared: Arc<dyn Clock> = clock.clone();
+        let random: Arc<dyn Random> = Arc::new(OsRandom::new(Arc::clone(&shared)).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
+        let config = Config {
+            state_dir: folder.path().join("state"),
+            listen: address,
+            advertise: address.to_string(),
+            admin_listen: None,
+            policy: folder.path().join("policy.toml"),
+            unlock,
+            passphrase_file: Some(folder.path().join("passphrase")),
+            limits: Limits::default(),
+        };
+        let operator = UnsignedIdentity::generate().unwrap();
+        let report = init(&config, &init_options(folder.path(), operator.csr()), &shared, &random).unwrap();
+        let name = "admin:first".parse().unwrap();
+        operator
+            .signed(address.to_string(), name, report.operator)
+            .save(&folder.path().join("admin"))
+            .unwrap();
+        let service = KeyService::open(config.clone(), shared, Arc::clone(&random)).unwrap();
+        let mut world = Self { folder, clock, random, config, service, running: None };
+        world.run(listener);
+        world
+    }
+
+    fn run(&mut self, listener: TcpListener) {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let service = self.service.clone();
+        let running = tokio::spawn(async move {
+            service.serve(listener, async { drop(stopped.await) }).await.unwrap();
+        });
+        self.running = Some((stop, running));
+    }
+
+    /// Ends the process in all that matters: the service is dropped and opened again from its folder.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.service =
+            KeyService::open(self.config.clone(), self.clock.clone(), Arc::clone(&self.random)).unwrap();
+        let listener = TcpListener::bind(self.config.listen).await.unwrap();
+        self.run(listener);
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        let (stop, running) = self.running.take().unwrap();
+        drop(stop);
+        running.await.unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn token(&self, identity: &str) -> String {
+        let identity = identity.parse().unwrap();
+        self.service
+            .enrolment_token(identity, vec!["default".into()], 600, false)
+            .unwrap()
+            .expose()
+            .to_owned()
+    }
+
+    pub(crate) async fn enrol(&self, name: &str) -> Gateway {
+        let token = self.token(&format!("gateway:{name}"));
+        let folder = self.path(name);
+        key_client::enrol(&token, &folder, self.clock.clone()).await.unwrap();
+        self.gateway(name).await
+    }
+
+    /// A client for an identity that is enrolled already.
+    pub(crate) async fn gateway(&self, name: &str) -> Gateway {
+        let folder = self.path(name);
+        let keys = KeyClient::open("", &folder, self.clock.clone()).unwrap();
+        let session = keys.session().await.unwrap().value;
+        Gateway { keys, session, random: Arc::clone(&self.random), now_ms: self.clock.now_ms() }
+    }
+
+    pub(crate) fn operator(&self) -> Arc<KeyClient> {
+        KeyClient::open_operator("", &self.path("admin"), self.clock.clone()).unwrap()
+    }
+
+    pub(crate) fn audit(&self) -> Vec<serde_json::Value> {
+        let path = self.config.state_dir.join("audit/00000000000000000000.jsonl");
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["record"].clone())
+            .collect()
+    }
+
+    pub(crate) fn last_audit(&self) -> serde_json::Value {
+        self.audit().pop().unwrap()
+    }
+}
+
+pub(crate) fn init_options(folder: &Path, csr: &[u8]) -> InitOptions {
+    InitOptions {
+        keyset: "default".into(),
+        shares: 3,
+        threshold: 2,
+        shares_dir: folder.join("recovery"),
+        passphrase_file: folder.join("passphrase"),
+        operator: "admin:first".parse().unwrap(),
+        operator_csr: csr.to_vec(),
+    }
+}
+
+/// A gateway as far as keys go: it seals epochs and envelopes with what its session gave it.
+pub(crate) struct Gateway {
+    pub(crate) keys: Arc<KeyClient>,
+    pub(crate) session: SessionInfo,
+    random: Arc<dyn Random>,
+    now_ms: u64,
+}
+
+pub(crate) struct Epoch {
+    pub(crate) id: EpochId,
+    pub(crate) wek: Wek,
+    pub(crate) record: Vec<u8>,
+}
+
+pub(crate) struct Object {
+    pub(crate) id: ObjectId,
+    pub(crate) dek: Dek,
+    pub(crate) name: ObjectName,
+    pub(crate) envelope: String,
+    pub(crate) header: EnvelopeHeader,
+}
+
+impl Gateway {
+    pub(crate) fn keyset(&self) -> &SessionKeyset {
+        &self.session.keysets[0]
+    }
+
+    pub(crate) fn seal_epoch(&self) -> Epoch {
+        self.seal_epoch_for(self.session.gateway_id)
+    }
+
+    /// With this gateway's PSK, but naming any sealer.
+    pub(crate) fn seal_epoch_for(&self, gateway_id: claviger_keyapi::Id16) -> Epoch {
+        let keyset = self.keyset();
+        let id = EpochId::draw(&*self.random).unwrap();
+        let wek = Wek::generate(&*self.random, self.session.seed.expose()).unwrap();
+        let header = EpochHeader {
+            created_ms: self.now_ms,
+            epoch_id: id,
+            gateway_id: gateway_id.into(),
+            keyset_id: keyset.keyset_id.into(),
+        };
+        let public_key = KemPublicKey::from_slice(keyset.public_key.as_bytes()).unwrap();
+        let psk = Psk::from_slice(keyset.psk.as_ref().unwrap().expose()).unwrap();
+        let to = SealTo {
+            version: keyset.version,
+            public_key: &public_key,
+            sealer_id: gateway_id.into(),
+            psk: &psk,
+        };
+        let record = EpochRecord::seal(&header, &wek, &to, &*self.random).unwrap().to_bytes();
+        Epoch { id, wek, record }
+    }
+
+    /// An object of one body of 5 bytes, as far as its envelope goes.
+    pub(crate) fn seal_object(&self, epoch: &Epoch, bucket_id: &str, key: &str) -> Object {
+        let id = ObjectId::draw(&*self.random).unwrap();
+        let dek = epoch.wek.dek(epoch.id, id);
+        let name = object_name(bucket_id, key);
+        let layout = Layout::Single { salt: Salt::draw(&*self.random).unwrap(), length: 5 };
+        let envelope =
+            envelope::seal(&dek, epoch.id, id, &name, &layout, &Metadata::default(), 1418, &*self.random)
+                .unwrap();
+        let header = EnvelopeHeader::new(&envelope::Envelope::parse(&envelope).unwrap().header_bytes());
+        Object { id, dek, name, envelope, header }
+    }
+}
+
+pub(crate) fn object_name(bucket_id: &str, key: &str) -> ObjectName {
+    ObjectName::new(claviger_format::BucketId::new(bucket_id).unwrap(), key).unwrap()
+}
+
+pub(crate) fn stored(world: &World, name: &str) -> StoredIdentity {
+    StoredIdentity::load(&world.path(name)).unwrap()
+}
