@@ -31,10 +31,18 @@ const CHECKSUMS: [&str; 5] = [
 
 /// What a body was announced to be, and what it must turn out to be.
 pub(super) struct Announced {
-    pub(super) len: Option<i64>,
+    pub(super) content_length: Option<i64>,
     pub(super) content_md5: Option<String>,
     pub(super) headers: HeaderMap,
     pub(super) trailers: Option<TrailingHeaders>,
+}
+
+impl Announced {
+    /// The object's length: an aws-chunked body may come without Content-Length, but not without its decoded length.
+    fn len(&self) -> Option<i64> {
+        let decoded = self.headers.get("x-amz-decoded-content-length").and_then(|value| value.to_str().ok());
+        self.content_length.or_else(|| decoded?.parse().ok())
+    }
 }
 
 /// A body that was received whole and matched its announcement.
@@ -52,7 +60,7 @@ pub(super) async fn receive(
     announced: Announced,
     path: &Path,
 ) -> S3Result<Received> {
-    let len = announced.len.ok_or_else(|| s3_error!(MissingContentLength))?;
+    let len = announced.len().ok_or_else(|| s3_error!(MissingContentLength))?;
     if len > PUT_LEN_MAX {
         return Err(s3_error!(EntityTooLarge));
     }

@@ -61,7 +61,7 @@ impl Api {
             })
             .await?;
         let announced = Announced {
-            len: input.content_length,
+            content_length: input.content_length,
             content_md5: input.content_md5,
             headers: request.headers,
             trailers: request.trailing_headers,

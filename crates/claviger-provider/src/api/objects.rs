@@ -44,7 +44,7 @@ impl Api {
         let bucket = self.store.bucket(&input.bucket)?;
         let staged = self.on_store(|store| store.stage()).await?;
         let announced = Announced {
-            len: input.content_length,
+            content_length: input.content_length,
             content_md5: input.content_md5,
             headers: request.headers,
             trailers: request.trailing_headers,

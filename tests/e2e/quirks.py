@@ -1,0 +1,55 @@
+"""What a target can't do by itself: the one table of steps that are declared instead of passed.
+
+A row is (targets, clients, step, reason); clients and steps are shell patterns. Without Claviger in between, the rows of `rgw`
+and `provider` say what these stores lack. The rows of `claviger…` are Claviger's own limits and those that no proxy can lift.
+"""
+
+import fnmatch
+
+TARGETS = ["provider", "rgw", "claviger", "claviger-rgw"]
+
+ROWS = [
+    # --- the embedded provider by itself: it keeps what a client sends it, and computes no more than it must
+    ("provider", "boto3", "checksum *: multipart", "the embedded provider combines no checksums of parts"),
+    ("provider", "boto3", "checksum FULL_OBJECT*", "the embedded provider combines no checksums of parts"),
+    ("provider", "boto3", "GetObjectAttributes*", "the embedded provider has no GetObjectAttributes"),
+    ("provider", "boto3", "GetObjectTagging*", "the embedded provider has no tags"),
+
+    ("provider", "node", "presigned PUT with hoisted*", "the embedded provider's framework reads no headers from the query"),
+
+    # --- Ceph RGW 16.2 by itself
+    ("rgw", "boto3", "checksum*computed*", "RGW 16 knows no additional checksums"),
+    ("rgw", "boto3", "checksum*a wrong one*", "RGW 16 knows no additional checksums"),
+    ("rgw", "boto3", "checksum*multipart*", "RGW 16 knows no additional checksums"),
+    ("rgw", "boto3", "GetObjectAttributes*", "RGW 16 has no GetObjectAttributes"),
+    ("rgw", "boto3", "PUT If-Match", "RGW 16 refuses the right ETag too"),
+    ("rgw", "boto3", "Complete If-None-Match*", "RGW 16 ignores conditions on Complete"),
+    ("rgw", "boto3", "copy conditions", "RGW 16 ignores copy-source-if-none-match"),
+    ("rgw", "boto3", "some uploaded parts left out*", "RGW 16 wants every uploaded part in Complete"),
+    ("rgw", "boto3", "wrong order*", "RGW 16 takes parts in any order"),
+    ("rgw", "boto3", "abort removes*", "RGW 16 says NoSuchKey for a part of an aborted upload"),
+    ("rgw", "boto3", "ListMultipartUploads pages*", "RGW 16 ignores the delimiter when it lists uploads"),
+    ("rgw", "boto3", "ListObjects (V1)*", "RGW 16 decodes a marker twice, so `%` in a key starts the listing over"),
+    ("rgw", "boto3", "ranges of a * object", "RGW 16 answers bytes=-0 with 206"),
+    ("rgw", "boto3", "GET and HEAD by part number", "RGW 16 ignores partNumber"),
+    ("rgw", "boto3", "metadata of 3,000 bytes*", "RGW 16 takes more metadata than S3"),
+    ("rgw", "boto3", "a key of 1,024 bytes*", "RGW 16 says InvalidObjectName"),
+    ("rgw", "awscli", "cp empty*", "RGW 16 answers 416 without a message, on which this client stumbles"),
+    ("rgw", "curl", "unsigned is AccessDenied", "RGW 16 says NoSuchKey to strangers"),
+]
+
+
+def reason(target, client, step):
+    """Why this step is not expected to work, or None."""
+    for targets, clients, steps, why in ROWS:
+        if target in targets.split() and any(fnmatch.fnmatchcase(client, c) for c in clients.split()) \
+                and fnmatch.fnmatchcase(step, steps):
+            return why
+    return None
+
+
+def client_environment(target, client):
+    """Settings that a client needs to talk to a store at all. Through Claviger none are needed."""
+    if target == "rgw":
+        return {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required", "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required"}
+    return {}
