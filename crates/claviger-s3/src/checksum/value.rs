@@ -5,6 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::verify::Hasher;
 use crate::error::{ErrorCode, S3Error};
 
 /// The checksum algorithms that are served.
@@ -135,6 +136,11 @@ impl ChecksumValue {
         }
         bytes[..value.len()].copy_from_slice(value);
         Some(Self { algorithm, bytes })
+    }
+
+    /// The checksum of an empty body.
+    pub fn of_nothing(algorithm: ChecksumAlgorithm) -> Self {
+        Hasher::new(algorithm).finish()
     }
 
     /// Takes the number of a CRC, as `crc-fast` yields it; `None` for other algorithms.

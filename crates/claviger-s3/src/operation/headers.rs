@@ -8,6 +8,7 @@ const fn header(name: &'static str, note: &'static str) -> Parameter {
 
 /// On every request.
 pub static COMMON_HEADERS: &[Parameter] = &[
+    header("x-amz-api-version", "ignored: some SDKs name the year of their API model"),
     header("x-amz-content-sha256", "verified"),
     header("x-amz-date", "verified"),
     header("x-amz-request-payer", "ignored"),

@@ -181,6 +181,7 @@ fn what_clients_send_by_habit_is_accepted() {
         ("x-amz-server-side-encryption", "AES256"),
         ("x-amz-storage-class", "STANDARD_IA"),
         ("x-amz-user-agent", "ua"),
+        ("x-amz-api-version", "2006-03-01"),
         ("x-amz-date", "20250615T150640Z"),
         ("x-amz-content-sha256", "UNSIGNED-PAYLOAD"),
         ("x-amz-request-payer", "requester"),
@@ -333,6 +334,12 @@ fn hoisted_headers_are_the_headers_that_they_are() {
     let algorithm_only = format!("/bkt/k?{presigned}&x-amz-sdk-checksum-algorithm=CRC32");
     let put = expect!(PutObject, ok("PUT", &algorithm_only, &[]));
     assert_eq!(put.body.integrity.checksum, None);
+    let nothing =
+        format!("/bkt/k?{presigned}&x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32");
+    let put = expect!(PutObject, ok("PUT", &nothing, &[]));
+    assert_eq!(put.body.integrity.checksum, None, "signed before there was a body");
+    let put = expect!(PutObject, ok("PUT", "/bkt/k", &[("x-amz-checksum-crc32", "AAAAAA==")]));
+    assert!(put.body.integrity.checksum.is_some(), "sent with the body");
     let unknown = format!("/bkt/k?{presigned}&x-amz-surprise=1");
     assert_eq!(code("PUT", &unknown, &[]), ErrorCode::NotImplemented);
     let tagged = format!("/bkt/k?{presigned}&x-amz-tagging=a%3Db");
