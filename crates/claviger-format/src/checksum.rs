@@ -39,13 +39,11 @@ impl Algo {
     }
 
     /// The code that the format stores.
-    #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
     }
 
     /// Length of one value in bytes.
-    #[must_use]
     pub const fn value_len(self) -> usize {
         match self {
             Self::Crc32 | Self::Crc32c => 4,
@@ -79,7 +77,6 @@ impl ChecksumType {
     }
 
     /// The code that the format stores.
-    #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
     }
@@ -114,25 +111,21 @@ impl Checksum {
     }
 
     /// The algorithm.
-    #[must_use]
     pub fn algo(&self) -> Algo {
         self.algo
     }
 
     /// What it covers.
-    #[must_use]
     pub fn ty(&self) -> ChecksumType {
         self.ty
     }
 
     /// The raw value.
-    #[must_use]
     pub fn value(&self) -> &[u8] {
         &self.value
     }
 
     /// Number of parts of a composite checksum, 0 otherwise.
-    #[must_use]
     pub fn composite_parts(&self) -> u32 {
         self.composite_parts
     }

@@ -9,7 +9,6 @@ pub struct Crc64(Digest);
 
 impl Crc64 {
     /// Of nothing yet.
-    #[must_use]
     pub fn new() -> Self {
         Self(Digest::new(ALGORITHM))
     }
@@ -20,7 +19,6 @@ impl Crc64 {
     }
 
     /// The CRC of everything so far.
-    #[must_use]
     pub fn value(&self) -> u64 {
         self.0.finalize()
     }
@@ -40,13 +38,11 @@ impl core::fmt::Debug for Crc64 {
 }
 
 /// CRC64NVME of `bytes`.
-#[must_use]
 pub fn crc64(bytes: &[u8]) -> u64 {
     crc_fast::checksum(ALGORITHM, bytes)
 }
 
 /// CRC of `a ‖ b` from the CRCs of both and the length of `b` in bytes.
-#[must_use]
 pub fn combine(crc_a: u64, crc_b: u64, len_b: u64) -> u64 {
     if len_b == 0 { crc_a } else { crc_fast::checksum_combine(ALGORITHM, crc_a, crc_b, len_b) }
 }

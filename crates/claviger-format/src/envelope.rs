@@ -59,25 +59,21 @@ impl Envelope {
     }
 
     /// The text that [`Self::parse`] takes.
-    #[must_use]
     pub fn to_text(&self) -> String {
         base64url(&[&self.header.encode()[..], &self.sealed].concat())
     }
 
     /// The epoch that the envelope names, not yet authenticated: where to get a key.
-    #[must_use]
     pub fn epoch_id(&self) -> EpochId {
         self.header.context.epoch_id
     }
 
     /// The object version that the envelope names, not yet authenticated.
-    #[must_use]
     pub fn object_id(&self) -> ObjectId {
         self.header.context.object_id
     }
 
     /// The 96 header bytes, for the key service's `derive`.
-    #[must_use]
     pub fn header_bytes(&self) -> [u8; HEADER_LEN] {
         self.header.encode()
     }

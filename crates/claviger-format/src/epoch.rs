@@ -27,31 +27,26 @@ pub struct Root {
 
 impl Root {
     /// Puts the secret together with what it belongs to.
-    #[must_use]
     pub fn new(secret: RootSecret, keyset_id: KeysetId, version: u32) -> Self {
         Self { secret, keyset_id, version }
     }
 
     /// The keyset.
-    #[must_use]
     pub fn keyset_id(&self) -> KeysetId {
         self.keyset_id
     }
 
     /// The version within the keyset.
-    #[must_use]
     pub fn version(&self) -> u32 {
         self.version
     }
 
     /// The secret itself, for custody to wrap.
-    #[must_use]
     pub fn secret(&self) -> &RootSecret {
         &self.secret
     }
 
     /// The X-Wing private key.
-    #[must_use]
     pub fn kem_seed(&self) -> KemSeed {
         kdf::kem_seed(&self.secret, self.keyset_id, self.version)
     }
@@ -62,7 +57,6 @@ impl Root {
     }
 
     /// The pre-shared key of one sealer.
-    #[must_use]
     pub fn psk(&self, sealer_id: SealerId) -> Psk {
         kdf::psk(&self.secret, self.keyset_id, self.version, sealer_id)
     }
@@ -84,13 +78,11 @@ impl KemPublicKey {
     }
 
     /// The encoded key.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8; PUBLIC_KEY_LEN] {
         &self.0
     }
 
     /// SHA-256 of the encoded key, for people to compare.
-    #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         kdf::sha256(&[&self.0[..]])
     }
@@ -117,7 +109,6 @@ pub struct EpochHeader {
 
 impl EpochHeader {
     /// The 64 bytes.
-    #[must_use]
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut out = [0; HEADER_LEN];
         out[..4].copy_from_slice(MAGIC);
@@ -145,7 +136,6 @@ impl EpochHeader {
 }
 
 /// The public commitment to an epoch key under its record's header (docs/format.md §2).
-#[must_use]
 pub fn wek_commit(wek: &Wek, header: &EpochHeader) -> [u8; 32] {
     kdf::wek_commit(wek, &header.encode())
 }
@@ -221,7 +211,6 @@ impl EpochRecord {
     }
 
     /// The bytes that [`Self::parse`] takes.
-    #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = self.content();
         hpke_seal::write_recipients(&mut out, &self.recipients);
@@ -229,13 +218,11 @@ impl EpochRecord {
     }
 
     /// The clear header.
-    #[must_use]
     pub fn header(&self) -> &EpochHeader {
         &self.header
     }
 
     /// The commitment that the registry keeps (docs/format.md §2.6).
-    #[must_use]
     pub fn wek_commit(&self) -> &[u8; 32] {
         &self.wek_commit
     }

@@ -18,9 +18,6 @@ use crate::suite::TAG_LEN;
 use crate::unit::{Kind, UnitGrant, UnitHeader, UnitRequest};
 use crate::{Dek, EpochId, Error, ObjectId, Random, Result, Salt, Structure};
 
-/// Bytes of a single object's footer without its pad.
-pub(crate) const BARE_SINGLE_LEN: u64 = INFO_LEN + ENTRY_LEN + TAG_LEN as u64 + HEADER_LEN;
-
 const INFO_HAS_CRC64: u8 = 1;
 const ENTRY_BOUND: u16 = 1;
 const ENTRY_HAS_CRC64: u16 = 2;
@@ -81,7 +78,8 @@ pub fn seal_granted(grant: UnitGrant, entries: &[Entry], info: &FooterInfo) -> R
     for entry in entries {
         put_entry(&mut manifest, entry);
     }
-    let mut out = vec![0; to_usize(geometry.pad_len)];
+    let mut out = Vec::with_capacity(to_usize(geometry.footer_len));
+    out.resize(to_usize(geometry.pad_len), 0);
     out.extend_from_slice(&seal_message(grant.keys(), manifest));
     out.extend_from_slice(&grant.header().encode());
     Ok(out)
@@ -280,91 +278,98 @@ impl Manifest {
         while cursor.remaining() > 0 {
             entries.push(read_entry(&mut cursor)?);
         }
-        let geometry = Geometry::of(&entries).map_err(|_| Error::Inconsistent(Structure::Footer))?;
-        if geometry.total_size != total_size {
+        let manifest = Self::new(epoch_id, object_id, info, entries);
+        let manifest = manifest.map_err(|_| Error::Inconsistent(Structure::Footer))?;
+        if manifest.total_size() != total_size {
             return Err(Error::Inconsistent(Structure::Footer));
         }
-        let starts = entries
-            .iter()
-            .scan((0, 0), |next, entry| {
-                let start = *next;
-                *next = (start.0 + entry.length, start.1 + h(entry.length)?);
-                Some(start)
-            })
-            .collect();
+        Ok(manifest)
+    }
+
+    /// What the footer of an object with these parts will have to say; its info is not known yet.
+    pub(crate) fn expected(epoch_id: EpochId, object_id: ObjectId, entries: Vec<Entry>) -> Result<Self> {
+        Self::new(epoch_id, object_id, FooterInfo { created_ms: 0, crc64: None, checksum: None }, entries)
+    }
+
+    fn new(epoch_id: EpochId, object_id: ObjectId, info: FooterInfo, entries: Vec<Entry>) -> Result<Self> {
+        let geometry = Geometry::of(&entries)?;
+        let starts = entries.iter().scan((0, 0), |next, entry| {
+            let start = *next;
+            *next = (start.0 + entry.length, start.1 + h(entry.length)?);
+            Some(start)
+        });
+        let starts = starts.collect();
         Ok(Self { epoch_id, object_id, info, entries, starts, geometry })
     }
 
+    /// Whether both list the same units of the same object, whatever they say about checksums.
+    pub(crate) fn same_parts(&self, other: &Self) -> bool {
+        let unit = |entry: &Entry| (entry.number, entry.length, entry.salt);
+        self.epoch_id == other.epoch_id
+            && self.object_id == other.object_id
+            && self.entries.iter().map(unit).eq(other.entries.iter().map(unit))
+    }
+
     /// The epoch whose key sealed the object.
-    #[must_use]
     pub fn epoch_id(&self) -> EpochId {
         self.epoch_id
     }
 
     /// The object version.
-    #[must_use]
     pub fn object_id(&self) -> ObjectId {
         self.object_id
     }
 
     /// Plaintext bytes of the object.
-    #[must_use]
     pub fn length(&self) -> u64 {
         self.geometry.length
     }
 
     /// Stored bytes of the object.
-    #[must_use]
     pub fn total_size(&self) -> u64 {
         self.geometry.total_size
     }
 
     /// Bytes of zero pad between the last part and the sealed manifest.
-    #[must_use]
     pub fn pad_len(&self) -> u64 {
         self.geometry.pad_len
     }
 
     /// Bytes of the footer, pad included.
-    #[must_use]
     pub fn footer_len(&self) -> u64 {
         self.geometry.footer_len
     }
 
     /// Creation time and checksums.
-    #[must_use]
     pub fn info(&self) -> &FooterInfo {
         &self.info
     }
 
     /// The parts in ascending number, at least one.
-    #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
     /// The index of the part with this number.
-    #[must_use]
     pub fn index_of_number(&self, number: u16) -> Option<usize> {
         self.entries.binary_search_by_key(&number, |entry| entry.number).ok()
     }
 
     /// First plaintext byte and length of part `index`.
-    #[must_use]
     pub fn part_plain(&self, index: usize) -> Option<(u64, u64)> {
         Some((self.starts.get(index)?.0, self.entries.get(index)?.length))
     }
 
     /// Where the unit of part `index` lies in the stored object.
-    #[must_use]
     pub fn part_cipher_range(&self, index: usize) -> Option<CipherRange> {
         let first = self.starts.get(index)?.1;
         Some(CipherRange { first, last: first + h(self.entries.get(index)?.length)? - 1 })
     }
 
-    /// The part that holds plaintext byte `offset`, which is inside the object.
-    pub(crate) fn part_at(&self, offset: u64) -> usize {
-        self.starts.partition_point(|start| start.0 <= offset) - 1
+    /// The part that holds plaintext byte `offset`, which is inside the object, and the offset within that part.
+    pub(crate) fn locate(&self, offset: u64) -> (usize, u64) {
+        let part = self.starts.partition_point(|start| start.0 <= offset) - 1;
+        (part, offset - self.starts[part].0)
     }
 
     /// What to fetch for `range` of a multipart object (docs/format.md §3.7).
@@ -372,10 +377,8 @@ impl Manifest {
         if range.last() >= self.length() {
             return Err(Error::Range);
         }
-        let (from, to) = (self.part_at(range.first()), self.part_at(range.last()));
-        let segment = |part: usize, offset: u64| (offset - self.starts[part].0) / SEGMENT_LEN;
-        let first_segment = segment(from, range.first());
-        let last_segment = segment(to, range.last());
+        let ((from, first), (to, last)) = (self.locate(range.first()), self.locate(range.last()));
+        let (first_segment, last_segment) = (first / SEGMENT_LEN, last / SEGMENT_LEN);
         let start = self.starts[from].1;
         let begin = segments_range(self.entries[from].length, first_segment, first_segment).first;
         let end = segments_range(self.entries[to].length, last_segment, last_segment).last;

@@ -5,7 +5,7 @@
 //! u32 version; u8 epoch_suite = 1; u8 mode = 1 (psk); u16 0; sealer_id(16); u16 1120; enc(1120); u16 len; ct(len)
 //! ```
 
-use crate::encoding::Cursor;
+use crate::encoding::{Cursor, put_u16_prefixed};
 use crate::random::HpkeRandom;
 use crate::{Error, KemSeed, KeysetId, Psk, Random, Result, SealerId, Structure, kdf};
 use hpke::aead::AesGcm256;
@@ -111,8 +111,9 @@ impl<const CT_LEN: usize> Recipient<CT_LEN> {
         out.extend_from_slice(&self.version.to_be_bytes());
         out.extend_from_slice(&[EPOCH_SUITE, MODE_PSK, 0, 0]);
         out.extend_from_slice(self.sealer_id.as_bytes());
-        put_prefixed(out, &self.enc[..]);
-        put_prefixed(out, &self.ct);
+        for field in [&self.enc[..], &self.ct] {
+            put_u16_prefixed(out, field).expect("KEM and AEAD outputs are about a kilobyte");
+        }
     }
 
     fn read(cursor: &mut Cursor<'_>, what: Structure) -> Result<Self> {
@@ -160,12 +161,6 @@ pub(crate) fn public_key(seed: &KemSeed) -> Result<Box<[u8; PUBLIC_KEY_LEN]>> {
 /// Refuses wrong lengths and keys outside of the KEM's domain.
 pub(crate) fn parse_public_key(bytes: &[u8]) -> Result<PublicKey> {
     PublicKey::from_bytes(bytes).map_err(|_| Error::Malformed(Structure::PublicKey))
-}
-
-fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
-    let len = u16::try_from(bytes.len()).expect("KEM and AEAD outputs are about a kilobyte");
-    out.extend_from_slice(&len.to_be_bytes());
-    out.extend_from_slice(bytes);
 }
 
 fn expect_len(cursor: &mut Cursor<'_>, len: usize) -> Result<()> {

@@ -16,7 +16,6 @@ macro_rules! identifier {
 
         impl $name {
             /// From its 16 bytes.
-            #[must_use]
             pub const fn new(bytes: [u8; ID_LEN]) -> Self {
                 Self(bytes)
             }
@@ -27,7 +26,6 @@ macro_rules! identifier {
             }
 
             /// The 16 bytes.
-            #[must_use]
             pub const fn as_bytes(&self) -> &[u8; ID_LEN] {
                 &self.0
             }
@@ -108,7 +106,6 @@ impl Salt {
 
 impl EpochId {
     /// Where the epoch's record lies in the system area (docs/format.md §2.5).
-    #[must_use]
     pub fn storage_key(&self) -> String {
         format!(".claviger/epochs/{}/{self}", hex(&self.0[..1]))
     }
@@ -116,7 +113,6 @@ impl EpochId {
 
 impl KeysetId {
     /// Where the keyset's record lies in the system area (docs/format.md §2.5).
-    #[must_use]
     pub fn storage_key(&self) -> String {
         format!(".claviger/keyset/{self}")
     }
@@ -145,7 +141,6 @@ impl BucketId {
     }
 
     /// The id as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -187,19 +182,16 @@ impl ObjectName {
     }
 
     /// The bucket's binding id.
-    #[must_use]
     pub fn bucket_id(&self) -> &BucketId {
         &self.bucket_id
     }
 
     /// The object key.
-    #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
     /// The `extra` of an envelope's key derivation: `u16(len) ‖ bucket_id ‖ u16(len) ‖ key` (docs/format.md §5.1).
-    #[must_use]
     pub fn extra(&self) -> Vec<u8> {
         let mut extra = Vec::with_capacity(4 + self.bucket_id.0.len() + self.key.len());
         for field in [&self.bucket_id.0, &self.key] {

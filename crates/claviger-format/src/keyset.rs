@@ -10,7 +10,7 @@ use crate::encoding::{Cursor, put_u16_prefixed};
 use crate::hpke_seal::{self, Binding, Recipient};
 use crate::suite::{SUITE_ID, TAG_LEN};
 use crate::{
-    BucketId, Error, KemPublicKey, KeysetId, NameKey, Random, Result, Root, SealTo, SealerId, Structure, kdf,
+    BucketId, Error, KemPublicKey, KeysetId, NameKey, Random, Result, Root, SealerId, Structure, kdf,
 };
 
 const MAGIC: &[u8; 4] = b"CLK\x01";
@@ -79,24 +79,13 @@ impl KeysetRecord {
         }
         let digest = kdf::sha256(&[&record.content()?]);
         for root in roots {
-            let (psk, public_key) = (root.psk(SealerId::KEY_SERVICE), root.public_key()?);
-            let to = SealTo {
-                version: root.version(),
-                public_key: &public_key,
-                sealer_id: SealerId::KEY_SERVICE,
-                psk: &psk,
-            };
             if root.keyset_id() != keyset_id {
                 return Err(Error::Inconsistent(Structure::KeysetRecord));
             }
-            let binding = record.binding(&digest, to.version);
-            record.recipients.push(Recipient::seal(
-                &binding,
-                &to.public_key.as_bytes()[..],
-                to.psk,
-                name_key.expose(),
-                rng,
-            )?);
+            let (psk, public_key) = (root.psk(SealerId::KEY_SERVICE), root.public_key()?);
+            let binding = record.binding(&digest, root.version());
+            let (to, text) = (&public_key.as_bytes()[..], name_key.expose());
+            record.recipients.push(Recipient::seal(&binding, to, &psk, text, rng)?);
         }
         Ok(record)
     }
@@ -145,19 +134,16 @@ impl KeysetRecord {
     }
 
     /// The keyset.
-    #[must_use]
     pub fn keyset_id(&self) -> KeysetId {
         self.keyset_id
     }
 
     /// All versions, ascending.
-    #[must_use]
     pub fn versions(&self) -> &[KeyVersion] {
         &self.versions
     }
 
     /// The buckets bound to this keyset.
-    #[must_use]
     pub fn bucket_ids(&self) -> &[BucketId] {
         &self.bucket_ids
     }

@@ -39,7 +39,6 @@ const PAD_STEPS_MAX: u64 = PARTS_MAX as u64 - 1;
 
 /// Size of an object with `n` bytes of plaintext, whatever its parts (docs/format.md §4.1). `None` above
 /// [`OBJECT_LEN_MAX`].
-#[must_use]
 pub const fn g(n: u64) -> Option<u64> {
     if n > OBJECT_LEN_MAX {
         return None;
@@ -50,7 +49,6 @@ pub const fn g(n: u64) -> Option<u64> {
 }
 
 /// Plaintext length of an object of `size` bytes, `None` if no object has that size (docs/format.md §4.2).
-#[must_use]
 pub fn g_inverse(size: u64) -> Option<u64> {
     const PERIOD: u64 = PART_LEN_MIN + PART_LEN_MIN / SEGMENT_LEN * TAG_LEN_U64 + PAD_STEP;
     let rest = size.checked_sub(FIXED)?;
@@ -65,25 +63,21 @@ pub fn g_inverse(size: u64) -> Option<u64> {
 
 /// Size of a single-body or part unit of `p` bytes of plaintext: header and segments (docs/format.md §3.1). `None`
 /// above [`UNIT_LEN_MAX`].
-#[must_use]
 pub const fn h(p: u64) -> Option<u64> {
     if p > UNIT_LEN_MAX { None } else { Some(HEADER_LEN + sealed_segments_len(p)) }
 }
 
 /// Plaintext length of a unit of `size` bytes, `None` if no unit has that size (docs/format.md §4.2).
-#[must_use]
 pub fn h_inverse(size: u64) -> Option<u64> {
     unsealed_segments_len(size.checked_sub(HEADER_LEN)?).filter(|p| *p <= UNIT_LEN_MAX)
 }
 
 /// Segments of a unit with `length` bytes of plaintext.
-#[must_use]
 pub const fn segment_count(length: u64) -> u64 {
     length.div_ceil(SEGMENT_LEN)
 }
 
 /// Plaintext length of segment `index` in a unit of `length` bytes; 0 beyond the last.
-#[must_use]
 pub const fn segment_len(length: u64, index: u64) -> u64 {
     let rest = length.saturating_sub(index.saturating_mul(SEGMENT_LEN));
     if rest < SEGMENT_LEN { rest } else { SEGMENT_LEN }
@@ -119,19 +113,16 @@ impl PlainRange {
     }
 
     /// First byte.
-    #[must_use]
     pub const fn first(self) -> u64 {
         self.first
     }
 
     /// Last byte, inclusive.
-    #[must_use]
     pub const fn last(self) -> u64 {
         self.last
     }
 
     /// Number of bytes.
-    #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a range is never empty")]
     pub const fn len(self) -> u64 {
         self.last - self.first + 1
@@ -149,14 +140,12 @@ pub struct CipherRange {
 
 impl CipherRange {
     /// Number of bytes.
-    #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a range is never empty")]
     pub const fn len(self) -> u64 {
         self.last - self.first + 1
     }
 
     /// All of an object of `size` bytes; no object is empty.
-    #[must_use]
     pub const fn whole(size: u64) -> Self {
         Self { first: 0, last: size.saturating_sub(1) }
     }

@@ -68,7 +68,6 @@ impl SystemHeader {
     ];
 
     /// The HTTP header's name in lower case.
-    #[must_use]
     pub const fn http_name(self) -> &'static str {
         match self {
             Self::ContentType => "content-type",
@@ -97,7 +96,6 @@ pub struct Metadata {
 
 impl Metadata {
     /// The value of a content header.
-    #[must_use]
     pub fn system_header(&self, header: SystemHeader) -> Option<&[u8]> {
         self.system.iter().find(|(id, _)| *id == header).map(|(_, value)| &value[..])
     }

@@ -22,7 +22,6 @@ macro_rules! secret {
             }
 
             /// The secret bytes. They must go into a computation, never into a log or an error.
-            #[must_use]
             pub fn expose(&self) -> &[u8; $len] {
                 &self.0
             }
@@ -116,7 +115,6 @@ impl Wek {
     }
 
     /// The key of one object of this epoch.
-    #[must_use]
     pub fn dek(&self, epoch_id: EpochId, object_id: ObjectId) -> Dek {
         kdf::dek(self, epoch_id, object_id)
     }
@@ -124,13 +122,11 @@ impl Wek {
 
 impl Dek {
     /// MAC key of this upload's token.
-    #[must_use]
     pub fn upload_key(&self) -> UploadKey {
         kdf::upload_key(self)
     }
 
     /// MAC key of this upload's part ETags.
-    #[must_use]
     pub fn etag_key(&self) -> EtagKey {
         kdf::etag_key(self)
     }

@@ -37,7 +37,7 @@ pub trait SegmentAead: Send + Sync + Sized + 'static {
     /// `out` is exactly [`TAG_LEN`] longer than all parts together.
     fn seal_gather(&self, nonce: &[u8; NONCE_LEN], plaintext_parts: &[&[u8]], out: &mut [u8]) {
         let (text, tag) = out.split_at_mut(out.len() - TAG_LEN);
-        copy_concat(plaintext_parts, text);
+        copy_parts(plaintext_parts, text, &mut []);
         tag.copy_from_slice(&self.seal(nonce, text));
     }
 
@@ -52,26 +52,15 @@ pub trait SegmentAead: Send + Sync + Sized + 'static {
         out: &mut [u8],
     ) -> Result<(), OpenError> {
         let mut tag = [0; TAG_LEN];
-        copy_sealed(sealed_parts, out, &mut tag);
+        copy_parts(sealed_parts, out, &mut tag);
         self.open(nonce, out, &tag)
     }
 }
 
-/// Copies parts of together exactly `out.len()` bytes.
-fn copy_concat(parts: &[&[u8]], out: &mut [u8]) {
-    let mut rest = out;
+/// Copies parts that hold `text.len()` bytes of text and then the tag, cut anywhere.
+pub fn copy_parts(parts: &[&[u8]], text: &mut [u8], tag: &mut [u8]) {
+    let (mut text, mut tag) = (text, tag);
     for part in parts {
-        let (head, tail) = rest.split_at_mut(part.len());
-        head.copy_from_slice(part);
-        rest = tail;
-    }
-    debug_assert!(rest.is_empty(), "callers size the output to the parts");
-}
-
-/// Copies parts that hold `text.len()` bytes of ciphertext and then the tag.
-pub fn copy_sealed(sealed_parts: &[&[u8]], text: &mut [u8], tag: &mut [u8; TAG_LEN]) {
-    let (mut text, mut tag) = (text, &mut tag[..]);
-    for part in sealed_parts {
         let (in_text, in_tag) = part.split_at(part.len().min(text.len()));
         let (head, rest) = text.split_at_mut(in_text.len());
         head.copy_from_slice(in_text);

@@ -71,13 +71,11 @@ impl UploadToken {
     }
 
     /// The uploadId for the client.
-    #[must_use]
     pub fn to_text(&self) -> String {
         base64url(&[&encode(&self.fields)[..], &self.mac].concat())
     }
 
     /// What it says; authentic only after [`Self::verify`].
-    #[must_use]
     pub fn fields(&self) -> &UploadFields {
         &self.fields
     }
@@ -89,7 +87,6 @@ impl UploadToken {
     }
 
     /// Expiry blocks UploadPart and Complete, never Abort.
-    #[must_use]
     pub fn expired(&self, now_ms: u64) -> bool {
         now_ms >= self.fields.expires_ms
     }
@@ -179,7 +176,6 @@ impl PartTag {
     }
 
     /// The ETag for the client, without quotes.
-    #[must_use]
     pub fn to_text(&self) -> String {
         let state = self.state.as_ref().map_or_else(
             || "0".to_owned(),
@@ -189,13 +185,11 @@ impl PartTag {
     }
 
     /// The provider's ETag of the part.
-    #[must_use]
     pub fn upstream_etag(&self) -> &str {
         &self.upstream_etag
     }
 
     /// The state as the client hands it back, **not authenticated**: for planning what [`Self::verify`] then confirms.
-    #[must_use]
     pub fn claimed_state(&self) -> Option<&PartTagState> {
         self.state.as_ref().map(|(state, _)| state)
     }
@@ -265,13 +259,11 @@ fn read_state(mut cursor: Cursor<'_>) -> Result<PartTagState> {
 /// (docs/format.md §7.1). ETags go in and out without their quotes.
 pub mod object_etag {
     /// Appends `-0` to an ETag without a dash; leaves others as they are.
-    #[must_use]
     pub fn mark(upstream_etag: &str) -> String {
         if upstream_etag.contains('-') { upstream_etag.to_owned() } else { format!("{upstream_etag}-0") }
     }
 
     /// Strips a final `-0`, and nothing else.
-    #[must_use]
     pub fn unmark(client_etag: &str) -> &str {
         client_etag.strip_suffix("-0").unwrap_or(client_etag)
     }

@@ -53,7 +53,6 @@ pub struct UnitContext {
 
 impl UnitContext {
     /// Header bytes 0..64.
-    #[must_use]
     pub fn encode(&self) -> [u8; CONTEXT_LEN] {
         let mut out = [0; CONTEXT_LEN];
         out[..4].copy_from_slice(MAGIC);
@@ -132,7 +131,6 @@ impl UnitHeader {
     }
 
     /// The 96 bytes.
-    #[must_use]
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut out = [0; HEADER_LEN];
         out[..CONTEXT_LEN].copy_from_slice(&self.context.encode());
@@ -159,25 +157,21 @@ pub struct UnitRequest<'a> {
 
 impl<'a> UnitRequest<'a> {
     /// The body of a single object of `length` bytes.
-    #[must_use]
     pub fn single(epoch_id: EpochId, object_id: ObjectId, length: u64) -> Self {
         Self { kind: Kind::Single, number: 1, length, epoch_id, object_id, name: None }
     }
 
     /// Part `number` of `length` bytes.
-    #[must_use]
     pub fn part(epoch_id: EpochId, object_id: ObjectId, number: u16, length: u64) -> Self {
         Self { kind: Kind::Part, number, length, epoch_id, object_id, name: None }
     }
 
     /// The footer of an object of `parts` parts and together `length` bytes.
-    #[must_use]
     pub fn footer(epoch_id: EpochId, object_id: ObjectId, parts: u16, length: u64) -> Self {
         Self { kind: Kind::Footer, number: parts, length, epoch_id, object_id, name: None }
     }
 
     /// An envelope for `name` with `tlv_len` bytes of content, as [`crate::envelope::tlv_len`] counts them.
-    #[must_use]
     pub fn envelope(epoch_id: EpochId, object_id: ObjectId, name: &'a ObjectName, tlv_len: u64) -> Self {
         let name = Some(name);
         Self { kind: Kind::Envelope, number: 0, length: tlv_len, epoch_id, object_id, name }
@@ -213,13 +207,11 @@ impl UnitGrant {
     }
 
     /// What the unit will be.
-    #[must_use]
     pub fn context(&self) -> &UnitContext {
         &self.context
     }
 
     /// The unit's keys, for the wire between key service and gateway.
-    #[must_use]
     pub fn keys(&self) -> &UnitKeys {
         &self.keys
     }

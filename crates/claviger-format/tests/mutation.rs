@@ -636,3 +636,81 @@ fn a_broken_random_source_seals_nothing() {
     let to = SealTo { version: 1, public_key: &public_key, sealer_id: gateway, psk: &psk };
     assert_eq!(EpochRecord::seal(&header, &wek, &to, &BrokenRandom).err(), Some(failed));
 }
+
+#[test]
+fn an_authentic_footer_with_another_crc_is_rejected_at_the_end() {
+    let world = World::new(33);
+    let stored = world.multipart("k", &[(1, plaintext(100_000, 1), true)]);
+    let manifest = stored.manifest_of(&stored.body).unwrap();
+    let info = FooterInfo { crc64: Some(manifest.info().crc64.unwrap() ^ 1), ..manifest.info().clone() };
+    let (epoch_id, object_id) = (stored.epoch_id, stored.object_id);
+    let footer =
+        footer::seal(&stored.dek, epoch_id, object_id, manifest.entries(), &info, &world.rng).unwrap();
+    let body = [&stored.body[..stored.body.len() - footer.len()], &footer].concat();
+    let (out, result) = stored.read_body(&body);
+    assert_eq!(result, Err(Error::Inconsistent(Structure::Body)));
+    assert!(stored.plaintext.starts_with(&out));
+}
+
+#[test]
+fn a_single_footer_that_lists_another_unit_is_rejected() {
+    let world = World::new(34);
+    let stored = world.put("k", plaintext(100, 1));
+    let entry = Entry { number: 1, length: 100, salt: Some(Salt::new([9; 16])), crc64: None };
+    for entry in [entry, Entry { salt: None, ..entry }, Entry { number: 2, ..entry }] {
+        let info = FooterInfo { created_ms: 1, crc64: None, checksum: None };
+        let (epoch_id, object_id) = (stored.epoch_id, stored.object_id);
+        let footer = footer::seal(&stored.dek, epoch_id, object_id, &[entry], &info, &world.rng).unwrap();
+        let body = [&stored.body[..stored.body.len() - footer.len()], &footer].concat();
+        stored.assert_rejected(&body, "footer of another unit");
+        let (envelope, manifest) = (stored.open_envelope().unwrap(), stored.manifest_of(&body).unwrap());
+        let range = PlainRange::new(0, 1).unwrap();
+        assert!(ObjectReader::<Aead>::single_range(&stored.dek, &envelope, &manifest, range).is_err());
+    }
+}
+
+#[test]
+fn a_footer_that_changes_between_check_and_read_is_rejected() {
+    let world = World::new(35);
+    let stored = world.multipart("k", &[(1, plaintext(100_000, 1), true)]);
+    let manifest = stored.manifest_of(&stored.body).unwrap();
+    let info = FooterInfo { created_ms: 6, ..manifest.info().clone() };
+    let (epoch_id, object_id) = (stored.epoch_id, stored.object_id);
+    let footer =
+        footer::seal(&stored.dek, epoch_id, object_id, manifest.entries(), &info, &world.rng).unwrap();
+    let body = [&stored.body[..stored.body.len() - footer.len()], &footer].concat();
+    let mut reader = ObjectReader::<Aead>::multipart(&stored.dek, &manifest).unwrap();
+    assert_eq!(reader.push(&body, &mut Vec::new()), Err(Error::Inconsistent(Structure::Footer)));
+}
+
+#[test]
+fn tampering_with_any_segment_releases_only_what_came_before_it() {
+    let world = World::new(36);
+    let single = world.put("k", plaintext(5 * 65_536 - 7, 1));
+    let multipart = world.multipart("k", &[(4, plaintext(5 * 65_536 - 7, 1), true)]);
+    for stored in [&single, &multipart] {
+        for segment in 0..5 {
+            let mut body = stored.body.clone();
+            body[96 + segment * 65_552 + 100] ^= 4;
+            let (out, result) = stored.read_body_in(&body, 1_000);
+            assert_eq!(result, Err(Error::Authentication));
+            assert!(out == stored.plaintext[..segment * 65_536], "segment {segment}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_failed_stays_dead() {
+    let world = World::new(37);
+    let stored = world.put("k", plaintext(100, 1));
+    let envelope = stored.open_envelope().unwrap();
+    let mut reader = ObjectReader::<Aead>::single(&stored.dek, &envelope, stored.body.len() as u64).unwrap();
+    let (mut out, mut bad) = (vec![1, 2], stored.body.clone());
+    bad[0] ^= 1;
+    assert!(reader.push(&bad, &mut out).is_err());
+    assert_eq!(out, [1, 2], "what the caller had stays");
+    assert_eq!(reader.push(&stored.body, &mut out), Err(Error::Poisoned));
+    assert_eq!(reader.finish(), Err(Error::Poisoned));
+    let reader = ObjectReader::<Aead>::single(&stored.dek, &envelope, stored.body.len() as u64).unwrap();
+    assert!(reader.finish().is_err(), "nothing came");
+}

@@ -1,14 +1,12 @@
 //! The reader: authenticated plaintext out of ciphertext pieces, for whole objects and ranges.
 
 use crate::crc64::Crc64;
-use crate::layout::{
-    CipherRange, HEADER_LEN, PlainRange, SEGMENT_LEN, covering_single, g, segment_count, segment_len,
-};
+use crate::layout::{CipherRange, HEADER_LEN, PlainRange, SEGMENT_LEN, segment_count, segment_len};
 use crate::metadata::Layout;
 use crate::segment::{Opened, Pieces, to_usize};
 use crate::suite::{SegmentAead, TAG_LEN};
 use crate::unit::{Kind, UnitContext, UnitHeader};
-use crate::{Dek, Error, FooterRead, Manifest, OpenedEnvelope, Result, Structure, footer};
+use crate::{Dek, Entry, Error, FooterRead, Manifest, OpenedEnvelope, Result, Salt, Structure, footer};
 use std::sync::Arc;
 
 /// Opens an object, whole or in part. Only authenticated bytes come out; after an error it is dead.
@@ -18,7 +16,9 @@ use std::sync::Arc;
 /// for (docs/format.md §3.6).
 pub struct ObjectReader<A> {
     dek: Dek,
-    source: Source,
+    kind: Kind,
+    /// The parts and where they lie. Of a whole single object: what its footer will have to say.
+    manifest: Arc<Manifest>,
     fetch: CipherRange,
     plain_len: u64,
     /// Plaintext of the current segment that lies before the range.
@@ -33,11 +33,6 @@ pub struct ObjectReader<A> {
     step: Step<A>,
 }
 
-enum Source {
-    Single { context: UnitContext, total_size: u64 },
-    Multipart(Arc<Manifest>),
-}
-
 enum Step<A> {
     Header { part: usize },
     Segments { part: usize, opened: Opened<A>, index: u64 },
@@ -47,70 +42,15 @@ enum Step<A> {
     Failed,
 }
 
-impl Source {
-    fn parts(&self) -> usize {
-        match self {
-            Self::Single { .. } => 1,
-            Self::Multipart(manifest) => manifest.entries().len(),
-        }
-    }
-
-    fn part_len(&self, part: usize) -> u64 {
-        match self {
-            Self::Single { context, .. } => context.length,
-            Self::Multipart(manifest) => manifest.entries()[part].length,
-        }
-    }
-
-    /// The part's context, complete if its salt is known from an authentic source.
-    fn bound_context(&self, part: usize) -> Option<UnitContext> {
-        match self {
-            Self::Single { context, .. } => Some(*context),
-            Self::Multipart(manifest) => {
-                let entry = &manifest.entries()[part];
-                Some(UnitContext {
-                    kind: Kind::Part,
-                    number: entry.number,
-                    length: entry.length,
-                    epoch_id: manifest.epoch_id(),
-                    object_id: manifest.object_id(),
-                    salt: entry.salt?,
-                })
-            }
-        }
-    }
-
-    fn total_size(&self) -> u64 {
-        match self {
-            Self::Single { total_size, .. } => *total_size,
-            Self::Multipart(manifest) => manifest.total_size(),
-        }
-    }
-
-    /// Lengths of pad and of manifest and footer header.
-    fn tail(&self) -> Result<(u64, u64)> {
-        let (pad_len, footer_len) = match self {
-            Self::Multipart(manifest) => (manifest.pad_len(), manifest.footer_len()),
-            Self::Single { context, .. } => {
-                let entry = crate::Entry { number: 1, length: context.length, salt: None, crc64: None };
-                let footer_len = footer::footer_len(&[entry])?;
-                (footer_len - footer::BARE_SINGLE_LEN, footer_len)
-            }
-        };
-        Ok((pad_len, footer_len - pad_len))
-    }
-}
-
 impl<A: SegmentAead> ObjectReader<A> {
     /// A whole single object of `total_size` stored bytes; `length` comes from the opened envelope
     /// (docs/format.md §3.6). One upstream request; pad, footer and CRC are verified at the end.
     pub fn single(dek: &Dek, envelope: &OpenedEnvelope, total_size: u64) -> Result<Self> {
-        let context = single_context(envelope)?;
-        if g(context.length) != Some(total_size) {
+        let expected = expected_of_single(envelope)?;
+        if expected.total_size() != total_size {
             return Err(Error::Inconsistent(Structure::Body));
         }
-        let source = Source::Single { context, total_size };
-        Self::whole(dek, source, context.length)
+        Ok(Self::whole(dek, Kind::Single, Arc::new(expected)))
     }
 
     /// A range of a single object. The manifest is the proof that the object was ever committed; its verdict may be
@@ -121,22 +61,15 @@ impl<A: SegmentAead> ObjectReader<A> {
         manifest: &Manifest,
         range: PlainRange,
     ) -> Result<Self> {
-        let context = single_context(envelope)?;
-        check_single_manifest(&context, manifest)?;
-        let fetch = covering_single(context.length, range)?;
-        let source = Source::Single { context, total_size: manifest.total_size() };
-        let opened = Opened::new(&context.derive(dek, None));
-        let index = range.first() / SEGMENT_LEN;
-        let mut reader = Self::new(dek, source, fetch, range, 0);
-        reader.last_segment = range.last() / SEGMENT_LEN;
-        reader.skip = range.first() % SEGMENT_LEN;
-        reader.step = Step::Segments { part: 0, opened, index };
-        Ok(reader)
+        if !manifest.same_parts(&expected_of_single(envelope)?) {
+            return Err(Error::Inconsistent(Structure::Footer));
+        }
+        Self::ranged(dek, Kind::Single, Arc::new(manifest.clone()), range, None)
     }
 
     /// A whole multipart object, whose footer has been verified: nothing is released before (docs/format.md §3.6).
     pub fn multipart(dek: &Dek, manifest: &Arc<Manifest>) -> Result<Self> {
-        Self::whole(dek, Source::Multipart(Arc::clone(manifest)), manifest.length())
+        Ok(Self::whole(dek, Kind::Part, Arc::clone(manifest)))
     }
 
     /// A range of a multipart object. `first_header` is what [`Manifest::covering`] asked for in its field of that
@@ -147,85 +80,87 @@ impl<A: SegmentAead> ObjectReader<A> {
         range: PlainRange,
         first_header: Option<&[u8]>,
     ) -> Result<Self> {
-        let covering = manifest.covering(range)?;
-        let (first_part, last_part) = (manifest.part_at(range.first()), manifest.part_at(range.last()));
-        let in_part = |part, offset: u64| offset - manifest.part_plain(part).map_or(0, |(start, _)| start);
-        let (first, last) = (in_part(first_part, range.first()), in_part(last_part, range.last()));
-        let source = Source::Multipart(Arc::clone(manifest));
-        let mut reader = Self::new(dek, source, covering.data, range, last_part);
-        reader.last_segment = last / SEGMENT_LEN;
-        reader.skip = first % SEGMENT_LEN;
-        reader.step = match (reader.source.bound_context(first_part), covering.first_header, first_header) {
-            (Some(context), _, _) => {
-                let opened = Opened::new(&context.derive(&reader.dek, None));
-                Step::Segments { part: first_part, opened, index: first / SEGMENT_LEN }
-            }
-            (None, None, _) => Step::Header { part: first_part },
-            (None, Some(_), Some(header)) => {
-                let opened = reader.open_unit(first_part, header)?;
-                Step::Segments { part: first_part, opened, index: first / SEGMENT_LEN }
-            }
-            (None, Some(_), None) => return Err(Error::Inconsistent(Structure::UnitHeader)),
-        };
-        Ok(reader)
+        Self::ranged(dek, Kind::Part, Arc::clone(manifest), range, first_header)
     }
 
-    fn whole(dek: &Dek, source: Source, length: u64) -> Result<Self> {
-        let fetch = CipherRange::whole(source.total_size());
-        let last_part = source.parts() - 1;
-        Ok(Self {
+    fn whole(dek: &Dek, kind: Kind, manifest: Arc<Manifest>) -> Self {
+        let last_part = manifest.entries().len() - 1;
+        Self {
             dek: dek.duplicate(),
-            fetch,
-            plain_len: length,
+            kind,
+            fetch: CipherRange::whole(manifest.total_size()),
+            plain_len: manifest.length(),
             skip: 0,
             released: 0,
             last_part,
-            last_segment: segment_count(source.part_len(last_part)).saturating_sub(1),
+            last_segment: last_segment(manifest.entries()[last_part].length),
             full: true,
             crc: Crc64::new(),
             held: Vec::new(),
             step: Step::Header { part: 0 },
-            source,
-        })
-    }
-
-    fn new(dek: &Dek, source: Source, fetch: CipherRange, range: PlainRange, last_part: usize) -> Self {
-        Self {
-            dek: dek.duplicate(),
-            source,
-            fetch,
-            plain_len: range.len(),
-            skip: 0,
-            released: 0,
-            last_part,
-            last_segment: 0,
-            full: false,
-            crc: Crc64::new(),
-            held: Vec::new(),
-            step: Step::Failed,
+            manifest,
         }
     }
 
+    fn ranged(
+        dek: &Dek,
+        kind: Kind,
+        manifest: Arc<Manifest>,
+        range: PlainRange,
+        first_header: Option<&[u8]>,
+    ) -> Result<Self> {
+        let covering = manifest.covering(range)?;
+        let (part, first) = manifest.locate(range.first());
+        let (last_part, last) = manifest.locate(range.last());
+        let mut reader = Self::whole(dek, kind, manifest);
+        reader.full = false;
+        reader.fetch = covering.data;
+        reader.plain_len = range.len();
+        reader.skip = first % SEGMENT_LEN;
+        reader.last_part = last_part;
+        reader.last_segment = last / SEGMENT_LEN;
+        let salt = reader.manifest.entries()[part].salt;
+        let opened = match (salt, covering.first_header, first_header) {
+            (Some(salt), ..) => Opened::new(&reader.context(part, salt).derive(dek, None)),
+            (None, None, _) => return Ok(reader.at_header(part)),
+            (None, Some(_), Some(header)) => reader.open_unit(part, header)?,
+            (None, Some(_), None) => return Err(Error::Inconsistent(Structure::UnitHeader)),
+        };
+        reader.step = Step::Segments { part, opened, index: first / SEGMENT_LEN };
+        Ok(reader)
+    }
+
+    fn at_header(mut self, part: usize) -> Self {
+        self.step = Step::Header { part };
+        self
+    }
+
+    fn part_len(&self, part: usize) -> u64 {
+        self.manifest.entries()[part].length
+    }
+
+    fn context(&self, part: usize, salt: Salt) -> UnitContext {
+        let (epoch_id, object_id) = (self.manifest.epoch_id(), self.manifest.object_id());
+        let Entry { number, length, .. } = self.manifest.entries()[part];
+        UnitContext { kind: self.kind, number, length, epoch_id, object_id, salt }
+    }
+
     /// The bytes of the stored object to feed, in order and without a gap.
-    #[must_use]
     pub fn cipher_range(&self) -> CipherRange {
         self.fetch
     }
 
     /// Plaintext bytes that will come out.
-    #[must_use]
     pub fn plain_len(&self) -> u64 {
         self.plain_len
     }
 
     /// Plaintext bytes that have come out.
-    #[must_use]
     pub fn released(&self) -> u64 {
         self.released
     }
 
     /// Whether everything has been read and verified, so that [`Self::finish`] will succeed.
-    #[must_use]
     pub fn complete(&self) -> bool {
         matches!(self.step, Step::Done)
     }
@@ -271,13 +206,14 @@ impl<A: SegmentAead> ObjectReader<A> {
                     if *left > 0 {
                         return Ok(());
                     }
-                    self.step = Step::Footer { len: to_usize(self.source.tail()?.1) };
+                    let len = self.manifest.footer_len() - self.manifest.pad_len();
+                    self.step = Step::Footer { len: to_usize(len) };
                     continue;
                 }
                 Step::Header { .. } => to_usize(HEADER_LEN),
                 Step::Footer { len } => *len,
                 Step::Segments { part, index, .. } => {
-                    to_usize(segment_len(self.source.part_len(*part), *index)) + TAG_LEN
+                    to_usize(segment_len(self.manifest.entries()[*part].length, *index)) + TAG_LEN
                 }
             };
             let missing = len - self.held.len();
@@ -300,8 +236,8 @@ impl<A: SegmentAead> ObjectReader<A> {
                 let (part, header) = (*part, parts.concat());
                 let opened = self.open_unit(part, &header)?;
                 self.step = Step::Segments { part, opened, index: 0 };
-                if self.source.part_len(part) == 0 {
-                    self.next_part(part)?;
+                if self.part_len(part) == 0 {
+                    self.next_part(part);
                 }
             }
             Step::Segments { .. } => self.take_segment(&parts, out)?,
@@ -321,7 +257,7 @@ impl<A: SegmentAead> ObjectReader<A> {
         let start = out.len();
         opened.open_segment(*index, sealed, out)?;
         let part = *part;
-        let last_of_part = segment_count(self.source.part_len(part)).saturating_sub(1);
+        let last_of_part = last_segment(self.manifest.entries()[part].length);
         let last = if part == self.last_part { self.last_segment } else { last_of_part };
         let done = *index >= last;
         *index += 1;
@@ -329,7 +265,10 @@ impl<A: SegmentAead> ObjectReader<A> {
             self.crc.update(&out[start..]);
         }
         self.trim(start, out);
-        if done { self.next_part(part) } else { Ok(()) }
+        if done {
+            self.next_part(part);
+        }
+        Ok(())
     }
 
     /// Cuts off what lies before or behind the range.
@@ -342,37 +281,22 @@ impl<A: SegmentAead> ObjectReader<A> {
         self.released += fresh;
     }
 
-    fn next_part(&mut self, part: usize) -> Result<()> {
+    fn next_part(&mut self, part: usize) {
         self.step = if part < self.last_part {
             Step::Header { part: part + 1 }
         } else if self.full {
-            Step::Pad { left: self.source.tail()?.0 }
+            Step::Pad { left: self.manifest.pad_len() }
         } else {
             Step::Done
         };
-        Ok(())
     }
 
-    /// Checks a header in the stream: byte for byte where the salt is known from an authentic source, and by its
-    /// commitment otherwise (docs/format.md §3.6).
+    /// Checks a header in the stream: its context where the salt is known from an authentic source, and always its
+    /// commitment (docs/format.md §3.6).
     fn open_unit(&self, part: usize, header: &[u8]) -> Result<Opened<A>> {
         let header = UnitHeader::parse(header)?;
-        let expected = self.source.bound_context(part);
-        let context = match (&self.source, expected) {
-            (_, Some(context)) => context,
-            (Source::Multipart(manifest), None) => {
-                let entry = &manifest.entries()[part];
-                UnitContext {
-                    kind: Kind::Part,
-                    number: entry.number,
-                    length: entry.length,
-                    epoch_id: manifest.epoch_id(),
-                    object_id: manifest.object_id(),
-                    salt: header.context.salt,
-                }
-            }
-            (Source::Single { context, .. }, None) => *context,
-        };
+        let salt = self.manifest.entries()[part].salt.unwrap_or(header.context.salt);
+        let context = self.context(part, salt);
         if header.context != context {
             return Err(Error::Inconsistent(Structure::UnitHeader));
         }
@@ -381,27 +305,24 @@ impl<A: SegmentAead> ObjectReader<A> {
         Ok(Opened::new(&keys))
     }
 
+    /// A single object's footer must list the unit that the envelope named; a multipart object's must be the one that
+    /// was verified before.
     fn check_footer(&self, tail: &[u8]) -> Result<()> {
-        let inconsistent = Error::Inconsistent(Structure::Footer);
-        let (epoch_id, object_id) = match &self.source {
-            Source::Single { context, .. } => (context.epoch_id, context.object_id),
-            Source::Multipart(manifest) => (manifest.epoch_id(), manifest.object_id()),
-        };
-        let total_size = self.source.total_size();
-        let FooterRead::Verified(found) = footer::open(&self.dek, epoch_id, object_id, tail, total_size)?
-        else {
-            return Err(inconsistent);
-        };
-        match &self.source {
-            Source::Single { context, .. } => check_single_manifest(context, &found)?,
-            Source::Multipart(manifest) if **manifest != found => return Err(inconsistent),
-            Source::Multipart(_) => {}
+        let known = &*self.manifest;
+        let read = footer::open(&self.dek, known.epoch_id(), known.object_id(), tail, known.total_size())?;
+        let FooterRead::Verified(found) = read else { return Err(Error::Inconsistent(Structure::Footer)) };
+        if !(if self.kind == Kind::Single { found.same_parts(known) } else { found == *known }) {
+            return Err(Error::Inconsistent(Structure::Footer));
         }
         if found.info().crc64.is_some_and(|crc64| crc64 != self.crc.value()) {
             return Err(Error::Inconsistent(Structure::Body));
         }
         Ok(())
     }
+}
+
+fn last_segment(length: u64) -> u64 {
+    segment_count(length).saturating_sub(1)
 }
 
 fn take_pad(left: &mut u64, pieces: &mut Pieces<'_, '_>) -> Result<()> {
@@ -415,19 +336,11 @@ fn take_pad(left: &mut u64, pieces: &mut Pieces<'_, '_>) -> Result<()> {
     Ok(())
 }
 
-fn single_context(envelope: &OpenedEnvelope) -> Result<UnitContext> {
+/// A single object's manifest has one bound entry, the very unit that the envelope names (docs/format.md §3.4).
+fn expected_of_single(envelope: &OpenedEnvelope) -> Result<Manifest> {
     let Layout::Single { salt, length } = envelope.layout else {
         return Err(Error::Inconsistent(Structure::Envelope));
     };
-    let (epoch_id, object_id) = (envelope.epoch_id, envelope.object_id);
-    Ok(UnitContext { kind: Kind::Single, number: 1, length, epoch_id, object_id, salt })
-}
-
-/// A single object's manifest has one bound entry, the very unit that the envelope names (docs/format.md §3.4).
-fn check_single_manifest(context: &UnitContext, manifest: &Manifest) -> Result<()> {
-    let [entry] = manifest.entries() else { return Err(Error::Inconsistent(Structure::Footer)) };
-    let same = manifest.epoch_id() == context.epoch_id
-        && manifest.object_id() == context.object_id
-        && (entry.number, entry.length, entry.salt) == (1, context.length, Some(context.salt));
-    if same { Ok(()) } else { Err(Error::Inconsistent(Structure::Footer)) }
+    let entry = Entry { number: 1, length, salt: Some(salt), crc64: None };
+    Manifest::expected(envelope.epoch_id, envelope.object_id, vec![entry])
 }

@@ -46,7 +46,6 @@ impl core::fmt::Debug for PartState {
 
 impl PartState {
     /// The part's bound manifest entry.
-    #[must_use]
     pub fn entry(&self) -> Entry {
         Entry { number: self.number, length: self.length, salt: Some(self.salt), crc64: Some(self.crc64) }
     }
@@ -56,32 +55,27 @@ impl PartState {
 macro_rules! pushing {
     () => {
         /// Salt of the unit.
-        #[must_use]
         pub fn salt(&self) -> Salt {
             self.salt
         }
 
         /// Plaintext bytes taken so far.
-        #[must_use]
         pub fn taken(&self) -> u64 {
             self.sealer.taken()
         }
 
         /// CRC64NVME of the plaintext taken so far.
-        #[must_use]
         pub fn crc64(&self) -> u64 {
             self.sealer.crc64()
         }
 
         /// Plaintext bytes still missing to the next full segment, or to the end of the body. A caller that pushes
         /// exactly so many, in pieces, has them sealed without a copy in between.
-        #[must_use]
         pub fn until_segment(&self) -> u64 {
             self.sealer.until_segment()
         }
 
         /// Bytes that a push of `incoming` more plaintext bytes emits.
-        #[must_use]
         pub fn emits(&self, incoming: u64) -> u64 {
             self.sealer.emits(incoming)
         }
@@ -155,7 +149,6 @@ impl<A: SegmentAead> BodyWriter<A> {
     }
 
     /// Bytes of the whole object, g(length): the Content-Length to declare upstream.
-    #[must_use]
     pub fn sealed_len(&self) -> u64 {
         self.sealed_len
     }
@@ -221,7 +214,6 @@ impl<A: SegmentAead> PartWriter<A> {
     }
 
     /// Bytes of the whole part, h(length): the Content-Length to declare upstream.
-    #[must_use]
     pub fn sealed_len(&self) -> u64 {
         self.sealed_len
     }

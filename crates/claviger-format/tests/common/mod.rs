@@ -192,18 +192,23 @@ impl Stored {
 
     /// What a gateway does for a full GET of whatever the provider answers.
     pub fn read_body(&self, body: &[u8]) -> (Vec<u8>, Result<()>) {
+        self.read_body_in(body, 100_000)
+    }
+
+    /// The same, in pieces of `piece_len` bytes.
+    pub fn read_body_in(&self, body: &[u8], piece_len: usize) -> (Vec<u8>, Result<()>) {
         let mut out = Vec::new();
-        let result = self.read_into(body, &mut out);
+        let result = self.read_into(body, piece_len, &mut out);
         (out, result)
     }
 
-    fn read_into(&self, body: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    fn read_into(&self, body: &[u8], piece_len: usize, out: &mut Vec<u8>) -> Result<()> {
         let envelope = self.open_envelope()?;
         let mut reader = match envelope.layout {
             Layout::Single { .. } => ObjectReader::<Aead>::single(&self.dek, &envelope, body.len() as u64)?,
             Layout::Multipart => ObjectReader::multipart(&self.dek, &self.manifest_of(body)?)?,
         };
-        for piece in body.chunks(100_000) {
+        for piece in body.chunks(piece_len) {
             reader.push(piece, out)?;
         }
         reader.finish()
