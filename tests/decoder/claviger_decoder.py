@@ -512,7 +512,7 @@ class Metadata:
             kind, value = reader.number("B"), Reader(reader.take(reader.number("H")))
             require(kind >= previous and kind > 2, "order")
             require(kind < 0x80, "critical type")
-            require(kind != previous or kind in (0x10, 0x11) or kind not in (0x20, 0x21), "duplicate")
+            require(kind != previous or kind not in (0x20, 0x21), "duplicate")
             previous = kind
             if kind == 0x10:
                 found.system.append((value.number("B"), value.rest()))

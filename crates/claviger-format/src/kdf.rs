@@ -93,13 +93,9 @@ pub(crate) fn wek(entropy: &[u8; 32], seed: &[u8; 32]) -> Wek {
 
 /// A hedged salt (docs/format.md §2.9).
 pub(crate) fn salt(entropy: &[u8; 32], hedge: &Hedge) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    hash.update(SALT);
-    hash.update(entropy);
-    hash.update(hedge.boot_nonce);
-    hash.update(hedge.counter.to_be_bytes());
-    hash.update(hedge.time_ns.to_be_bytes());
-    *hash.finalize().first_chunk().expect("SHA-256 gives 32 bytes")
+    let (counter, time_ns) = (hedge.counter.to_be_bytes(), hedge.time_ns.to_be_bytes());
+    let hash = sha256(&[SALT, entropy, &hedge.boot_nonce, &counter, &time_ns]);
+    *hash.first_chunk().expect("SHA-256 gives 32 bytes")
 }
 
 /// HMAC-SHA-256 over the concatenation of `parts`.

@@ -177,6 +177,13 @@ impl<A: SegmentAead> UnitSealer<A> {
         while !out.is_empty() {
             out = self.seal_next(&mut pieces, out);
         }
+        // All of it at once: growing bit by bit would leave copies of plaintext behind.
+        let room = to_usize(segment_len(self.length, self.next_index));
+        if pieces.remaining() > 0 && self.held.capacity() < room {
+            let mut held = Zeroizing::new(Vec::with_capacity(room));
+            held.extend_from_slice(&self.held);
+            self.held = held;
+        }
         pieces.drain_into(&mut self.held);
         Ok(emitted)
     }

@@ -156,25 +156,28 @@ pub struct UnitRequest<'a> {
 }
 
 impl<'a> UnitRequest<'a> {
+    fn new(kind: Kind, number: u16, length: u64, epoch_id: EpochId, object_id: ObjectId) -> Self {
+        Self { kind, number, length, epoch_id, object_id, name: None }
+    }
+
     /// The body of a single object of `length` bytes.
     pub fn single(epoch_id: EpochId, object_id: ObjectId, length: u64) -> Self {
-        Self { kind: Kind::Single, number: 1, length, epoch_id, object_id, name: None }
+        Self::new(Kind::Single, 1, length, epoch_id, object_id)
     }
 
     /// Part `number` of `length` bytes.
     pub fn part(epoch_id: EpochId, object_id: ObjectId, number: u16, length: u64) -> Self {
-        Self { kind: Kind::Part, number, length, epoch_id, object_id, name: None }
+        Self::new(Kind::Part, number, length, epoch_id, object_id)
     }
 
     /// The footer of an object of `parts` parts and together `length` bytes.
     pub fn footer(epoch_id: EpochId, object_id: ObjectId, parts: u16, length: u64) -> Self {
-        Self { kind: Kind::Footer, number: parts, length, epoch_id, object_id, name: None }
+        Self::new(Kind::Footer, parts, length, epoch_id, object_id)
     }
 
     /// An envelope for `name` with `tlv_len` bytes of content, as [`crate::envelope::tlv_len`] counts them.
     pub fn envelope(epoch_id: EpochId, object_id: ObjectId, name: &'a ObjectName, tlv_len: u64) -> Self {
-        let name = Some(name);
-        Self { kind: Kind::Envelope, number: 0, length: tlv_len, epoch_id, object_id, name }
+        Self { name: Some(name), ..Self::new(Kind::Envelope, 0, tlv_len, epoch_id, object_id) }
     }
 
     pub(crate) fn with_salt(&self, dek: &Dek, salt: Salt) -> Result<UnitGrant> {

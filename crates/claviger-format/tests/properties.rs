@@ -497,3 +497,13 @@ fn secrets_show_nothing_in_debug() {
     }
     assert!(Wek::from_slice(&[0; 31]).is_err());
 }
+
+#[test]
+fn writers_and_readers_move_between_threads() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<BodyWriter<Aead>>();
+    check::<PartWriter<Aead>>();
+    check::<ObjectReader<Aead>>();
+    check::<Wek>();
+    check::<Root>();
+}

@@ -122,17 +122,15 @@ impl<A: SegmentAead> ObjectReader<A> {
         let salt = reader.manifest.entries()[part].salt;
         let opened = match (salt, covering.first_header, first_header) {
             (Some(salt), ..) => Opened::new(&reader.context(part, salt).derive(dek, None)),
-            (None, None, _) => return Ok(reader.at_header(part)),
+            (None, None, _) => {
+                reader.step = Step::Header { part };
+                return Ok(reader);
+            }
             (None, Some(_), Some(header)) => reader.open_unit(part, header)?,
             (None, Some(_), None) => return Err(Error::Inconsistent(Structure::UnitHeader)),
         };
         reader.step = Step::Segments { part, opened, index: first / SEGMENT_LEN };
         Ok(reader)
-    }
-
-    fn at_header(mut self, part: usize) -> Self {
-        self.step = Step::Header { part };
-        self
     }
 
     fn part_len(&self, part: usize) -> u64 {

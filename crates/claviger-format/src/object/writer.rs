@@ -8,18 +8,7 @@ use crate::{
     Checksum, Dek, Entry, EpochId, Error, FooterInfo, ObjectId, Random, Result, Salt, Structure, footer,
 };
 
-/// What a finished body came to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct BodySummary {
-    /// Plaintext bytes.
-    pub length: u64,
-    /// Salt of the body unit.
-    pub salt: Salt,
-    /// CRC64NVME of the plaintext.
-    pub crc64: u64,
-}
-
-/// What a finished part came to; goes into the part's ETag and into the manifest.
+/// What a finished part came to; goes into the part's ETag and into the manifest. A single body is part 1.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PartState {
     /// Client part number.
@@ -32,11 +21,8 @@ pub struct PartState {
     pub crc64: u64,
 }
 
-impl core::fmt::Debug for BodySummary {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "BodySummary({} bytes, {:?})", self.length, self.salt)
-    }
-}
+/// What a finished single body came to.
+pub type BodySummary = PartState;
 
 impl core::fmt::Debug for PartState {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -162,13 +148,12 @@ impl<A: SegmentAead> BodyWriter<A> {
         created_ms: u64,
         checksum: Option<Checksum>,
         out: &mut Vec<u8>,
-    ) -> Result<BodySummary> {
+    ) -> Result<PartState> {
         self.finish_unit(out)?;
-        let summary = BodySummary { length: self.length, salt: self.salt, crc64: self.crc64() };
-        let part = PartState { number: 1, length: self.length, salt: self.salt, crc64: summary.crc64 };
-        let info = FooterInfo { created_ms, crc64: Some(summary.crc64), checksum };
+        let part = PartState { number: 1, length: self.length, salt: self.salt, crc64: self.crc64() };
+        let info = FooterInfo { created_ms, crc64: Some(part.crc64), checksum };
         out.extend_from_slice(&footer::seal_granted(self.footer, &[part.entry()], &info)?);
-        Ok(summary)
+        Ok(part)
     }
 }
 
