@@ -6,6 +6,7 @@
 mod borders;
 mod ci;
 mod command;
+mod fuzz;
 mod tools;
 
 use std::process::ExitCode;

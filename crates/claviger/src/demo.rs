@@ -149,10 +149,7 @@ fn gateway_config(
         region: None,
         credentials_file,
         upstream: store.upstream_config(upstream_file),
-        key_service: KeyServiceConfig {
-            endpoint: String::new(),
-            state_dir: folder.join("gateway/identity"),
-        },
+        key_service: KeyServiceConfig { endpoint: String::new(), state_dir: folder.join("gateway/identity") },
         system_area: SystemAreaConfig::default(),
         limits: LimitsConfig { drain_timeout_s: DRAIN_TIMEOUT_S, ..LimitsConfig::default() },
         admin: None,

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use clap::Subcommand;
 use claviger_env::{Clock, OsRandom, SystemClock};
 use claviger_format::random::Random;
 use claviger_gateway::Gateway;
 use claviger_gateway::config::{Config, Severity};
 use claviger_gateway::key_client::{self, KeyClient};
 use claviger_gateway::secret_file::read_secret_file;
-use clap::Subcommand;
 use zeroize::Zeroizing;
 
 use crate::exit::Exit;
@@ -96,7 +96,10 @@ fn check(config: &Config) -> Result<(), Exit> {
     }
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     if errors > 0 {
-        return Err(Exit::usage(anyhow!("{errors} of the {} findings keep the gateway from starting", problems.len())));
+        return Err(Exit::usage(anyhow!(
+            "{errors} of the {} findings keep the gateway from starting",
+            problems.len()
+        )));
     }
     println!("{}: can be used", config.source.display());
     Ok(())
@@ -109,9 +112,10 @@ async fn serve(config: Config) -> Result<(), Exit> {
     let listener = serving::bind(config.listen, "S3 clients").await?;
     let keys = open_keys(&config, &clock)?;
     let renewal = tokio::spawn(Arc::clone(&keys).renewal());
-    let gateway = Gateway::start(config.clone(), keys, Arc::clone(&clock), Arc::clone(&random) as Arc<dyn Random>)
-        .await
-        .map_err(Exit::usage)?;
+    let gateway =
+        Gateway::start(config.clone(), keys, Arc::clone(&clock), Arc::clone(&random) as Arc<dyn Random>)
+            .await
+            .map_err(Exit::usage)?;
     let address = listener.local_addr().map_err(Exit::failed)?;
     tracing::info!(%address, upstream = config.upstream.endpoint, "the gateway serves S3");
     serving::serve_gateway(gateway, &config, listener, clock, &*random, shutdown).await?;

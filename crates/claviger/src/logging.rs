@@ -37,7 +37,9 @@ pub(crate) fn init(format: LogFormat, level: &str) -> anyhow::Result<()> {
         registry.with(layer.with_target(false).compact()).try_init()?;
     } else {
         let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-        registry.with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()?;
+        registry
+            .with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false))
+            .try_init()?;
     }
     log_panics();
     Ok(())

@@ -3,6 +3,8 @@
 mod demo;
 mod exit;
 mod gateway_cmd;
+mod keys_cmd;
+mod keyservice_cmd;
 mod logging;
 mod peek;
 mod s3_client;
@@ -48,6 +50,8 @@ enum Command {
     Demo(demo::Arguments),
     Peek(peek::Arguments),
     Gateway(gateway_cmd::Arguments),
+    Keyservice(keyservice_cmd::Arguments),
+    Keys(keys_cmd::Arguments),
 }
 
 impl Command {
@@ -55,7 +59,8 @@ impl Command {
     fn log_default(&self) -> &'static str {
         match self {
             Self::Demo(_) | Self::Peek(_) => "warn",
-            Self::Gateway(_) => "info",
+            Self::Keys(_) => "warn",
+            Self::Gateway(_) | Self::Keyservice(_) => "info",
         }
     }
 
@@ -64,6 +69,8 @@ impl Command {
             Self::Demo(arguments) => demo::run(arguments).await,
             Self::Peek(arguments) => peek::run(arguments).await,
             Self::Gateway(arguments) => gateway_cmd::run(arguments).await,
+            Self::Keyservice(arguments) => keyservice_cmd::run(arguments).await,
+            Self::Keys(arguments) => keys_cmd::run(arguments).await,
         }
     }
 }

@@ -44,19 +44,28 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
     let state = load_state(&arguments.dir)?;
     let Some((run, user)) = state.and_then(|state| Some((state.run?, state.user))) else {
         let dir = arguments.dir.display();
-        return Err(Exit::usage(anyhow!("no demo has run in {dir}; start one with: claviger demo --dir {dir}")));
+        return Err(Exit::usage(anyhow!(
+            "no demo has run in {dir}; start one with: claviger demo --dir {dir}"
+        )));
     };
     let (yours, theirs) = both_replies(&run, &user, bucket, key).await?;
     if !yours.status.is_success() && !theirs.status.is_success() {
         let object = &arguments.object;
-        return Err(Exit::failed(anyhow!("{object}: you get {}, the provider says {}", yours.status, theirs.status)));
+        return Err(Exit::failed(anyhow!(
+            "{object}: you get {}, the provider says {}",
+            yours.status,
+            theirs.status
+        )));
     }
     let views = [View::of_user(&yours, bucket, key), View::of_provider(&theirs, bucket, key)];
     let width = terminal_size::terminal_size().map_or(WIDTH_DEFAULT, |(width, _)| width.0);
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     print!("{}", picture::draw(&views, usize::from(width), colours));
     if run.embedded {
-        println!("  The provider's files lie under {}", arguments.dir.join("provider").join(bucket).display());
+        println!(
+            "  The provider's files lie under {}",
+            arguments.dir.join("provider").join(bucket).display()
+        );
     }
     if !yours.status.is_success() {
         return Err(Exit::failed(anyhow!("{} answered {}", run.endpoint, yours.status)));

@@ -41,7 +41,8 @@ pub(crate) async fn get_beginning(
     len_max: usize,
     clock: &dyn Clock,
 ) -> Result<Reply> {
-    let path = format!("/{}/{}", encode(bucket.as_bytes(), Slash::Encode), encode(key.as_bytes(), Slash::Keep));
+    let path =
+        format!("/{}/{}", encode(bucket.as_bytes(), Slash::Encode), encode(key.as_bytes(), Slash::Keep));
     let endpoint = account.endpoint.trim_end_matches('/');
     let mut request = Request::builder().uri(format!("{endpoint}{path}")).body(Empty::<Bytes>::new())?;
     let host = request.uri().authority().ok_or_else(|| anyhow!("{endpoint} names no host"))?.to_string();
@@ -86,8 +87,10 @@ fn client() -> Result<HttpsClient> {
         // Losing the race means that another thread has set the same one.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     }
-    let tls = rustls::ClientConfig::with_platform_verifier().context("can't read the system's authorities")?;
-    let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+    let tls =
+        rustls::ClientConfig::with_platform_verifier().context("can't read the system's authorities")?;
+    let connector =
+        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
     Ok(Client::builder(TokioExecutor::new()).build(connector.build()))
 }
 

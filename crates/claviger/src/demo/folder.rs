@@ -79,7 +79,8 @@ impl Folder {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         private_folder(path)?;
         let lock_path = path.join("demo.lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path)?;
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path)?;
         if lock.try_lock().is_err() {
             bail!("another demo runs in {}; stop it, or give this one another --dir", path.display());
         }

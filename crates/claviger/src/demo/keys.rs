@@ -162,7 +162,8 @@ fn serve(
 ) -> (oneshot::Sender<()>, JoinHandle<Result<(), ServiceError>>) {
     let (stop, stopped) = oneshot::channel::<()>();
     // A dropped sender means the same as a sent message: end.
-    let serving = tokio::spawn(async move { service.serve(listener, async move { drop(stopped.await) }).await });
+    let serving =
+        tokio::spawn(async move { service.serve(listener, async move { drop(stopped.await) }).await });
     (stop, serving)
 }
 
@@ -184,6 +185,8 @@ async fn client(
     let token = move || service.enrolment_token(gateway, vec![KEYSET.to_owned()], TOKEN_TTL_S, replace);
     let token = tokio::task::spawn_blocking(token).await?.context("the gateway gets no enrolment token")?;
     remove(fs::remove_dir_all(state_dir))?;
-    key_client::enrol(token.expose(), state_dir, Arc::clone(clock)).await.context("the gateway can't be enrolled")?;
+    key_client::enrol(token.expose(), state_dir, Arc::clone(clock))
+        .await
+        .context("the gateway can't be enrolled")?;
     Ok(KeyClient::open(&address, state_dir, Arc::clone(clock))?)
 }

@@ -95,8 +95,11 @@ mod tests {
 
     #[test]
     fn the_environment_file_is_what_a_shell_takes() {
-        let user =
-            KeyPair { access_key_id: "AK".to_owned(), secret_access_key: "SK".to_owned(), session_token: None };
+        let user = KeyPair {
+            access_key_id: "AK".to_owned(),
+            secret_access_key: "SK".to_owned(),
+            session_token: None,
+        };
         let text = environment(&user, &run());
         assert!(text.lines().all(|line| line.starts_with("export AWS_")), "{text}");
         assert!(text.contains("export AWS_REGION=us-east-1\n"), "{text}");

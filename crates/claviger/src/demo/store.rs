@@ -53,13 +53,15 @@ impl Store {
         let path = folder.join("provider");
         let credentials = Credentials::new(key.access_key_id.as_str(), key.secret_access_key.as_str());
         let clock = Arc::clone(clock);
-        let opened = tokio::task::spawn_blocking(move || Provider::open(&path, credentials, EMBEDDED_REGION, clock));
+        let opened =
+            tokio::task::spawn_blocking(move || Provider::open(&path, credentials, EMBEDDED_REGION, clock));
         let provider = opened.await?.context("the provider's files can't be opened")?;
         let listener = serving::bind(([127, 0, 0, 1], 0).into(), "the embedded provider").await?;
         let endpoint = format!("http://{}", listener.local_addr()?);
         let (stop, stopped) = oneshot::channel();
         // A dropped sender means the same as a sent message: end.
-        let serving = tokio::spawn(async move { provider.serve(listener, async move { drop(stopped.await) }).await });
+        let serving =
+            tokio::spawn(async move { provider.serve(listener, async move { drop(stopped.await) }).await });
         let embedded = Some(Embedded { stop, serving });
         Ok(Self { endpoint, region: EMBEDDED_REGION.to_owned(), key: key.clone(), embedded })
     }

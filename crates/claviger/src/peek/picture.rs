@@ -134,7 +134,8 @@ mod tests {
     use crate::s3_client::Reply;
 
     fn views() -> [View; 2] {
-        let reply = |body: &[u8]| Reply { status: StatusCode::OK, headers: HeaderMap::new(), body: body.to_vec() };
+        let reply =
+            |body: &[u8]| Reply { status: StatusCode::OK, headers: HeaderMap::new(), body: body.to_vec() };
         [View::of_user(&reply(b"hello"), "b", "k"), View::of_provider(&reply(&[9; 150]), "b", "k")]
     }
 
@@ -155,7 +156,10 @@ mod tests {
             let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
             assert!(widths.iter().all(|&w| w <= width), "{text}");
             let top = widths[0];
-            assert!(text.lines().filter(|line| line.ends_with(['│', '╮', '╯'])).all(|l| l.chars().count() == top), "{text}");
+            assert!(
+                text.lines().filter(|line| line.ends_with(['│', '╮', '╯'])).all(|l| l.chars().count() == top),
+                "{text}"
+            );
         }
     }
 

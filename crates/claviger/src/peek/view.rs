@@ -54,7 +54,9 @@ impl View {
                 view.header_len = UNIT_HEADER_LEN;
                 view.notes = sealed_notes(&header);
             }
-            _ if reply.status.is_success() => view.notes.push("No sealed object begins like this.".to_owned()),
+            _ if reply.status.is_success() => {
+                view.notes.push("No sealed object begins like this.".to_owned())
+            }
             _ => view.show_as_text(),
         }
         view
@@ -117,7 +119,8 @@ impl View {
                 None => hex.push_str("   "),
             }
         }
-        let text: String = bytes.iter().map(|&b| if (0x20..0x7F).contains(&b) { char::from(b) } else { '·' }).collect();
+        let text: String =
+            bytes.iter().map(|&b| if (0x20..0x7F).contains(&b) { char::from(b) } else { '·' }).collect();
         let mut line = Line::new(Style::Dim, &format!("{offset:04x}  "));
         line.add(style, &hex);
         line.add(style, &format!(" {text}"));
@@ -138,7 +141,9 @@ fn sealed_notes(header: &UnitHeader) -> Vec<String> {
         Kind::Footer | Kind::Envelope => "no body".to_owned(),
     };
     vec![
-        format!("Bytes 0 to 5f: the header. It says: {what}, which epoch's key, and a commitment to the key."),
+        format!(
+            "Bytes 0 to 5f: the header. It says: {what}, which epoch's key, and a commitment to the key."
+        ),
         "From 60 on: AES-256-GCM under a key that the provider never had.".to_owned(),
         "x-amz-meta-claviger: your headers and metadata, sealed under this object's name.".to_owned(),
     ]
@@ -147,7 +152,9 @@ fn sealed_notes(header: &UnitHeader) -> Vec<String> {
 fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let shown = headers.iter().filter(|(name, _)| !NOT_SHOWN.contains(&name.as_str()));
     let mut shown: Vec<_> = shown
-        .map(|(name, value)| (name.as_str().to_owned(), printable(&String::from_utf8_lossy(value.as_bytes()))))
+        .map(|(name, value)| {
+            (name.as_str().to_owned(), printable(&String::from_utf8_lossy(value.as_bytes())))
+        })
         .collect();
     // What every object has first, metadata last.
     shown.sort_by_key(|(name, _)| (name.starts_with("x-amz-meta-"), name.starts_with("x-"), name.clone()));
@@ -227,7 +234,10 @@ mod tests {
     fn the_dump_shows_offset_hex_and_text() {
         let view = View::of_user(&reply(b"Hello from here.!\n", &[]), "bkt", "k");
         let text = text(&view, 80);
-        assert!(text.contains("0000  48 65 6c 6c 6f 20 66 72  6f 6d 20 68 65 72 65 2e  Hello from here."), "{text}");
+        assert!(
+            text.contains("0000  48 65 6c 6c 6f 20 66 72  6f 6d 20 68 65 72 65 2e  Hello from here."),
+            "{text}"
+        );
         assert!(text.contains("0010  21 0a "), "{text}");
         assert!(text.contains(" !·"), "{text}");
     }

@@ -1,0 +1,111 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use claviger_env::{Clock, OsRandom, SystemClock};
+use claviger_format::random::Random;
+use claviger_gateway::key_client::{StoredIdentity, UnsignedIdentity};
+use claviger_keyapi::{Identity, Role};
+use claviger_keyservice::{Config, InitOptions, InitReport, init};
+
+use crate::exit::Exit;
+
+/// Make a new key service: its secrets, the recovery shares of its first keyset, its first operator
+///
+/// Runs on the service's machine, once. It writes
+///   - the database in the configuration's state_dir,
+///   - a generated passphrase of 256 bits, which unlocks the service,
+///   - N recovery shares, any M of which open everything that was ever sealed under the keyset
+///     without this service: they are read back and put together before the command ends. Give
+///     each to another person, offline, and empty the folder,
+///   - the first operator's identity.
+/// Nothing is ever overwritten.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    /// The service's configuration (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+
+    /// New folder that takes the recovery shares, one file each
+    #[arg(long, value_name = "DIR")]
+    recovery: PathBuf,
+
+    /// Number of recovery shares
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    shares: u8,
+
+    /// How many shares open the root (at least 2)
+    #[arg(long, value_name = "M", default_value_t = 3)]
+    threshold: u8,
+
+    /// Name of the first keyset
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    keyset: String,
+
+    /// Folder that takes the first operator's identity
+    #[arg(long, value_name = "DIR", env = "CLAVIGER_OPERATOR")]
+    identity: PathBuf,
+
+    /// Name of the first operator; the policy file calls him admin:NAME
+    #[arg(long, value_name = "NAME", default_value = "first")]
+    operator: String,
+
+    /// New file that takes the passphrase, if the configuration names none
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), Exit> {
+    let config = Config::load(&arguments.config).map_err(Exit::usage)?;
+    if StoredIdentity::exists(&arguments.identity) {
+        return Err(Exit::usage(anyhow!("{} holds an identity already", arguments.identity.display())));
+    }
+    let passphrase_file =
+        arguments.passphrase_file.clone().or_else(|| config.passphrase_file.clone()).ok_or_else(|| {
+            Exit::usage(anyhow!("give --passphrase-file FILE, or passphrase_file in the configuration"))
+        })?;
+    let operator = Identity::new(Role::Admin, &arguments.operator).map_err(Exit::usage)?;
+    let unsigned = UnsignedIdentity::generate().map_err(Exit::failed)?;
+    let options = InitOptions {
+        keyset: arguments.keyset.clone(),
+        shares: arguments.shares,
+        threshold: arguments.threshold,
+        shares_dir: arguments.recovery.clone(),
+        passphrase_file: passphrase_file.clone(),
+        operator: operator.clone(),
+        operator_csr: unsigned.csr().to_vec(),
+    };
+    let advertise = config.advertise.clone();
+    let report =
+        tokio::task::spawn_blocking(move || make(&config, &options)).await.map_err(Exit::failed)??;
+    unsigned
+        .signed(advertise, operator, report.operator.clone())
+        .save(&arguments.identity)
+        .map_err(Exit::failed)?;
+    announce(&arguments, &report, &passphrase_file);
+    Ok(())
+}
+
+fn make(config: &Config, options: &InitOptions) -> Result<InitReport, Exit> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let random: Arc<dyn Random> = Arc::new(OsRandom::new(Arc::clone(&clock)).map_err(Exit::failed)?);
+    init(config, options, &clock, &random).map_err(Exit::failed)
+}
+
+fn announce(arguments: &Arguments, report: &InitReport, passphrase_file: &Path) {
+    println!("The key service is made. Keyset {}, root {}", arguments.keyset, report.root_fingerprint);
+    println!("{} recovery shares were written, read back and put together:", report.share_files.len());
+    for file in &report.share_files {
+        println!("  {}", file.display());
+    }
+    println!(
+        "  Any {} of them open everything. Give each to another person, offline, then empty the folder.",
+        arguments.threshold
+    );
+    println!("The passphrase that unlocks the service: {}", passphrase_file.display());
+    println!("  Keep it apart from backups of the state folder: together they are the keys.");
+    println!("The first operator, admin:{}: {}", arguments.operator, arguments.identity.display());
+    println!("Certificate authority (SHA-256 of its public key): {}", report.ca_spki);
+    println!("Next: claviger keyservice --config {}", arguments.config.display());
+}

@@ -1,0 +1,90 @@
+use std::path::PathBuf;
+
+use claviger_keyapi::admin::{
+    self, ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetList, KeysetShares,
+};
+use claviger_keyapi::routes::Empty;
+use claviger_keyapi::secret::SecretText;
+use claviger_keyservice::files::{private_folder, read_secret, write_secret_new};
+
+use super::Operator;
+use super::connection::Connection;
+use crate::exit::Exit;
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// Make a keyset; it seals nothing until its recovery shares were written here, read back and proved
+    Create(CreateArguments),
+    /// All keysets with their buckets
+    List(Operator),
+}
+
+#[derive(clap::Args)]
+pub(super) struct CreateArguments {
+    /// Name: a-z, 0-9, `-`
+    name: String,
+
+    /// Folder on this machine that takes the recovery shares, one new file each
+    #[arg(long, value_name = "DIR")]
+    recovery: PathBuf,
+
+    /// Number of recovery shares
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    shares: u8,
+
+    /// How many shares open the root (at least 2)
+    #[arg(long, value_name = "M", default_value_t = 3)]
+    threshold: u8,
+
+    #[command(flatten)]
+    operator: Operator,
+}
+
+pub(super) async fn run(command: Command) -> Result<(), Exit> {
+    match command {
+        Command::Create(arguments) => create(arguments).await,
+        Command::List(operator) => list(&operator).await,
+    }
+}
+
+async fn create(arguments: CreateArguments) -> Result<(), Exit> {
+    let connection = Connection::open(&arguments.operator)?;
+    private_folder(&arguments.recovery).map_err(Exit::failed)?;
+    let request = CreateKeysetRequest {
+        name: arguments.name.clone(),
+        shares: arguments.shares,
+        threshold: arguments.threshold,
+    };
+    let made: KeysetShares = connection.ask(admin::KEYSET_CREATE, &request).await?;
+    let mut read_back = Vec::new();
+    for (number, share) in (1..).zip(&made.shares) {
+        let path = arguments.recovery.join(format!("{}-v1-share-{number}.txt", arguments.name));
+        write_secret_new(&path, share.expose().as_bytes()).map_err(Exit::failed)?;
+        // What the file says counts, not what was meant to be in it.
+        read_back.push(SecretText::new(read_secret(&path).map_err(Exit::failed)?.to_string()));
+        println!("{}", path.display());
+    }
+    let confirm = ConfirmKeysetRequest { keyset_id: made.keyset_id, shares: read_back };
+    let keyset: KeysetInfo = connection.ask(admin::KEYSET_CONFIRM, &confirm).await?;
+    println!(
+        "Keyset {} is active; any {} of its {} shares open it.",
+        keyset.name, keyset.threshold, keyset.shares
+    );
+    println!("Give each share to another person, offline, then empty the folder.");
+    Ok(())
+}
+
+async fn list(operator: &Operator) -> Result<(), Exit> {
+    let answer: KeysetList = Connection::open(operator)?.ask(admin::KEYSET_LIST, &Empty {}).await?;
+    for keyset in answer.keysets {
+        let version =
+            keyset.version.map_or_else(|| "not active".to_owned(), |version| format!("version {version}"));
+        println!("{}  {version}  id {}  root {}", keyset.name, keyset.keyset_id, keyset.root_fingerprint);
+        println!("  {} of {} shares open it", keyset.threshold, keyset.shares);
+        println!(
+            "  buckets: {}",
+            if keyset.buckets.is_empty() { "none".to_owned() } else { keyset.buckets.join(", ") }
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! `claviger keys …`: make a key service, unlock it, enrol gateways, look at what it knows.
+
+#![allow(clippy::print_stdout, reason = "answers go to standard output")]
+
+mod connection;
+mod init;
+mod keyset;
+mod people;
+mod state;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::exit::Exit;
+
+/// Make and operate a key service
+///
+/// A new service, on its machine:
+///   claviger keys init --config keyservice.toml --recovery DIR --identity DIR
+///   claviger keyservice --config keyservice.toml
+///
+/// A new gateway: make a token here, carry it there, use it within the hour:
+///   claviger keys gateway enrol main --keyset default --token-file FILE
+///   claviger gateway enrol --token-file FILE --config gateway.toml
+///
+/// Every command but init speaks to the service over mutual TLS, as the operator whose identity
+/// lies in --identity. What an operator may do stands in the service's policy file.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Arguments),
+    Unlock(state::UnlockArguments),
+    /// Lock the service: every key is wiped from its memory, and nothing is released until it is unlocked
+    Lock(Operator),
+    /// Whether the service is unlocked, what is wrong with it, and what it holds
+    Status(Operator),
+    /// Keysets: the roots that buckets are sealed under
+    #[command(subcommand)]
+    Keyset(keyset::Command),
+    /// Gateways: enrol, revoke, list
+    #[command(subcommand)]
+    Gateway(people::GatewayCommand),
+    /// Operators: enrol, revoke, accept an enrolment
+    #[command(subcommand)]
+    Operator(people::OperatorCommand),
+    /// The epoch registry
+    #[command(subcommand)]
+    Epochs(state::EpochsCommand),
+    /// The policy file
+    #[command(subcommand)]
+    Policy(state::PolicyCommand),
+    /// The audit log
+    #[command(subcommand)]
+    Audit(state::AuditCommand),
+}
+
+/// Who asks, and where.
+#[derive(clap::Args)]
+pub(crate) struct Operator {
+    /// Folder of the operator's identity (private key and certificate), written by `keys init` or `keys operator accept`
+    #[arg(long, value_name = "DIR", env = "CLAVIGER_OPERATOR")]
+    identity: PathBuf,
+
+    /// The service's host:port, if it is not the one that the identity was made with
+    #[arg(long, value_name = "HOST:PORT", default_value = "", hide_default_value = true)]
+    address: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Exit code 2 for wrong usage, 1 for what fails or is refused.
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
+    match arguments.command {
+        Command::Init(arguments) => init::run(arguments).await,
+        Command::Unlock(arguments) => state::unlock(arguments).await,
+        Command::Lock(operator) => state::lock(&operator).await,
+        Command::Status(operator) => state::status(&operator).await,
+        Command::Keyset(command) => keyset::run(command).await,
+        Command::Gateway(command) => people::run_gateway(command).await,
+        Command::Operator(command) => people::run_operator(command).await,
+        Command::Epochs(command) => state::epochs(command).await,
+        Command::Policy(command) => state::policy(command).await,
+        Command::Audit(command) => state::audit(command).await,
+    }
+}

@@ -1,0 +1,178 @@
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use claviger_keyapi::Id16;
+use claviger_keyapi::admin::{
+    self, AdminStatus, AuditTail, AuditTailRequest, EpochList, EpochListRequest, PolicyReport, UnlockRequest,
+};
+use claviger_keyapi::routes::Empty;
+use claviger_keyapi::secret::SecretText;
+use claviger_keyservice::files::read_secret;
+use claviger_keyservice::policy::Policy;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Operator;
+use super::connection::Connection;
+use crate::exit::Exit;
+
+/// Most entries that one request returns.
+const PAGE: u32 = 1000;
+
+/// Unlock the service with the passphrase that `keys init` wrote
+#[derive(clap::Args)]
+pub(super) struct UnlockArguments {
+    /// The passphrase's file, mode 0600
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: PathBuf,
+
+    #[command(flatten)]
+    operator: Operator,
+}
+
+#[derive(clap::Subcommand)]
+pub(super) enum EpochsCommand {
+    /// All registered epochs, by id
+    List(EpochsArguments),
+}
+
+#[derive(clap::Args)]
+pub(super) struct EpochsArguments {
+    /// Only those of one gateway: its 32-digit id from `keys gateway list`
+    #[arg(long, value_name = "ID")]
+    gateway_id: Option<String>,
+
+    #[command(flatten)]
+    operator: Operator,
+}
+
+#[derive(clap::Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Make the service read its policy file again; with a mistake in it, the old one stays in force
+    Reload(Operator),
+    /// Look for mistakes in a policy file, on this machine
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+#[derive(clap::Subcommand)]
+pub(super) enum AuditCommand {
+    /// The last records, oldest first, as they stand in the log
+    Tail(TailArguments),
+}
+
+#[derive(clap::Args)]
+pub(super) struct TailArguments {
+    /// How many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    count: u32,
+
+    #[command(flatten)]
+    operator: Operator,
+}
+
+pub(super) async fn unlock(arguments: UnlockArguments) -> Result<(), Exit> {
+    let passphrase = read_secret(&arguments.passphrase_file).map_err(Exit::usage)?;
+    let request = UnlockRequest { passphrase: SecretText::new(passphrase.trim().to_owned()) };
+    let status: AdminStatus = Connection::open(&arguments.operator)?.ask(admin::UNLOCK, &request).await?;
+    show(&status);
+    Ok(())
+}
+
+pub(super) async fn lock(operator: &Operator) -> Result<(), Exit> {
+    show(&Connection::open(operator)?.ask::<AdminStatus>(admin::LOCK, &Empty {}).await?);
+    Ok(())
+}
+
+pub(super) async fn status(operator: &Operator) -> Result<(), Exit> {
+    show(&Connection::open(operator)?.ask::<AdminStatus>(admin::STATUS, &Empty {}).await?);
+    Ok(())
+}
+
+fn show(status: &AdminStatus) {
+    println!("state          {:?}", status.state);
+    for problem in &status.problems {
+        println!("problem        {problem}");
+    }
+    println!("version        {}", status.version);
+    println!("clock          {}", moment(status.now_ms));
+    println!("policy         sha256 {}", status.policy_sha256);
+    println!("gateways       {}", status.gateways);
+    println!("buckets        {}", status.bindings);
+    println!("epochs         {}", status.epochs);
+    println!("audit records  {}", status.audit_records);
+}
+
+pub(super) async fn epochs(command: EpochsCommand) -> Result<(), Exit> {
+    let EpochsCommand::List(EpochsArguments { gateway_id, operator }) = command;
+    let wrong = || Exit::usage(anyhow::anyhow!("--gateway-id is 32 lower-case hex digits"));
+    let gateway_id = gateway_id.map(|text| Id16::from_hex(&text).ok_or_else(wrong)).transpose()?;
+    let connection = Connection::open(&operator)?;
+    let mut request = EpochListRequest { gateway_id, after: None, limit: PAGE };
+    loop {
+        let page: EpochList = connection.ask(admin::EPOCH_LIST, &request).await?;
+        for epoch in &page.epochs {
+            println!(
+                "{}  gateway {}  began {}  registered {}",
+                epoch.epoch_id,
+                epoch.gateway_id,
+                moment(epoch.created_ms),
+                moment(epoch.first_seen_ms)
+            );
+        }
+        match page.epochs.last() {
+            Some(last) if page.more => request.after = Some(last.epoch_id),
+            _ => return Ok(()),
+        }
+    }
+}
+
+pub(super) async fn policy(command: PolicyCommand) -> Result<(), Exit> {
+    match command {
+        PolicyCommand::Check { file } => {
+            let policy = Policy::load(&file).map_err(Exit::usage)?;
+            println!("{}: {} grants, no mistakes", file.display(), policy.grants());
+        }
+        PolicyCommand::Reload(operator) => {
+            let report: PolicyReport =
+                Connection::open(&operator)?.ask(admin::POLICY_RELOAD, &Empty {}).await?;
+            println!("{} grants in force, sha256 {}", report.grants, report.sha256);
+            for warning in report.warnings {
+                println!("warning: {warning}");
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn audit(command: AuditCommand) -> Result<(), Exit> {
+    let AuditCommand::Tail(TailArguments { count, operator }) = command;
+    let tail: AuditTail =
+        Connection::open(&operator)?.ask(admin::AUDIT_TAIL, &AuditTailRequest { count }).await?;
+    for line in tail.lines {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+/// Unix milliseconds as RFC 3339 in UTC.
+pub(super) fn moment(unix_ms: u64) -> String {
+    let date = i64::try_from(unix_ms / 1000)
+        .context("out of range")
+        .and_then(|seconds| Ok(OffsetDateTime::from_unix_timestamp(seconds)?))
+        .and_then(|date| Ok(date.format(&Rfc3339)?));
+    date.unwrap_or_else(|_| format!("{unix_ms} ms"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::moment;
+
+    #[test]
+    fn moments_are_written_in_utc_and_odd_ones_as_they_are() {
+        assert_eq!(moment(1_750_000_000_000), "2025-06-15T15:06:40Z");
+        assert_eq!(moment(u64::MAX), format!("{} ms", u64::MAX));
+    }
+}

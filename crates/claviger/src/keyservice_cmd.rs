@@ -1,0 +1,104 @@
+//! `claviger keyservice`: run a key service, or check its configuration.
+
+#![allow(clippy::print_stdout, reason = "the result of a check goes to standard output")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use claviger_env::{Clock, OsRandom, SystemClock};
+use claviger_format::random::Random;
+use claviger_gateway::metrics;
+use claviger_keyservice::files::read_secret;
+use claviger_keyservice::policy::Policy;
+use claviger_keyservice::{Config, KeyService, Unlock, admin_listener};
+use tokio::task::JoinHandle;
+
+use crate::exit::Exit;
+use crate::serving;
+use crate::signals::{self, Shutdown};
+
+/// Run the key service: it holds the root keys, decides who may open what, and logs every release
+///
+/// Set up once:
+///   1. Write a configuration and a policy; deploy/keyservice.toml and deploy/policy.toml show
+///      every setting.
+///   2. Make the service's secrets, the recovery shares and the first operator:
+///      claviger keys init --help
+///   3. claviger keyservice --config keyservice.toml --check
+///
+/// Then operate it from anywhere with: claviger keys --help
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Arguments {
+    /// The configuration (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+
+    /// Read the configuration and every file it names, say what is wrong, and end (exit code 2 if something is)
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Exit code 2 for a wrong configuration, 1 for what fails on the way.
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
+    let config = Config::load(&arguments.config).map_err(Exit::usage)?;
+    if arguments.check {
+        return check(&arguments.config, &config);
+    }
+    serve(config).await
+}
+
+fn check(path: &Path, config: &Config) -> Result<(), Exit> {
+    Policy::load(&config.policy).map_err(Exit::usage)?;
+    if config.unlock == Unlock::PassphraseFile
+        && let Some(passphrase) = &config.passphrase_file
+        && passphrase.exists()
+    {
+        read_secret(passphrase).map_err(Exit::usage)?;
+    }
+    println!("{}: can be used", path.display());
+    if !KeyService::is_initialised(config) {
+        println!("{} holds no key service yet: claviger keys init --help", config.state_dir.display());
+    }
+    Ok(())
+}
+
+async fn serve(config: Config) -> Result<(), Exit> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let random: Arc<dyn Random> = Arc::new(OsRandom::new(Arc::clone(&clock)).map_err(Exit::failed)?);
+    let shutdown = signals::listen()?;
+    let listener = serving::bind(config.listen, "gateways and operators").await?;
+    let opened = config.clone();
+    let service = tokio::task::spawn_blocking(move || KeyService::open(opened, clock, random))
+        .await
+        .map_err(Exit::failed)?
+        .map_err(Exit::usage)?;
+    let admin = serve_admin(&service, &config, &shutdown).await?;
+    let (_, problems) = service.health();
+    tracing::info!(address = %config.listen, ?problems, "the key service serves");
+    service.serve(listener, shutdown.wait()).await.map_err(Exit::failed)?;
+    if let Some(admin) = admin {
+        admin.abort();
+    }
+    Ok(())
+}
+
+async fn serve_admin(
+    service: &KeyService,
+    config: &Config,
+    shutdown: &Shutdown,
+) -> Result<Option<JoinHandle<()>>, Exit> {
+    let Some(address) = config.admin_listen else { return Ok(None) };
+    if !address.ip().is_loopback() {
+        return Err(Exit::usage(anyhow!("admin_listen must be a loopback address")));
+    }
+    let listener = serving::bind(address, "health and metrics").await?;
+    let handle = metrics::install().context("metrics can't be set up")?;
+    let render = Arc::new(move || handle.render());
+    let (service, shutdown) = (service.clone(), shutdown.clone());
+    Ok(Some(tokio::spawn(admin_listener::serve(service, listener, render, shutdown.wait()))))
+}
