@@ -17,9 +17,10 @@ use crate::bindings::Bindings;
 use crate::config::Config;
 use crate::credentials::{CredentialStore, CredentialsError, UpstreamCredentials};
 use crate::error::GatewayError;
+use crate::keys::metered::Metered;
 use crate::keys::read::ReadKeys;
 use crate::keys::session::Session;
-use crate::keys::uploads::Uploads;
+use crate::keys::uploads::{UPLOAD_LIFE, Uploads};
 use crate::keys::write::WriteEpochs;
 use crate::ops::manifests::Manifests;
 use crate::system_area::SystemArea;
@@ -28,6 +29,11 @@ use crate::upstream::tls::{UpstreamTlsError, client_config};
 
 /// How often expired keys are wiped and queued reports sent.
 const TICK: Duration = Duration::from_secs(5);
+/// How often what dead uploads left behind is looked for, and for the first time after a start.
+const SWEEP: Duration = Duration::from_secs(6 * 3600);
+const FIRST_SWEEP: Duration = Duration::from_secs(60);
+/// Beyond an upload's life, for clocks that differ.
+const SWEEP_MARGIN: Duration = Duration::from_secs(24 * 3600);
 /// How soon a failed preparation is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 /// Signing keys of clients that are kept: one for each access key, day and region.
@@ -37,11 +43,19 @@ const SIGNING_KEYS_MAX: u64 = 10_000;
 const STREAM_UNIT_LEN: usize = 64 << 10;
 /// … of which one transfer takes so many: two frames and what the sockets hold of each side.
 const STREAM_UNITS: u32 = 16;
+/// The same in bytes.
+const STREAM_LEN: u32 = STREAM_UNITS * 65_536;
 
 /// One transfer's share of the memory budget, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct StreamShare {
     _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for StreamShare {
+    fn drop(&mut self) {
+        ::metrics::gauge!(crate::metrics::BUFFERED_BYTES).decrement(STREAM_LEN);
+    }
 }
 
 /// Why a gateway can't start. What may heal by itself (a provider or key service that is away) is not an error here:
@@ -90,6 +104,7 @@ impl Gateway {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Arc<Self>, StartError> {
+        let keys: Arc<dyn KeyService> = Arc::new(Metered::new(keys, clock.clone()));
         let credentials = CredentialStore::load(&config.credentials_file)?;
         let account = UpstreamCredentials::load(&config.upstream.credentials_file)?;
         let tls = client_config(config.upstream.ca_file.as_deref())?;
@@ -143,7 +158,9 @@ impl Gateway {
     /// Never in practice; the budget is not closed while the gateway lives.
     pub(crate) async fn stream_share(&self) -> Result<StreamShare, GatewayError> {
         let units = self.stream_budget.clone().acquire_many_owned(STREAM_UNITS).await;
-        Ok(StreamShare { _permit: units.map_err(|_| GatewayError::Busy("the gateway is going down"))? })
+        let permit = units.map_err(|_| GatewayError::Busy("the gateway is going down"))?;
+        ::metrics::gauge!(crate::metrics::BUFFERED_BYTES).increment(STREAM_LEN);
+        Ok(StreamShare { _permit: permit })
     }
 
     /// How long a client may stand still while it sends.
@@ -169,6 +186,7 @@ impl Gateway {
                 uploads.tick().await;
             }
         });
+        tasks.spawn(sweep_system_area(self.system.clone(), self.clock.clone()));
         let credentials = self.credentials.clone();
         tasks.spawn(async move {
             if let Err(error) = credentials.watch().await {
@@ -205,6 +223,20 @@ async fn prepare_system_area(system: Arc<SystemArea>, session: Arc<Session>, com
             }
         };
         tokio::time::sleep(wait).await;
+    }
+}
+
+/// Removes what dead uploads left in the system area.
+async fn sweep_system_area(system: Arc<SystemArea>, clock: Arc<dyn Clock>) {
+    tokio::time::sleep(FIRST_SWEEP).await;
+    loop {
+        let age_ms = u64::try_from((UPLOAD_LIFE + SWEEP_MARGIN).as_millis()).unwrap_or(u64::MAX);
+        match system.sweep(clock.now_ms().saturating_sub(age_ms)).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed what dead uploads had left in the system area"),
+            Err(error) => tracing::warn!(%error, "the system area could not be swept"),
+        }
+        tokio::time::sleep(SWEEP).await;
     }
 }
 

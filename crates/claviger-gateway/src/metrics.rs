@@ -49,12 +49,16 @@ pub const FOREIGN_SIZES: &str = "claviger_foreign_sizes_total";
 pub const UPSTREAM_REQUESTS: &str = "claviger_upstream_requests_total";
 /// Seconds from a request to the store to its answer's headers, by `operation`.
 pub const UPSTREAM_SECONDS: &str = "claviger_upstream_request_duration_seconds";
-/// Bytes of ciphertext held in memory.
+/// Bytes of object data that running transfers may hold in memory.
 pub const BUFFERED_BYTES: &str = "claviger_buffered_bytes";
 /// Calls of the key service, by `call` and `outcome` (ok, refused, unavailable).
 pub const KEY_SERVICE_CALLS: &str = "claviger_key_service_calls_total";
 /// Seconds per call of the key service, by `call`.
 pub const KEY_SERVICE_SECONDS: &str = "claviger_key_service_call_duration_seconds";
+/// Epoch keys leased for reading.
+pub const LEASES: &str = "claviger_leases_total";
+/// Keys of single objects that the key service released.
+pub const DERIVED_KEYS: &str = "claviger_derived_keys_total";
 /// Write epochs begun.
 pub const EPOCHS_BEGUN: &str = "claviger_epochs_begun_total";
 /// Epochs that the key service has not registered yet.
@@ -92,7 +96,7 @@ fn install_once() -> Option<PrometheusHandle> {
 }
 
 fn describe() {
-    const COUNTERS: [(&str, &str); 16] = [
+    const COUNTERS: [(&str, &str); 18] = [
         (REQUESTS, "Requests by operation and HTTP status"),
         (REQUESTS_SHED, "Requests answered 503 because the limit of concurrent requests was reached"),
         (ERRORS, "Error answers by S3 code and by whose turn it is to change something"),
@@ -108,6 +112,8 @@ fn describe() {
         (FOREIGN_SIZES, "Listed objects whose size no sealed object can have"),
         (UPSTREAM_REQUESTS, "Requests to the store by operation and status"),
         (KEY_SERVICE_CALLS, "Calls of the key service by outcome"),
+        (LEASES, "Epoch keys leased for reading"),
+        (DERIVED_KEYS, "Keys of single objects that the key service released"),
         (EPOCHS_BEGUN, "Write epochs begun"),
     ];
     const GAUGES: [(&str, &str); 6] = [

@@ -21,6 +21,9 @@ use crate::upstream::transport::{StoreBody, Upstream, read_up_to};
 /// Longest record that is read back: eight recipients of an epoch, or a keyset with dozens of versions.
 const RECORD_LEN_MAX: usize = 1 << 20;
 
+const UPLOADS_PREFIX: &str = ".claviger/uploads/";
+const HELD_PREFIX: &str = ".claviger/mpu/";
+
 /// A held part, as the provider lists it.
 #[derive(Debug, Clone)]
 pub(crate) struct HeldPart {
@@ -161,6 +164,40 @@ impl SystemArea {
         self.remove(&token_key(bucket_id, store_upload_id)).await;
     }
 
+    /// Removes tokens and held parts that were stored before `before_ms`: their uploads can't be completed any more
+    /// (docs/format.md §4.5). Gives how many there were.
+    ///
+    /// # Errors
+    /// The provider's error.
+    pub(crate) async fn sweep(&self, before_ms: u64) -> Result<usize, GatewayError> {
+        let mut removed = 0;
+        for prefix in [UPLOADS_PREFIX, HELD_PREFIX] {
+            for entry in self.list(prefix).await? {
+                if entry.last_modified_ms < before_ms {
+                    self.remove(&entry.key).await;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Everything under a prefix of the system area.
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>, GatewayError> {
+        let what = ListWhat { prefix, delimiter: None, max_keys: 1000 };
+        let mut entries = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            let page =
+                self.upstream.list_objects_v2(&self.bucket, what, None, token.as_deref(), false).await?;
+            entries.extend(page.contents);
+            token = page.next_continuation_token.filter(|_| page.is_truncated);
+            if token.is_none() {
+                return Ok(entries);
+            }
+        }
+    }
+
     async fn remove(&self, key: &str) {
         match self.upstream.delete_object(&self.bucket, key, None).await {
             Ok(()) => {}
@@ -219,18 +256,8 @@ impl SystemArea {
     /// The provider's error.
     pub(crate) async fn held_parts(&self, object_id: ObjectId) -> Result<Vec<HeldPart>, GatewayError> {
         let prefix = held_prefix(object_id);
-        let what = ListWhat { prefix: &prefix, delimiter: None, max_keys: 1000 };
-        let mut held = Vec::new();
-        let mut token: Option<String> = None;
-        loop {
-            let page =
-                self.upstream.list_objects_v2(&self.bucket, what, None, token.as_deref(), false).await?;
-            held.extend(page.contents.iter().filter_map(|entry| held_part(&prefix, entry)));
-            token = page.next_continuation_token.filter(|_| page.is_truncated);
-            if token.is_none() {
-                return Ok(held);
-            }
-        }
+        let entries = self.list(&prefix).await?;
+        Ok(entries.iter().filter_map(|entry| held_part(&prefix, entry)).collect())
     }
 
     async fn put(&self, key: &str, content: Ciphertext) -> Result<(), GatewayError> {
@@ -266,7 +293,7 @@ fn held_part(prefix: &str, entry: &ObjectEntry) -> Option<HeldPart> {
 }
 
 fn held_prefix(object_id: ObjectId) -> String {
-    format!(".claviger/mpu/{object_id}/")
+    format!("{HELD_PREFIX}{object_id}/")
 }
 
 fn held_key(object_id: ObjectId, number: u16) -> String {
@@ -279,5 +306,5 @@ fn token_key(bucket_id: &BucketId, store_upload_id: &str) -> String {
     context.update(&[0]);
     context.update(store_upload_id.as_bytes());
     let hash: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!(".claviger/uploads/{hash}")
+    format!("{UPLOADS_PREFIX}{hash}")
 }

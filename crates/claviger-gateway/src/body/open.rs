@@ -169,8 +169,7 @@ impl Body for OpenedBody {
                 Ok(data) => Ok(Frame::data(data)),
                 Err(error) => {
                     tracing::error!(blame = error.blame().as_str(), %error, "a body was broken off");
-                    metrics::counter!("claviger_bodies_broken_off_total", "blame" => error.blame().as_str())
-                        .increment(1);
+                    error.count();
                     Err(BodyError::new(error))
                 }
             })

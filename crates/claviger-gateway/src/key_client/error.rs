@@ -8,12 +8,12 @@ use claviger_keyapi::{KeyServiceError, UnavailableReason};
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The identity's file or folder can't be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Others can read the private key.
     #[error("{path} has mode {mode:04o}: it holds a private key; chmod {wanted:04o} {path}")]
@@ -44,20 +44,20 @@ pub enum ClientError {
     #[error("the token has expired; ask for another")]
     TokenExpired,
     /// No TCP connection.
-    #[error("{address}: {source}")]
+    #[error("{address}: {reason}")]
     Connect {
         /// `host:port`.
         address: String,
         /// What the system says.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The service has not the key that was expected of it: nothing was sent.
-    #[error("{address} is not the expected key service, or it is locked: {source}; nothing was sent to it")]
+    #[error("{address} is not the expected key service, or it is locked: {reason}; nothing was sent to it")]
     Handshake {
         /// `host:port`.
         address: String,
         /// What TLS says.
-        source: io::Error,
+        reason: io::Error,
     },
     /// It took too long.
     #[error("{0} did not answer in time")]
@@ -80,8 +80,8 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
+    pub(crate) fn io(path: &Path, reason: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), reason }
     }
 
     /// What callers of the key service's trait see.
@@ -90,7 +90,7 @@ impl ClientError {
         match self {
             Self::Service(error) => error.clone(),
             Self::Timeout(_) => unavailable(UnavailableReason::Timeout),
-            Self::Handshake { source, .. } if shows_the_locked_name(source) => KeyServiceError::Locked,
+            Self::Handshake { reason, .. } if shows_the_locked_name(reason) => KeyServiceError::Locked,
             Self::Connect { .. } | Self::Handshake { .. } | Self::Http(_) => {
                 unavailable(UnavailableReason::Connection)
             }
@@ -100,9 +100,9 @@ impl ClientError {
 }
 
 /// A locked service has another name in its certificate, which gateways don't accept (`claviger_keyapi::tls`).
-fn shows_the_locked_name(source: &io::Error) -> bool {
+fn shows_the_locked_name(reason: &io::Error) -> bool {
     use rustls::CertificateError as C;
-    let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let tls = reason.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(
         tls,
         Some(rustls::Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }))

@@ -149,13 +149,13 @@ impl Transport {
         let address = || self.address.clone();
         let stream = TcpStream::connect(&self.address)
             .await
-            .map_err(|source| ClientError::Connect { address: address(), source })?;
-        stream.set_nodelay(true).map_err(|source| ClientError::Connect { address: address(), source })?;
+            .map_err(|reason| ClientError::Connect { address: address(), reason })?;
+        stream.set_nodelay(true).map_err(|reason| ClientError::Connect { address: address(), reason })?;
         let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
         let stream = TlsConnector::from(config)
             .connect(tls::server_name(), stream)
             .await
-            .map_err(|source| ClientError::Handshake { address: address(), source })?;
+            .map_err(|reason| ClientError::Handshake { address: address(), reason })?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(Duration::from_secs(10))
@@ -174,7 +174,7 @@ impl Transport {
 async fn read(answer: http::Response<Incoming>) -> Result<(StatusCode, Zeroizing<Vec<u8>>), ClientError> {
     let status = answer.status();
     let body = Limited::new(answer.into_body(), ANSWER_LEN_MAX).collect().await.map_err(|error| {
-        ClientError::Connect { address: "key service".to_owned(), source: io::Error::other(error) }
+        ClientError::Connect { address: "key service".to_owned(), reason: io::Error::other(error) }
     })?;
     Ok((status, Zeroizing::new(body.to_bytes().to_vec())))
 }

@@ -1,6 +1,7 @@
 //! Keys in the gateway: the epoch that it writes with (`write`), what it may read with (`read`), and the uploads
 //! that it began (`uploads`). All come from the key service; none is ever written down here.
 
+pub(crate) mod metered;
 pub(crate) mod read;
 pub(crate) mod session;
 pub(crate) mod uploads;

@@ -216,7 +216,7 @@ impl ReadKeys {
         }
         let until = |ttl_ms| answer.sent_boot_ms.saturating_add(ttl_ms);
         let Lease { wek, keyset_id, ttl_ms, .. } = answer.value?;
-        metrics::counter!("claviger_leases_total").increment(1);
+        ::metrics::counter!(crate::metrics::LEASES).increment(1);
         let wek = Wek::from_slice(wek.expose()).map_err(GatewayError::integrity("a lease"))?;
         Ok(Arc::new(Leased { wek, keyset: keyset_id, until_boot_ms: until(ttl_ms) }))
     }
@@ -277,7 +277,7 @@ impl ReadKeys {
             let record = self.system.fetch_epoch(asked.envelope.epoch_id()).await?;
             answer = only(self.keys.derive(ask(Some(Blob(record)))).await?)?;
         }
-        metrics::counter!("claviger_derived_keys_total").increment(1);
+        ::metrics::counter!(crate::metrics::DERIVED_KEYS).increment(1);
         Ok(Answer { value: answer.value?, sent_boot_ms: answer.sent_boot_ms })
     }
 

@@ -144,7 +144,7 @@ impl WriteEpochs {
             .to_bytes();
         self.system.store_epoch(header.epoch_id, &record).await?;
         self.register(record).await?;
-        metrics::counter!("claviger_epochs_begun_total").increment(1);
+        ::metrics::counter!(crate::metrics::EPOCHS_BEGUN).increment(1);
         tracing::info!(epoch_id = %header.epoch_id, keyset = keyset.name, "a write epoch begins");
         Ok(WriteEpoch {
             epoch_id: header.epoch_id,
@@ -186,6 +186,7 @@ impl WriteEpochs {
             }
         }
         let waiting = self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).len();
-        metrics::gauge!("claviger_epochs_unregistered").set(u32::try_from(waiting).unwrap_or(u32::MAX));
+        ::metrics::gauge!(crate::metrics::EPOCHS_UNREGISTERED)
+            .set(u32::try_from(waiting).unwrap_or(u32::MAX));
     }
 }

@@ -22,6 +22,7 @@ use super::body::UpstreamBody;
 use crate::config::{Addressing, UpstreamConfig, UpstreamProfile};
 use crate::credentials::UpstreamCredentials;
 use crate::error::GatewayError;
+use crate::metrics::{UPSTREAM_REQUESTS, UPSTREAM_SECONDS};
 use crate::server::IdleTimeout;
 
 /// The longest XML answer that is read into memory: 1,000 keys of 1,024 escaped bytes and then some.
@@ -84,6 +85,31 @@ impl<'a> StoreRequest<'a> {
             .map_err(|_| GatewayError::Internal("a header value is not ASCII"))?;
         self.headers.insert(name, value);
         Ok(self)
+    }
+
+    /// The S3 operation's name, for metrics.
+    fn operation(&self) -> &'static str {
+        let has = |name: &str| self.query.iter().any(|(other, _)| *other == name);
+        let copies = self.headers.contains_key("x-amz-copy-source");
+        match (&self.method, self.bucket.is_some(), self.key.is_some()) {
+            (_, false, _) => "ListBuckets",
+            (&Method::PUT, _, true) if has("uploadId") => "UploadPart",
+            (&Method::PUT, _, true) if copies => "CopyObject",
+            (&Method::PUT, _, true) => "PutObject",
+            (&Method::PUT, ..) => "CreateBucket",
+            (&Method::POST, _, true) if has("uploads") => "CreateMultipartUpload",
+            (&Method::POST, _, true) => "CompleteMultipartUpload",
+            (&Method::POST, ..) => "DeleteObjects",
+            (&Method::DELETE, _, true) if has("uploadId") => "AbortMultipartUpload",
+            (&Method::DELETE, _, true) => "DeleteObject",
+            (&Method::DELETE, ..) => "DeleteBucket",
+            (&Method::HEAD, _, true) => "HeadObject",
+            (&Method::HEAD, ..) => "HeadBucket",
+            (_, _, true) if has("uploadId") => "ListParts",
+            (_, _, true) => "GetObject",
+            _ if has("uploads") => "ListMultipartUploads",
+            _ => "ListObjects",
+        }
     }
 
     /// Sets the body.
@@ -187,6 +213,8 @@ impl Upstream {
     }
 
     async fn exchange(&self, request: StoreRequest<'_>) -> Result<Response<StoreBody>, GatewayError> {
+        let operation = request.operation();
+        let begun_ms = self.clock.boot_ms();
         let (request, body_done) = self.signed(request)?;
         let answer = self.client.request(request);
         // The provider's time begins when it has the whole request; a slow upload is not the provider's delay.
@@ -201,8 +229,13 @@ impl Upstream {
             }),
             () = patience => Err(GatewayError::UpstreamUnreachable("no answer in time".to_owned())),
         };
-        let status = result.as_ref().map_or(0, |answer| answer.status().as_u16());
-        metrics::counter!("claviger_upstream_requests_total", "status" => status.to_string()).increment(1);
+        let status = match &result {
+            Ok(answer) => answer.status().as_str().to_owned(),
+            Err(_) => "failed".to_owned(),
+        };
+        ::metrics::counter!(UPSTREAM_REQUESTS, "operation" => operation, "status" => status).increment(1);
+        let elapsed = Duration::from_millis(self.clock.boot_ms().saturating_sub(begun_ms));
+        ::metrics::histogram!(UPSTREAM_SECONDS, "operation" => operation).record(elapsed.as_secs_f64());
         Ok(result?.map(|body| IdleTimeout::new(body, self.body_idle_timeout)))
     }
 
