@@ -4,7 +4,7 @@
 //! in through [`Random`], time as a number of milliseconds. Bulk AES-256-GCM sits behind [`SegmentAead`]; the
 //! RustCrypto backend is inside, others live outside.
 //!
-//! Reading order: [`layout`] (sizes), [`unit`] (the 96-byte header and key commitment that everything sealed starts
+//! Reading order: [`layout`] (sizes), [`mod@unit`] (the 96-byte header and key commitment that everything sealed starts
 //! with), [`object`] (bodies), [`footer`], [`envelope`], [`epoch`], [`token`].
 
 pub mod checksum;
