@@ -4,6 +4,7 @@ A suite is a program that prints one line for each step: PASS<TAB>step, or FAIL<
 """
 
 import os
+import re
 import sys
 import traceback
 
@@ -43,14 +44,14 @@ class Suite:
         """Decorator: runs the function now and reports."""
 
         def run(function):
-            if self.only and self.only not in name:
+            if self.only and not re.search(self.only, name):
                 return function
             try:
                 function()
                 line = f"PASS\t{name}"
             except Exception as error:  # noqa: BLE001 - whatever a client throws is the step's failure
                 frames = [f for f in traceback.extract_tb(error.__traceback__) if "/tests/e2e/" in f.filename]
-                where = f" (line {frames[-1].lineno})" if frames else ""
+                where = f" (line {' > '.join(str(frame.lineno) for frame in frames[1:])})" if frames else ""
                 reason = f"{type(error).__name__}: {error}{where}".replace("\n", " ").replace("\t", " ")
                 line = f"FAIL\t{name}\t{reason[:500]}"
             print(line, flush=True)

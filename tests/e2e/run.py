@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the clients' suites against one S3 endpoint and sums up.
 
-    run.py --target provider|rgw|claviger|claviger-rgw [--clients boto3,rclone,…] [--only TEXT] [--summary FILE]
+    run.py --target provider|rgw|claviger|claviger-rgw [--clients boto3,rclone,…] [--only REGEX] [--summary FILE]
 
 The endpoint comes from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION. `--target` says what is
 behind it, which decides what of tests/e2e/quirks.py applies: a step that a store itself can't do is declared there with its
@@ -173,7 +173,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", required=True, choices=quirks.TARGETS)
     parser.add_argument("--clients", default=",".join(CLIENTS), help="comma-separated; default all")
-    parser.add_argument("--only", default="", help="run only steps whose name contains this")
+    parser.add_argument("--only", default="", help="run only steps whose name this regular expression finds")
     parser.add_argument("--jobs", type=int, default=2, help="clients at the same time")
     parser.add_argument("--summary", type=Path, help="write a JSON summary here")
     parser.add_argument("--keep", action="store_true", help="keep the work folder")

@@ -17,6 +17,12 @@ BUCKET = suite.bucket
 AWS = os.path.join(os.environ["CLAVIGER_CLIENTS_DIR"], "awscli", "bin", "aws")
 
 
+# By default `presign` of this client signs with version 2, which no current S3 endpoint has to take.
+with open(suite.work("config"), "w") as file:
+    file.write("[default]\ns3 =\n  signature_version = s3v4\n  addressing_style = path\n")
+os.environ["AWS_CONFIG_FILE"] = suite.work("config")
+
+
 def aws(*arguments, check=True):
     return command([AWS, *arguments], check=check)
 

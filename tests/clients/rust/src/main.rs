@@ -70,6 +70,8 @@ pub fn same<T: PartialEq>(what: impl Display, got: T, want: T) -> Outcome {
 #[tokio::main]
 async fn main() {
     let settings = Settings::from_env();
+    // reqwest, beneath object_store, wants one even where nothing is encrypted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match env::args().nth(1).as_deref() {
         Some("sdk") => sdk::run(&settings).await,
         Some("object_store") => store::run(&settings).await,
