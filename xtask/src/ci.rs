@@ -166,11 +166,11 @@ fn release() -> Result<()> {
     run(cargo().args(["build", "--release", "--locked", "--package", "claviger"]))
 }
 
-/// The suite finds the program through `CLAVIGER_BIN`, wherever cargo puts what it builds.
+/// The suite finds the program through `CLAVIGER`, wherever cargo puts what it builds.
 fn e2e() -> Result<()> {
     release()?;
     let binary = target_dir().join("release").join("claviger");
-    run(program("bash").arg("tests/e2e/suite.sh").env("CLAVIGER_BIN", binary))
+    run(program("bash").arg("tests/e2e/suite.sh").env("CLAVIGER", binary))
 }
 
 fn deny() -> Result<()> {

@@ -55,11 +55,10 @@ enum Command {
 }
 
 impl Command {
-    /// The demonstration talks to a person, so that its log starts at warnings.
+    /// What talks to a person logs warnings only, unless told otherwise.
     fn log_default(&self) -> &'static str {
         match self {
-            Self::Demo(_) | Self::Peek(_) => "warn",
-            Self::Keys(_) => "warn",
+            Self::Demo(_) | Self::Peek(_) | Self::Keys(_) => "warn",
             Self::Gateway(_) | Self::Keyservice(_) => "info",
         }
     }

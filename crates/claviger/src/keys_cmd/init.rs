@@ -94,18 +94,18 @@ fn make(config: &Config, options: &InitOptions) -> Result<InitReport, Exit> {
 }
 
 fn announce(arguments: &Arguments, report: &InitReport, passphrase_file: &Path) {
-    println!("The key service is made. Keyset {}, root {}", arguments.keyset, report.root_fingerprint);
-    println!("{} recovery shares were written, read back and put together:", report.share_files.len());
+    say!("The key service is made. Keyset {}, root {}", arguments.keyset, report.root_fingerprint);
+    say!("{} recovery shares were written, read back and put together:", report.share_files.len());
     for file in &report.share_files {
-        println!("  {}", file.display());
+        say!("  {}", file.display());
     }
-    println!(
+    say!(
         "  Any {} of them open everything. Give each to another person, offline, then empty the folder.",
         arguments.threshold
     );
-    println!("The passphrase that unlocks the service: {}", passphrase_file.display());
-    println!("  Keep it apart from backups of the state folder: together they are the keys.");
-    println!("The first operator, admin:{}: {}", arguments.operator, arguments.identity.display());
-    println!("Certificate authority (SHA-256 of its public key): {}", report.ca_spki);
-    println!("Next: claviger keyservice --config {}", arguments.config.display());
+    say!("The passphrase that unlocks the service: {}", passphrase_file.display());
+    say!("  Keep it apart from backups of the state folder: together they are the keys.");
+    say!("The first operator, admin:{}: {}", arguments.operator, arguments.identity.display());
+    say!("Certificate authority (SHA-256 of its public key): {}", report.ca_spki);
+    say!("Next: claviger keyservice --config {}", arguments.config.display());
 }

@@ -62,15 +62,17 @@ async fn create(arguments: CreateArguments) -> Result<(), Exit> {
         write_secret_new(&path, share.expose().as_bytes()).map_err(Exit::failed)?;
         // What the file says counts, not what was meant to be in it.
         read_back.push(SecretText::new(read_secret(&path).map_err(Exit::failed)?.to_string()));
-        println!("{}", path.display());
+        say!("{}", path.display());
     }
     let confirm = ConfirmKeysetRequest { keyset_id: made.keyset_id, shares: read_back };
     let keyset: KeysetInfo = connection.ask(admin::KEYSET_CONFIRM, &confirm).await?;
-    println!(
+    say!(
         "Keyset {} is active; any {} of its {} shares open it.",
-        keyset.name, keyset.threshold, keyset.shares
+        keyset.name,
+        keyset.threshold,
+        keyset.shares
     );
-    println!("Give each share to another person, offline, then empty the folder.");
+    say!("Give each share to another person, offline, then empty the folder.");
     Ok(())
 }
 
@@ -79,9 +81,9 @@ async fn list(operator: &Operator) -> Result<(), Exit> {
     for keyset in answer.keysets {
         let version =
             keyset.version.map_or_else(|| "not active".to_owned(), |version| format!("version {version}"));
-        println!("{}  {version}  id {}  root {}", keyset.name, keyset.keyset_id, keyset.root_fingerprint);
-        println!("  {} of {} shares open it", keyset.threshold, keyset.shares);
-        println!(
+        say!("{}  {version}  id {}  root {}", keyset.name, keyset.keyset_id, keyset.root_fingerprint);
+        say!("  {} of {} shares open it", keyset.threshold, keyset.shares);
+        say!(
             "  buckets: {}",
             if keyset.buckets.is_empty() { "none".to_owned() } else { keyset.buckets.join(", ") }
         );

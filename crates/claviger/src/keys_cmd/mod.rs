@@ -1,6 +1,12 @@
 //! `claviger keys …`: make a key service, unlock it, enrol gateways, look at what it knows.
 
-#![allow(clippy::print_stdout, reason = "answers go to standard output")]
+/// Writes a line to standard output. Whoever reads it may stop early (`| head`); that is no mistake.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
 
 mod connection;
 mod init;

@@ -97,7 +97,7 @@ pub(super) async fn run_gateway(command: GatewayCommand) -> Result<(), Exit> {
     match command {
         GatewayCommand::Enrol(arguments) => {
             make_token(Role::Gateway, &arguments.name, arguments.keyset, &arguments.token).await?;
-            println!("On the gateway: claviger gateway enrol --token-file FILE --config gateway.toml");
+            say!("On the gateway: claviger gateway enrol --token-file FILE --config gateway.toml");
             Ok(())
         }
         GatewayCommand::Revoke(arguments) => revoke(Role::Gateway, &arguments).await,
@@ -109,7 +109,7 @@ pub(super) async fn run_operator(command: OperatorCommand) -> Result<(), Exit> {
     match command {
         OperatorCommand::Enrol(arguments) => {
             make_token(Role::Admin, &arguments.name, Vec::new(), &arguments.token).await?;
-            println!("The new operator: claviger keys operator accept --token-file FILE --identity DIR");
+            say!("The new operator: claviger keys operator accept --token-file FILE --identity DIR");
             Ok(())
         }
         OperatorCommand::Accept(arguments) => accept(&arguments.token_file, &arguments.identity).await,
@@ -128,7 +128,7 @@ async fn make_token(
     let request = EnrolTokenRequest { identity, keysets, ttl_s: *ttl_s, replace: *replace };
     let answer: EnrolTokenAnswer = Connection::open(operator)?.ask(admin::ENROL_TOKEN, &request).await?;
     write_secret_new(token_file, format!("{}\n", answer.token.expose()).as_bytes()).map_err(Exit::failed)?;
-    println!(
+    say!(
         "Token for {} in {}, good once until {}",
         request.identity,
         token_file.display(),
@@ -142,7 +142,7 @@ async fn accept(token_file: &Path, identity: &Path) -> Result<(), Exit> {
     let stored = key_client::enrol_as(Role::Admin, &token, identity, Arc::new(SystemClock))
         .await
         .map_err(Exit::failed)?;
-    println!("{} is enrolled; the identity lies in {}", stored.identity, identity.display());
+    say!("{} is enrolled; the identity lies in {}", stored.identity, identity.display());
     Ok(())
 }
 
@@ -150,10 +150,7 @@ async fn revoke(role: Role, arguments: &NameArguments) -> Result<(), Exit> {
     let identity = Identity::new(role, &arguments.name).map_err(Exit::usage)?;
     let request = RevokeRequest { identity };
     let _: Empty = Connection::open(&arguments.operator)?.ask(admin::REVOKE, &request).await?;
-    println!(
-        "{} is revoked. Keys that it holds already stay with it until their lease ends.",
-        request.identity
-    );
+    say!("{} is revoked. Keys that it holds already stay with it until their lease ends.", request.identity);
     Ok(())
 }
 
@@ -164,9 +161,9 @@ async fn list(operator: &Operator) -> Result<(), Exit> {
             || format!("certificate until {}", moment(row.certificate_until_ms)),
             |revoked_ms| format!("revoked {}", moment(revoked_ms)),
         );
-        println!("{}  {state}", row.identity);
+        say!("{}  {state}", row.identity);
         if row.identity.role() == Role::Gateway {
-            println!("  id {}  keysets {}", row.gateway_id, row.keysets.join(", "));
+            say!("  id {}  keysets {}", row.gateway_id, row.keysets.join(", "));
         }
     }
     Ok(())

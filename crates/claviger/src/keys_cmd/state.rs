@@ -92,17 +92,17 @@ pub(super) async fn status(operator: &Operator) -> Result<(), Exit> {
 }
 
 fn show(status: &AdminStatus) {
-    println!("state          {:?}", status.state);
+    say!("state          {:?}", status.state);
     for problem in &status.problems {
-        println!("problem        {problem}");
+        say!("problem        {problem}");
     }
-    println!("version        {}", status.version);
-    println!("clock          {}", moment(status.now_ms));
-    println!("policy         sha256 {}", status.policy_sha256);
-    println!("gateways       {}", status.gateways);
-    println!("buckets        {}", status.bindings);
-    println!("epochs         {}", status.epochs);
-    println!("audit records  {}", status.audit_records);
+    say!("version        {}", status.version);
+    say!("clock          {}", moment(status.now_ms));
+    say!("policy         sha256 {}", status.policy_sha256);
+    say!("gateways       {}", status.gateways);
+    say!("buckets        {}", status.bindings);
+    say!("epochs         {}", status.epochs);
+    say!("audit records  {}", status.audit_records);
 }
 
 pub(super) async fn epochs(command: EpochsCommand) -> Result<(), Exit> {
@@ -114,7 +114,7 @@ pub(super) async fn epochs(command: EpochsCommand) -> Result<(), Exit> {
     loop {
         let page: EpochList = connection.ask(admin::EPOCH_LIST, &request).await?;
         for epoch in &page.epochs {
-            println!(
+            say!(
                 "{}  gateway {}  began {}  registered {}",
                 epoch.epoch_id,
                 epoch.gateway_id,
@@ -133,14 +133,14 @@ pub(super) async fn policy(command: PolicyCommand) -> Result<(), Exit> {
     match command {
         PolicyCommand::Check { file } => {
             let policy = Policy::load(&file).map_err(Exit::usage)?;
-            println!("{}: {} grants, no mistakes", file.display(), policy.grants());
+            say!("{}: {} grants, no mistakes", file.display(), policy.grants());
         }
         PolicyCommand::Reload(operator) => {
             let report: PolicyReport =
                 Connection::open(&operator)?.ask(admin::POLICY_RELOAD, &Empty {}).await?;
-            println!("{} grants in force, sha256 {}", report.grants, report.sha256);
+            say!("{} grants in force, sha256 {}", report.grants, report.sha256);
             for warning in report.warnings {
-                println!("warning: {warning}");
+                say!("warning: {warning}");
             }
         }
     }
@@ -152,7 +152,7 @@ pub(super) async fn audit(command: AuditCommand) -> Result<(), Exit> {
     let tail: AuditTail =
         Connection::open(&operator)?.ask(admin::AUDIT_TAIL, &AuditTailRequest { count }).await?;
     for line in tail.lines {
-        println!("{line}");
+        say!("{line}");
     }
     Ok(())
 }
