@@ -108,7 +108,7 @@ impl Config {
         let file = TomlFile { path, text };
         let raw: Raw = file.parse("see deploy/keyservice.toml for every key with its meaning")?;
         check(&file, &raw)?;
-        let folder = path.parent().unwrap_or(Path::new("."));
+        let folder = crate::files::parent(path);
         Ok(Self {
             state_dir: folder.join(raw.state_dir),
             listen: raw.listen,

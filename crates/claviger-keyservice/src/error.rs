@@ -10,12 +10,12 @@ use claviger_keyapi::{KeyServiceError, UnavailableReason};
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// A file can't be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A mistake in a file that a person wrote.
     #[error("{path}:{line}: {text}\n  remedy: {remedy}")]
@@ -86,8 +86,8 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
+    pub(crate) fn io(path: &Path, reason: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), reason }
     }
 
     /// What a caller is told.

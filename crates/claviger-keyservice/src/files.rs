@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::ServiceError;
 
-const SECRET_FILE_LEN_MAX: u64 = 64 << 10;
+const SECRET_FILE_LEN_MAX: usize = 64 << 10;
 
 /// Reads a secret text file of at most 64 KiB.
 ///
@@ -22,8 +22,8 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, ServiceError> {
         return Err(ServiceError::LooseMode { path: path.to_owned(), mode, wanted: 0o600 });
     }
     // Reserved at once, so that no reallocation leaves a copy behind.
-    let mut text = Zeroizing::new(String::with_capacity(SECRET_FILE_LEN_MAX as usize + 1));
-    file.take(SECRET_FILE_LEN_MAX).read_to_string(&mut text).map_err(|e| ServiceError::io(path, e))?;
+    let mut text = Zeroizing::new(String::with_capacity(SECRET_FILE_LEN_MAX + 1));
+    file.take(SECRET_FILE_LEN_MAX as u64).read_to_string(&mut text).map_err(|e| ServiceError::io(path, e))?;
     Ok(text)
 }
 
@@ -38,7 +38,12 @@ pub fn write_secret_new(path: &Path, content: &[u8]) -> Result<(), ServiceError>
         file.sync_all()
     };
     write().map_err(|e| ServiceError::io(path, e))?;
-    path.parent().map_or(Ok(()), sync_folder)
+    sync_folder(parent(path))
+}
+
+/// The folder of a path; a bare file name lies in the current one.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Makes a folder's entries durable.
@@ -77,6 +82,12 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let text = read_secret(&path).unwrap_err().to_string();
         assert!(text.contains("chmod 0600"), "{text}");
+    }
+
+    #[test]
+    fn a_bare_file_name_lies_in_the_current_folder() {
+        assert_eq!(parent(Path::new("passphrase")), Path::new("."));
+        assert_eq!(parent(Path::new("/etc/passphrase")), Path::new("/etc"));
     }
 
     #[test]

@@ -177,7 +177,7 @@ fn make_shares(
     }
     let read_back = files
         .iter()
-        .map(|path| Share::parse(&*read_secret(path)?))
+        .map(|path| Share::parse(&read_secret(path)?))
         .collect::<Result<Vec<_>, ServiceError>>()?;
     let root = Root::new(root, keyset.keyset_id.into(), 1);
     check_shares(&root, options.shares, &read_back, random)?;

@@ -23,24 +23,30 @@ pub(crate) struct OpenEpoch {
 /// Epochs that were opened since unlock.
 #[derive(Default)]
 pub(crate) struct OpenEpochs {
-    inner: Mutex<(HashMap<EpochId, Arc<OpenEpoch>>, VecDeque<EpochId>)>,
+    inner: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    by_id: HashMap<EpochId, Arc<OpenEpoch>>,
+    oldest_first: VecDeque<EpochId>,
 }
 
 impl OpenEpochs {
     fn get(&self, epoch_id: EpochId) -> Option<Arc<OpenEpoch>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).0.get(&epoch_id).cloned()
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).by_id.get(&epoch_id).cloned()
     }
 
     fn keep(&self, epoch: Arc<OpenEpoch>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let epoch_id = epoch.header.epoch_id;
-        if inner.0.insert(epoch_id, epoch).is_none() {
-            inner.1.push_back(epoch_id);
+        if inner.by_id.insert(epoch_id, epoch).is_none() {
+            inner.oldest_first.push_back(epoch_id);
         }
-        while inner.1.len() > OPEN_EPOCHS_MAX
-            && let Some(oldest) = inner.1.pop_front()
+        while inner.oldest_first.len() > OPEN_EPOCHS_MAX
+            && let Some(oldest) = inner.oldest_first.pop_front()
         {
-            inner.0.remove(&oldest);
+            inner.by_id.remove(&oldest);
         }
     }
 }

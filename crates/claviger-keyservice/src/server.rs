@@ -303,13 +303,7 @@ async fn authenticated(
 ) -> Result<Caller, KeyServiceError> {
     match core.caller(peer, role, info.clone()) {
         Ok(caller) => Ok(caller),
-        Err(refusal) => {
-            if peer.is_some() && refusal != KeyServiceError::Locked {
-                let record = info.record("authenticate", Outcome::Refused).refused_call(&refusal);
-                core.audit.append(vec![record.to_bytes()]).await.map_err(|error| error.outward())?;
-            }
-            Err(refusal)
-        }
+        Err(refusal) => Err(log_refusal(core, peer, &info, refusal).await?),
     }
 }
 
@@ -321,7 +315,24 @@ async fn locked_operator(
     if core.vault().is_ok() {
         return Ok(authenticated(core, peer, Role::Admin, info.clone()).await?.row.identity.clone());
     }
-    core.operator_of_locked(peer, info.now_ms).map_err(|error| error.outward())
+    match core.operator_of_locked(peer, info.now_ms).map_err(|error| error.outward()) {
+        Ok(identity) => Ok(identity),
+        Err(refusal) => Err(log_refusal(core, peer, info, refusal).await?),
+    }
+}
+
+/// Writes down that someone with a certificate of ours was turned away. Strangers without one fill no log.
+async fn log_refusal(
+    core: &Arc<Core>,
+    peer: Option<&Peer>,
+    info: &RequestInfo,
+    refusal: KeyServiceError,
+) -> Result<KeyServiceError, KeyServiceError> {
+    if peer.is_some() && refusal != KeyServiceError::Locked {
+        let record = info.record("authenticate", Outcome::Refused).refused_call(&refusal);
+        core.audit.append(vec![record.to_bytes()]).await.map_err(|error| error.outward())?;
+    }
+    Ok(refusal)
 }
 
 async fn gateway(

@@ -96,7 +96,7 @@ impl KeyService {
         random: Arc<dyn Random>,
     ) -> Result<Self, ServiceError> {
         let database = config.state_dir.join(DATABASE_FILE);
-        if !database.exists() {
+        if !Self::is_initialised(&config) {
             return Err(ServiceError::NotInitialised(config.state_dir.clone()));
         }
         private_folder(&config.state_dir)?;
@@ -115,7 +115,13 @@ impl KeyService {
         Ok(service)
     }
 
-    pub(crate) fn assemble(
+    /// Whether a service lies in `config.state_dir`.
+    #[must_use]
+    pub fn is_initialised(config: &Config) -> bool {
+        config.state_dir.join(DATABASE_FILE).exists()
+    }
+
+    fn assemble(
         config: Config,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
@@ -510,4 +516,109 @@ pub(crate) fn replace_locked_tls(
     write_secret_new(&fresh, &text)?;
     std::fs::rename(&fresh, &path).map_err(|e| ServiceError::io(&path, e))?;
     crate::files::sync_folder(&config.state_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use claviger_env::SystemClock;
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::audit_log::AuditSink;
+    use crate::testing::random;
+    use crate::{InitOptions, Limits, init};
+
+    /// Keeps nothing, or keeps and then fails.
+    struct Broken {
+        fails_at_append: bool,
+    }
+
+    impl AuditSink for Broken {
+        fn append(&mut self, first_index: u64, _lines: &[u8]) -> io::Result<()> {
+            // The first record, `unlock`, goes well.
+            if self.fails_at_append && first_index > 0 { Err(io::Error::other("disk full")) } else { Ok(()) }
+        }
+        fn sync(&mut self) -> io::Result<()> {
+            if self.fails_at_append { Ok(()) } else { Err(io::Error::other("I/O error")) }
+        }
+    }
+
+    fn made(folder: &Path) -> Config {
+        let config = Config {
+            state_dir: folder.join("state"),
+            listen: ([127, 0, 0, 1], 0).into(),
+            advertise: "127.0.0.1:1".into(),
+            admin_listen: None,
+            policy: folder.join("policy.toml"),
+            unlock: Unlock::Operator,
+            passphrase_file: Some(folder.join("passphrase")),
+            limits: Limits::default(),
+        };
+        let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap();
+        let options = InitOptions {
+            keyset: "default".into(),
+            shares: 2,
+            threshold: 2,
+            shares_dir: folder.join("recovery"),
+            passphrase_file: folder.join("passphrase"),
+            operator: "admin:first".parse().unwrap(),
+            operator_csr: csr.der().to_vec(),
+        };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        init(&config, &options, &clock, &random()).unwrap();
+        config
+    }
+
+    fn over(config: &Config, sink: Broken) -> KeyService {
+        let store = Arc::new(SqliteStore::open(&config.state_dir.join(DATABASE_FILE)).unwrap());
+        let audit = AuditLog::with_sink(Box::new(sink), 0, random()).unwrap();
+        let policy = Policy::parse(&config.policy, "").unwrap();
+        KeyService::assemble(config.clone(), Arc::new(SystemClock), random(), store, audit, policy).unwrap()
+    }
+
+    #[tokio::test]
+    async fn when_the_audit_log_fails_the_key_stays_and_health_is_red() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = made(folder.path());
+        let service = over(&config, Broken { fails_at_append: true });
+        service.unlock(&read_secret(&folder.path().join("passphrase")).unwrap()).unwrap();
+        let core = &service.core;
+        let work = || {
+            let record = core.local_info().unwrap().record("lease", Outcome::Released);
+            Work::new(Ok("key"), vec![record])
+        };
+        let refused =
+            KeyServiceError::Unavailable { reason: UnavailableReason::Audit, retry_after_ms: 2_000 };
+        assert_eq!(core.settle(work()).await.unwrap_err(), refused);
+        assert_eq!(core.settle(work()).await.unwrap_err(), refused, "and stays refused");
+        assert!(core.settle(Work::silent(Ok("key"))).await.is_err(), "with or without a record of its own");
+        let (state, problems) = service.health();
+        assert_eq!((state, problems.len()), (ServiceState::AuditFailed, 1));
+    }
+
+    #[test]
+    fn a_service_whose_unlock_can_not_be_written_down_stays_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = made(folder.path());
+        let service = over(&config, Broken { fails_at_append: false });
+        let passphrase = read_secret(&folder.path().join("passphrase")).unwrap();
+        assert!(matches!(service.unlock(&passphrase), Err(ServiceError::Audit(_))));
+        assert_eq!(service.health().0, ServiceState::Locked);
+    }
+
+    #[test]
+    fn a_failed_call_is_never_recorded_as_a_release() {
+        let folder = tempfile::tempdir().unwrap();
+        let service = over(&made(folder.path()), Broken { fails_at_append: true });
+        let info = service.core.local_info().unwrap();
+        let records =
+            vec![info.record("lease", Outcome::Released), info.record("register-epoch", Outcome::Done)];
+        let failed: Result<(), ServiceError> = Err(ServiceError::Damaged("x"));
+        let written = to_write(&failed, records);
+        assert_eq!(written.len(), 1);
+        assert!(String::from_utf8_lossy(&written[0]).contains("register-epoch"));
+    }
 }

@@ -1,4 +1,5 @@
 //! Keys over real sockets: what is released, to whom, and what the log says about it.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Enrolment, certificates, lock, restart, and callers that mean no good, over real sockets.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
 
 mod common;
 

@@ -1,5 +1,7 @@
 //! SQLite: one file, write-ahead log, `synchronous = FULL`, so that what was acknowledged survives a power cut.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +38,9 @@ impl SqliteStore {
     /// # Errors
     /// [`ServiceError::Store`]; [`ServiceError::Damaged`] if it was written by a newer version.
     pub fn open(path: &Path) -> Result<Self, ServiceError> {
+        // SQLite gives its log files the mode of the database; object names in it are nobody else's business.
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+        drop(file.map_err(|e| ServiceError::io(path, e))?);
         let mut connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -258,6 +263,16 @@ mod tests {
         store.lock().pragma_update(None, "user_version", 99).unwrap();
         drop(store);
         assert!(matches!(SqliteStore::open(&folder.path().join("db")), Err(ServiceError::Damaged(_))));
+    }
+
+    #[test]
+    fn the_database_is_its_owners_only() {
+        use std::os::unix::fs::MetadataExt as _;
+        let (folder, store) = store();
+        store.finish_uploads(&[[1; 16]], 7).unwrap();
+        for name in ["db", "db-wal"] {
+            assert_eq!(std::fs::metadata(folder.path().join(name)).unwrap().mode() & 0o777, 0o600, "{name}");
+        }
     }
 
     #[test]
