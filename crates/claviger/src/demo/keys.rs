@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use claviger_env::Clock;
 use claviger_format::random::Random;
-use claviger_gateway::key_client::{self, KeyClient};
+use claviger_gateway::key_client::{self, ClientError, KeyClient, StoredIdentity, UnsignedIdentity};
 use claviger_keyapi::{Identity, KeyService as KeyServiceApi, Role};
 use claviger_keyservice::{Config, InitOptions, KeyService, Limits, ServiceError, Unlock, init};
 use tokio::net::TcpListener;
@@ -22,6 +22,8 @@ const KEYSET: &str = "default";
 const SHARES: u8 = 5;
 const SHARES_THRESHOLD: u8 = 3;
 const TOKEN_TTL_S: u32 = 60;
+/// A certificate with less life than this is not worth starting with.
+const EXPIRY_MARGIN_MS: u64 = 60_000;
 /// The operator of the demonstration's key service.
 const OPERATOR_NAME: &str = "first";
 
@@ -151,9 +153,7 @@ fn remove(removed: std::io::Result<()>) -> std::io::Result<()> {
 
 /// A certificate request for the operator whom a service must have. The demonstration needs none: the key is dropped.
 fn operator_request() -> Result<Vec<u8>> {
-    let key = rcgen::KeyPair::generate()?;
-    let request = rcgen::CertificateParams::default().serialize_request(&key)?;
-    Ok(request.der().to_vec())
+    Ok(UnsignedIdentity::generate()?.csr().to_vec())
 }
 
 fn serve(
@@ -176,17 +176,68 @@ async fn client(
     state_dir: &Path,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<KeyClient>> {
-    let address = address.to_string();
-    if let Ok(client) = KeyClient::open(&address, state_dir, Arc::clone(clock)) {
-        return Ok(client);
+    match StoredIdentity::load(state_dir) {
+        Ok(identity) if identity.certificate.not_after_ms > clock.now_ms() + EXPIRY_MARGIN_MS => {}
+        Ok(_) | Err(ClientError::NotEnrolled(_)) => enrol(service, gateway, state_dir, clock).await?,
+        Err(error) => return Err(error).context("the gateway's identity can't be read"),
     }
-    let replace = state_dir.exists();
+    Ok(KeyClient::open(&address.to_string(), state_dir, Arc::clone(clock))?)
+}
+
+async fn enrol(
+    service: &KeyService,
+    gateway: Identity,
+    state_dir: &Path,
+    clock: &Arc<dyn Clock>,
+) -> Result<()> {
     let service = service.clone();
+    // An earlier start may have enrolled it and been interrupted before the identity was on disk.
+    let replace = true;
     let token = move || service.enrolment_token(gateway, vec![KEYSET.to_owned()], TOKEN_TTL_S, replace);
     let token = tokio::task::spawn_blocking(token).await?.context("the gateway gets no enrolment token")?;
     remove(fs::remove_dir_all(state_dir))?;
     key_client::enrol(token.expose(), state_dir, Arc::clone(clock))
         .await
         .context("the gateway can't be enrolled")?;
-    Ok(KeyClient::open(&address, state_dir, Arc::clone(clock))?)
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use claviger_env::{OsRandom, SystemClock};
+
+    use super::*;
+
+    /// The system's clock, put forward.
+    struct LaterClock(AtomicU64);
+
+    impl Clock for LaterClock {
+        fn now_ms(&self) -> u64 {
+            SystemClock.now_ms() + self.0.load(Ordering::Relaxed)
+        }
+
+        fn boot_ms(&self) -> u64 {
+            SystemClock.boot_ms() + self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_demo_that_was_off_for_a_week_finds_its_keys_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::open(folder.path()).unwrap();
+        let later = Arc::new(LaterClock(AtomicU64::new(0)));
+        let clock: Arc<dyn Clock> = later.clone();
+        let random: Arc<dyn Random> = Arc::new(OsRandom::new(clock.clone()).unwrap());
+        let keys = start(&folder, "demo", &clock, &random).await.unwrap();
+        let bound = keys.client().bind_bucket("demo", None).await.unwrap().value;
+        keys.stop().await;
+
+        later.0.store(7 * 86_400_000, Ordering::Relaxed);
+        let keys = start(&folder, "demo", &clock, &random).await.unwrap();
+        let binding = keys.client().binding("demo").await.unwrap().value.unwrap();
+        assert_eq!(binding.bucket_id, bound.bucket_id);
+        keys.stop().await;
+    }
 }
