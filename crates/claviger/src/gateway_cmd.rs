@@ -12,6 +12,7 @@ use claviger_format::random::Random;
 use claviger_gateway::Gateway;
 use claviger_gateway::config::{Config, Severity};
 use claviger_gateway::key_client::{self, KeyClient};
+use claviger_gateway::metrics;
 use claviger_gateway::secret_file::read_secret_file;
 use zeroize::Zeroizing;
 
@@ -109,6 +110,10 @@ async fn serve(config: Config) -> Result<(), Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let random = Arc::new(OsRandom::new(Arc::clone(&clock)).map_err(Exit::failed)?);
     let shutdown = signals::listen()?;
+    if config.admin.is_some() {
+        // Before anything is counted: what is recorded earlier is lost.
+        metrics::install().map_err(Exit::failed)?;
+    }
     let listener = serving::bind(config.listen, "S3 clients").await?;
     let keys = open_keys(&config, &clock)?;
     let renewal = tokio::spawn(Arc::clone(&keys).renewal());

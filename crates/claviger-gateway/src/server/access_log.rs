@@ -172,6 +172,7 @@ impl AccessRecord {
             sent_len = self.sent_len,
             duration_ms,
             outcome,
+            "request"
         );
     }
 
