@@ -96,14 +96,14 @@ impl Record {
     /// Marks the record as a refusal of an item.
     pub(crate) fn refused(mut self, error: &ReleaseError) -> Self {
         self.outcome = Outcome::Refused;
-        self.reason = Some(error.to_string());
+        self.reason = Some(bounded(&error.to_string()));
         self
     }
 
     /// Marks the record as a refusal of a whole call.
     pub(crate) fn refused_call(mut self, error: &KeyServiceError) -> Self {
         self.outcome = Outcome::Refused;
-        self.reason = Some(error.to_string());
+        self.reason = Some(bounded(&error.to_string()));
         self
     }
 

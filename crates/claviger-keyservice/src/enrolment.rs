@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::ServiceError;
-use crate::audit_record::{Outcome, Record, RequestInfo};
+use crate::audit_record::{Outcome, Record, RequestInfo, bounded};
 use crate::identity::Issued;
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
@@ -41,7 +41,7 @@ impl Core {
     ) -> Work<EnrolTokenAnswer> {
         let mut record = info.record("enrol-token", Outcome::Done);
         record.subject = Some(order.identity.to_string());
-        record.keyset = Some(order.keysets.join(","));
+        record.keyset = Some(bounded(&order.keysets.join(",")));
         let result = self.try_make_token(vault, info, order);
         Work::new(result, vec![record]).refused_if_failed()
     }

@@ -287,6 +287,9 @@ async fn operators_need_their_verb_and_gateways_never_pass_for_one() {
     ask::<IdentityList>(&watcher, admin::IDENTITY_LIST, &Empty {}).await.unwrap();
     let refused = ask::<AdminStatus>(&watcher, admin::LOCK, &Empty {}).await;
     assert!(matches!(refused, Err(KeyServiceError::Denied { .. })));
+    let shouting = EnrolTokenRequest { keysets: vec!["x".repeat(50_000)], ..order };
+    assert!(ask::<Empty>(&operator, admin::ENROL_TOKEN, &shouting).await.is_err());
+    assert!(world.last_audit().to_string().len() < 4_000, "a caller can't make a record as long as he likes");
     let last = RevokeRequest { identity: "admin:first".parse().unwrap() };
     ask::<Empty>(&operator, admin::REVOKE, &last).await.unwrap();
     assert!(ask::<IdentityList>(&operator, admin::IDENTITY_LIST, &Empty {}).await.is_err());
