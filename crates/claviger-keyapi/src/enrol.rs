@@ -50,8 +50,8 @@ impl EnrolToken {
     /// The text to hand over.
     #[must_use]
     pub fn to_text(&self) -> SecretText {
-        // Serialising strings and numbers to memory has no way to fail.
-        let json = Zeroizing::new(serde_json::to_vec(self).unwrap_or_default());
+        let json = serde_json::to_vec(self).expect("strings and numbers serialise to memory without fail");
+        let json = Zeroizing::new(json);
         SecretText::new(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(&json[..])))
     }
 
