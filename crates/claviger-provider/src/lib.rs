@@ -16,6 +16,7 @@ mod error;
 mod server;
 mod store;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -44,6 +45,19 @@ pub struct ObjectFiles {
     pub data: PathBuf,
     /// The JSON file with its ETag, headers and metadata.
     pub sidecar: PathBuf,
+}
+
+/// What the provider knows of one object besides its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// The ETag without quotes.
+    pub etag: String,
+    /// Bytes when it was stored.
+    pub size: u64,
+    /// Content headers by lower-case name.
+    pub headers: BTreeMap<String, String>,
+    /// User metadata by name, without `x-amz-meta-`.
+    pub user_metadata: BTreeMap<String, String>,
 }
 
 impl Credentials {
@@ -99,6 +113,24 @@ impl Provider {
         let opened = bucket.read(key)?;
         let sidecar = bucket.sidecar_path(key);
         Ok(ObjectFiles { data: sidecar.with_file_name(&opened.sidecar.data), sidecar })
+    }
+
+    /// The keys in a bucket, in byte order.
+    ///
+    /// # Errors
+    /// There is no such bucket.
+    pub fn keys(&self, bucket: &str) -> Result<Vec<String>, Error> {
+        self.store.bucket(bucket)?.listed(|index| index.keys().cloned().collect())
+    }
+
+    /// What the provider knows of an object, as its JSON file has it.
+    ///
+    /// # Errors
+    /// There is no such bucket or object, or its sidecar can't be read.
+    pub fn description(&self, bucket: &str, key: &str) -> Result<Description, Error> {
+        let sidecar = self.store.bucket(bucket)?.read(key)?.sidecar;
+        let store::Attributes { headers, user_metadata, .. } = sidecar.attributes;
+        Ok(Description { etag: sidecar.etag, size: sidecar.size, headers, user_metadata })
     }
 
     /// Answers S3 over HTTP/1.1 on `listener` until `shutdown` is ready, then lets running requests finish for a while.

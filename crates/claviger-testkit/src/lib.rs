@@ -1,1 +1,11 @@
-//! Parts for tests only: a lying provider, fault plans, fixed clock, seeded randomness, canaries
+//! Parts for tests only: a lying provider, fault plans, fixed clock, seeded randomness, canaries.
+//!
+//! Nothing here may be a dependency of anything but tests.
+
+pub mod canary;
+mod clock;
+pub mod liar;
+mod random;
+
+pub use clock::FixedClock;
+pub use random::SeededRandom;
