@@ -9,7 +9,9 @@ fuzz_target!(|input: (u64, &[u8])| {
     let (size, suffix) = input;
     match footer::open(&dek(), EPOCH_ID, OBJECT_ID, suffix, size) {
         Ok(FooterRead::Verified(_)) => panic!("a forged footer"),
-        Ok(FooterRead::NeedMore { suffix_len }) => assert!(suffix_len > suffix.len() as u64 && suffix_len <= 400_208),
+        Ok(FooterRead::NeedMore { suffix_len }) => {
+            assert!(suffix_len > suffix.len() as u64 && suffix_len <= 400_208)
+        }
         Err(_) => {}
     }
 });

@@ -14,7 +14,9 @@ fuzz_target!(|input: (u64, &[u8])| {
     let Some((header, sealed)) = seal_message(&request, message) else { return };
     let Some(size) = g(length) else { return };
     let suffix = [&sealed[..], &header].concat();
-    let Ok(FooterRead::Verified(manifest)) = footer::open(&dek(), EPOCH_ID, OBJECT_ID, &suffix, size) else { return };
+    let Ok(FooterRead::Verified(manifest)) = footer::open(&dek(), EPOCH_ID, OBJECT_ID, &suffix, size) else {
+        return;
+    };
     let body: u64 = manifest.entries().iter().map(|entry| h(entry.length).expect("a checked length")).sum();
     assert_eq!(body + manifest.footer_len(), manifest.total_size());
     assert_eq!(manifest.length(), length);
@@ -23,7 +25,8 @@ fuzz_target!(|input: (u64, &[u8])| {
     let keys = UnitKeys::from_slice(grant.keys().expose()).expect("76 bytes");
     let again = UnitGrant::new(context, keys).expect("a checked context");
     if manifest.footer_len() < 2_000_000 {
-        let again = footer::seal_granted(again, manifest.entries(), manifest.info()).expect("a checked manifest");
+        let again =
+            footer::seal_granted(again, manifest.entries(), manifest.info()).expect("a checked manifest");
         assert!(again.ends_with(&suffix), "canonical");
     }
 });

@@ -13,15 +13,19 @@ fuzz_target!(|input: (Vec<(u32, bool)>, u32, u64, u64)| {
         .iter()
         .take(200)
         .zip(1..)
-        .map(|((extra, bound), number)| {
-            Entry { number, length: PART_LEN_MIN + u64::from(*extra), salt: salt(*bound), crc64: None }
+        .map(|((extra, bound), number)| Entry {
+            number,
+            length: PART_LEN_MIN + u64::from(*extra),
+            salt: salt(*bound),
+            crc64: None,
         })
         .collect();
     entries.push(Entry { number: 9_999, length: last.into(), salt: salt(a % 2 == 0), crc64: None });
     let info = FooterInfo { created_ms: 0, crc64: None, checksum: None };
     let n: u64 = entries.iter().map(|entry| entry.length).sum();
     let size = g(n).expect("far below the limit");
-    let footer = footer::seal(&dek(), EPOCH_ID, OBJECT_ID, &entries, &info, &Counting::new()).expect("a legal list");
+    let footer =
+        footer::seal(&dek(), EPOCH_ID, OBJECT_ID, &entries, &info, &Counting::new()).expect("a legal list");
     let read = footer::open(&dek(), EPOCH_ID, OBJECT_ID, &footer, size).expect("our own");
     let FooterRead::Verified(manifest) = read else { panic!("a whole footer") };
     if n == 0 {
