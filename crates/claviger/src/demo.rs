@@ -11,7 +11,7 @@ mod screen;
 mod store;
 mod upstream_file;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +84,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
     let folder = Folder::open(&arguments.dir).map_err(Exit::usage)?;
     let mut state = folder.state(&*random)?;
     let listener = serving::bind(arguments.listen, "S3 clients").await.map_err(Exit::usage)?;
-    let endpoint = format!("http://{}", listener.local_addr().map_err(Exit::failed)?);
+    let endpoint = endpoint_of(listener.local_addr().map_err(Exit::failed)?);
 
     let store = Store::open(&arguments, &folder, &state, &clock).await?;
     let keys = keys::start(&folder, GATEWAY_NAME, &clock, &random).await?;
@@ -113,6 +113,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
     store.stop().await;
     println!("\nStopped. The state in {} is there for the next start.", arguments.dir.display());
     Ok(())
+}
+
+/// Where a client on this machine reaches a listener; "every address" is none that one can connect to everywhere.
+fn endpoint_of(mut address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    format!("http://{address}")
 }
 
 async fn until_ready(readiness: &claviger_gateway::admin::Readiness) -> anyhow::Result<()> {
@@ -199,4 +209,36 @@ fn announce(folder: &Folder, state: &State, arguments: &Arguments) -> anyhow::Re
         write().with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_endpoint_is_one_that_a_client_can_connect_to() {
+        let endpoint = |address: &str| endpoint_of(address.parse().unwrap());
+        assert_eq!(endpoint("127.0.0.1:9000"), "http://127.0.0.1:9000");
+        assert_eq!(endpoint("0.0.0.0:9000"), "http://127.0.0.1:9000");
+        assert_eq!(endpoint("[::]:9000"), "http://[::1]:9000");
+        assert_eq!(endpoint("192.0.2.1:9000"), "http://192.0.2.1:9000");
+    }
+
+    #[test]
+    fn secrets_of_any_spelling_survive_the_files_they_are_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair {
+            access_key_id: "AKI".to_owned(),
+            secret_access_key: "a\"b\\c'd/e+f=0123456789".to_owned(),
+            session_token: Some("t".to_owned()),
+        };
+        let path = folder.path().join("upstream.toml");
+        write_private(&path, &upstream_account(&key).unwrap()).unwrap();
+        let account = claviger_gateway::credentials::UpstreamCredentials::load(&path).unwrap();
+        assert_eq!((account.access_key_id(), account.session_token()), ("AKI", Some("t")));
+        let path = folder.path().join("credentials.toml");
+        write_private(&path, &access_keys(&key).unwrap()).unwrap();
+        let store = claviger_gateway::credentials::CredentialStore::load(&path).unwrap();
+        assert!(store.lookup("AKI").unwrap().may_see_bucket("any"));
+    }
 }
