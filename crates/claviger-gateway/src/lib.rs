@@ -13,6 +13,7 @@ pub mod config;
 pub mod credentials;
 mod dispatch;
 pub mod error;
+mod fingerprint;
 mod gateway;
 pub mod key_client;
 mod keys;

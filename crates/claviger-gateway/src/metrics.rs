@@ -36,6 +36,8 @@ pub const SENT_BYTES: &str = "claviger_sent_bytes_total";
 pub const CREDENTIALS_KEYS: &str = "claviger_credentials_keys";
 /// Reloads of the file of access keys, by `outcome` (applied, refused).
 pub const CREDENTIALS_RELOADS: &str = "claviger_credentials_reloads_total";
+/// Reloads of the certificate for clients' connections, by `outcome` (applied, refused).
+pub const TLS_RELOADS: &str = "claviger_tls_certificate_reloads_total";
 /// 1 while a `component` is ready, else 0.
 pub const READY: &str = "claviger_ready";
 
@@ -55,6 +57,8 @@ pub const BUFFERED_BYTES: &str = "claviger_buffered_bytes";
 pub const KEY_SERVICE_CALLS: &str = "claviger_key_service_calls_total";
 /// Seconds per call of the key service, by `call`.
 pub const KEY_SERVICE_SECONDS: &str = "claviger_key_service_call_duration_seconds";
+/// Uses of a bucket binding older than its time, because the key service could not be asked.
+pub const STALE_BINDINGS: &str = "claviger_stale_bindings_total";
 /// Epoch keys leased for reading.
 pub const LEASES: &str = "claviger_leases_total";
 /// Keys of single objects that the key service released.
@@ -96,7 +100,7 @@ fn install_once() -> Option<PrometheusHandle> {
 }
 
 fn describe() {
-    const COUNTERS: [(&str, &str); 18] = [
+    const COUNTERS: [(&str, &str); 20] = [
         (REQUESTS, "Requests by operation and HTTP status"),
         (REQUESTS_SHED, "Requests answered 503 because the limit of concurrent requests was reached"),
         (ERRORS, "Error answers by S3 code and by whose turn it is to change something"),
@@ -106,12 +110,17 @@ fn describe() {
         (TLS_FAILURES, "Client connections that failed in the TLS handshake"),
         (RECEIVED_BYTES, "Bytes read from clients, headers included"),
         (SENT_BYTES, "Bytes of answers' bodies sent to clients"),
+        (TLS_RELOADS, "Reloads of the certificate for clients' connections by outcome"),
         (CREDENTIALS_RELOADS, "Reloads of the file of access keys by outcome"),
         (INTEGRITY_FAILURES, "Objects refused because something did not authenticate"),
         (FOREIGN_OBJECTS, "Objects refused because Claviger did not write them"),
         (FOREIGN_SIZES, "Listed objects whose size no sealed object can have"),
         (UPSTREAM_REQUESTS, "Requests to the store by operation and status"),
         (KEY_SERVICE_CALLS, "Calls of the key service by outcome"),
+        (
+            STALE_BINDINGS,
+            "Uses of a bucket binding older than its time, because the key service could not be asked",
+        ),
         (LEASES, "Epoch keys leased for reading"),
         (DERIVED_KEYS, "Keys of single objects that the key service released"),
         (EPOCHS_BEGUN, "Write epochs begun"),

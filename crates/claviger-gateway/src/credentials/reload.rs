@@ -1,13 +1,12 @@
 //! Taking up a changed file of access keys while requests run.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CredentialStore, file};
+pub(super) use crate::fingerprint::Fingerprint;
 use crate::metrics;
 
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -21,34 +20,6 @@ pub enum Reload {
     Applied,
     /// Its new content is wrong: the old keys stay in force.
     Refused,
-}
-
-/// Enough of a file's metadata to see that it was written or replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Fingerprint {
-    inode: u64,
-    len: u64,
-    modified_s: i64,
-    modified_ns: i64,
-    changed_s: i64,
-    changed_ns: i64,
-}
-
-impl Fingerprint {
-    /// Of the file at `path`; all zero while there is none.
-    pub(super) fn of(path: &Path) -> Self {
-        std::fs::metadata(path).map_or_else(
-            |_| Self::default(),
-            |m| Self {
-                inode: m.ino(),
-                len: m.len(),
-                modified_s: m.mtime(),
-                modified_ns: m.mtime_nsec(),
-                changed_s: m.ctime(),
-                changed_ns: m.ctime_nsec(),
-            },
-        )
-    }
 }
 
 impl CredentialStore {

@@ -360,6 +360,41 @@ mod with_tls {
         assert!(read_all(&mut stream).await.ends_with("hello"));
     }
 
+    /// Connects as a client that trusts `trusted`, and gives the certificate that the server showed.
+    async fn shown_certificate(
+        server: &Running,
+        trusted: &rcgen::Certificate,
+    ) -> Result<Vec<u8>, std::io::Error> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(trusted.der().clone()).unwrap();
+        let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let tcp = TcpStream::connect(server.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, tcp).await?;
+        Ok(stream.get_ref().1.peer_certificates().unwrap()[0].to_vec())
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_is_shown_without_a_restart_and_half_a_renewal_changes_nothing() {
+        let (old, new) = (files(), files());
+        let server = start(LimitsConfig::default(), Some(tls_config(&old.config).unwrap())).await;
+        assert_eq!(
+            shown_certificate(&server, &old.certificate).await.unwrap(),
+            old.certificate.der().to_vec()
+        );
+        std::fs::copy(&new.config.certificate_file, &old.config.certificate_file).unwrap();
+        assert_eq!(
+            shown_certificate(&server, &old.certificate).await.unwrap(),
+            old.certificate.der().to_vec()
+        );
+        std::fs::copy(&new.config.key_file, &old.config.key_file).unwrap();
+        assert_eq!(
+            shown_certificate(&server, &new.certificate).await.unwrap(),
+            new.certificate.der().to_vec()
+        );
+        assert!(shown_certificate(&server, &old.certificate).await.is_err());
+    }
+
     #[tokio::test]
     async fn plain_http_on_the_tls_port_gets_nothing() {
         let server = start(LimitsConfig::default(), Some(tls_config(&files().config).unwrap())).await;
