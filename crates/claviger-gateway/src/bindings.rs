@@ -3,8 +3,9 @@
 //!
 //! A binding that is too old is dangerous: objects written under the id of a deleted bucket could never be read in
 //! its successor. So an entry is used without asking for at most `binding_ttl_s`, counted from the sending of the
-//! question; the service binds a name anew only when every other gateway's entry has run out. Only when the service
-//! can't be reached does an older entry serve, since then nobody can bind anew through it either.
+//! question; the service binds a name anew only when every gateway's entry has run out; an answer never replaces a
+//! younger one; and a write that took longer than an entry lives is confirmed before the client hears of success. Only
+//! when the service can't be reached does an older entry serve: docs/decisions/003 says what that risks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +57,15 @@ pub(crate) struct Bindings {
     keys: Arc<dyn KeyService>,
     clock: Arc<dyn Clock>,
     session: Arc<Session>,
-    cache: Cache<String, (Arc<BoundBucket>, u64)>,
+    cache: Cache<String, Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    bound: Arc<BoundBucket>,
+    /// When the question left to which this is the answer.
+    sent_boot_ms: u64,
+    until_boot_ms: u64,
 }
 
 impl Bindings {
@@ -70,12 +79,11 @@ impl Bindings {
     /// # Errors
     /// `NoSuchBucket` when it is not bound: what lies at the provider under that name is nobody's here.
     pub(crate) async fn resolve(&self, bucket: &str) -> Result<Arc<BoundBucket>, GatewayError> {
-        let asked_ms = self.clock.boot_ms();
         let cached = self.cache.get(bucket);
-        if let Some((bound, until_ms)) = &cached
-            && asked_ms < *until_ms
+        if let Some(entry) = &cached
+            && self.clock.boot_ms() < entry.until_boot_ms
         {
-            return Ok(bound.clone());
+            return Ok(entry.bound.clone());
         }
         match self.keys.binding(bucket).await {
             Ok(Answer { value: Some(binding), sent_boot_ms }) => self.remember(&binding, sent_boot_ms),
@@ -83,10 +91,28 @@ impl Bindings {
                 self.cache.invalidate(bucket);
                 Err(S3Error::new(ErrorCode::NoSuchBucket).with_extra("BucketName", bucket).into())
             }
-            Err(KeyServiceError::Unavailable { .. } | KeyServiceError::Locked) if cached.is_some() => {
-                cached.map(|(bound, _)| bound).ok_or(GatewayError::Internal("unreachable: just checked"))
-            }
+            Err(error @ (KeyServiceError::Unavailable { .. } | KeyServiceError::Locked)) => match cached {
+                Some(entry) => {
+                    ::metrics::counter!(crate::metrics::STALE_BINDINGS).increment(1);
+                    Ok(entry.bound)
+                }
+                None => Err(error.into()),
+            },
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a write under `used` may be acknowledged: the bucket must not have been deleted and made again while
+    /// it was going on. Costs nothing while the entry is fresh.
+    ///
+    /// # Errors
+    /// `OperationAborted` when the name is bound to another id by now.
+    pub(crate) async fn confirm(&self, bucket: &str, used: &BoundBucket) -> Result<(), GatewayError> {
+        let now = self.resolve(bucket).await?;
+        if now.bucket_id == used.bucket_id {
+            Ok(())
+        } else {
+            Err(S3Error::new(ErrorCode::OperationAborted).into())
         }
     }
 
@@ -98,32 +124,39 @@ impl Bindings {
         Ok(self.keys.bindings().await?.value)
     }
 
-    /// Binds a name; gives the binding that it had if it was bound already, and whether this call made it.
+    /// Binds a name; gives its binding, and whether this call made it.
     ///
     /// # Errors
     /// When policy or a binding that is still closing forbids it.
-    pub(crate) async fn bind(&self, bucket: &str) -> Result<bool, GatewayError> {
+    pub(crate) async fn bind(&self, bucket: &str) -> Result<(Arc<BoundBucket>, bool), GatewayError> {
         let answer = self.keys.bind_bucket(bucket, None).await?;
-        self.remember(&answer.value, answer.sent_boot_ms)?;
-        Ok(answer.value.created)
+        let bound = self.remember(&answer.value, answer.sent_boot_ms)?;
+        Ok((bound, answer.value.created))
     }
 
     /// Ends a binding; its id is never used again.
     ///
     /// # Errors
     /// When the key service refuses or can't answer.
-    pub(crate) async fn unbind(&self, bucket: &str) -> Result<(), GatewayError> {
+    pub(crate) async fn unbind(&self, bucket: &str, bound: &BoundBucket) -> Result<(), GatewayError> {
+        let ended = self.keys.unbind_bucket(bucket, bound.bucket_id.as_str()).await;
+        // Before the answer other requests may have cached the old binding again; none is sent after it.
         self.cache.invalidate(bucket);
-        match self.keys.unbind_bucket(bucket).await {
+        match ended {
             Ok(()) | Err(KeyServiceError::UnknownBucket) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
+    /// Keeps an answer, unless the one to a later question is there already.
     fn remember(&self, binding: &Binding, sent_boot_ms: u64) -> Result<Arc<BoundBucket>, GatewayError> {
         let bound = Arc::new(BoundBucket::from_wire(binding)?);
-        let until_ms = sent_boot_ms.saturating_add(self.session.binding_ttl_ms());
-        self.cache.insert(binding.bucket.clone(), (bound.clone(), until_ms));
-        Ok(bound)
+        let until_boot_ms = sent_boot_ms.saturating_add(self.session.binding_ttl_ms());
+        let new = Entry { bound, sent_boot_ms, until_boot_ms };
+        let kept = self.cache.entry_by_ref(&binding.bucket).and_upsert_with(|old| match old {
+            Some(old) if old.value().sent_boot_ms > new.sent_boot_ms => old.into_value(),
+            _ => new.clone(),
+        });
+        Ok(kept.into_value().bound)
     }
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 pub use claviger_s3::sigv4::SecretAccessKey;
+use claviger_s3::sigv4::SigningKey;
 
 use crate::authz::Grant;
 
@@ -40,7 +41,12 @@ pub struct Identity {
     name: Option<String>,
     secret: SecretAccessKey,
     pub(crate) grants: Vec<Grant>,
+    /// Derived from the secret, and gone with it when the file is read again.
+    signing_keys: std::sync::Mutex<Vec<Arc<SigningKey>>>,
 }
+
+/// Days and regions for which an identity's signing key is kept.
+const SIGNING_KEYS_MAX: usize = 8;
 
 impl Identity {
     /// The access key id that requests name.
@@ -59,6 +65,26 @@ impl Identity {
     #[must_use]
     pub fn secret(&self) -> &SecretAccessKey {
         &self.secret
+    }
+
+    pub(crate) fn new(id: String, name: Option<String>, secret: SecretAccessKey, grants: Vec<Grant>) -> Self {
+        Self { access_key_id: id, name, secret, grants, signing_keys: std::sync::Mutex::default() }
+    }
+
+    /// The signing key of a day and region, if a signature made with it was right before.
+    pub(crate) fn known_signing_key(&self, date: &str, region: &str) -> Option<Arc<SigningKey>> {
+        let keys = self.signing_keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        keys.iter().find(|key| key.date() == date && key.region() == region).cloned()
+    }
+
+    /// Keeps a signing key with which a signature was right: date and region are the client's choice, so none is
+    /// kept before.
+    pub(crate) fn keep_signing_key(&self, key: Arc<SigningKey>) {
+        let mut keys = self.signing_keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if keys.len() >= SIGNING_KEYS_MAX {
+            keys.remove(0);
+        }
+        keys.push(key);
     }
 }
 

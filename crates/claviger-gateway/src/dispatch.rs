@@ -131,19 +131,13 @@ impl Gateway {
             .credentials
             .lookup(presented.access_key_id())
             .ok_or_else(|| S3Error::new(ErrorCode::InvalidAccessKeyId))?;
-        let cache_key = (
-            presented.access_key_id().to_owned(),
-            presented.date().to_owned(),
-            presented.region().to_owned(),
-        );
-        let cached = self.signing_keys.get(&cache_key);
-        let signing_key =
-            cached.clone().unwrap_or_else(|| Arc::new(presented.signing_key(identity.secret())));
+        let known = identity.known_signing_key(presented.date(), presented.region());
+        let signing_key = known.clone().unwrap_or_else(|| Arc::new(presented.signing_key(identity.secret())));
         // Any region: it is part of what is signed, and tools are configured with many.
         let policy = VerifyPolicy { region: None };
         let authenticated = presented.verify(head, &signing_key, &policy, self.clock.now_ms())?;
-        if cached.is_none() {
-            self.signing_keys.insert(cache_key, signing_key);
+        if known.is_none() {
+            identity.keep_signing_key(signing_key);
         }
         Ok((identity, authenticated))
     }

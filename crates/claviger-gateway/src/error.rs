@@ -36,6 +36,10 @@ pub enum GatewayError {
     /// The provider served something that no envelope of ours goes with.
     #[error("refused: {0}")]
     NotSealed(&'static str),
+    /// Something failed in the gateway's own area at the provider. What the provider said of it is no answer to what
+    /// the client asked: a missing epoch record is not a missing object.
+    #[error("in the system area: {0}")]
+    SystemArea(Box<GatewayError>),
     /// A call to the key service failed.
     #[error("key service: {0}")]
     KeyService(#[from] KeyServiceError),
@@ -63,6 +67,11 @@ pub enum GatewayError {
 }
 
 impl GatewayError {
+    /// Marks a failure as one of the system area.
+    pub(crate) fn in_system_area(self) -> Self {
+        Self::SystemArea(Box::new(self))
+    }
+
     /// A failure of the format while `context` was going on.
     pub(crate) fn integrity(context: &'static str) -> impl Fn(claviger_format::Error) -> Self {
         move |source| Self::Integrity { context, source }
@@ -77,6 +86,7 @@ impl GatewayError {
             Self::UpstreamAnswer(text) => Self::UpstreamAnswer(text),
             Self::Integrity { context, source } => Self::Integrity { context, source: source.clone() },
             Self::NotSealed(text) => Self::NotSealed(text),
+            Self::SystemArea(error) => Self::SystemArea(Box::new(error.duplicate())),
             Self::KeyService(error) => Self::KeyService(error.clone()),
             Self::Release(error) => Self::Release(error.clone()),
             Self::ClientBody(text) => Self::ClientBody(text.clone()),
@@ -107,7 +117,9 @@ impl GatewayError {
             Self::Release(ReleaseError::BindingMismatch | ReleaseError::KeysetMismatch) => {
                 ::metrics::counter!(crate::metrics::INTEGRITY_FAILURES, "kind" => "binding").increment(1);
             }
-            Self::Release(ReleaseError::EpochRejected | ReleaseError::EpochRevoked) => {
+            Self::Release(
+                ReleaseError::EpochRejected | ReleaseError::EpochRevoked | ReleaseError::UnknownEpoch,
+            ) => {
                 ::metrics::counter!(crate::metrics::INTEGRITY_FAILURES, "kind" => "epoch").increment(1);
             }
             Self::NotSealed(_) => ::metrics::counter!(crate::metrics::FOREIGN_OBJECTS).increment(1),
@@ -131,6 +143,7 @@ impl GatewayError {
             Self::Upstream(_)
             | Self::UpstreamUnreachable(_)
             | Self::UpstreamAnswer(_)
+            | Self::SystemArea(_)
             | Self::Integrity { .. }
             | Self::NotSealed(_) => Blame::Upstream,
             Self::KeyService(error) => key_service_blame(error.blame()),
@@ -169,6 +182,8 @@ impl GatewayError {
                 "The object was not written through Claviger, or its envelope is gone. It is not served as if it were \
                  authentic. Copy it into a sealed bucket through the gateway to use it.",
             ),
+            Self::SystemArea(_) => S3Error::new(ErrorCode::ServiceUnavailable)
+                .with_message("The gateway's own records at the object store can't be used now. Please try again."),
             Self::KeyService(error) => key_service_to_s3(error),
             Self::Release(error) => release_to_s3(error),
             Self::ClientBody(_) => S3Error::new(ErrorCode::IncompleteBody),
@@ -187,7 +202,7 @@ impl GatewayError {
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::KeyService(error) => error.retry_after_ms().map(|ms| ms.div_ceil(1000).max(1)),
-            Self::UpstreamUnreachable(_) | Self::Busy(_) => Some(1),
+            Self::UpstreamUnreachable(_) | Self::SystemArea(_) | Self::Busy(_) => Some(1),
             _ => None,
         }
     }
@@ -210,6 +225,9 @@ fn upstream_to_s3(error: &UpstreamError) -> S3Error {
             | ErrorCode::SignatureDoesNotMatch
             | ErrorCode::RequestTimeTooSkewed
             | ErrorCode::AuthorizationHeaderMalformed
+            | ErrorCode::ExpiredToken
+            | ErrorCode::InvalidToken
+            | ErrorCode::InvalidSecurity
             | ErrorCode::XAmzContentSHA256Mismatch,
         ) => S3Error::new(ErrorCode::InternalError)
             .with_message("The object store refused the gateway's own credentials or signature."),

@@ -7,8 +7,6 @@ use claviger_env::Clock;
 use claviger_format::random::Random;
 use claviger_keyapi::KeyService;
 use claviger_s3::VirtualHosts;
-use claviger_s3::sigv4::SigningKey;
-use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -36,8 +34,6 @@ const FIRST_SWEEP: Duration = Duration::from_secs(60);
 const SWEEP_MARGIN: Duration = Duration::from_secs(24 * 3600);
 /// How soon a failed preparation is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-/// Signing keys of clients that are kept: one for each access key, day and region.
-const SIGNING_KEYS_MAX: u64 = 10_000;
 
 /// The budget for object data in memory is counted in units of this many bytes …
 const STREAM_UNIT_LEN: usize = 64 << 10;
@@ -88,7 +84,6 @@ pub struct Gateway {
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) manifests: Manifests,
     stream_budget: Arc<Semaphore>,
-    pub(crate) signing_keys: Cache<(String, String, String), Arc<SigningKey>>,
     readiness: Readiness,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -126,7 +121,6 @@ impl Gateway {
             read_keys: Arc::new(ReadKeys::new(keys.clone(), session.clone(), system.clone(), clock.clone())),
             uploads: Arc::new(Uploads::new(keys, system.clone(), clock.clone(), random.clone())),
             manifests: Manifests::new(),
-            signing_keys: Cache::builder().max_capacity(SIGNING_KEYS_MAX).build(),
             stream_budget: Arc::new(Semaphore::new(stream_units(config.limits.buffered_bytes_max))),
             readiness: Readiness::new(),
             tasks: Mutex::default(),
@@ -178,11 +172,19 @@ impl Gateway {
         tasks.spawn(prepare_system_area(self.system.clone(), session, store));
         let (write_epochs, read_keys, uploads) =
             (self.write_epochs.clone(), self.read_keys.clone(), self.uploads.clone());
+        // One task each: what waits for the provider or the key service must not keep the wiping of keys from its time.
         tasks.spawn(async move {
             loop {
                 tokio::time::sleep(TICK).await;
-                write_epochs.tick().await;
+                write_epochs.wipe_ended();
                 read_keys.tick().await;
+            }
+        });
+        let write_epochs = self.write_epochs.clone();
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(TICK).await;
+                write_epochs.register_queued().await;
                 uploads.tick().await;
             }
         });

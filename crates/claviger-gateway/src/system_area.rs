@@ -2,25 +2,27 @@
 //! §4.5, §7.2). They lie in a bucket of their own, which clients never see. Nothing in it is believed: records
 //! authenticate under the key service's root, tokens and parts under their upload's key.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use claviger_format::layout::HEADER_LEN;
+use claviger_format::layout::{HEADER_LEN, PARTS_MAX};
 use claviger_format::{BucketId, EpochId, KeysetId, ObjectId};
-use claviger_s3::conditions::ReadConditions;
 use claviger_s3::error::ErrorCode;
 use claviger_s3::xml::ObjectEntry;
 
 use crate::error::GatewayError;
 use crate::upstream::body::{Ciphertext, UpstreamBody};
 use crate::upstream::list::ListWhat;
-use crate::upstream::object::{OnlyIf, StoreAs, StoredHead, Wanted};
+use crate::upstream::object::{StoreAs, StoredHead, Wanted, Which};
 use crate::upstream::transport::{StoreBody, Upstream, read_up_to};
 
 /// Longest record that is read back: eight recipients of an epoch, or a keyset with dozens of versions.
 const RECORD_LEN_MAX: usize = 1 << 20;
 
+/// Leftovers that are looked at in one sweep.
+const SWEPT_MAX: usize = 100_000;
 const UPLOADS_PREFIX: &str = ".claviger/uploads/";
 const HELD_PREFIX: &str = ".claviger/mpu/";
 
@@ -60,11 +62,11 @@ impl SystemArea {
     pub(crate) async fn prepare(&self) -> Result<(), GatewayError> {
         match self.upstream.head_bucket(&self.bucket).await {
             Err(error) if error.is_upstream_not_found() => {}
-            other => return other,
+            other => return other.map_err(GatewayError::in_system_area),
         }
         match self.upstream.create_bucket(&self.bucket).await {
             Err(error) if error.upstream_code() == Some(ErrorCode::BucketAlreadyOwnedByYou) => Ok(()),
-            other => other,
+            other => other.map_err(GatewayError::in_system_area),
         }
     }
 
@@ -76,20 +78,20 @@ impl SystemArea {
     pub(crate) async fn store_epoch(&self, epoch_id: EpochId, record: &[u8]) -> Result<(), GatewayError> {
         let key = epoch_id.storage_key();
         self.put(&key, Ciphertext::sealed(record.to_vec())).await?;
-        if self.get(&key).await? != record {
-            return Err(GatewayError::UpstreamAnswer(
-                "an epoch record read back differs from what was stored",
-            ));
+        if self.get(&key).await?.as_deref() != Some(record) {
+            let error =
+                GatewayError::UpstreamAnswer("an epoch record read back differs from what was stored");
+            return Err(error.in_system_area());
         }
         Ok(())
     }
 
-    /// An epoch record; to be believed only by the key service.
+    /// An epoch record, if there is one; to be believed only by the key service.
     ///
     /// # Errors
-    /// The provider's error.
-    pub(crate) async fn fetch_epoch(&self, epoch_id: EpochId) -> Result<Vec<u8>, GatewayError> {
-        Ok(self.get(&epoch_id.storage_key()).await?.to_vec())
+    /// When the system area can't be read.
+    pub(crate) async fn fetch_epoch(&self, epoch_id: EpochId) -> Result<Option<Vec<u8>>, GatewayError> {
+        Ok(self.get(&epoch_id.storage_key()).await?.map(|record| record.to_vec()))
     }
 
     /// Stores the keyset record where it is missing or differs; it exists for offline recovery.
@@ -102,11 +104,8 @@ impl SystemArea {
         record: &[u8],
     ) -> Result<(), GatewayError> {
         let key = format!(".claviger/keyset/{keyset_id}");
-        match self.get(&key).await {
-            Ok(stored) if stored == record => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.is_upstream_not_found() => {}
-            Err(error) => return Err(error),
+        if self.get(&key).await?.as_deref() == Some(record) {
+            return Ok(());
         }
         self.put(&key, Ciphertext::sealed(record.to_vec())).await
     }
@@ -134,11 +133,8 @@ impl SystemArea {
         bucket_id: &BucketId,
         store_upload_id: &str,
     ) -> Result<Option<String>, GatewayError> {
-        match self.get(&token_key(bucket_id, store_upload_id)).await {
-            Ok(token) => Ok(String::from_utf8(token.to_vec()).ok()),
-            Err(error) if error.is_upstream_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let token = self.get(&token_key(bucket_id, store_upload_id)).await?;
+        Ok(token.and_then(|token| String::from_utf8(token.to_vec()).ok()))
     }
 
     /// Removes what an upload left here: its token and its held parts. Failures are logged; the leftovers hold
@@ -172,7 +168,7 @@ impl SystemArea {
     pub(crate) async fn sweep(&self, before_ms: u64) -> Result<usize, GatewayError> {
         let mut removed = 0;
         for prefix in [UPLOADS_PREFIX, HELD_PREFIX] {
-            for entry in self.list(prefix).await? {
+            for entry in self.list(prefix, SWEPT_MAX).await? {
                 if entry.last_modified_ms < before_ms {
                     self.remove(&entry.key).await;
                     removed += 1;
@@ -182,24 +178,29 @@ impl SystemArea {
         Ok(removed)
     }
 
-    /// Everything under a prefix of the system area.
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>, GatewayError> {
+    /// What lies under a prefix of the system area, at most `entries_max`; what the provider lists beyond is its
+    /// invention or waits for the next time.
+    async fn list(&self, prefix: &str, entries_max: usize) -> Result<Vec<ObjectEntry>, GatewayError> {
         let what = ListWhat { prefix, delimiter: None, max_keys: 1000 };
-        let mut entries = Vec::new();
-        let mut token: Option<String> = None;
+        let mut entries: Vec<ObjectEntry> = Vec::new();
+        let mut start_after = None;
         loop {
             let page =
-                self.upstream.list_objects_v2(&self.bucket, what, None, token.as_deref(), false).await?;
-            entries.extend(page.contents);
-            token = page.next_continuation_token.filter(|_| page.is_truncated);
-            if token.is_none() {
+                self.upstream.list_objects_v2(&self.bucket, what, start_after.as_deref(), None, false).await;
+            let page = page.map_err(GatewayError::in_system_area)?;
+            let last = page.contents.last().map(|entry| entry.key.clone());
+            entries.extend(page.contents.into_iter().filter(|entry| entry.key.starts_with(prefix)));
+            // A page that brings nothing new would be asked for again for ever.
+            if !page.is_truncated || last.is_none() || last <= start_after || entries.len() >= entries_max {
+                entries.truncate(entries_max);
                 return Ok(entries);
             }
+            start_after = last;
         }
     }
 
     async fn remove(&self, key: &str) {
-        match self.upstream.delete_object(&self.bucket, key, None).await {
+        match self.upstream.delete_object(&self.bucket, key, None, false).await {
             Ok(()) => {}
             Err(error) if error.is_upstream_not_found() => {}
             Err(error) => tracing::warn!(%error, key, "a leftover of a finished upload could not be removed"),
@@ -209,7 +210,7 @@ impl SystemArea {
     /// Stores a part that may be the last (docs/format.md §4.5); gives the provider's entity tag.
     ///
     /// # Errors
-    /// The provider's error.
+    /// When the system area can't be written.
     pub(crate) async fn store_held(
         &self,
         object_id: ObjectId,
@@ -217,37 +218,40 @@ impl SystemArea {
         body: UpstreamBody,
     ) -> Result<String, GatewayError> {
         let key = held_key(object_id, number);
-        let stored = self.upstream.put_object(&self.bucket, &key, StoreAs::default(), body).await?;
-        Ok(stored.etag.as_str().to_owned())
+        let stored = self.upstream.put_object(&self.bucket, &key, StoreAs::default(), body).await;
+        Ok(stored.map_err(GatewayError::in_system_area)?.etag.as_str().to_owned())
     }
 
-    /// A held part.
+    /// Removes a held part whose number has been uploaded again as one that is not held.
+    pub(crate) async fn forget_held(&self, object_id: ObjectId, number: u16) {
+        self.remove(&held_key(object_id, number)).await;
+    }
+
+    /// A held part, if there is one.
     ///
     /// # Errors
-    /// The provider's error, 404 when there is none.
+    /// When the system area can't be read.
     pub(crate) async fn fetch_held(
         &self,
         object_id: ObjectId,
         number: u16,
-    ) -> Result<(StoredHead, StoreBody), GatewayError> {
-        let any = ReadConditions::default();
-        let key = held_key(object_id, number);
-        self.upstream.get_object(&self.bucket, &key, Wanted::Whole, OnlyIf::Client(&any)).await
+    ) -> Result<Option<(StoredHead, StoreBody)>, GatewayError> {
+        self.open(&held_key(object_id, number), Wanted::Whole).await
     }
 
-    /// The header of a held part.
+    /// The header of a held part, if there is one.
     ///
     /// # Errors
-    /// The provider's error, 404 when there is none.
+    /// When the system area can't be read.
     pub(crate) async fn fetch_held_header(
         &self,
         object_id: ObjectId,
         number: u16,
-    ) -> Result<Bytes, GatewayError> {
-        let any = ReadConditions::default();
-        let (key, wanted) = (held_key(object_id, number), Wanted::Bytes(0, Some(HEADER_LEN - 1)));
-        let (_, body) = self.upstream.get_object(&self.bucket, &key, wanted, OnlyIf::Client(&any)).await?;
-        read_up_to(body, usize::try_from(HEADER_LEN).unwrap_or(usize::MAX)).await
+    ) -> Result<Option<Bytes>, GatewayError> {
+        let wanted = Wanted::Bytes(0, Some(HEADER_LEN - 1));
+        let Some((_, body)) = self.open(&held_key(object_id, number), wanted).await? else { return Ok(None) };
+        let header = read_up_to(body, usize::try_from(HEADER_LEN).unwrap_or(usize::MAX)).await;
+        header.map(Some).map_err(GatewayError::in_system_area)
     }
 
     /// The held parts of an upload in ascending order.
@@ -256,8 +260,10 @@ impl SystemArea {
     /// The provider's error.
     pub(crate) async fn held_parts(&self, object_id: ObjectId) -> Result<Vec<HeldPart>, GatewayError> {
         let prefix = held_prefix(object_id);
-        let entries = self.list(&prefix).await?;
-        Ok(entries.iter().filter_map(|entry| held_part(&prefix, entry)).collect())
+        let entries = self.list(&prefix, usize::from(PARTS_MAX)).await?;
+        let held = entries.iter().filter_map(|entry| held_part(&prefix, entry));
+        let by_number: BTreeMap<u16, HeldPart> = held.map(|part| (part.number, part)).collect();
+        Ok(by_number.into_values().collect())
     }
 
     async fn put(&self, key: &str, content: Ciphertext) -> Result<(), GatewayError> {
@@ -265,27 +271,37 @@ impl SystemArea {
             let body = UpstreamBody::sealed(content.clone());
             self.upstream.put_object(&self.bucket, key, StoreAs::default(), body)
         };
-        match attempt().await {
+        let stored = match attempt().await {
             // Not made yet (the first request may outrun the preparation), or removed behind our back.
             Err(error) if error.upstream_code() == Some(ErrorCode::NoSuchBucket) => {
                 self.prepare().await?;
-                attempt().await.map(drop)
+                attempt().await
             }
-            other => other.map(drop),
-        }
+            other => other,
+        };
+        stored.map(drop).map_err(GatewayError::in_system_area)
     }
 
-    async fn get(&self, key: &str) -> Result<Bytes, GatewayError> {
-        let any = ReadConditions::default();
-        let (_, body) =
-            self.upstream.get_object(&self.bucket, key, Wanted::Whole, OnlyIf::Client(&any)).await?;
-        read_up_to(body, RECORD_LEN_MAX).await
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, GatewayError> {
+        let Some((_, body)) = self.open(key, Wanted::Whole).await? else { return Ok(None) };
+        read_up_to(body, RECORD_LEN_MAX).await.map(Some).map_err(GatewayError::in_system_area)
+    }
+
+    async fn open(&self, key: &str, wanted: Wanted) -> Result<Option<(StoredHead, StoreBody)>, GatewayError> {
+        match self.upstream.get_object(&self.bucket, key, wanted, Which::default()).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_upstream_not_found() => Ok(None),
+            Err(error) => Err(error.in_system_area()),
+        }
     }
 }
 
 fn held_part(prefix: &str, entry: &ObjectEntry) -> Option<HeldPart> {
+    let digits = entry.key.strip_prefix(prefix)?;
+    let is_number = digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.parse().ok().filter(|number| is_number && (1..=PARTS_MAX).contains(number))?;
     Some(HeldPart {
-        number: entry.key.strip_prefix(prefix)?.parse().ok()?,
+        number,
         stored_len: entry.size,
         last_modified_ms: entry.last_modified_ms,
         etag: entry.etag.trim_matches('"').to_owned(),

@@ -19,7 +19,7 @@ pub const BINDING: &str = "/v1/binding";
 pub const BINDINGS: &str = "/v1/bindings";
 /// [`BindRequest`] → [`Binding`].
 pub const BIND: &str = "/v1/bind";
-/// [`BindingRequest`] → `{}`.
+/// [`UnbindRequest`] → `{}`.
 pub const UNBIND: &str = "/v1/unbind";
 /// [`RegisterRequest`] → `{}`.
 pub const REGISTER: &str = "/v1/register";
@@ -54,6 +54,15 @@ macro_rules! body {
 body!(
     /// Nothing.
     Empty {}
+);
+body!(
+    /// The binding to end.
+    UnbindRequest {
+        /// Name that clients use.
+        bucket: String,
+        /// The binding that is meant; a successor of the same name stays.
+        bucket_id: String,
+    }
 );
 body!(
     /// One bucket.

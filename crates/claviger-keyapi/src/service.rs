@@ -61,11 +61,12 @@ pub trait KeyService: Send + Sync {
     /// named; `BucketClosing` while other gateways may still use an earlier binding of the same name.
     fn bind_bucket<'a>(&'a self, bucket: &'a str, keyset: Option<&'a str>) -> Answered<'a, Binding>;
 
-    /// Ends a binding (DeleteBucket), after the provider has deleted the bucket. Its id is never used again.
+    /// Ends the binding with this id (DeleteBucket), after the provider has deleted the bucket. The id is never used
+    /// again. The id is named so that a late call can't end the binding of a successor.
     ///
     /// # Errors
-    /// `UnknownBucket` if the name is not bound; `Denied`.
-    fn unbind_bucket<'a>(&'a self, bucket: &'a str) -> KeyFuture<'a, ()>;
+    /// `UnknownBucket` if the name is not bound, or to another id; `Denied`.
+    fn unbind_bucket<'a>(&'a self, bucket: &'a str, bucket_id: &'a str) -> KeyFuture<'a, ()>;
 
     /// Registers an epoch record that the caller sealed. Durable when it returns; the same record again is fine.
     ///

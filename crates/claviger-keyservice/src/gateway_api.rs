@@ -207,16 +207,20 @@ impl Core {
         }
     }
 
-    pub(crate) fn unbind(&self, caller: &Caller, bucket: &str) -> Work<()> {
+    pub(crate) fn unbind(&self, caller: &Caller, bucket: &str, bucket_id: &str) -> Work<()> {
         let mut record = caller.info.record("unbind", Outcome::Done);
         record.bucket = Some(bounded(bucket));
-        record.bucket_id = caller.vault.bindings.get(bucket).map(|row| row.bucket_id);
-        Work::new(self.try_unbind(caller, bucket), vec![record]).refused_if_failed()
+        record.bucket_id = Some(bounded(bucket_id));
+        Work::new(self.try_unbind(caller, bucket, bucket_id), vec![record]).refused_if_failed()
     }
 
-    fn try_unbind(&self, caller: &Caller, bucket: &str) -> Result<(), ServiceError> {
+    fn try_unbind(&self, caller: &Caller, bucket: &str, bucket_id: &str) -> Result<(), ServiceError> {
         let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let row = caller.vault.bindings.get(bucket).ok_or(KeyServiceError::UnknownBucket)?;
+        if row.bucket_id != bucket_id {
+            // The caller means a binding that is gone; this one is its successor's.
+            return Err(KeyServiceError::UnknownBucket.into());
+        }
         if !self.may_bind_in(caller, &row) {
             let text = format!("{} may not unbind bucket {bucket}", caller.row.identity);
             return Err(KeyServiceError::Denied { text }.into());

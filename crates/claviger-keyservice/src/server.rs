@@ -360,8 +360,8 @@ async fn gateway(
             blocking(core, move |core| core.bind(&caller, &request)).await
         }
         G::Unbind => {
-            let request: routes::BindingRequest = parse(&body)?;
-            blocking(core, move |core| empty(core.unbind(&caller, &request.bucket))).await
+            let request: routes::UnbindRequest = parse(&body)?;
+            blocking(core, move |core| empty(core.unbind(&caller, &request.bucket, &request.bucket_id))).await
         }
         G::Register => {
             let request: routes::RegisterRequest = parse(&body)?;

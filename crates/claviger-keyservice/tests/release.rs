@@ -195,7 +195,10 @@ async fn policy_decides_per_verb_bucket_and_prefix() {
     assert!(narrow.keyset().psk.is_none());
     assert_eq!(narrow.keyset().narrow_verbs, [Verb::Read, Verb::Head]);
     assert!(matches!(writer.keys.bind_bucket("mine", None).await, Err(KeyServiceError::Denied { .. })));
-    assert!(matches!(writer.keys.unbind_bucket("photos").await, Err(KeyServiceError::Denied { .. })));
+    assert!(matches!(
+        writer.keys.unbind_bucket("photos", &photos).await,
+        Err(KeyServiceError::Denied { .. })
+    ));
     assert!(
         narrow.keys.binding("other").await.unwrap().value.is_none(),
         "what it may not touch it does not see"
@@ -363,14 +366,17 @@ async fn objects_of_a_deleted_bucket_are_not_opened_by_its_successor_nor_under_t
     assert_eq!((again.bucket_id.as_str(), again.created), (old_id.as_str(), false));
     let epoch = full.seal_epoch();
     let object = full.seal_object(&epoch, &old_id, "k");
-    full.keys.unbind_bucket("photos").await.unwrap();
-    assert_eq!(full.keys.unbind_bucket("photos").await.unwrap_err(), KeyServiceError::UnknownBucket);
+    full.keys.unbind_bucket("photos", &old_id).await.unwrap();
+    assert_eq!(full.keys.unbind_bucket("photos", &old_id).await.unwrap_err(), KeyServiceError::UnknownBucket);
     assert_eq!(
         derive(&full, read_item(&object, &epoch, "k")).await.unwrap_err(),
         ReleaseError::UnknownBucket
     );
     let new_id = bound(&full, "photos").await;
     assert_ne!(new_id, old_id);
+    // A delayed or repeated call for the old binding leaves the new one alone.
+    assert_eq!(full.keys.unbind_bucket("photos", &old_id).await.unwrap_err(), KeyServiceError::UnknownBucket);
+    assert!(full.keys.binding("photos").await.unwrap().value.is_some());
     let item = DeriveItem { bucket_id: new_id, ..read_item(&object, &epoch, "k") };
     assert_eq!(derive(&full, item).await.unwrap_err(), ReleaseError::BindingMismatch);
 }
@@ -380,9 +386,9 @@ async fn a_deleted_buckets_name_stays_closed_while_another_gateway_may_use_it_ev
     let mut world = World::new().await;
     let (full, second) = (world.enrol("full").await, world.enrol("second").await);
     world.clock.advance(60_000);
-    bound(&full, "photos").await;
+    let id = bound(&full, "photos").await;
     assert!(second.keys.binding("photos").await.unwrap().value.is_some());
-    full.keys.unbind_bucket("photos").await.unwrap();
+    full.keys.unbind_bucket("photos", &id).await.unwrap();
     let closed = full.keys.bind_bucket("photos", None).await.unwrap_err();
     assert_eq!(closed, KeyServiceError::BucketClosing { retry_after_ms: 30_000 });
     world.clock.advance(10_000);

@@ -157,7 +157,7 @@ fn identity(path: &Path, key: KeyToml) -> Result<Identity, CredentialsError> {
         message,
     })?;
     let secret = SecretAccessKey::new(key.secret_access_key.as_str());
-    Ok(Identity { access_key_id: id, name: key.name, secret, grants })
+    Ok(Identity::new(id, key.name, secret, grants))
 }
 
 fn grant(allow: AllowToml) -> Result<Grant, &'static str> {

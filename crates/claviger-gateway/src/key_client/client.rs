@@ -10,7 +10,7 @@ use claviger_keyapi::enrol::Certificate;
 use claviger_keyapi::routes::{
     self, BindRequest, BindingAnswer, BindingRequest, BindingsAnswer, ContinueAnswer, ContinueRequest,
     DeriveAnswer, DeriveRequest, Empty, EpochAnswer, EpochRequest, FinishAnswer, FinishRequest, LeaseAnswer,
-    LeaseRequest, RegisterRequest,
+    LeaseRequest, RegisterRequest, UnbindRequest,
 };
 use claviger_keyapi::tls::Accept;
 use claviger_keyapi::wire::Blob;
@@ -172,8 +172,8 @@ impl KeyService for KeyClient {
         self.ask(routes::BIND, request).boxed()
     }
 
-    fn unbind_bucket<'a>(&'a self, bucket: &'a str) -> KeyFuture<'a, ()> {
-        let request = BindingRequest { bucket: bucket.to_owned() };
+    fn unbind_bucket<'a>(&'a self, bucket: &'a str, bucket_id: &'a str) -> KeyFuture<'a, ()> {
+        let request = UnbindRequest { bucket: bucket.to_owned(), bucket_id: bucket_id.to_owned() };
         async move { self.ask::<_, Empty>(routes::UNBIND, request).await.map(|_| ()) }.boxed()
     }
 

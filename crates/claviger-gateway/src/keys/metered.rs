@@ -63,8 +63,8 @@ impl KeyService for Metered {
         self.meter("bind_bucket", self.inner.bind_bucket(bucket, keyset))
     }
 
-    fn unbind_bucket<'a>(&'a self, bucket: &'a str) -> KeyFuture<'a, ()> {
-        self.meter("unbind_bucket", self.inner.unbind_bucket(bucket))
+    fn unbind_bucket<'a>(&'a self, bucket: &'a str, bucket_id: &'a str) -> KeyFuture<'a, ()> {
+        self.meter("unbind_bucket", self.inner.unbind_bucket(bucket, bucket_id))
     }
 
     fn register_epoch<'a>(&'a self, record: &'a [u8]) -> KeyFuture<'a, ()> {

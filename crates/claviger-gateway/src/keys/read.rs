@@ -211,7 +211,7 @@ impl ReadKeys {
         let ask = |record| vec![LeaseItem { epoch_id: epoch_id.into(), record }];
         let mut answer = only(self.keys.lease(ask(None)).await?)?;
         if matches!(&answer.value, Err(error) if error.wants_record()) {
-            let record = self.system.fetch_epoch(epoch_id).await?;
+            let record = self.system.fetch_epoch(epoch_id).await?.ok_or(ReleaseError::UnknownEpoch)?;
             answer = only(self.keys.lease(ask(Some(Blob(record)))).await?)?;
         }
         let until = |ttl_ms| answer.sent_boot_ms.saturating_add(ttl_ms);
@@ -274,7 +274,8 @@ impl ReadKeys {
         };
         let mut answer = only(self.keys.derive(ask(None)).await?)?;
         if matches!(&answer.value, Err(error) if error.wants_record()) {
-            let record = self.system.fetch_epoch(asked.envelope.epoch_id()).await?;
+            let epoch_id = asked.envelope.epoch_id();
+            let record = self.system.fetch_epoch(epoch_id).await?.ok_or(ReleaseError::UnknownEpoch)?;
             answer = only(self.keys.derive(ask(Some(Blob(record)))).await?)?;
         }
         ::metrics::counter!(crate::metrics::DERIVED_KEYS).increment(1);

@@ -25,6 +25,9 @@ pub(crate) const UPLOAD_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Keys of this many uploads are kept; those beyond are continued through the key service.
 const UPLOADS_MAX: u64 = 16_384;
 
+/// Held parts that are remembered.
+const HELD_MAX: u64 = 65_536;
+
 /// An upload as a request names it.
 #[derive(Clone, Copy)]
 pub(crate) struct AskedUpload<'a> {
@@ -51,6 +54,8 @@ pub(crate) struct Uploads {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     begun: Cache<ObjectId, Arc<Dek>>,
+    /// Parts that this gateway has stored as held ones and not removed since.
+    held_here: Cache<(ObjectId, u16), ()>,
     /// Finished uploads that the key service has not heard of yet.
     unreported: Mutex<Vec<FinishedUpload>>,
 }
@@ -62,8 +67,19 @@ impl Uploads {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
+        let held_here = Cache::builder().max_capacity(HELD_MAX).time_to_live(UPLOAD_LIFE).build();
         let begun = Cache::builder().max_capacity(UPLOADS_MAX).time_to_live(UPLOAD_LIFE).build();
-        Self { keys, system, clock, random, begun, unreported: Mutex::default() }
+        Self { keys, system, clock, random, begun, held_here, unreported: Mutex::default() }
+    }
+
+    /// Notes how a part was stored. Gives whether a held one of that number was stored here before, which a part that
+    /// is not held has to clear away (docs/format.md §4.5).
+    pub(crate) fn note_part(&self, object_id: ObjectId, number: u16, held: bool) -> bool {
+        let was_held = self.held_here.remove(&(object_id, number)).is_some();
+        if held {
+            self.held_here.insert((object_id, number), ());
+        }
+        was_held && !held
     }
 
     /// Keeps the key of an upload that begins here.
@@ -210,11 +226,8 @@ impl Uploads {
         let mut answer: Answer<Result<Continued, ReleaseError>> =
             only(self.keys.continue_upload(ask(None)).await?)?;
         if matches!(&answer.value, Err(error) if error.wants_record()) {
-            let record = match self.system.fetch_epoch(asked.token.fields().epoch_id).await {
-                Ok(record) => record,
-                Err(error) if error.is_upstream_not_found() => return Err(no_such_upload()),
-                Err(error) => return Err(error),
-            };
+            let epoch_id = asked.token.fields().epoch_id;
+            let record = self.system.fetch_epoch(epoch_id).await?.ok_or_else(no_such_upload)?;
             answer = only(self.keys.continue_upload(ask(Some(Blob(record)))).await?)?;
         }
         match answer.value {

@@ -64,8 +64,8 @@ pub(crate) struct WriteEpochs {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     slots: Mutex<HashMap<KeysetId, Slot>>,
-    /// Records that the key service has not heard of yet.
-    unregistered: Mutex<Vec<Vec<u8>>>,
+    /// Records that the key service has not taken yet.
+    unregistered: Mutex<Vec<(KeysetId, EpochId, Vec<u8>)>>,
 }
 
 impl WriteEpochs {
@@ -143,7 +143,7 @@ impl WriteEpochs {
             .map_err(GatewayError::integrity("sealing an epoch"))?
             .to_bytes();
         self.system.store_epoch(header.epoch_id, &record).await?;
-        self.register(record).await?;
+        self.register(keyset.keyset_id, header.epoch_id, record).await?;
         ::metrics::counter!(crate::metrics::EPOCHS_BEGUN).increment(1);
         tracing::info!(epoch_id = %header.epoch_id, keyset = keyset.name, "a write epoch begins");
         Ok(WriteEpoch {
@@ -156,37 +156,63 @@ impl WriteEpochs {
         })
     }
 
-    async fn register(&self, record: Vec<u8>) -> Result<(), GatewayError> {
+    async fn register(
+        &self,
+        keyset_id: KeysetId,
+        epoch_id: EpochId,
+        record: Vec<u8>,
+    ) -> Result<(), GatewayError> {
         match self.keys.register_epoch(&record).await {
             Ok(()) => Ok(()),
             Err(error @ (KeyServiceError::Unavailable { .. } | KeyServiceError::Locked)) => {
-                tracing::warn!(%error, "an epoch is stored but not registered yet; it is queued");
-                self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+                tracing::warn!(%error, %epoch_id, "an epoch is stored but not registered yet; it is queued");
+                self.queue(keyset_id, epoch_id, record);
                 Ok(())
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Ends epochs that are over, so that an idle gateway holds no key, and registers what is queued. To be called
-    /// every few seconds.
-    pub(crate) async fn tick(&self) {
-        let slots: Vec<Slot> =
-            self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        for slot in slots {
-            let mut current = slot.lock().await;
-            if current.as_ref().is_some_and(|epoch| self.clock.boot_ms() >= epoch.ends_boot_ms) {
+    fn queue(&self, keyset_id: KeysetId, epoch_id: EpochId, record: Vec<u8>) {
+        self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).push((keyset_id, epoch_id, record));
+    }
+
+    /// Ends epochs that are over, so that an idle gateway holds no key. Never waits: a slot that is in use is looked
+    /// at by its user.
+    pub(crate) fn wipe_ended(&self) {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        for slot in slots.values() {
+            if let Ok(mut current) = slot.try_lock()
+                && current.as_ref().is_some_and(|epoch| self.clock.boot_ms() >= epoch.ends_boot_ms)
+            {
                 *current = None;
             }
         }
+    }
+
+    /// Registers what is queued. An epoch that the key service refuses is written with no longer: what it seals could
+    /// not be opened. Its record stays queued and counted, since objects of it are stored already.
+    pub(crate) async fn register_queued(&self) {
         let queued = std::mem::take(&mut *self.unregistered.lock().unwrap_or_else(PoisonError::into_inner));
-        for record in queued {
-            if let Err(error) = self.register(record).await {
-                tracing::error!(%error, "the key service refuses an epoch of this gateway");
+        for (keyset_id, epoch_id, record) in queued {
+            if let Err(error) = self.register(keyset_id, epoch_id, record.clone()).await {
+                tracing::error!(%error, %epoch_id, "the key service refuses an epoch that objects were sealed with");
+                self.end(keyset_id, epoch_id).await;
+                self.queue(keyset_id, epoch_id, record);
             }
         }
         let waiting = self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).len();
         ::metrics::gauge!(crate::metrics::EPOCHS_UNREGISTERED)
             .set(u32::try_from(waiting).unwrap_or(u32::MAX));
+    }
+
+    async fn end(&self, keyset_id: KeysetId, epoch_id: EpochId) {
+        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(&keyset_id).cloned();
+        if let Some(slot) = slot {
+            let mut current = slot.lock().await;
+            if current.as_ref().is_some_and(|epoch| epoch.epoch_id == epoch_id) {
+                *current = None;
+            }
+        }
     }
 }

@@ -13,7 +13,6 @@ use crate::authz::ReadObject;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::server::ResponseBody;
-use crate::upstream::object::OnlyIf;
 
 /// Serves GetObjectAttributes.
 ///
@@ -24,8 +23,8 @@ pub(crate) async fn get(
     op: &GetObjectAttributes,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
-    let source = Source::locate(call, &permit).await?;
-    let found = source.head(OnlyIf::Client(&claviger_s3::conditions::ReadConditions::default())).await?;
+    let source = Source::locate(call, &permit, op.null_version).await?;
+    let found = source.head().await?;
     let object = source.open(found).await?;
     let mut result = GetObjectAttributesResult::default();
     if op.attributes.etag {
@@ -36,6 +35,9 @@ pub(crate) async fn get(
             Some(object.head.storage_class.clone().unwrap_or_else(|| "STANDARD".to_owned()));
     }
     if op.attributes.object_size {
+        if object.envelope.layout == Layout::Multipart {
+            source.manifest(&object).await?;
+        }
         result.object_size = Some(object.length);
     }
     if op.attributes.checksum || op.attributes.object_parts {
@@ -90,7 +92,7 @@ pub(crate) async fn tagging(
     op: &GetObjectTagging,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
-    let source = Source::locate(call, &permit).await?;
-    source.head(OnlyIf::Client(&claviger_s3::conditions::ReadConditions::default())).await?;
+    let source = Source::locate(call, &permit, op.null_version).await?;
+    source.head().await?;
     Ok(reply::document(xml::empty_tagging()))
 }

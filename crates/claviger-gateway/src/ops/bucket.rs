@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::{BucketOnly, CreateBucket, ListBuckets};
-use claviger_s3::xml::{self, CREATE_BUCKET_LEN_MAX};
+use claviger_s3::xml::{self, CREATE_BUCKET_LEN_MAX, Owner};
 use http::header::{HeaderName, LOCATION};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
@@ -16,6 +16,7 @@ use crate::body::client::ClientBody;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::server::ResponseBody;
+use crate::upstream::list::ListWhat;
 
 /// Serves ListBuckets: what is bound, exists at the provider, and concerns the caller.
 ///
@@ -29,6 +30,7 @@ pub(crate) async fn list_buckets(
     let (bindings, stored) = tokio::try_join!(gateway.bindings.all(), gateway.upstream.list_buckets())?;
     let bound: HashSet<&str> = bindings.iter().map(|binding| binding.bucket.as_str()).collect();
     let mut result = stored;
+    result.owner = Owner { id: "claviger".to_owned(), display_name: None };
     result.buckets.retain(|bucket| {
         bound.contains(bucket.name.as_str())
             && bucket.name != gateway.system.bucket()
@@ -65,34 +67,39 @@ pub(crate) async fn create(
         xml::parse_create_bucket(&document)?;
     }
     let bucket = permit.bucket();
-    let created = gateway.bindings.bind(bucket).await?;
-    if !created && vanished(call, bucket).await? {
-        // Its objects' names were bound to the old id: the bucket that is made now must not take them back.
-        gateway.bindings.unbind(bucket).await?;
-        gateway.bindings.bind(bucket).await?;
-    }
-    match gateway.upstream.create_bucket(bucket).await {
-        Ok(()) => {}
-        Err(error) => {
-            let ours = error.upstream_code() == Some(ErrorCode::BucketAlreadyOwnedByYou);
-            if created && !ours {
-                gateway.bindings.unbind(bucket).await?;
+    // A name that is bound keeps its id, whatever the provider says of the bucket: no answer of the provider may make
+    // objects unreadable.
+    let (bound, is_new) = gateway.bindings.bind(bucket).await?;
+    let made = match is_new && holds_foreign_objects(call, bucket).await? {
+        true => Err(S3Error::new(ErrorCode::BucketAlreadyExists).into()),
+        false => match gateway.upstream.create_bucket(bucket).await {
+            // The account's own empty bucket, made before the name was bound.
+            Err(error) if is_new && error.upstream_code() == Some(ErrorCode::BucketAlreadyOwnedByYou) => {
+                Ok(())
             }
-            if !(created && ours) {
-                return Err(error);
-            }
+            other => other,
+        },
+    };
+    if let Err(error) = made {
+        if is_new {
+            gateway.bindings.unbind(bucket, &bound).await?;
         }
+        return Err(error);
     }
     let mut response = reply::empty(StatusCode::OK);
     reply::set(response.headers_mut(), LOCATION, &format!("/{bucket}"));
     Ok(response)
 }
 
-/// Whether a bound bucket is gone at the provider.
-async fn vanished(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
-    match call.gateway.upstream.head_bucket(bucket).await {
-        Ok(()) => Ok(false),
-        Err(error) if error.is_upstream_not_found() => Ok(true),
+/// Whether the provider's account holds a bucket of this name with objects in it that Claviger can't have written: the
+/// name was not bound. It is not adopted; an empty one is.
+async fn holds_foreign_objects(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
+    let what = ListWhat { prefix: "", delimiter: None, max_keys: 1 };
+    match call.gateway.upstream.list_objects_v2(bucket, what, None, None, false).await {
+        Ok(page) => Ok(!page.contents.is_empty()),
+        Err(error) if error.is_upstream_not_found() => Ok(false),
+        // Somebody else's: creating it will say so.
+        Err(error) if error.upstream_code() == Some(ErrorCode::AccessDenied) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -122,17 +129,23 @@ pub(crate) async fn head(call: &Call<'_>, op: &BucketOnly) -> Result<Response<Re
 pub(crate) async fn delete(call: &Call<'_>, op: &BucketOnly) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ManageBucket>(op.bucket.as_str(), "")?;
     let (gateway, bucket) = (call.gateway, permit.bucket());
-    gateway.bindings.resolve(bucket).await?;
+    let bound = gateway.bindings.resolve(bucket).await?;
     match gateway.upstream.delete_bucket(bucket).await {
         Ok(()) => {}
-        // Deleted behind our back, or by an earlier attempt whose unbinding failed: the binding still has to go.
+        // Deleted behind our back, or by an earlier attempt whose unbinding failed: the binding still has to go. One
+        // answer of the provider is not enough for that.
         Err(error) if error.is_upstream_not_found() => {
-            gateway.bindings.unbind(bucket).await?;
+            let what = ListWhat { prefix: "", delimiter: None, max_keys: 1 };
+            if let Err(listed) = gateway.upstream.list_objects_v2(bucket, what, None, None, false).await
+                && listed.upstream_code() == Some(ErrorCode::NoSuchBucket)
+            {
+                gateway.bindings.unbind(bucket, &bound).await?;
+            }
             return Err(no_such_bucket(error, bucket));
         }
         Err(error) => return Err(error),
     }
-    gateway.bindings.unbind(bucket).await?;
+    gateway.bindings.unbind(bucket, &bound).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

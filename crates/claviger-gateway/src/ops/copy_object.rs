@@ -6,13 +6,14 @@ use std::sync::Arc;
 use claviger_format::envelope::{self, OpenedEnvelope};
 use claviger_format::unit::{Kind, UnitContext, UnitGrant};
 use claviger_format::{Metadata, ObjectName, Salt};
-use claviger_s3::conditions::{ReadConditions, Verdict};
+use claviger_s3::ETag;
+use claviger_s3::conditions::Verdict;
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::{CopyObject, CopySource, MetadataDirective};
 use claviger_s3::xml::CopyResult;
 use http::Response;
 
-use super::put_object::{NewBody, store};
+use super::put_object::{NewBody, confirm, store};
 use super::source::{Found, Source, plaintext_len};
 use super::{metadata, reply};
 use crate::authz::{Permit, ReadObject, WriteObject};
@@ -21,7 +22,7 @@ use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::keys::read::unit_keys;
 use crate::server::ResponseBody;
-use crate::upstream::object::{OnlyIf, StoreAs, Wanted};
+use crate::upstream::object::StoreAs;
 
 /// A provider copies at most this many stored bytes in one request.
 const SERVER_SIDE_COPY_LEN_MAX: u64 = 5 << 30;
@@ -45,7 +46,7 @@ pub(crate) async fn copy(call: &Call<'_>, op: CopyObject) -> Result<Response<Res
                     object's metadata, storage class, website redirect location or encryption attributes.";
         return Err(S3Error::new(ErrorCode::InvalidRequest).with_message(text).into());
     }
-    let source = Source::locate(call, &read).await?;
+    let source = Source::locate(call, &read, op.source.null_version).await?;
     let bound = call.gateway.bindings.resolve(write.bucket()).await?;
     let name = bound.name(write.key())?;
     let dest = Destination { permit: &write, bound, name };
@@ -66,7 +67,7 @@ pub(crate) async fn copy(call: &Call<'_>, op: CopyObject) -> Result<Response<Res
 /// # Errors
 /// 412, or what [`Source`] reports.
 pub(crate) async fn find_source(source: &Source<'_>, asked: &CopySource) -> Result<Found, GatewayError> {
-    let found = source.head(OnlyIf::Client(&ReadConditions::default())).await?;
+    let found = source.head().await?;
     let etag = reply::marked(&found.head.etag);
     match asked.conditions.evaluate_copy_source(&etag, found.head.last_modified_ms) {
         Verdict::Proceed => Ok(found),
@@ -109,6 +110,9 @@ async fn rebind(
     let from = (op.source.bucket.as_str(), op.source.key.as_str(), &etag);
     let to = (dest.permit.bucket(), dest.permit.key());
     let mut result = call.gateway.upstream.copy_object(from, to, store_as).await?;
+    if let Some(stored) = ETag::parse(&result.etag) {
+        confirm(call.gateway, dest.permit, &dest.bound, &stored).await?;
+    }
     result.etag = claviger_format::token::object_etag::mark(result.etag.trim_matches('"'));
     result.checksum = None;
     Ok(result)
@@ -172,8 +176,8 @@ async fn reseal(
     dest: &Destination<'_>,
 ) -> Result<CopyResult, GatewayError> {
     let _share = call.gateway.stream_share().await?;
-    let (again, body) = source.get(Wanted::Whole, OnlyIf::Same(&found.head.etag)).await?;
-    let object = source.open(again).await?;
+    let object = source.open(found).await?;
+    let body = source.get_again(&object).await?;
     let metadata = new_metadata(call, op, &object.envelope);
     let length = object.length;
     let opened = source.whole(&object, body).await?;

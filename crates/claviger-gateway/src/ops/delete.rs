@@ -1,9 +1,10 @@
 //! DeleteObject and DeleteObjects. Nothing is opened for them; every key of a batch is authorised by itself.
 
-use claviger_format::token::object_etag;
 use claviger_s3::error::ErrorCode;
 use claviger_s3::operation::{DeleteObject as DeleteOp, DeleteObjects};
-use claviger_s3::xml::{self, DELETE_LEN_MAX, DeleteEntry, DeleteErrorEntry, DeleteRequest, DeleteResult};
+use claviger_s3::xml::{
+    self, DELETE_LEN_MAX, DeleteEntry, DeleteErrorEntry, DeleteRequest, DeleteResult, DeletedEntry,
+};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -13,6 +14,7 @@ use crate::body::client::ClientBody;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::server::ResponseBody;
+use crate::upstream::object::store_etag;
 
 /// Serves DeleteObject.
 ///
@@ -25,7 +27,11 @@ pub(crate) async fn delete_object(
     let permit = call.permit::<DeleteObject>(op.bucket.as_str(), op.key.as_str())?;
     let gateway = call.gateway;
     gateway.bindings.resolve(permit.bucket()).await?;
-    match gateway.upstream.delete_object(permit.bucket(), permit.key(), op.if_match.as_ref()).await {
+    match gateway
+        .upstream
+        .delete_object(permit.bucket(), permit.key(), op.if_match.as_ref(), op.null_version)
+        .await
+    {
         Ok(()) => Ok(reply::empty(StatusCode::NO_CONTENT)),
         // Deleting what is not there succeeds, whatever the store says to it.
         Err(error) if error.upstream_code() == Some(ErrorCode::NoSuchKey) && op.if_match.is_none() => {
@@ -51,19 +57,61 @@ pub(crate) async fn delete_objects(
     gateway.bindings.resolve(op.bucket.as_str()).await?;
     let (allowed, errors) = authorise(call, op.bucket.as_str(), request.objects);
     let mut result = DeleteResult { deleted: Vec::new(), errors };
-    if !allowed.is_empty() {
-        let upstream = DeleteRequest { objects: allowed, quiet: request.quiet };
-        let answered = gateway.upstream.delete_objects(op.bucket.as_str(), &upstream).await?;
-        result.deleted = answered.deleted;
-        result.errors.extend(answered.errors.into_iter().map(|error| DeleteErrorEntry {
-            message: ErrorCode::from_name(&error.code).map_or("", ErrorCode::default_message).to_owned(),
-            ..error
-        }));
+    let (plain, awkward): (Vec<_>, Vec<_>) =
+        allowed.into_iter().partition(|entry| xml::is_xml_text(&entry.key));
+    if !plain.is_empty() {
+        delete_batch(call, op.bucket.as_str(), plain, &mut result).await?;
+    }
+    // No XML document can name these keys, and one of them would fail the whole batch.
+    for entry in awkward {
+        delete_alone(call, op.bucket.as_str(), entry, &mut result).await;
     }
     if request.quiet {
         result.deleted.clear();
     }
     Ok(reply::document(result.to_xml()))
+}
+
+/// One request for many keys. A key that the answer does not mention is an error: nobody knows what became of it.
+async fn delete_batch(
+    call: &Call<'_>,
+    bucket: &str,
+    entries: Vec<DeleteEntry>,
+    result: &mut DeleteResult,
+) -> Result<(), GatewayError> {
+    let request = DeleteRequest { objects: entries, quiet: false };
+    let answered = call.gateway.upstream.delete_objects(bucket, &request).await?;
+    for entry in request.objects {
+        if let Some(error) = answered.errors.iter().find(|error| error.key == entry.key) {
+            let code = ErrorCode::from_name(&error.code).unwrap_or(ErrorCode::InternalError);
+            result.errors.push(refusal(code, entry));
+        } else if let Some(deleted) = answered.deleted.iter().find(|deleted| deleted.key == entry.key) {
+            result.deleted.push(deleted.clone());
+        } else {
+            result.errors.push(refusal(ErrorCode::InternalError, entry));
+        }
+    }
+    Ok(())
+}
+
+async fn delete_alone(call: &Call<'_>, bucket: &str, entry: DeleteEntry, result: &mut DeleteResult) {
+    let null_version = entry.version_id.is_some();
+    match call.gateway.upstream.delete_object(bucket, &entry.key, None, null_version).await {
+        Ok(()) => result.deleted.push(DeletedEntry { key: entry.key, ..DeletedEntry::default() }),
+        Err(error) => {
+            let code = error.upstream_code().unwrap_or(ErrorCode::InternalError);
+            result.errors.push(refusal(code, entry));
+        }
+    }
+}
+
+fn refusal(code: ErrorCode, entry: DeleteEntry) -> DeleteErrorEntry {
+    DeleteErrorEntry {
+        key: entry.key,
+        version_id: entry.version_id,
+        code: code.as_str().to_owned(),
+        message: code.default_message().to_owned(),
+    }
 }
 
 fn authorise(
@@ -73,19 +121,19 @@ fn authorise(
 ) -> (Vec<DeleteEntry>, Vec<DeleteErrorEntry>) {
     let (mut allowed, mut errors) = (Vec::new(), Vec::new());
     for entry in entries {
-        let refusal = |code: ErrorCode, entry: DeleteEntry| DeleteErrorEntry {
-            key: entry.key,
-            version_id: entry.version_id,
-            code: code.as_str().to_owned(),
-            message: code.default_message().to_owned(),
-        };
         if entry.version_id.as_deref().is_some_and(|version| version != "null") {
             errors.push(refusal(ErrorCode::NotImplemented, entry));
         } else if call.permit::<DeleteObject>(bucket, &entry.key).is_err() {
             errors.push(refusal(ErrorCode::AccessDenied, entry));
         } else {
-            let etag = entry.etag.map(|etag| object_etag::unmark(etag.trim_matches('"')).to_owned());
-            allowed.push(DeleteEntry { key: entry.key, version_id: None, etag });
+            let wanted =
+                entry.etag.as_deref().map(|etag| store_etag(etag.trim_matches('"')).map(str::to_owned));
+            match wanted {
+                None => allowed.push(entry),
+                Some(Some(etag)) => allowed.push(DeleteEntry { etag: Some(etag), ..entry }),
+                // No object has such a tag, and it is not sent: it may be the MD5 of a plaintext.
+                Some(None) => errors.push(refusal(ErrorCode::PreconditionFailed, entry)),
+            }
         }
     }
     (allowed, errors)

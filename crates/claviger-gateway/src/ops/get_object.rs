@@ -13,14 +13,14 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 
-use super::source::{Object, Source, speculative, was_replaced};
+use super::source::{Object, Source, judge, speculative, was_replaced};
 use super::{checksums, metadata, object_headers, reply};
 use crate::authz::ReadObject;
 use crate::body::open::OpenedBody;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::server::ResponseBody;
-use crate::upstream::object::{OnlyIf, Wanted};
+use crate::upstream::object::Wanted;
 use crate::upstream::transport::StoreBody;
 
 /// What goes out.
@@ -45,13 +45,12 @@ impl Slice {
 pub(crate) async fn get(call: &Call<'_>, op: GetObject) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
     let share = call.gateway.stream_share().await?;
-    let source = Source::locate(call, &permit).await?;
+    let source = Source::locate(call, &permit, op.null_version).await?;
     let (mut response, opened) = match attempt(&source, &op).await {
         // The object was replaced between two requests of ours: once more, with the new one.
-        Err(error) if was_replaced(&error) && op.conditions.is_empty() => attempt(&source, &op).await,
-        other => other,
-    }
-    .map_err(|error| with_validators(error, &op))?;
+        Err(error) if was_replaced(&error) => attempt(&source, &op).await?,
+        other => other?,
+    };
     *response.body_mut() = opened.holding(share).boxed_unsync();
     Ok(response)
 }
@@ -60,26 +59,30 @@ async fn attempt(
     source: &Source<'_>,
     op: &GetObject,
 ) -> Result<(Response<ResponseBody>, OpenedBody), GatewayError> {
-    let client = OnlyIf::Client(&op.conditions);
+    // Where "not modified" is the likely answer, no body is asked for before it is known to be wanted.
+    let head_first = op.conditions.if_none_match.is_some() || op.conditions.if_modified_since_ms.is_some();
     let wanted = match (&op.if_range, op.part_number, op.range) {
+        _ if head_first => None,
         (None, None, None) => Some(Wanted::Whole),
         (None, None, Some(RangeSpec::Inclusive { first, last })) => speculative(first, Some(last)),
         (None, None, Some(RangeSpec::From { first })) => speculative(first, None),
         _ => None,
     };
     let early = match wanted {
-        Some(wanted) => match source.get(wanted, client).await {
-            Ok((found, body)) => Some((source.open(found).await?, body)),
+        Some(wanted) => match source.get(wanted).await {
+            Ok((found, body)) => Some((found, body)),
             // Beyond the stored bytes, or the store can't say: the HEAD tells.
             Err(error) if error.upstream_code() == Some(ErrorCode::InvalidRange) => None,
             Err(error) => return Err(error),
         },
         None => None,
     };
-    let (object, body) = match early {
-        Some((object, body)) => (object, Some(body)),
-        None => (source.open(source.head(client).await?).await?, None),
+    let (found, body) = match early {
+        Some((found, body)) => (found, Some(body)),
+        None => (source.head().await?, None),
     };
+    judge(&op.conditions, &found.head)?;
+    let object = source.open(found).await?;
     let slice = resolve(source, op, &object).await?;
     let opened = open_body(source, &object, &slice, body).await?;
     let mut response = respond(op, &object, &slice);
@@ -117,7 +120,13 @@ pub(crate) async fn resolve(
     match op.range.as_ref().and_then(holds).map(|range| range.resolve(object.length)) {
         None | Some(Resolved::Whole) => Ok(Slice { range: None, parts_count: None }),
         Some(Resolved::Range { start, end }) => Ok(Slice { range: Some((start, end)), parts_count: None }),
-        Some(Resolved::Unsatisfiable) => Err(GatewayError::RangeBeyond { length: object.length }),
+        Some(Resolved::Unsatisfiable) => {
+            // Tools take a 416 for the end of the object: its length has to be authentic.
+            if object.envelope.layout == Layout::Multipart {
+                source.manifest(object).await?;
+            }
+            Err(GatewayError::RangeBeyond { length: object.length })
+        }
     }
 }
 
@@ -149,10 +158,8 @@ async fn open_body(
         }
         (None, Some(body)) if object.head.range.is_none() => source.whole(object, body).await,
         (None, _) => {
-            let only_if = OnlyIf::Same(&object.head.etag);
-            let (found, body) = source.get(Wanted::Whole, only_if).await?;
-            let object = source.open(found).await?;
-            source.whole(&object, body).await
+            let body = source.get_again(object).await?;
+            source.whole(object, body).await
         }
     }
 }
@@ -178,16 +185,4 @@ pub(crate) fn respond(op: &GetObject, object: &Object, slice: &Slice) -> Respons
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     response
-}
-
-/// A 304 carries the validators that the client sent.
-pub(crate) fn with_validators(error: GatewayError, op: &GetObject) -> GatewayError {
-    if error.upstream_code() != Some(ErrorCode::NotModified) {
-        return error;
-    }
-    let etag = op.conditions.if_none_match.as_ref().map(|condition| condition.to_header(str::to_owned));
-    let header = etag
-        .filter(|etag| etag != "*" && !etag.contains(','))
-        .and_then(|etag| HeaderValue::from_str(&etag).ok());
-    GatewayError::NotModified(header.into_iter().map(|value| (http::header::ETAG, value)).collect())
 }

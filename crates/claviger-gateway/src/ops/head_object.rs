@@ -5,14 +5,13 @@ use claviger_s3::operation::GetObject;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::get_object::{Slice, resolve, respond, with_validators};
-use super::source::{Found, Source, plaintext_len};
+use super::get_object::{Slice, resolve, respond};
+use super::source::{Found, Source, judge, plaintext_len};
 use super::{checksums, metadata, object_headers, reply};
 use crate::authz::ReadObject;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::server::ResponseBody;
-use crate::upstream::object::OnlyIf;
 
 /// Serves a HEAD.
 ///
@@ -20,40 +19,26 @@ use crate::upstream::object::OnlyIf;
 /// Everything that [`Source`] reports.
 pub(crate) async fn head(call: &Call<'_>, op: GetObject) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
-    let source = Source::locate(call, &permit).await?;
-    let found =
-        source.head(OnlyIf::Client(&op.conditions)).await.map_err(|error| with_validators(error, &op))?;
+    let source = Source::locate(call, &permit, op.null_version).await?;
+    let found = source.head().await?;
+    judge(&op.conditions, &found.head)?;
     if !call.gateway.read_keys.may_open_metadata(&source.bound).await? {
         return unverified(&found);
     }
-    if op.checksum_mode || op.part_number.is_some() {
+    if op.checksum_mode || op.part_number.is_some() || op.range.is_some() {
         return with_manifest(&source, &op, found).await;
     }
     let envelope = call.gateway.read_keys.open_metadata(source.asked(&found)).await?;
     let length = plaintext_len(&found.head, &envelope)?;
-    let slice = match op.range.map(|range| range.resolve(length)) {
-        Some(claviger_s3::range::Resolved::Range { start, end }) if op.if_range.is_none() => {
-            Some((start, end))
-        }
-        Some(claviger_s3::range::Resolved::Unsatisfiable) => {
-            return Err(GatewayError::RangeBeyond { length });
-        }
-        _ => None,
-    };
-    let mut response =
-        reply::empty(if slice.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK });
+    let mut response = reply::empty(StatusCode::OK);
     let headers = response.headers_mut();
     object_headers::set_stored(headers, &found.head);
     metadata::set_headers(headers, &envelope.metadata, Some(&op.overrides));
-    if let Some((start, end)) = slice {
-        let value = claviger_s3::range::content_range(start, end, length);
-        reply::set(headers, http::header::CONTENT_RANGE, &value);
-    }
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(slice.map_or(length, |(start, end)| end - start)));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     Ok(response)
 }
 
-/// What needs the footer: the checksum, and parts.
+/// What needs the object's key or its footer: the checksum, parts, ranges.
 async fn with_manifest(
     source: &Source<'_>,
     op: &GetObject,

@@ -21,8 +21,10 @@ use crate::upstream::list::ListWhat;
 pub(crate) async fn list_v1(call: &Call<'_>, op: &ListV1) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ListObjects>(op.bucket.as_str(), &op.prefix)?;
     call.gateway.bindings.resolve(permit.bucket()).await?;
+    let _share = call.gateway.stream_share().await?;
     let what = what(&permit, op.delimiter.as_deref(), op.max_keys);
     let mut page = call.gateway.upstream.list_objects(permit.bucket(), what, &op.marker).await?;
+    confine(&permit, &page.contents, &page.common_prefixes, op.max_keys)?;
     // What the client asked for is repeated as it was asked, not as the provider understood it.
     page.name = permit.bucket().to_owned();
     page.prefix.clone_from(&op.prefix);
@@ -48,12 +50,17 @@ pub(crate) async fn list_v2(call: &Call<'_>, op: &ListV2) -> Result<Response<Res
     let permit = call.permit::<ListObjects>(op.bucket.as_str(), &op.prefix)?;
     call.gateway.bindings.resolve(permit.bucket()).await?;
     let what = what(&permit, op.delimiter.as_deref(), op.max_keys);
+    let _share = call.gateway.stream_share().await?;
     let (start_after, token) = (op.start_after.as_deref(), op.continuation_token.as_deref());
     let mut page = call
         .gateway
         .upstream
         .list_objects_v2(permit.bucket(), what, start_after, token, op.fetch_owner)
         .await?;
+    confine(&permit, &page.contents, &page.common_prefixes, op.max_keys)?;
+    if page.is_truncated && page.next_continuation_token.is_none() {
+        return Err(GatewayError::UpstreamAnswer("a listing that goes on without saying where"));
+    }
     page.name = permit.bucket().to_owned();
     page.prefix.clone_from(&op.prefix);
     page.delimiter.clone_from(&op.delimiter);
@@ -71,6 +78,31 @@ pub(crate) async fn list_v2(call: &Call<'_>, op: &ListV2) -> Result<Response<Res
 
 fn what<'a>(permit: &'a Permit<ListObjects>, delimiter: Option<&'a str>, max_keys: u32) -> ListWhat<'a> {
     ListWhat { prefix: permit.prefix(), delimiter, max_keys }
+}
+
+/// Checks that a page keeps to what was permitted and asked for: the prefix, the number, and the order that
+/// synchronising tools rely on.
+///
+/// # Errors
+/// When it does not.
+pub(crate) fn confine(
+    permit: &Permit<ListObjects>,
+    contents: &[ObjectEntry],
+    common_prefixes: &[String],
+    max_keys: u32,
+) -> Result<(), GatewayError> {
+    let keys = || contents.iter().map(|entry| entry.key.as_str());
+    let prefixes = || common_prefixes.iter().map(String::as_str);
+    if !keys().chain(prefixes()).all(|name| name.starts_with(permit.prefix())) {
+        return Err(GatewayError::UpstreamAnswer("a listing beyond the prefix"));
+    }
+    if contents.len() + common_prefixes.len() > usize::try_from(max_keys).unwrap_or(usize::MAX) {
+        return Err(GatewayError::UpstreamAnswer("a listing longer than asked for"));
+    }
+    if !keys().is_sorted_by(|a, b| a < b) || !prefixes().is_sorted_by(|a, b| a < b) {
+        return Err(GatewayError::UpstreamAnswer("a listing out of order"));
+    }
+    Ok(())
 }
 
 /// Where a page ends: the later of its last key and its last common prefix.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use claviger_format::ObjectId;
 use claviger_format::footer::Manifest;
+use claviger_format::{EpochId, ObjectId};
 use moka::sync::Cache;
 
 use super::source::Object;
@@ -17,6 +17,7 @@ const FIXED_BYTES: u32 = 512;
 /// entry from serving another Complete of the same upload.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ManifestKey {
+    epoch_id: EpochId,
     object_id: ObjectId,
     etag: String,
     total_size: u64,
@@ -26,6 +27,7 @@ impl ManifestKey {
     /// The key of an object that was found.
     pub(crate) fn of(object: &Object) -> Self {
         Self {
+            epoch_id: object.envelope.epoch_id,
             object_id: object.envelope.object_id,
             etag: object.head.etag.as_str().to_owned(),
             total_size: object.head.total_size,

@@ -7,7 +7,9 @@ use claviger_format::layout::{CLIENT_PUT_LEN_MAX, SINGLE_PUT_LEN_MAX};
 use claviger_format::metadata::Layout;
 use claviger_format::object::BodyWriter;
 use claviger_format::{Checksum, ObjectName};
+use claviger_s3::ETag;
 use claviger_s3::checksum::{ChecksumAlgorithm, ChecksumValue, ExpectedChecksum, ObjectChecksum};
+use claviger_s3::conditions::EtagCondition;
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::{ObjectHeaders, PutObject};
 use http::header::{ETAG, HeaderName, HeaderValue};
@@ -121,10 +123,31 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     match stored {
         Ok(stored) => {
             let (summary, verified) = outcome.committed()?;
+            confirm(gateway, new.permit, new.bound, &stored.etag).await?;
             Ok((stored, verified, summary.crc64))
         }
         Err(error) => Err(outcome.cause_or(error)),
     }
+}
+
+/// Makes sure that the bucket is still the one that the object was bound to; takes the object back where it is not,
+/// since nobody could ever read it.
+///
+/// # Errors
+/// `OperationAborted` when the bucket was deleted and made again meanwhile.
+pub(crate) async fn confirm(
+    gateway: &Gateway,
+    permit: &Permit<WriteObject>,
+    bound: &BoundBucket,
+    stored: &ETag,
+) -> Result<(), GatewayError> {
+    let Err(error) = gateway.bindings.confirm(permit.bucket(), bound).await else { return Ok(()) };
+    let only = EtagCondition::Tags(vec![reply::marked(stored)]);
+    if let Err(left) = gateway.upstream.delete_object(permit.bucket(), permit.key(), Some(&only), false).await
+    {
+        tracing::warn!(error = %left, "an object of a deleted bucket could not be taken back from its successor");
+    }
+    Err(error)
 }
 
 /// `EntityTooLarge` with the figures.

@@ -9,9 +9,12 @@ use claviger_format::layout::{PlainRange, covering_single, g_inverse};
 use claviger_format::metadata::Layout;
 use claviger_format::object::ObjectReader;
 use claviger_format::{Dek, Error, ObjectName, OpenedEnvelope, Structure};
-use claviger_s3::error::ErrorCode;
+use claviger_s3::ETag;
+use claviger_s3::conditions::{ReadConditions, Verdict};
+use claviger_s3::error::{ErrorCode, S3Error};
 
 use super::manifests::ManifestKey;
+use super::{object_headers, reply};
 use crate::authz::{Permit, ReadObject};
 use crate::bindings::BoundBucket;
 use crate::body::open::OpenedBody;
@@ -19,7 +22,7 @@ use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
 use crate::keys::read::{Asked, OpenedObject};
-use crate::upstream::object::{OnlyIf, StoredHead, Wanted};
+use crate::upstream::object::{StoredHead, Wanted, Which};
 use crate::upstream::transport::{StoreBody, read_up_to};
 
 /// Last bytes of a single object that hold its footer: manifest of one entry, tag, header.
@@ -32,6 +35,7 @@ pub(crate) struct Source<'a> {
     gateway: &'a Gateway,
     on_behalf_of: &'a str,
     permit: &'a Permit<ReadObject>,
+    null_version: bool,
     /// The bucket.
     pub bound: Arc<BoundBucket>,
     name: ObjectName,
@@ -59,40 +63,63 @@ pub(crate) struct Object {
 }
 
 impl<'a> Source<'a> {
-    /// Resolves the bucket of a name that may be read.
+    /// Resolves the bucket of a name that may be read; `null_version` if it was asked for as version `null`.
     ///
     /// # Errors
     /// `NoSuchBucket`, or the key service's failure.
     pub(crate) async fn locate(
         call: &'a Call<'_>,
         permit: &'a Permit<ReadObject>,
+        null_version: bool,
     ) -> Result<Self, GatewayError> {
         let bound = call.gateway.bindings.resolve(permit.bucket()).await?;
         let name = bound.name(permit.key())?;
-        Ok(Self { gateway: call.gateway, on_behalf_of: call.on_behalf_of(), permit, bound, name })
+        Ok(Self {
+            gateway: call.gateway,
+            on_behalf_of: call.on_behalf_of(),
+            permit,
+            null_version,
+            bound,
+            name,
+        })
+    }
+
+    fn which<'b>(&self, same_as: Option<&'b ETag>) -> Which<'b> {
+        Which { same_as, null_version: self.null_version }
     }
 
     /// HEAD at the provider.
     ///
     /// # Errors
     /// The provider's; refused when there is no envelope of ours.
-    pub(crate) async fn head(&self, only_if: OnlyIf<'_>) -> Result<Found, GatewayError> {
+    pub(crate) async fn head(&self) -> Result<Found, GatewayError> {
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
-        Found::new(self.gateway.upstream.head_object(bucket, key, only_if).await?)
+        Found::new(self.gateway.upstream.head_object(bucket, key, self.which(None)).await?)
     }
 
     /// GET at the provider.
     ///
     /// # Errors
     /// As [`Self::head`].
-    pub(crate) async fn get(
-        &self,
-        wanted: Wanted,
-        only_if: OnlyIf<'_>,
-    ) -> Result<(Found, StoreBody), GatewayError> {
+    pub(crate) async fn get(&self, wanted: Wanted) -> Result<(Found, StoreBody), GatewayError> {
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
-        let (head, body) = self.gateway.upstream.get_object(bucket, key, wanted, only_if).await?;
+        let (head, body) = self.gateway.upstream.get_object(bucket, key, wanted, self.which(None)).await?;
         Ok((Found::new(head)?, body))
+    }
+
+    /// The whole body of the very object that was found and opened before.
+    ///
+    /// # Errors
+    /// 412 from the provider when it has been replaced; refused when another version comes under the same tag.
+    pub(crate) async fn get_again(&self, object: &Object) -> Result<StoreBody, GatewayError> {
+        let (bucket, key) = (self.permit.bucket(), self.permit.key());
+        let which = self.which(Some(&object.head.etag));
+        let (head, body) = self.gateway.upstream.get_object(bucket, key, Wanted::Whole, which).await?;
+        // Headers and body of one answer have to be of one version, also where the provider says so of two.
+        if head.envelope != object.head.envelope || head.total_size != object.head.total_size {
+            return Err(integrity(Error::Inconsistent(Structure::Envelope)));
+        }
+        Ok(body)
     }
 
     /// What the key caches are asked about.
@@ -156,10 +183,10 @@ impl<'a> Source<'a> {
 
     /// Stored bytes `first..=last` of the very object that was found, in memory.
     async fn fetch(&self, object: &Object, first: u64, last: u64) -> Result<bytes::Bytes, GatewayError> {
-        let only_if = OnlyIf::Same(&object.head.etag);
         let wanted = Wanted::Bytes(first, Some(last));
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
-        let (head, body) = self.gateway.upstream.get_object(bucket, key, wanted, only_if).await?;
+        let which = self.which(Some(&object.head.etag));
+        let (head, body) = self.gateway.upstream.get_object(bucket, key, wanted, which).await?;
         let len = last + 1 - first;
         if head.range != Some((first, last + 1)) && (first > 0 || head.total_size != len) {
             return Err(GatewayError::UpstreamAnswer("another range than was asked for"));
@@ -222,10 +249,10 @@ impl<'a> Source<'a> {
     }
 
     async fn fetch_stream(&self, object: &Object, first: u64, last: u64) -> Result<StoreBody, GatewayError> {
-        let only_if = OnlyIf::Same(&object.head.etag);
         let wanted = Wanted::Bytes(first, Some(last));
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
-        let (head, body) = self.gateway.upstream.get_object(bucket, key, wanted, only_if).await?;
+        let which = self.which(Some(&object.head.etag));
+        let (head, body) = self.gateway.upstream.get_object(bucket, key, wanted, which).await?;
         match head.range {
             Some((start, end)) if start == first && end > last => Ok(body),
             None if first == 0 => Ok(body),
@@ -256,6 +283,20 @@ pub(crate) fn plaintext_len(head: &StoredHead, envelope: &OpenedEnvelope) -> Res
             Err(integrity(Error::Inconsistent(Structure::Body)))
         }
         _ => Ok(claimed),
+    }
+}
+
+/// Judges a client's conditions on what the provider says of the object.
+///
+/// # Errors
+/// 304 with the validators, or 412.
+pub(crate) fn judge(conditions: &ReadConditions, head: &StoredHead) -> Result<(), GatewayError> {
+    match conditions.evaluate(&reply::marked(&head.etag), head.last_modified_ms) {
+        Verdict::Proceed => Ok(()),
+        Verdict::NotModified => Err(GatewayError::NotModified(object_headers::validators(head))),
+        Verdict::PreconditionFailed(condition) => {
+            Err(S3Error::new(ErrorCode::PreconditionFailed).with_extra("Condition", condition).into())
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 //! wrote from names, numbers and entity tags, which docs/threat-model.md declares as leakage.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -52,8 +55,8 @@ pub(crate) trait SealedStream: Send {
 pub(crate) struct UpstreamBody {
     kind: Kind,
     remaining_len: u64,
-    /// Dropped with the body: the connection has taken all of it, or given up.
-    done: Option<oneshot::Sender<()>>,
+    /// Who watches the body, while somebody does.
+    watched: Option<Watched>,
 }
 
 enum Kind {
@@ -64,23 +67,23 @@ enum Kind {
 impl UpstreamBody {
     /// No body.
     pub(crate) fn empty() -> Self {
-        Self { kind: Kind::Whole(None), remaining_len: 0, done: None }
+        Self { kind: Kind::Whole(None), remaining_len: 0, watched: None }
     }
 
     /// XML of the S3 protocol that this crate wrote: names, part numbers, entity tags.
     pub(crate) fn control(xml: impl Into<Bytes>) -> Self {
         let bytes = xml.into();
-        Self { remaining_len: bytes.len() as u64, kind: Kind::Whole(Some(bytes)), done: None }
+        Self { remaining_len: bytes.len() as u64, kind: Kind::Whole(Some(bytes)), watched: None }
     }
 
     /// Sealed bytes held in memory.
     pub(crate) fn sealed(ciphertext: Ciphertext) -> Self {
-        Self { remaining_len: ciphertext.len() as u64, kind: Kind::Whole(Some(ciphertext.0)), done: None }
+        Self { remaining_len: ciphertext.len() as u64, kind: Kind::Whole(Some(ciphertext.0)), watched: None }
     }
 
     /// A stream of exactly `sealed_len` bytes.
     pub(crate) fn stream(stream: Box<dyn SealedStream>, sealed_len: u64) -> Self {
-        Self { kind: Kind::Stream(stream), remaining_len: sealed_len, done: None }
+        Self { kind: Kind::Stream(stream), remaining_len: sealed_len, watched: None }
     }
 
     /// The bytes when they are in memory, for the payload hash.
@@ -91,11 +94,56 @@ impl UpstreamBody {
         }
     }
 
-    /// Resolves (with an error) when the body is dropped.
-    pub(crate) fn when_done(&mut self) -> oneshot::Receiver<()> {
-        let (sender, receiver) = oneshot::channel();
-        self.done = Some(sender);
-        receiver
+    /// Begins to watch how the body goes out.
+    pub(crate) fn watch(&mut self) -> Progress {
+        let (done, when_done) = oneshot::channel();
+        let state = Arc::new(ProgressState::default());
+        self.watched = Some(Watched { state: state.clone(), _done: done });
+        Progress { state, when_done }
+    }
+
+    fn note(&self, waits_for_source: bool) {
+        if let Some(watched) = &self.watched {
+            watched.state.waits_for_source.store(waits_for_source, Ordering::Relaxed);
+            watched.state.polls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[derive(Default)]
+struct ProgressState {
+    polls: AtomicU64,
+    waits_for_source: AtomicBool,
+}
+
+struct Watched {
+    state: Arc<ProgressState>,
+    /// Dropped with the body: the connection has taken all of it, or given up.
+    _done: oneshot::Sender<()>,
+}
+
+/// How a request body goes out.
+pub(crate) struct Progress {
+    state: Arc<ProgressState>,
+    when_done: oneshot::Receiver<()>,
+}
+
+impl Progress {
+    /// Resolves when the provider has taken nothing for `idle` although there was something to take, or has not
+    /// answered for `response` after it had everything. A client that is slow to send is not the provider's delay.
+    pub(crate) async fn until_stalled(mut self, idle: Duration, response: Duration) {
+        let mut seen = 0;
+        loop {
+            tokio::select! {
+                _ = &mut self.when_done => return tokio::time::sleep(response).await,
+                () = tokio::time::sleep(idle) => {}
+            }
+            let polls = self.state.polls.load(Ordering::Relaxed);
+            if polls == seen && !self.state.waits_for_source.load(Ordering::Relaxed) {
+                return;
+            }
+            seen = polls;
+        }
     }
 }
 
@@ -110,10 +158,14 @@ impl http_body::Body for UpstreamBody {
         let next = match &mut self.kind {
             Kind::Whole(bytes) => bytes.take().map(Ok),
             Kind::Stream(stream) => match stream.poll_sealed(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.note(true);
+                    return Poll::Pending;
+                }
                 Poll::Ready(next) => next.map(|result| result.map(|sealed| sealed.0)),
             },
         };
+        self.note(false);
         match next {
             None if self.remaining_len > 0 => Poll::Ready(Some(Err(Abandoned))),
             None => Poll::Ready(None),

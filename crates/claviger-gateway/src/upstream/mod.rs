@@ -3,6 +3,7 @@
 //! calls of the S3 API that the gateway makes.
 
 pub(crate) mod body;
+mod connector;
 pub(crate) mod list;
 pub(crate) mod multipart;
 pub(crate) mod object;

@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use claviger_format::token::object_etag;
-use claviger_s3::conditions::{EtagCondition, ReadConditions, WriteCondition};
+use claviger_s3::conditions::{EtagCondition, WriteCondition};
+use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::etag::ETag;
 use claviger_s3::range::parse_content_range;
 use claviger_s3::timestamp;
@@ -78,13 +79,23 @@ impl Wanted {
     }
 }
 
-/// Conditions on the object that is read, in the client's entity tags.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum OnlyIf<'a> {
-    /// The client's own.
-    Client(&'a ReadConditions),
+/// Which of a key's versions is read. Conditions of clients are judged by the gateway and never sent: a client may
+/// name the MD5 of its content in them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Which<'a> {
     /// Exactly the object that an earlier answer spoke of, in the provider's entity tag.
-    Same(&'a ETag),
+    pub same_as: Option<&'a ETag>,
+    /// `versionId=null`, the only version that is served by name.
+    pub null_version: bool,
+}
+
+impl Which<'_> {
+    fn apply<'r>(self, mut request: StoreRequest<'r>) -> Result<StoreRequest<'r>, GatewayError> {
+        if let Some(etag) = self.same_as {
+            request = request.header("if-match", &etag.quoted())?;
+        }
+        Ok(request.maybe_query("versionId", self.null_version.then_some("null")))
+    }
 }
 
 /// The new version of an object.
@@ -132,7 +143,7 @@ impl StoreAs<'_> {
         match self.condition {
             Some(WriteCondition::IfNoneMatchAny) => set("if-none-match", "*")?,
             Some(WriteCondition::IfMatch(etag)) => {
-                set("if-match", &format!("\"{}\"", object_etag::unmark(etag.as_str())))?;
+                set("if-match", &if_match(&EtagCondition::Tags(vec![etag.clone()]))?)?;
             }
             None => {}
         }
@@ -144,15 +155,14 @@ impl Upstream {
     /// HEAD of an object.
     ///
     /// # Errors
-    /// The provider's error, with 304 among them.
+    /// The provider's error.
     pub(crate) async fn head_object(
         &self,
         bucket: &str,
         key: &str,
-        only_if: OnlyIf<'_>,
+        which: Which<'_>,
     ) -> Result<StoredHead, GatewayError> {
-        let mut request = StoreRequest::new(Method::HEAD, bucket, Some(key));
-        add_conditions(&mut request.headers, only_if)?;
+        let request = which.apply(StoreRequest::new(Method::HEAD, bucket, Some(key)))?;
         let response = self.send(request).await?;
         StoredHead::parse(response.status(), response.headers())
     }
@@ -160,21 +170,24 @@ impl Upstream {
     /// GET of an object: its head and the bytes that were wanted.
     ///
     /// # Errors
-    /// The provider's error, with 304 and 416 among them.
+    /// The provider's error, with 416 among them.
     pub(crate) async fn get_object(
         &self,
         bucket: &str,
         key: &str,
         wanted: Wanted,
-        only_if: OnlyIf<'_>,
+        which: Which<'_>,
     ) -> Result<(StoredHead, StoreBody), GatewayError> {
-        let mut request = StoreRequest::new(Method::GET, bucket, Some(key));
+        let mut request = which.apply(StoreRequest::new(Method::GET, bucket, Some(key)))?;
         if let Some(range) = wanted.header() {
             request = request.header(RANGE_NAME, &range)?;
         }
-        add_conditions(&mut request.headers, only_if)?;
         let (parts, body) = self.send(request).await?.into_parts();
-        Ok((StoredHead::parse(parts.status, &parts.headers)?, body))
+        let head = StoredHead::parse(parts.status, &parts.headers)?;
+        if matches!(wanted, Wanted::Whole) && head.range.is_some() {
+            return Err(GatewayError::UpstreamAnswer("a part of an object that was asked for as a whole"));
+        }
+        Ok((head, body))
     }
 
     /// PUT of an object whose body is sealed.
@@ -202,11 +215,13 @@ impl Upstream {
         &self,
         bucket: &str,
         key: &str,
-        if_match: Option<&EtagCondition>,
+        condition: Option<&EtagCondition>,
+        null_version: bool,
     ) -> Result<(), GatewayError> {
-        let mut request = StoreRequest::new(Method::DELETE, bucket, Some(key));
-        if let Some(condition) = if_match {
-            request = request.header("if-match", &unmarked(condition))?;
+        let mut request = StoreRequest::new(Method::DELETE, bucket, Some(key))
+            .maybe_query("versionId", null_version.then_some("null"));
+        if let Some(condition) = condition {
+            request = request.header("if-match", &if_match(condition)?)?;
         }
         self.send(request).await.map(drop)
     }
@@ -287,7 +302,20 @@ impl Upstream {
     /// # Errors
     /// The provider's error.
     pub(crate) async fn list_buckets(&self) -> Result<ListBucketsResult, GatewayError> {
-        let mut request = StoreRequest::new(Method::GET, "", None);
+        let mut whole = self.list_buckets_page(None).await?;
+        while let Some(token) = whole.continuation_token.take() {
+            let page = self.list_buckets_page(Some(token.clone())).await?;
+            if page.buckets.is_empty() || page.continuation_token.as_ref() == Some(&token) {
+                return Err(GatewayError::UpstreamAnswer("a listing of buckets without an end"));
+            }
+            whole.buckets.extend(page.buckets);
+            whole.continuation_token = page.continuation_token;
+        }
+        Ok(whole)
+    }
+
+    async fn list_buckets_page(&self, token: Option<String>) -> Result<ListBucketsResult, GatewayError> {
+        let mut request = StoreRequest::new(Method::GET, "", None).maybe_query("continuation-token", token);
         request.bucket = None;
         let (_, answer) = self.document(request).await?;
         ListBucketsResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("ListBuckets"))
@@ -296,38 +324,54 @@ impl Upstream {
 
 const RANGE_NAME: &str = "range";
 
-/// Sets the conditions of a read, with the gateway's mark taken off the client's entity tags.
-fn add_conditions(headers: &mut HeaderMap, only_if: OnlyIf<'_>) -> Result<(), GatewayError> {
-    let mut set = |name: &'static str, value: String| {
-        let value =
-            HeaderValue::from_str(&value).map_err(|_| GatewayError::Internal("a condition is not ASCII"))?;
-        headers.insert(name, value);
-        Ok::<_, GatewayError>(())
-    };
-    let conditions = match only_if {
-        OnlyIf::Same(etag) => return set("if-match", etag.quoted()),
-        OnlyIf::Client(conditions) => conditions,
-    };
-    if let Some(condition) = &conditions.if_match {
-        set("if-match", unmarked(condition))?;
-    }
-    if let Some(condition) = &conditions.if_none_match {
-        set("if-none-match", unmarked(condition))?;
-    }
-    if let Some(ms) = conditions.if_modified_since_ms {
-        set("if-modified-since", timestamp::http_date(ms))?;
-    }
-    if let Some(ms) = conditions.if_unmodified_since_ms {
-        set("if-unmodified-since", timestamp::http_date(ms))?;
-    }
-    Ok(())
+/// A client's entity tag as the provider knows it; `None` for one that no answer of ours can have held. Such a tag
+/// matches nothing, and it may be the MD5 of a plaintext: it is not sent (docs/format.md §5.3, §7.1).
+pub(crate) fn store_etag(etag: &str) -> Option<&str> {
+    let (hash, count) = etag.rsplit_once('-')?;
+    let is_hash = (1..=64).contains(&hash.len()) && hash.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_count = (1..=5).contains(&count.len()) && count.bytes().all(|byte| byte.is_ascii_digit());
+    (is_hash && is_count).then(|| object_etag::unmark(etag))
 }
 
-fn unmarked(condition: &EtagCondition) -> String {
-    condition.to_header(|etag| object_etag::unmark(etag).to_owned())
+/// The header of an `If-Match` on a write.
+///
+/// # Errors
+/// `PreconditionFailed` when no tag in it can be ours.
+fn if_match(condition: &EtagCondition) -> Result<String, GatewayError> {
+    let EtagCondition::Tags(tags) = condition else { return Ok("*".to_owned()) };
+    let known: Vec<String> =
+        tags.iter().filter_map(|tag| store_etag(tag.as_str())).map(|tag| format!("\"{tag}\"")).collect();
+    if known.is_empty() {
+        return Err(S3Error::new(ErrorCode::PreconditionFailed).with_extra("Condition", "If-Match").into());
+    }
+    Ok(known.join(", "))
 }
 
 /// `Content-MD5` of a control document, which some stores demand; it covers names, never content.
 fn content_md5(document: &Bytes) -> String {
     base64::engine::general_purpose::STANDARD.encode(Md5::digest(document))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_entity_tags_that_the_gateway_can_have_issued_go_out() {
+        let md5 = "5d41402abc4b2a76b9719d911017c592";
+        assert_eq!(store_etag(md5), None, "the MD5 of a plaintext");
+        assert_eq!(store_etag(&format!("{md5}-0")), Some(md5));
+        assert_eq!(store_etag(&format!("{md5}-12")), Some(&*format!("{md5}-12")));
+        for tag in ["", "-", "-0", "a-", "any text-1", "x-123456", "secret words"] {
+            assert_eq!(store_etag(tag), None, "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_write_condition_that_can_not_hold_fails_without_a_request() {
+        let tags = |text: &str| EtagCondition::parse(text).unwrap();
+        assert!(if_match(&tags("5d41402abc4b2a76b9719d911017c592")).is_err());
+        assert_eq!(if_match(&tags("\"a-0\", \"plain\", \"b-2\"")).unwrap(), "\"a\", \"b-2\"");
+        assert_eq!(if_match(&EtagCondition::Any).unwrap(), "*");
+    }
 }

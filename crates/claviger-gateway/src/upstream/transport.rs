@@ -6,11 +6,11 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use bytes::{Bytes, BytesMut};
 use claviger_env::Clock;
-use claviger_s3::error::UpstreamError;
+use claviger_s3::error::{ErrorCode, UpstreamError};
 use claviger_s3::sigv4::{PayloadHash, Signer, SigningKey, sign};
 use claviger_s3::uri::{Slash, encode};
 use http::header::{HOST, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -18,7 +18,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::body::UpstreamBody;
+use super::body::{Progress, UpstreamBody};
+use super::connector::TimedConnector;
 use crate::config::{Addressing, UpstreamConfig, UpstreamProfile};
 use crate::credentials::UpstreamCredentials;
 use crate::error::GatewayError;
@@ -26,7 +27,7 @@ use crate::metrics::{UPSTREAM_REQUESTS, UPSTREAM_SECONDS};
 use crate::server::IdleTimeout;
 
 /// The longest XML answer that is read into memory: 1,000 keys of 1,024 escaped bytes and then some.
-const DOCUMENT_LEN_MAX: usize = 16 << 20;
+const DOCUMENT_LEN_MAX: usize = 8 << 20;
 /// Of an error answer only this much is read.
 const ERROR_LEN_MAX: usize = 64 << 10;
 
@@ -119,9 +120,31 @@ impl<'a> StoreRequest<'a> {
     }
 }
 
+/// What of an answer a request gave reason for.
+struct Asked {
+    conditional: bool,
+    ranged: bool,
+}
+
+impl Asked {
+    fn of(request: &StoreRequest<'_>) -> Self {
+        let has = |name: &str| request.headers.contains_key(name);
+        let conditional = has("if-match") || has("if-none-match") || has("x-amz-copy-source-if-match");
+        Self { conditional, ranged: has("range") }
+    }
+
+    /// Whether a code is believed. It has to be of its status's kind, else a 500 could tell a client that its object
+    /// is gone; and nobody fails a condition or a range that was not sent.
+    fn explains(&self, code: ErrorCode, status: StatusCode) -> bool {
+        code.status().is_client_error() == status.is_client_error()
+            && (self.conditional || code != ErrorCode::PreconditionFailed)
+            && (self.ranged || code != ErrorCode::InvalidRange)
+    }
+}
+
 /// The provider.
 pub(crate) struct Upstream {
-    client: Client<HttpsConnector<HttpConnector>, UpstreamBody>,
+    client: Client<TimedConnector<HttpsConnector<HttpConnector>>, UpstreamBody>,
     scheme: String,
     authority: String,
     addressing: Addressing,
@@ -161,6 +184,7 @@ impl Upstream {
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
+        let connector = TimedConnector::new(connector, Duration::from_secs(config.connect_timeout_s));
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(Duration::from_secs(config.pool_idle_timeout_s))
             .pool_max_idle_per_host(config.pool_idle_max)
@@ -191,13 +215,20 @@ impl Upstream {
     /// # Errors
     /// The provider's error, or that it could not be reached.
     pub(crate) async fn send(&self, request: StoreRequest<'_>) -> Result<Response<StoreBody>, GatewayError> {
+        let asked = Asked::of(&request);
         let response = self.exchange(request).await?;
         if response.status().is_success() {
             return Ok(response);
         }
         let (parts, body) = response.into_parts();
+        if parts.status.is_redirection() || parts.status.is_informational() {
+            // No request of the gateway asks for a 304, and none follows a redirect.
+            return Err(GatewayError::UpstreamAnswer("a redirect or a 304"));
+        }
         let document = read_up_to(body, ERROR_LEN_MAX).await.unwrap_or_default();
-        Err(GatewayError::Upstream(Box::new(UpstreamError::parse(parts.status, &document))))
+        let mut error = UpstreamError::parse(parts.status, &document);
+        error.code = error.code.filter(|code| asked.explains(*code, parts.status));
+        Err(GatewayError::Upstream(Box::new(error)))
     }
 
     /// Sends a request and reads an answer that is a document.
@@ -215,13 +246,9 @@ impl Upstream {
     async fn exchange(&self, request: StoreRequest<'_>) -> Result<Response<StoreBody>, GatewayError> {
         let operation = request.operation();
         let begun_ms = self.clock.boot_ms();
-        let (request, body_done) = self.signed(request)?;
+        let (request, progress) = self.signed(request)?;
         let answer = self.client.request(request);
-        // The provider's time begins when it has the whole request; a slow upload is not the provider's delay.
-        let patience = async {
-            let _ = body_done.await;
-            tokio::time::sleep(self.response_timeout).await;
-        };
+        let patience = progress.until_stalled(self.body_idle_timeout, self.response_timeout);
         let result = tokio::select! {
             answer = answer => answer.map_err(|error| {
                 let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
@@ -239,10 +266,7 @@ impl Upstream {
         Ok(result?.map(|body| IdleTimeout::new(body, self.body_idle_timeout)))
     }
 
-    fn signed(
-        &self,
-        request: StoreRequest<'_>,
-    ) -> Result<(Request<UpstreamBody>, tokio::sync::oneshot::Receiver<()>), GatewayError> {
+    fn signed(&self, request: StoreRequest<'_>) -> Result<(Request<UpstreamBody>, Progress), GatewayError> {
         let StoreRequest { method, bucket, key, query, mut headers, mut body } = request;
         let (host, path) = self.place(bucket, key);
         let query = query
@@ -268,12 +292,12 @@ impl Upstream {
         sign(&signer, &method, &path, &query, &mut headers, payload, now_ms)?;
         let target = if query.is_empty() { path } else { format!("{path}?{query}") };
         let uri = format!("{}://{host}{target}", self.scheme);
-        let done = body.when_done();
+        let progress = body.watch();
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = uri.parse().map_err(|_| GatewayError::Internal("the key makes no URL"))?;
         *request.headers_mut() = headers;
-        Ok((request, done))
+        Ok((request, progress))
     }
 
     fn place(&self, bucket: Option<&str>, key: Option<&str>) -> (String, String) {

@@ -11,7 +11,6 @@ use claviger_format::footer::{self, FooterInfo};
 use claviger_format::layout::{HEADER_LEN, PARTS_MAX, h};
 use claviger_format::unit::{Kind, UnitHeader};
 use claviger_s3::ETag;
-use claviger_s3::conditions::ReadConditions;
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::CompleteMultipartUpload;
 use claviger_s3::xml::{self, COMPLETE_LEN_MAX, CompleteMultipartUploadResult, CompletedPart};
@@ -27,10 +26,11 @@ use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
 use crate::keys::uploads::{UnitRight, no_such_upload};
+use crate::ops::put_object::confirm;
 use crate::ops::{checksums, reply};
 use crate::server::ResponseBody;
 use crate::upstream::body::{Abandoned, Ciphertext, SealedStream, UpstreamBody};
-use crate::upstream::object::OnlyIf;
+use crate::upstream::object::Which;
 use crate::upstream::transport::StoreBody;
 
 /// How long a client waits for the head of the answer; after that it gets it, and spaces until the document is there.
@@ -52,7 +52,11 @@ pub(crate) async fn complete(
     let list = xml::parse_complete(&document)?;
     let upload = NamedUpload::locate(call, permit, &op.upload_id).await?;
     let resource = format!("/{}/{}", op.bucket.as_str(), op.key.as_str());
-    let mut task = tokio::spawn(async move { finish(&gateway, &upload, &op, list).await });
+    let share = gateway.stream_share().await?;
+    let mut task = tokio::spawn(async move {
+        let _share = share;
+        finish(&gateway, &upload, &op, list).await
+    });
     match tokio::time::timeout(PATIENCE, &mut task).await {
         Ok(Ok(result)) => Ok(reply::document(result?.to_xml())),
         Ok(Err(_)) => Err(GatewayError::Internal("the completion of an upload panicked")),
@@ -120,11 +124,11 @@ async fn commit(
         Some(etag) => etag,
         // Some stores answer an empty tag here; the object itself knows better.
         None => {
-            let any = ReadConditions::default();
             let at = upload.at_store();
-            gateway.upstream.head_object(at.bucket, at.key, OnlyIf::Client(&any)).await?.etag
+            gateway.upstream.head_object(at.bucket, at.key, Which::default()).await?.etag
         }
     };
+    confirm(gateway, &upload.permit, &upload.bound, &etag).await?;
     Ok(answer(upload, &etag, checksum.as_ref().and_then(checksums::to_s3)))
 }
 
@@ -157,8 +161,9 @@ async fn store_last(
                 h(part.entry.length).ok_or(GatewayError::Internal("a held part beyond the format"))?;
             let held = open_held(gateway, upload, part, held_len).await?;
             let sealed_len = held_len + footer.len() as u64;
+            let expected = ExpectedPart::new(upload, part);
             let stream =
-                HeldThenFooter { held, left_len: held_len, header: Vec::new(), part: part.into(), footer };
+                HeldThenFooter { held, left_len: held_len, header: Vec::new(), part: expected, footer };
             UpstreamBody::stream(Box::new(stream), sealed_len)
         }
     };
@@ -172,11 +177,9 @@ async fn open_held(
     held_len: u64,
 ) -> Result<StoreBody, GatewayError> {
     let number = part.entry.number;
-    let (head, body) = match gateway.system.fetch_held(upload.token.fields().object_id, number).await {
-        // Gone: the upload was completed or aborted meanwhile.
-        Err(error) if error.is_upstream_not_found() => return Err(no_such_upload()),
-        other => other?,
-    };
+    let held = gateway.system.fetch_held(upload.token.fields().object_id, number).await?;
+    // Gone: the upload was completed or aborted meanwhile.
+    let (head, body) = held.ok_or_else(no_such_upload)?;
     if head.total_size != held_len || head.etag.as_str() != part.store_etag() {
         // A later upload of the same number has taken its place.
         return Err(S3Error::new(ErrorCode::InvalidPart).with_extra("PartNumber", number.to_string()).into());
@@ -186,22 +189,31 @@ async fn open_held(
 
 /// What the header of a held part has to say.
 struct ExpectedPart {
+    epoch_id: claviger_format::EpochId,
+    object_id: claviger_format::ObjectId,
     number: u16,
     length: u64,
     salt: Option<claviger_format::Salt>,
 }
 
-impl From<&NamedPart> for ExpectedPart {
-    fn from(part: &NamedPart) -> Self {
-        Self { number: part.entry.number, length: part.entry.length, salt: part.entry.salt }
-    }
-}
-
 impl ExpectedPart {
+    fn new(upload: &NamedUpload, part: &NamedPart) -> Self {
+        let fields = upload.token.fields();
+        Self {
+            epoch_id: fields.epoch_id,
+            object_id: fields.object_id,
+            number: part.entry.number,
+            length: part.entry.length,
+            salt: part.entry.salt,
+        }
+    }
+
     fn matches(&self, header: &[u8]) -> bool {
         UnitHeader::parse(header).is_ok_and(|header| {
             let context = header.context;
             context.kind == Kind::Part
+                && context.epoch_id == self.epoch_id
+                && context.object_id == self.object_id
                 && context.number == self.number
                 && context.length == self.length
                 && self.salt.is_none_or(|salt| salt == context.salt)
@@ -258,9 +270,8 @@ async fn already_committed(
     gateway: &Gateway,
     upload: &NamedUpload,
 ) -> Result<Option<CompleteMultipartUploadResult>, GatewayError> {
-    let any = ReadConditions::default();
     let at = upload.at_store();
-    let head = match gateway.upstream.head_object(at.bucket, at.key, OnlyIf::Client(&any)).await {
+    let head = match gateway.upstream.head_object(at.bucket, at.key, Which::default()).await {
         Ok(head) => head,
         Err(error) if error.is_upstream_not_found() => return Ok(None),
         Err(error) => return Err(error),

@@ -67,7 +67,7 @@ fn merge(op: &ListParts, stored: ListPartsResult, held: Vec<HeldPart>) -> ListPa
             checksum: None,
         });
         match parts.binary_search_by_key(&entry.part_number, |other| other.part_number) {
-            Ok(at) if parts[at].last_modified_ms <= entry.last_modified_ms => parts[at] = entry,
+            Ok(at) if parts[at].last_modified_ms < entry.last_modified_ms => parts[at] = entry,
             Ok(_) => {}
             Err(at) => parts.insert(at, entry),
         }

@@ -29,6 +29,7 @@ pub(crate) async fn list(
     let permit = call.permit::<ListObjects>(op.bucket.as_str(), &op.prefix)?;
     let gateway = call.gateway;
     let bound = gateway.bindings.resolve(permit.bucket()).await?;
+    let _share = gateway.stream_share().await?;
     let marker = UploadToken::parse(&op.upload_id_marker)
         .map_or_else(|_| op.upload_id_marker.clone(), |token| token.fields().upstream_upload_id.clone());
     let what = ListUploadsWhat {
@@ -39,6 +40,12 @@ pub(crate) async fn list(
         max_uploads: op.max_uploads,
     };
     let mut page = gateway.upstream.list_uploads(permit.bucket(), what).await?;
+    let names = page.uploads.iter().map(|upload| &upload.key).chain(&page.common_prefixes);
+    if !names.clone().all(|name| name.starts_with(permit.prefix()))
+        || names.count() > usize::try_from(op.max_uploads).unwrap_or(usize::MAX)
+    {
+        return Err(GatewayError::UpstreamAnswer("a listing of uploads beyond what was asked for"));
+    }
     let last_store_id = page.uploads.last().map(|upload| upload.upload_id.clone());
     page.uploads = stream::iter(std::mem::take(&mut page.uploads))
         .map(|upload| with_token(call, &bound, upload))

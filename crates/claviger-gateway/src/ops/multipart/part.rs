@@ -104,6 +104,10 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     };
     let etag = stored.map_err(|error| outcome.cause_or(error))?;
     let (part, verified) = outcome.committed()?;
+    let object_id = upload.token.fields().object_id;
+    if gateway.uploads.note_part(object_id, number, held) {
+        gateway.system.forget_held(object_id, number).await;
+    }
     let wanted = wanted_algorithm(upload);
     let computed = verified.client.as_ref();
     let checksum = computed

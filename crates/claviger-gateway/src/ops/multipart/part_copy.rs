@@ -23,7 +23,6 @@ use crate::ops::copy_object::find_source;
 use crate::ops::reply;
 use crate::ops::source::{Object, Source};
 use crate::server::ResponseBody;
-use crate::upstream::object::{OnlyIf, Wanted};
 
 /// Serves UploadPartCopy.
 ///
@@ -37,7 +36,7 @@ pub(crate) async fn copy(
     let write = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
     let upload = NamedUpload::locate(call, write, &op.upload_id).await?;
     let _share = call.gateway.stream_share().await?;
-    let source = Source::locate(call, &read).await?;
+    let source = Source::locate(call, &read, op.source.null_version).await?;
     let found = find_source(&source, &op.source).await?;
     let object = source.open(found).await?;
     let range = op.source_range.map(|range| source_range(range, object.length)).transpose()?;
@@ -73,9 +72,8 @@ async fn open(
     if let Some(range) = range {
         return source.range(object, range, None).await;
     }
-    let (found, body) = source.get(Wanted::Whole, OnlyIf::Same(&object.head.etag)).await?;
-    let object = source.open(found).await?;
-    source.whole(&object, body).await
+    let body = source.get_again(object).await?;
+    source.whole(object, body).await
 }
 
 /// An opened body whose checksum is computed on the way, for uploads that want one of each part.

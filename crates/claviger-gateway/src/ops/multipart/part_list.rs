@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use claviger_format::crc64;
 use claviger_format::footer::Entry;
-use claviger_format::layout::{PART_LEN_MIN, h_inverse};
+use claviger_format::layout::{PART_LEN_MIN, PARTS_MAX, h_inverse};
 use claviger_format::token::PartTag;
 use claviger_format::unit::UnitHeader;
 use claviger_format::{Checksum, EtagKey, Salt};
@@ -92,11 +92,18 @@ pub(crate) fn verify(parts: &[NamedPart], etag_key: &EtagKey) -> Result<(), Gate
     for part in parts {
         let number = part.entry.number;
         part.tag.verify(etag_key).map_err(|_| invalid_part(number))?;
-        if let (Some(claimed), Some(known)) = (&part.claimed, &part.checksum)
-            && claimed.value.algorithm() == known.algorithm()
-            && claimed.value != *known
-        {
-            return Err(invalid_part(number));
+        match (&part.claimed, &part.checksum) {
+            (Some(claimed), Some(known)) if claimed.value.algorithm() == known.algorithm() => {
+                if claimed.value != *known {
+                    return Err(invalid_part(number));
+                }
+            }
+            (Some(_), _) => {
+                let text =
+                    format!("The checksum of part {number} can't be verified: it was not uploaded with it.");
+                return Err(S3Error::new(ErrorCode::InvalidRequest).with_message(text).into());
+            }
+            (None, _) => {}
         }
     }
     Ok(())
@@ -139,7 +146,7 @@ pub(crate) fn object_checksum(
         ChecksumType::FullObject => full_object(algorithm, parts),
     };
     match (op.checksum, computed) {
-        (Some(claimed), Some(computed)) if claimed.value != computed.value => {
+        (Some(claimed), Some(computed)) if claimed != computed => {
             Err(S3Error::new(ErrorCode::BadDigest).into())
         }
         (Some(_), None) => {
@@ -173,6 +180,7 @@ fn full_object(algorithm: ChecksumAlgorithm, parts: &[NamedPart]) -> Option<Obje
 
 async fn held_salt(gateway: &Gateway, upload: &NamedUpload, number: u16) -> Result<Salt, GatewayError> {
     let header = gateway.system.fetch_held_header(upload.token.fields().object_id, number).await?;
+    let header = header.ok_or_else(|| invalid_part(number))?;
     let header = UnitHeader::parse(&header).map_err(GatewayError::integrity("a held part"))?;
     Ok(header.context.salt)
 }
@@ -214,7 +222,8 @@ impl Listed {
         loop {
             let page = gateway.upstream.list_parts(upload.at_store(), marker, 1000).await?;
             let last = page.parts.last().map(|part| part.part_number);
-            for part in page.parts {
+            // The provider's part 10,000 is a footer that an unfinished Complete has left.
+            for part in page.parts.into_iter().filter(|part| part.part_number != PARTS_MAX) {
                 stored.insert(part.part_number, (part.etag.trim_matches('"').to_owned(), part.size));
             }
             match (page.is_truncated, page.next_part_number_marker.or(last)) {

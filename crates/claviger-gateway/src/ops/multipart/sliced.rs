@@ -6,14 +6,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use claviger_s3::ETag;
-use claviger_s3::conditions::ReadConditions;
 use claviger_s3::xml::CompletedPart;
 
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
 use crate::upstream::body::{Abandoned, Ciphertext, SealedStream, UpstreamBody};
 use crate::upstream::multipart::StoreUpload;
-use crate::upstream::object::{OnlyIf, StoreAs, Stored};
+use crate::upstream::object::{StoreAs, Stored, Which};
 
 /// Stored bytes of every slice but the last.
 const SLICE_LEN: u64 = 1 << 30;
@@ -71,8 +70,7 @@ pub(crate) async fn store(
         Ok(completed) => match ETag::parse(&completed.etag) {
             Some(etag) => Ok(Stored { etag }),
             None => {
-                let any = ReadConditions::default();
-                let head = gateway.upstream.head_object(bucket, key, OnlyIf::Client(&any)).await?;
+                let head = gateway.upstream.head_object(bucket, key, Which::default()).await?;
                 Ok(Stored { etag: head.etag })
             }
         },
