@@ -36,7 +36,7 @@ impl Random for OsRandom {
         Hedge {
             boot_nonce: self.boot_nonce,
             counter: self.counter.fetch_add(1, Ordering::Relaxed),
-            time_ns: self.clock.now_ms().wrapping_mul(1_000_000),
+            time_ns: self.clock.now_ns(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use claviger_env::Clock;
 use claviger_format::random::Random;
-use claviger_keyapi::KeyService;
+use claviger_keyapi::{KeyService, Verb};
 use claviger_s3::VirtualHosts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -244,7 +244,8 @@ async fn sweep_system_area(system: Arc<SystemArea>, clock: Arc<dyn Clock>) {
 
 async fn prepare_once(system: &SystemArea, session: &Session) -> Result<(), GatewayError> {
     system.prepare().await?;
-    for keyset in session.keysets() {
+    // A gateway that only reads may have no right to write at the provider either.
+    for keyset in session.keysets().iter().filter(|keyset| keyset.grants(Verb::Write)) {
         system.refresh_keyset(keyset.keyset_id, &keyset.record).await?;
     }
     Ok(())

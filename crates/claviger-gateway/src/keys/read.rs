@@ -179,7 +179,8 @@ impl ReadKeys {
         if keyset.grants(Verb::Lease) {
             return Ok(Mode::Lease);
         }
-        if keyset.grants_somewhere(verb) {
+        // Who may read an object may read its metadata.
+        if keyset.grants_somewhere(verb) || (verb == Verb::Head && keyset.grants_somewhere(Verb::Read)) {
             return Ok(Mode::Derive);
         }
         let text = format!(
@@ -214,11 +215,10 @@ impl ReadKeys {
             let record = self.system.fetch_epoch(epoch_id).await?.ok_or(ReleaseError::UnknownEpoch)?;
             answer = only(self.keys.lease(ask(Some(Blob(record)))).await?)?;
         }
-        let until = |ttl_ms| answer.sent_boot_ms.saturating_add(ttl_ms);
         let Lease { wek, keyset_id, ttl_ms, .. } = answer.value?;
         ::metrics::counter!(crate::metrics::LEASES).increment(1);
         let wek = Wek::from_slice(wek.expose()).map_err(GatewayError::integrity("a lease"))?;
-        Ok(Arc::new(Leased { wek, keyset: keyset_id, until_boot_ms: until(ttl_ms) }))
+        Ok(Arc::new(Leased { wek, keyset: keyset_id, until_boot_ms: ends(answer.sent_boot_ms, ttl_ms) }))
     }
 
     async fn derived(
@@ -251,7 +251,7 @@ impl ReadKeys {
                         return Err(GatewayError::Internal("a key of another purpose"));
                     }
                 };
-                Ok(Arc::new(CachedKey { key, until_boot_ms: sent_boot_ms.saturating_add(ttl_ms) }))
+                Ok(Arc::new(CachedKey { key, until_boot_ms: ends(sent_boot_ms, ttl_ms) }))
             })
             .await
             .map_err(|error: Arc<GatewayError>| error.duplicate())
@@ -298,6 +298,12 @@ impl ReadKeys {
         self.leases.run_pending_tasks().await;
         self.derived.run_pending_tasks().await;
     }
+}
+
+/// When a key has to be wiped, on the boot-time clock: what the service says, but never later than the bound.
+fn ends(sent_boot_ms: u64, ttl_ms: u64) -> u64 {
+    let life_max_ms = u64::try_from(LIFE_MAX.as_millis()).unwrap_or(u64::MAX);
+    sent_boot_ms.saturating_add(ttl_ms.min(life_max_ms))
 }
 
 /// The one result of a batch of one.
