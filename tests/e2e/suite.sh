@@ -5,6 +5,7 @@
 #   tests/e2e/suite.sh embedded        claviger demo with the embedded provider; the files on disk are searched
 #   tests/e2e/suite.sh rgw             a Ceph RGW behind a proxy that keeps what goes upstream; Claviger is restarted in the
 #                                      middle; the capture is searched
+#   tests/e2e/suite.sh lying           a provider that lies: no byte reaches a client that was not written there
 #   tests/e2e/suite.sh direct          no Claviger: the clients against both stores, which shows what the suite itself expects,
 #                                      and the control that the leak check finds leaks
 #
@@ -149,18 +150,30 @@ direct() {
     "$root/tests/stores/rgw.py" stop --dir "$out/rgw"
 }
 
+lying() {
+    say "a provider that lies"
+    cargo build --quiet --manifest-path "$root/Cargo.toml" -p claviger-testkit --example liar
+    liar=${CARGO_TARGET_DIR:-$root/target}/debug/examples/liar
+    "$checker" "$here/lying.py" --control --rounds 50 --liar "$liar" >/dev/null || failed="$failed lying-control"
+    rm -rf "$out/lying"
+    "$checker" "$here/lying.py" --claviger "$claviger" --liar "$liar" --seed "${CLAVIGER_E2E_SEED:-1}" \
+        --received "$out/lying/received" || failed="$failed lying"
+    "$checker" "$here/leak_check.py" "$out/lying" || failed="$failed lying-leaks"
+}
+
 mkdir -p "$out"
 [ "${CLAVIGER_E2E_SETUP:-yes}" = no ] || "$root/tests/clients/setup.sh"
 "$checker" "$here/leak_check.py" --self-test
-parts=${*:-direct embedded rgw}
+parts=${*:-direct embedded lying rgw}
 case $parts in
-    *embedded* | *rgw*)
+    *embedded* | *rgw* | *lying*)
         [ -x "$claviger" ] || cargo build --release --manifest-path "$root/Cargo.toml" -p claviger ;;
 esac
 for part in $parts; do
     case $part in
         direct) direct ;;
         embedded) embedded ;;
+        lying) lying ;;
         rgw) rgw ;;
         *) say "unknown part: $part"; exit 2 ;;
     esac

@@ -118,7 +118,16 @@ pub const READ_LIES: [Lie; 23] = [
 pub const WRITE_FAULTS: [Lie; 5] =
     [Lie::FailedNotDone, Lie::FailedButDone, Lie::ResetNotDone, Lie::ResetButDone, Lie::ErrorIn200];
 
+/// Lies about listings: of these, sizes and order are the provider's claims (docs/format.md §3.8).
+pub const LIST_LIES: [Lie; 2] = [Lie::ReversedList, Lie::ListedSizes];
+
 impl Lie {
+    /// The lie of that name, as `Debug` writes it.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = READ_LIES.iter().chain(&WRITE_FAULTS).chain(&LIST_LIES);
+        all.copied().find(|lie| format!("{lie:?}") == name)
+    }
+
     /// Whether the lie can be told about such a request.
     pub fn is_about(self, subject: Subject) -> bool {
         match self {

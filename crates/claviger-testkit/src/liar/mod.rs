@@ -32,7 +32,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-pub use lie::{Lie, READ_LIES, Script, Subject, WRITE_FAULTS};
+pub use lie::{LIST_LIES, Lie, READ_LIES, Script, Subject, WRITE_FAULTS};
 
 use answer::{Answer, Told};
 use memory::Memory;
