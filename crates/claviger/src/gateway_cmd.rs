@@ -106,7 +106,22 @@ fn check(config: &Config) -> Result<(), Exit> {
     Ok(())
 }
 
+/// What would keep the gateway from working is said before it starts, all of it at once.
+fn refuse_problems(config: &Config) -> Result<(), Exit> {
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        config.check().into_iter().partition(|problem| problem.severity == Severity::Error);
+    for warning in warnings {
+        tracing::warn!(file = %warning.file.display(), line = warning.line, remedy = warning.remedy, "{}", warning.what);
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    Err(Exit::usage(anyhow!("the configuration can't be used\n{}", list.join("\n"))))
+}
+
 async fn serve(config: Config) -> Result<(), Exit> {
+    refuse_problems(&config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let random = Arc::new(OsRandom::new(Arc::clone(&clock)).map_err(Exit::failed)?);
     let shutdown = signals::listen()?;

@@ -146,14 +146,16 @@ fn a_wrong_configuration_ends_with_code_2_line_and_remedy() {
 }
 
 #[test]
-fn a_check_lists_everything_that_is_missing_at_once() {
+fn a_check_and_a_start_list_everything_that_is_missing_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.toml");
     std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/gateway.toml"), &file).unwrap();
-    let (ended, text) = output(claviger().args(["gateway", "--check", "--config"]).arg(&file));
-    assert_eq!(ended.status.code(), Some(2), "{text}");
-    for missing in ["credentials.toml", "upstream-credentials.toml", "/var/lib/claviger/gateway"] {
-        assert!(text.contains(missing), "{missing} in {text}");
+    for more in [&["--check"][..], &[]] {
+        let (ended, text) = output(claviger().args(["gateway", "--config"]).arg(&file).args(more));
+        assert_eq!(ended.status.code(), Some(2), "{text}");
+        for missing in ["credentials.toml", "upstream-credentials.toml", "/var/lib/claviger/gateway"] {
+            assert!(text.contains(missing), "{missing} in {text}");
+        }
     }
 }
 
