@@ -1,5 +1,8 @@
 //! The program as a process: what it prints, how it ends, what it leaves in its folder.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+#![allow(clippy::disallowed_methods, reason = "a test that waits for a process needs the real clock")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
