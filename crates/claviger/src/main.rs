@@ -1,6 +1,10 @@
 //! The `claviger` binary: gateway, key service, the tools around them, and a demonstration of all in one process.
 
-#![allow(rustdoc::bare_urls, reason = "the doc comments of arguments are the program's help text too")]
+#![allow(
+    rustdoc::bare_urls,
+    clippy::doc_lazy_continuation,
+    reason = "the doc comments of arguments are the program's help text too"
+)]
 
 mod demo;
 mod exit;
