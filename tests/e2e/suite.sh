@@ -6,6 +6,8 @@
 #   tests/e2e/suite.sh rgw             a Ceph RGW behind a proxy that keeps what goes upstream; Claviger is restarted in the
 #                                      middle; the capture is searched
 #   tests/e2e/suite.sh lying           a provider that lies: no byte reaches a client that was not written there
+#   tests/e2e/suite.sh fleet           a key service and gateways with different rights before Ceph RGW: uploads through several,
+#                                      restarts, outages, refusals, malformed requests
 #   tests/e2e/suite.sh direct          no Claviger: the clients against both stores, which shows what the suite itself expects,
 #                                      and the control that the leak check finds leaks
 #
@@ -161,12 +163,21 @@ lying() {
     "$checker" "$here/leak_check.py" "$out/lying" || failed="$failed lying-leaks"
 }
 
+fleet() {
+    say "a key service and four gateways as processes of their own, before Ceph RGW"
+    start_rgw
+    # shellcheck disable=SC1091 # written by rgw.py
+    (. "$out/rgw/rgw.env" && "$checker" "$here/fleet.py" --claviger "$claviger" --endpoint "$AWS_ENDPOINT_URL" \
+        --access-key-id "$AWS_ACCESS_KEY_ID" --secret-access-key "$AWS_SECRET_ACCESS_KEY") || failed="$failed fleet"
+    "$root/tests/stores/rgw.py" stop --dir "$out/rgw"
+}
+
 mkdir -p "$out"
 [ "${CLAVIGER_E2E_SETUP:-yes}" = no ] || "$root/tests/clients/setup.sh"
 "$checker" "$here/leak_check.py" --self-test
-parts=${*:-direct embedded lying rgw}
+parts=${*:-direct embedded lying rgw fleet}
 case $parts in
-    *embedded* | *rgw* | *lying*)
+    *embedded* | *rgw* | *lying* | *fleet*)
         [ -x "$claviger" ] || cargo build --release --manifest-path "$root/Cargo.toml" -p claviger ;;
 esac
 for part in $parts; do
@@ -175,6 +186,7 @@ for part in $parts; do
         embedded) embedded ;;
         lying) lying ;;
         rgw) rgw ;;
+        fleet) fleet ;;
         *) say "unknown part: $part"; exit 2 ;;
     esac
 done

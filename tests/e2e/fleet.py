@@ -1,0 +1,609 @@
+#!/usr/bin/env python3
+"""Several gateways and one key service as processes of their own, before one real store.
+
+    fleet.py --claviger BINARY --endpoint URL --access-key-id ID --secret-access-key SECRET [--region R]
+
+Run it with a Python that has boto3. It makes a key service and four gateways with different rights in a folder of its own:
+
+    north, south   lease the whole keyset: reads, writes, copies, multipart
+    reader         no lease: every object is released by itself, after the key service has verified its name
+    camera         writes only
+
+and shows what issue texts promise of a fleet: uploads that go through two gateways, restarts, rights, an outage of the key
+service, what stays refused, and malformed requests. The last line is `N passed, N failed`.
+"""
+
+import argparse
+import http.client
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+
+import boto3
+import botocore.config
+import botocore.exceptions
+
+MIB = 1 << 20
+POLICY = """
+[[operator]]
+identity = "admin:first"
+verbs = ["inspect", "unlock", "keyset", "enrol", "policy"]
+""" + "".join(f"""
+[[grant]]
+identity = "gateway:{name}"
+keyset = "default"
+verbs = {verbs}
+""" for name, verbs in [
+    ("north", '["lease", "write", "read", "head", "copy-source", "continue", "bind"]'),
+    ("south", '["lease", "write", "read", "head", "copy-source", "continue", "bind"]'),
+    ("reader", '["read", "head", "copy-source", "write"]'),
+    ("camera", '["write", "continue"]'),
+])
+CREDENTIALS = """
+[[key]]
+access_key_id = "FLEETTESTALICE"
+secret_access_key = "alice-secret-of-forty-characters-0123456"
+[[key.allow]]
+buckets = ["*"]
+actions = ["read", "write", "delete", "list", "manage"]
+
+[[key]]
+access_key_id = "FLEETTESTNARROW"
+secret_access_key = "narrow-secret-of-forty-characters-012345"
+[[key.allow]]
+buckets = ["fleet-*"]
+prefix = "team/"
+actions = ["read", "write", "list"]
+"""
+ALICE = ("FLEETTESTALICE", "alice-secret-of-forty-characters-0123456")
+NARROW = ("FLEETTESTNARROW", "narrow-secret-of-forty-characters-012345")
+STEPS = []
+
+
+def step(name):
+    def add(function):
+        STEPS.append((name, function))
+        return function
+    return add
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Fleet:
+    def __init__(self, options, home):
+        self.options, self.home = options, home
+        self.running, self.ports, self.admin = {}, {}, {}
+        self.key_port = free_port()
+        self.write("policy.toml", POLICY)
+        self.write("keyservice.toml", f"""
+state_dir = "keyservice"
+listen = "127.0.0.1:{self.key_port}"
+policy = "policy.toml"
+unlock = "passphrase-file"
+passphrase_file = "passphrase"
+[limits]
+lease_ttl_s = 5
+derive_ttl_s = 5
+binding_ttl_s = 5
+session_ttl_s = 30
+""")
+        self.write("upstream.toml", f"""access_key_id = "{options.access_key_id}"
+secret_access_key = "{options.secret_access_key}"
+""")
+        self.write("credentials.toml", CREDENTIALS)
+        self.claviger("keys init --config keyservice.toml --recovery recovery --identity operator")
+        self.start_key_service()
+        for name in ["north", "south", "reader", "camera"]:
+            self.claviger(f"keys gateway enrol {name} --keyset default --token-file {name}.token")
+            self.claviger(f"gateway enrol --token-file {name}.token --state-dir {name}")
+            self.start_gateway(name)
+
+    def write(self, name, text):
+        path = self.home / name
+        path.write_text(text)
+        path.chmod(0o600)
+
+    def command(self, arguments):
+        return [self.options.claviger, *arguments.split()]
+
+    def environment(self):
+        return {**os.environ, "CLAVIGER_OPERATOR": str(self.home / "operator"), "CLAVIGER_LOG_FORMAT": "json"}
+
+    def claviger(self, arguments):
+        done = subprocess.run(self.command(arguments), cwd=self.home, env=self.environment(), capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"claviger {arguments}: {done.stderr[-2000:]}")
+        return done.stdout
+
+    def start(self, name, arguments):
+        log = open(self.home / f"{name}.log", "ab")
+        self.running[name] = subprocess.Popen(
+            self.command(arguments), cwd=self.home, env=self.environment(), stdout=log, stderr=log)
+
+    def stop(self, name, how=signal.SIGTERM):
+        process = self.running.pop(name)
+        process.send_signal(how)
+        process.wait(60)
+
+    def start_key_service(self):
+        self.start("service", "keyservice --config keyservice.toml")
+        for _ in range(300):
+            status = subprocess.run(self.command("keys status"), cwd=self.home, env=self.environment(), capture_output=True,
+                                    text=True)
+            if "Unlocked" in status.stdout:
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"the key service did not come up: {status.stderr}")
+
+    def start_gateway(self, name):
+        self.ports.setdefault(name, free_port())
+        self.admin.setdefault(name, free_port())
+        self.write(f"{name}.toml", f"""
+listen = "127.0.0.1:{self.ports[name]}"
+credentials_file = "credentials.toml"
+region = "eu-central-1"
+virtual_hosts = ["s3.fleet.test"]
+[upstream]
+endpoint = "{self.options.endpoint}"
+region = "{self.options.region}"
+credentials_file = "upstream.toml"
+[key_service]
+endpoint = "https://127.0.0.1:{self.key_port}"
+state_dir = "{name}"
+[system_area]
+bucket = "fleet-system"
+[admin]
+listen = "127.0.0.1:{self.admin[name]}"
+""")
+        self.start(name, f"gateway --config {name}.toml")
+        self.await_ready(name, True)
+
+    def ready(self, name):
+        try:
+            url = f"http://127.0.0.1:{self.admin[name]}/health/ready"
+            return urllib.request.urlopen(url, timeout=5).status == 200
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def await_ready(self, name, wanted):
+        for _ in range(300):
+            if self.ready(name) == wanted:
+                return
+            if self.running[name].poll() is not None:
+                break
+            time.sleep(0.1)
+        log = (self.home / f"{name}.log").read_text()[-2000:]
+        raise RuntimeError(f"{name} is not {'ready' if wanted else 'unready'}: {log}")
+
+    def s3(self, name, key=ALICE):
+        return client(f"http://127.0.0.1:{self.ports[name]}", "eu-central-1", key)
+
+    def store(self):
+        options = self.options
+        return client(options.endpoint, options.region, (options.access_key_id, options.secret_access_key))
+
+    def end(self):
+        for name in list(self.running):
+            try:
+                self.stop(name)
+            except subprocess.TimeoutExpired:
+                self.running.get(name, None)
+
+
+def client(endpoint, region, key):
+    config = botocore.config.Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, read_timeout=120,
+                                    request_checksum_calculation="when_required",
+                                    response_checksum_validation="when_required")
+    return boto3.client("s3", endpoint_url=endpoint, region_name=region, aws_access_key_id=key[0],
+                        aws_secret_access_key=key[1], config=config)
+
+
+def same(got, want, what):
+    if got != want:
+        raise AssertionError(f"{what}: {str(got)[:80]!r}, not {str(want)[:80]!r}")
+
+
+def refused(codes, call, *arguments, **named):
+    try:
+        call(*arguments, **named)
+    except botocore.exceptions.ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code not in codes.split():
+            raise AssertionError(f"{code}, not {codes}") from error
+        return error.response
+    raise AssertionError(f"went through; expected {codes}")
+
+
+def body(s3, key, bucket="fleet-one", **named):
+    return s3.get_object(Bucket=bucket, Key=key, **named)["Body"].read()
+
+
+def data(seed, length):
+    import hashlib
+    block = b"".join(hashlib.sha256(f"{seed}/{i}".encode()).digest() for i in range(2048))
+    return (block * (length // len(block) + 1))[:length]
+
+
+PARTS = [data("a", 5 * MIB + 1), data("b", 6 * MIB), data("c", 70_000)]
+
+
+@step("one gateway makes a bucket, the other writes, both read")
+def _(fleet):
+    north, south = fleet.s3("north"), fleet.s3("south")
+    north.create_bucket(Bucket="fleet-one")
+    south.put_object(Bucket="fleet-one", Key="team/a", Body=b"from the south", Metadata={"by": "south"})
+    same(body(north, "team/a"), b"from the south", "body")
+    same(north.head_object(Bucket="fleet-one", Key="team/a")["Metadata"], {"by": "south"}, "metadata")
+    same([b["Name"] for b in south.list_buckets()["Buckets"]], ["fleet-one"], "buckets")
+
+
+@step("the provider has ciphertext and an envelope, and nothing of what the client said")
+def _(fleet):
+    raw = fleet.store().get_object(Bucket="fleet-one", Key="team/a")
+    stored = raw["Body"].read()
+    assert b"from the south" not in stored and stored[:4] == b"CLV\x01", stored[:16]
+    same(sorted(raw["Metadata"]), ["claviger"], "metadata at the provider")
+    same(raw["ContentType"], "application/octet-stream", "content type at the provider")
+
+
+@step("parts through two gateways, completed by a third that began neither")
+def _(fleet):
+    north, south = fleet.s3("north"), fleet.s3("south")
+    upload = north.create_multipart_upload(Bucket="fleet-one", Key="big", ContentType="text/x-fleet")["UploadId"]
+    etags = []
+    for number, (s3, part) in enumerate(zip([north, south, south], PARTS), 1):
+        etags.append(s3.upload_part(Bucket="fleet-one", Key="big", UploadId=upload, PartNumber=number, Body=part)["ETag"])
+    parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+    camera = fleet.s3("camera")
+    camera.complete_multipart_upload(Bucket="fleet-one", Key="big", UploadId=upload, MultipartUpload={"Parts": parts})
+    whole = b"".join(PARTS)
+    for name in ["north", "south", "reader"]:
+        s3 = fleet.s3(name)
+        same(body(s3, "big"), whole, f"body through {name}")
+        same(body(s3, "big", Range="bytes=5242870-5242900"), whole[5242870:5242901], f"range through {name}")
+        same(s3.head_object(Bucket="fleet-one", Key="big")["ContentType"], "text/x-fleet", "content type")
+
+
+@step("an upload goes on after a restart of its gateway and of the key service, from a listing")
+def _(fleet):
+    north = fleet.s3("north")
+    upload = north.create_multipart_upload(Bucket="fleet-one", Key="resumed")["UploadId"]
+    north.upload_part(Bucket="fleet-one", Key="resumed", UploadId=upload, PartNumber=1, Body=PARTS[0])
+    fleet.stop("service", signal.SIGKILL)
+    fleet.stop("north", signal.SIGKILL)
+    fleet.start_key_service()
+    fleet.start_gateway("north")
+    listed = north.list_multipart_uploads(Bucket="fleet-one")["Uploads"]
+    same([u["Key"] for u in listed], ["resumed"], "uploads")
+    upload = listed[0]["UploadId"]
+    north.upload_part(Bucket="fleet-one", Key="resumed", UploadId=upload, PartNumber=2, Body=PARTS[2])
+    parts = north.list_parts(Bucket="fleet-one", Key="resumed", UploadId=upload)["Parts"]
+    same([p["Size"] for p in parts], [len(PARTS[0]), len(PARTS[2])], "sizes")
+    named = [{"PartNumber": p["PartNumber"], "ETag": p["ETag"]} for p in parts]
+    north.complete_multipart_upload(Bucket="fleet-one", Key="resumed", UploadId=upload, MultipartUpload={"Parts": named})
+    same(body(fleet.s3("south"), "resumed"), PARTS[0] + PARTS[2], "body")
+    same(body(north, "team/a"), b"from the south", "an older body")
+
+
+@step("one key for each object: read, head, range and copy without a lease, each in the audit log by its name")
+def _(fleet):
+    reader = fleet.s3("reader")
+    same(body(reader, "team/a"), b"from the south", "body")
+    same(reader.head_object(Bucket="fleet-one", Key="team/a")["Metadata"], {"by": "south"}, "metadata")
+    reader.copy_object(Bucket="fleet-one", Key="copied", CopySource="fleet-one/team/a")
+    reader.copy_object(Bucket="fleet-one", Key="replaced", CopySource="fleet-one/big", MetadataDirective="REPLACE",
+                       Metadata={"new": "1"})
+    same(body(fleet.s3("north"), "copied"), b"from the south", "body of the copy")
+    same(fleet.s3("north").head_object(Bucket="fleet-one", Key="replaced")["Metadata"], {"new": "1"}, "metadata")
+    same(body(reader, "replaced"), b"".join(PARTS), "body of the replaced copy")
+    tail = fleet.claviger("keys audit tail -n 200")
+    for wanted in ["gateway:reader", "team/a", "FLEETTESTALICE"]:
+        assert wanted in tail, f"{wanted} is not in the audit log"
+
+
+@step("a write-only gateway stores, also in parts, and is told clearly what it can't do")
+def _(fleet):
+    camera = fleet.s3("camera")
+    camera.put_object(Bucket="fleet-one", Key="frame", Body=b"frame 1", ContentType="image/x-frame")
+    upload = camera.create_multipart_upload(Bucket="fleet-one", Key="film")["UploadId"]
+    etags = [camera.upload_part(Bucket="fleet-one", Key="film", UploadId=upload, PartNumber=n, Body=p)["ETag"]
+             for n, p in [(1, PARTS[0]), (2, PARTS[2])]]
+    camera.complete_multipart_upload(Bucket="fleet-one", Key="film", UploadId=upload, MultipartUpload={
+        "Parts": [{"PartNumber": n, "ETag": e} for n, e in enumerate(etags, 1)]})
+    head = camera.head_object(Bucket="fleet-one", Key="frame")
+    same((head["ContentLength"], head["ContentType"]), (7, "application/octet-stream"), "unverified HEAD")
+    same(head["ResponseMetadata"]["HTTPHeaders"]["x-claviger-sealed"], "1", "mark")
+    answer = refused("AccessDenied", camera.get_object, Bucket="fleet-one", Key="frame")
+    assert "write-only" in answer["Error"]["Message"], answer["Error"]
+    refused("AccessDenied", camera.copy_object, Bucket="fleet-one", Key="x", CopySource="fleet-one/frame")
+    refused("AccessDenied", camera.create_bucket, Bucket="fleet-camera")
+    same(body(fleet.s3("north"), "frame"), b"frame 1", "body")
+    same(body(fleet.s3("north"), "film"), PARTS[0] + PARTS[2], "body of the film")
+
+
+@step("a client with a narrow policy stays inside it")
+def _(fleet):
+    narrow, alice = fleet.s3("north", NARROW), fleet.s3("north")
+    same(body(narrow, "team/a"), b"from the south", "inside")
+    narrow.put_object(Bucket="fleet-one", Key="team/b", Body=b"b")
+    refused("AccessDenied", narrow.get_object, Bucket="fleet-one", Key="copied")
+    refused("AccessDenied", narrow.put_object, Bucket="fleet-one", Key="elsewhere", Body=b"x")
+    refused("AccessDenied", narrow.list_objects_v2, Bucket="fleet-one")
+    refused("AccessDenied", narrow.delete_object, Bucket="fleet-one", Key="team/b")
+    refused("AccessDenied", narrow.copy_object, Bucket="fleet-one", Key="team/c", CopySource="fleet-one/copied")
+    refused("AccessDenied", narrow.create_bucket, Bucket="fleet-narrow")
+    listed = narrow.list_objects_v2(Bucket="fleet-one", Prefix="team/")["Contents"]
+    same([o["Key"] for o in listed], ["team/a", "team/b"], "listing")
+    answer = alice.delete_objects(Bucket="fleet-one", Delete={"Objects": [{"Key": "team/b"}, {"Key": "not there"}]})
+    same(sorted(d["Key"] for d in answer["Deleted"]), ["not there", "team/b"], "deleted")
+
+
+@step("an object that Claviger did not write, or whose envelope is gone or another's, is refused")
+def _(fleet):
+    north, store = fleet.s3("north"), fleet.store()
+    store.put_object(Bucket="fleet-one", Key="foreign", Body=b"plain text from elsewhere")
+    refused("InvalidObjectState", north.get_object, Bucket="fleet-one", Key="foreign")
+    for key, metadata in [("team/a", {}), ("team/a", {"claviger": "AAAA"})]:
+        raw = store.get_object(Bucket="fleet-one", Key=key)["Body"].read()
+        store.put_object(Bucket="fleet-one", Key="stripped", Body=raw, Metadata=metadata)
+        refused("InvalidObjectState", north.get_object, Bucket="fleet-one", Key="stripped")
+    raw = store.get_object(Bucket="fleet-one", Key="team/a")
+    store.put_object(Bucket="fleet-one", Key="renamed", Body=raw["Body"].read(), Metadata=raw["Metadata"])
+    refused("InternalError", north.get_object, Bucket="fleet-one", Key="renamed")
+    for name in ["north", "reader"]:
+        s3 = fleet.s3(name)
+        try:
+            s3.head_object(Bucket="fleet-one", Key="renamed")
+        except botocore.exceptions.ClientError as error:
+            same(error.response["ResponseMetadata"]["HTTPStatusCode"], 500, f"status of HEAD through {name}")
+        else:
+            raise AssertionError("HEAD of a renamed object went through")
+    for key in ["foreign", "stripped", "renamed"]:
+        north.delete_object(Bucket="fleet-one", Key=key)
+
+
+@step("with the key service away writes go on, reads until the lease ends, then 503 with Retry-After; then all is well")
+def _(fleet):
+    north = fleet.s3("north")
+    north.put_object(Bucket="fleet-one", Key="before", Body=b"before")
+    same(body(north, "before"), b"before", "body")
+    fleet.stop("service")
+    north.put_object(Bucket="fleet-one", Key="during", Body=b"during")
+    same(body(north, "before"), b"before", "body under the lease")
+    time.sleep(6)
+    north.put_object(Bucket="fleet-one", Key="during-2", Body=b"during 2")
+    answer = refused("ServiceUnavailable SlowDown", north.get_object, Bucket="fleet-one", Key="before")
+    assert int(answer["ResponseMetadata"]["HTTPHeaders"]["retry-after"]) >= 1, answer
+    refused("ServiceUnavailable SlowDown", fleet.s3("reader").get_object, Bucket="fleet-one", Key="before")
+    fleet.await_ready("north", False)
+    stored = fleet.store().get_object(Bucket="fleet-one", Key="during-2")["Body"].read()
+    assert stored[:4] == b"CLV\x01" and b"during" not in stored, "something was stored unsealed"
+    fleet.start_key_service()
+    fleet.await_ready("north", True)
+    for key, want in [("before", b"before"), ("during", b"during"), ("during-2", b"during 2")]:
+        same(body(north, key), want, key)
+
+
+@step("a bucket made again under an old name takes none of the old objects")
+def _(fleet):
+    north, store = fleet.s3("north"), fleet.store()
+    north.create_bucket(Bucket="fleet-two")
+    north.put_object(Bucket="fleet-two", Key="k", Body=b"old")
+    old = store.get_object(Bucket="fleet-two", Key="k")
+    raw, metadata = old["Body"].read(), old["Metadata"]
+    refused("BucketNotEmpty", north.delete_bucket, Bucket="fleet-two")
+    north.delete_object(Bucket="fleet-two", Key="k")
+    north.delete_bucket(Bucket="fleet-two")
+    refused("NoSuchBucket", fleet.s3("north").list_objects_v2, Bucket="fleet-two")
+    for _ in range(40):
+        try:
+            north.create_bucket(Bucket="fleet-two")
+            break
+        except botocore.exceptions.ClientError as error:
+            same(error.response["Error"]["Code"], "OperationAborted", "while the old binding closes")
+            time.sleep(0.5)
+    store.put_object(Bucket="fleet-two", Key="k", Body=raw, Metadata=metadata)
+    refused("InternalError", north.get_object, Bucket="fleet-two", Key="k")
+    north.delete_object(Bucket="fleet-two", Key="k")
+    north.delete_bucket(Bucket="fleet-two")
+
+
+@step("a foreign bucket of the account with objects in it is not adopted")
+def _(fleet):
+    store = fleet.store()
+    store.create_bucket(Bucket="fleet-foreign")
+    store.put_object(Bucket="fleet-foreign", Key="k", Body=b"somebody's")
+    refused("BucketAlreadyExists", fleet.s3("north").create_bucket, Bucket="fleet-foreign")
+    refused("NoSuchBucket", fleet.s3("north").list_objects_v2, Bucket="fleet-foreign")
+    store.delete_object(Bucket="fleet-foreign", Key="k")
+    store.delete_bucket(Bucket="fleet-foreign")
+
+
+@step("the system area is nobody's")
+def _(fleet):
+    north = fleet.s3("north")
+    refused("AccessDenied", north.list_objects_v2, Bucket="fleet-system")
+    refused("AccessDenied", north.put_object, Bucket="fleet-system", Key="x", Body=b"x")
+    refused("AccessDenied", north.copy_object, Bucket="fleet-one", Key="x", CopySource="fleet-system/x")
+    assert "fleet-system" not in [b["Name"] for b in north.list_buckets()["Buckets"]]
+
+
+@step("a revoked gateway gets no key")
+def _(fleet):
+    fleet.claviger("keys gateway revoke reader")
+    time.sleep(6)
+    refused("ServiceUnavailable AccessDenied", fleet.s3("reader").get_object, Bucket="fleet-one", Key="before")
+    same(body(fleet.s3("north"), "before"), b"before", "the others go on")
+
+
+def raw_request(fleet, request, wait=10):
+    with socket.create_connection(("127.0.0.1", fleet.ports["north"]), timeout=wait) as connection:
+        connection.sendall(request)
+        answer = b""
+        try:
+            while piece := connection.recv(65536):
+                answer += piece
+                if len(answer) > 1 << 20:
+                    break
+        except (TimeoutError, ConnectionResetError):
+            pass
+        return answer
+
+
+@step("malformed and unsigned requests get the code that S3 gives, and the gateway goes on")
+def _(fleet):
+    host = f"127.0.0.1:{fleet.ports['north']}"
+    cases = [
+        (b"GARBAGE\r\n\r\n", b" 400 "),
+        (b"GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", b"AccessDenied"),
+        (b"GET /fleet-one/x HTTP/1.1\r\nHost: %s\r\nAuthorization: AWS4-HMAC-SHA256 nonsense\r\nConnection: close\r\n\r\n",
+         b"AuthorizationHeaderMalformed"),
+        (b"GET /fleet-one/x HTTP/1.1\r\nHost: %s\r\nAuthorization: AWS FLEETTESTALICE:c2lnbmF0dXJl\r\nConnection: close\r\n\r\n",
+         b"<Code>"),
+        (b"GET /%%ff%%zz HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", b"<Code>"),
+        (b"GET / HTTP/1.1\r\nHost: %s\r\nX-Big: " + b"a" * 200_000 + b"\r\n\r\n", b" 4"),
+    ]
+    for request, wanted in cases:
+        answer = raw_request(fleet, request.replace(b"%s", host.encode()).replace(b"%%", b"%"))
+        assert wanted in answer, (request[:60], answer[:300])
+    # Half-closed, and silent ones: nobody else notices.
+    silent = [socket.create_connection(("127.0.0.1", fleet.ports["north"])) for _ in range(20)]
+    for connection in silent[:10]:
+        connection.sendall(b"PUT /fleet-one/half HTTP/1.1\r\nHost: x\r\nContent-Le")
+        connection.shutdown(socket.SHUT_WR)
+    same(body(fleet.s3("north"), "before"), b"before", "body")
+    for connection in silent:
+        connection.close()
+
+
+def presigned_put(fleet, key, headers, payload, declared):
+    s3 = fleet.s3("north")
+    url = urllib.parse.urlsplit(s3.generate_presigned_url("put_object", {"Bucket": "fleet-one", "Key": key}))
+    connection = http.client.HTTPConnection(url.netloc, timeout=30)
+    connection.putrequest("PUT", f"{url.path}?{url.query}")
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.putheader("Content-Length", str(declared))
+    connection.endheaders()
+    connection.send(payload)
+    if len(payload) < declared:
+        connection.sock.shutdown(socket.SHUT_WR)
+    try:
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (http.client.HTTPException, ConnectionError) as error:
+        return 0, repr(error).encode()
+
+
+@step("a body shorter than declared stores nothing; wrong checksums store nothing")
+def _(fleet):
+    north = fleet.s3("north")
+    status, _ = presigned_put(fleet, "short", {}, b"x" * 1000, 2000)
+    assert status in (0, 400), status
+    status, answer = presigned_put(fleet, "digest", {"Content-MD5": "1B2M2Y8AsgTpgAmY7PhCfg=="}, b"not empty", 9)
+    assert status == 400 and (b"BadDigest" in answer or b"SignatureDoesNotMatch" in answer), (status, answer)
+    for key in ["short", "digest"]:
+        refused("404 NoSuchKey", north.head_object, Bucket="fleet-one", Key=key)
+    stored = [o["Key"] for o in fleet.store().list_objects_v2(Bucket="fleet-one").get("Contents", [])]
+    assert not {"short", "digest"} & set(stored), stored
+
+
+@step("what the gateway does not know never reaches the store")
+def _(fleet):
+    north = fleet.s3("north")
+    refused("NotImplemented", north.get_bucket_acl, Bucket="fleet-one")
+    refused("NotImplemented", north.put_object_tagging, Bucket="fleet-one", Key="before", Tagging={
+        "TagSet": [{"Key": "secret", "Value": "plain"}]})
+    refused("NotImplemented", north.put_object, Bucket="fleet-one", Key="t", Body=b"x", Tagging="secret=plain")
+    refused("NotImplemented", north.put_bucket_policy, Bucket="fleet-one", Policy="{}")
+    refused("NotImplemented", north.put_object, Bucket="fleet-one", Key="t", Body=b"x", WebsiteRedirectLocation="/x")
+
+
+@step("virtual-host style")
+def _(fleet):
+    config = botocore.config.Config(s3={"addressing_style": "virtual"}, retries={"total_max_attempts": 1})
+    port = fleet.ports["north"]
+    s3 = boto3.client("s3", endpoint_url=f"http://s3.fleet.test:{port}", region_name="eu-central-1",
+                      aws_access_key_id=ALICE[0], aws_secret_access_key=ALICE[1], config=config)
+    url = urllib.parse.urlsplit(s3.generate_presigned_url("get_object", {"Bucket": "fleet-one", "Key": "before"}))
+    same(url.hostname, "fleet-one.s3.fleet.test", "host of the URL")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", f"{url.path}?{url.query}", headers={"Host": url.netloc})
+    answer = connection.getresponse()
+    same((answer.status, answer.read()), (200, b"before"), "answer")
+
+
+@step("health tells reasons, metrics have help, logs are JSON with request ids and no secret")
+def _(fleet):
+    base = f"http://127.0.0.1:{fleet.admin['north']}"
+    same(urllib.request.urlopen(f"{base}/health/live").status, 200, "live")
+    metrics = urllib.request.urlopen(f"{base}/metrics").read().decode()
+    for name in ["claviger_requests_total", "claviger_upstream_requests_total", "claviger_key_service_calls_total"]:
+        assert f"# HELP {name} " in metrics, name
+    import json
+    lines = [json.loads(line) for line in (fleet.home / "north.log").read_text().splitlines() if line.startswith("{")]
+    assert any("request_id" in str(line) for line in lines), "no request ids in the log"
+    everything = (fleet.home / "north.log").read_text() + metrics
+    for secret in [ALICE[1], NARROW[1], fleet.options.secret_access_key]:
+        assert secret not in everything, "a secret is in the log or the metrics"
+
+
+@step("SIGTERM lets a running transfer finish")
+def _(fleet):
+    south = fleet.s3("south")
+    large = data("drain", 40 * MIB)
+    south.put_object(Bucket="fleet-one", Key="drain", Body=large)
+    stream = south.get_object(Bucket="fleet-one", Key="drain")["Body"]
+    got = [stream.read(MIB)]
+    fleet.running["south"].send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    while piece := stream.read(4 * MIB):
+        got.append(piece)
+    same(b"".join(got) == large, True, "the body is whole")
+    same(fleet.running.pop("south").wait(60), 0, "exit code")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ["claviger", "endpoint", "access-key-id", "secret-access-key"]:
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--region", default="us-east-1")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with configurations and logs")
+    options = parser.parse_args()
+    options.claviger = str(pathlib.Path(options.claviger).resolve())
+    home = pathlib.Path(tempfile.mkdtemp(prefix="claviger-fleet-"))
+    failed = 0
+    fleet = Fleet(options, home)
+    try:
+        for name, function in STEPS:
+            begun = time.monotonic()
+            try:
+                function(fleet)
+                print(f"PASS     fleet × {name} ({time.monotonic() - begun:.1f} s)", flush=True)
+            except Exception as error:  # noqa: BLE001 - every kind of failure is a failed step
+                failed += 1
+                line = error.__traceback__.tb_next.tb_lineno if error.__traceback__.tb_next else 0
+                print(f"FAIL     fleet × {name}: {type(error).__name__}: {error} (line {line})", flush=True)
+    finally:
+        fleet.end()
+        if failed or options.keep:
+            print(f"configurations and logs: {home}", flush=True)
+        else:
+            subprocess.run(["rm", "-rf", str(home)], check=True)
+    print(f"{len(STEPS) - failed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
