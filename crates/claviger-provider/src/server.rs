@@ -4,10 +4,15 @@ use std::io::ErrorKind;
 use std::pin::pin;
 use std::time::Duration;
 
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use s3s::service::S3Service;
+use s3s::{HttpError, HttpResponse};
 use tokio::net::TcpListener;
 
 use crate::error::Error;
@@ -40,7 +45,9 @@ pub(crate) async fn serve(
             () = &mut shutdown => break,
         };
         stream.set_nodelay(true)?;
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
+        let service = service.clone();
+        let answer = service_fn(move |request| answer(service.clone(), request));
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), answer));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to the embedded provider ended");
@@ -52,6 +59,17 @@ pub(crate) async fn serve(
         tracing::warn!("the embedded provider ends with requests still running");
     }
     Ok(())
+}
+
+/// Answers one request. A refusal of a body that was announced with `Expect` ends the connection: the client may send the
+/// body or may not, and what comes next would be taken for the other (RFC 9110 §10.1.1).
+async fn answer(service: S3Service, request: Request<Incoming>) -> Result<HttpResponse, HttpError> {
+    let announced = request.headers().contains_key(EXPECT);
+    let mut response = service.call(request.map(s3s::Body::from)).await?;
+    if announced && !response.status().is_success() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 /// Whether accepting may work again later: the client was gone already, or the process has too many files open.

@@ -45,7 +45,12 @@ fn client(settings: &Settings) -> Client {
     Client::from_conf(config)
 }
 
-async fn fetch(client: &Client, s: &Settings, key: &str, range: Option<&str>) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+async fn fetch(
+    client: &Client,
+    s: &Settings,
+    key: &str,
+    range: Option<&str>,
+) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let request = client.get_object().bucket(&s.bucket).key(key).set_range(range.map(ToOwned::to_owned));
     let answer = request.checksum_mode(ChecksumMode::Enabled).send().await?;
     Ok(answer.body.collect().await?.to_vec())
@@ -87,8 +92,18 @@ async fn ranges(client: &Client, s: &Settings) -> Outcome {
     ] {
         same(range, fetch(client, s, "sdk/large-CRC32", Some(range)).await?, want[from..to].to_vec())?;
     }
-    let beyond = client.get_object().bucket(&s.bucket).key("sdk/large-CRC32").range(format!("bytes={n}-")).send().await;
-    same("the status beyond the end", beyond.err().and_then(|e| e.raw_response().map(|r| r.status().as_u16())), Some(416))
+    let beyond = client
+        .get_object()
+        .bucket(&s.bucket)
+        .key("sdk/large-CRC32")
+        .range(format!("bytes={n}-"))
+        .send()
+        .await;
+    same(
+        "the status beyond the end",
+        beyond.err().and_then(|e| e.raw_response().map(|r| r.status().as_u16())),
+        Some(416),
+    )
 }
 
 async fn multipart(client: &Client, s: &Settings) -> Outcome {
@@ -119,7 +134,14 @@ async fn multipart(client: &Client, s: &Settings) -> Outcome {
         want.extend(s.bytes(name));
     }
     let upload = CompletedMultipartUpload::builder().set_parts(Some(completed)).build();
-    client.complete_multipart_upload().bucket(&s.bucket).key(key).upload_id(id).multipart_upload(upload).send().await?;
+    client
+        .complete_multipart_upload()
+        .bucket(&s.bucket)
+        .key(key)
+        .upload_id(id)
+        .multipart_upload(upload)
+        .send()
+        .await?;
     same("the body", fetch(client, s, key, None).await?, want.clone())?;
     let head = client.head_object().bucket(&s.bucket).key(key).send().await?;
     same("the size", head.content_length(), Some(want.len() as i64))?;
@@ -138,12 +160,17 @@ async fn create_only(client: &Client, s: &Settings) -> Outcome {
         client.put_object().bucket(&s.bucket).key("sdk/once").if_none_match("*").body(body).send()
     };
     put().await?;
-    same("the status", put().await.err().and_then(|e| e.raw_response().map(|r| r.status().as_u16())), Some(412))
+    same(
+        "the status",
+        put().await.err().and_then(|e| e.raw_response().map(|r| r.status().as_u16())),
+        Some(412),
+    )
 }
 
 async fn list(client: &Client, s: &Settings) -> Outcome {
     let page = client.list_objects_v2().bucket(&s.bucket).prefix("sdk/").send().await?;
-    let found = page.contents().iter().find(|object| object.key() == Some("sdk/large-CRC32")).ok_or("not listed")?;
+    let found =
+        page.contents().iter().find(|object| object.key() == Some("sdk/large-CRC32")).ok_or("not listed")?;
     same("the listed size", found.size(), Some(s.bytes("large.bin").len() as i64))
 }
 
