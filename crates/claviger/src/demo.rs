@@ -156,7 +156,7 @@ fn gateway_config(
         listen,
         tls: None,
         virtual_hosts: vec!["localhost".to_owned()],
-        region: None,
+        region: Some(store.client_region().to_owned()),
         credentials_file,
         upstream: store.upstream_config(upstream_file),
         key_service: KeyServiceConfig { endpoint: String::new(), state_dir: folder.join("gateway/identity") },

@@ -76,7 +76,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
 async fn both_replies(run: &Run, user: &KeyPair, bucket: &str, key: &str) -> Result<(Reply, Reply)> {
     let clock = system_clock();
     let yours = account(&run.endpoint, &run.region, user);
-    let theirs = account(&run.upstream, &run.region, &run.upstream_key);
+    let theirs = account(&run.upstream, &run.upstream_region, &run.upstream_key);
     tokio::try_join!(
         get_beginning(&yours, bucket, key, BYTES_SHOWN, &*clock),
         get_beginning(&theirs, bucket, key, BYTES_SHOWN, &*clock),

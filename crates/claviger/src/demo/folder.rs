@@ -57,8 +57,10 @@ pub(crate) struct Run {
     pub(crate) endpoint: String,
     /// The store behind it.
     pub(crate) upstream: String,
-    /// The region of both.
+    /// The region that clients are told.
     pub(crate) region: String,
+    /// The store's region.
+    pub(crate) upstream_region: String,
     /// The account at the store.
     pub(crate) upstream_key: KeyPair,
     /// Whether the store is the embedded one.

@@ -88,6 +88,7 @@ mod tests {
             endpoint: "http://127.0.0.1:9000".to_owned(),
             upstream: "http://127.0.0.1:4".to_owned(),
             region: "us-east-1".to_owned(),
+            upstream_region: "us-east-1".to_owned(),
             upstream_key,
             embedded: true,
         }

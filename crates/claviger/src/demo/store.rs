@@ -15,7 +15,10 @@ use super::{Arguments, upstream_file};
 use crate::exit::Exit;
 use crate::serving;
 
-const EMBEDDED_REGION: &str = "us-east-1";
+const FIRST_REGION: &str = "us-east-1";
+const EMBEDDED_REGION: &str = FIRST_REGION;
+/// What clients are told in its place.
+const CLIENT_REGION: &str = "eu-central-1";
 
 /// A store that answers.
 pub(super) struct Store {
@@ -81,12 +84,19 @@ impl Store {
         config
     }
 
+    /// The region that clients are told. In S3's first region, aws-cli and boto3 still presign with version 2 of the
+    /// signature, which nobody should take any more; in every later one with version 4. The gateway takes any.
+    pub(super) fn client_region(&self) -> &str {
+        if self.region == FIRST_REGION { CLIENT_REGION } else { &self.region }
+    }
+
     /// What `peek` has to know.
     pub(super) fn run(&self, endpoint: String) -> Run {
         Run {
             endpoint,
             upstream: self.endpoint.clone(),
-            region: self.region.clone(),
+            region: self.client_region().to_owned(),
+            upstream_region: self.region.clone(),
             upstream_key: self.key.clone(),
             embedded: self.embedded.is_some(),
         }
