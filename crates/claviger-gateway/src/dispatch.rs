@@ -1,14 +1,16 @@
 //! From a request to its operation: who signed it, what it asks for, and the handler that does it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::sigv4::{Authenticated, Presented, VerifyPolicy};
 use claviger_s3::{Operation, RequestHead, classify};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{HeaderValue, RETRY_AFTER};
+use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::authz::{Action, Permit};
@@ -26,6 +28,8 @@ pub(crate) struct Call<'a> {
     pub identity: Arc<Identity>,
     /// How the body is covered by the signature.
     pub authenticated: Authenticated,
+    /// Set when the body has been read to its end.
+    pub body_read_to_end: Arc<AtomicBool>,
     /// Request id, for documents that are written after the head of the answer.
     pub meta: &'a RequestMeta,
 }
@@ -54,6 +58,7 @@ impl Call<'_> {
 struct Progress {
     operation: Option<&'static str>,
     access_key_id: Option<String>,
+    body_read_to_end: Arc<AtomicBool>,
 }
 
 impl Handler for Gateway {
@@ -70,6 +75,11 @@ impl Handler for Gateway {
                 Ok(response) => response,
                 Err(error) => failure(&error, &resource, is_head, &meta),
             };
+            // A client that hears the answer before it has sent the body may leave the body out: what it sends next would
+            // be taken for it.
+            if !progress.body_read_to_end.load(Ordering::Relaxed) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             let note = response.extensions_mut().get_or_insert_default::<AccessNote>();
             note.operation = progress.operation;
             note.access_key_id = progress.access_key_id;
@@ -87,12 +97,19 @@ impl Gateway {
         progress: &mut Progress,
     ) -> Result<Response<ResponseBody>, GatewayError> {
         let (parts, body) = request.into_parts();
+        progress.body_read_to_end.store(body.is_end_stream(), Ordering::Relaxed);
         let head = RequestHead::from_parts(&parts);
         let (identity, authenticated) = self.authenticate(&head)?;
         progress.access_key_id = Some(identity.access_key_id().to_owned());
         let operation = classify(&head, &self.hosts)?;
         progress.operation = Some(operation.kind().as_str());
-        let call = Call { gateway: self, identity, authenticated, meta };
+        let call = Call {
+            gateway: self,
+            identity,
+            authenticated,
+            body_read_to_end: progress.body_read_to_end.clone(),
+            meta,
+        };
         // Boxed one by one: the state of the largest handler would otherwise be carried by every request.
         match operation {
             Operation::ListBuckets(op) => ops::bucket::list_buckets(&call, &op).boxed().await,

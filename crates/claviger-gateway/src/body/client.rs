@@ -1,25 +1,27 @@
 //! What a client sends, decoded and checked while it streams by.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use claviger_s3::aws_chunked::Decoder;
 use claviger_s3::checksum::{BodyVerifier, ChecksumAlgorithm};
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::BodyHead;
-use claviger_s3::sigv4::Authenticated;
 use http_body::Body;
 use hyper::body::Incoming;
 
 use super::{PlaintextSource, Verified};
+use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::server::{IdleTimeout, RequestBodyError};
 
 /// The body of a signed request: `aws-chunked` framing taken off, lengths, payload hash and checksums verified.
 pub(crate) struct ClientBody {
     incoming: IdleTimeout<Incoming>,
+    read_to_end: Arc<AtomicBool>,
     decoder: Option<Decoder>,
     verifier: Option<BodyVerifier>,
     input: Bytes,
@@ -33,18 +35,19 @@ impl ClientBody {
     /// # Errors
     /// `MissingContentLength` when the plaintext's length was not declared.
     pub(crate) fn new(
+        call: &Call<'_>,
         incoming: Incoming,
-        idle_timeout: Duration,
-        authenticated: &Authenticated,
         head: &BodyHead,
         also: &[ChecksumAlgorithm],
     ) -> Result<Self, GatewayError> {
-        let payload = authenticated.payload();
+        let payload = call.authenticated.payload();
         let plaintext_len = head.plaintext_len(&payload)?;
         let trailer = head.integrity.trailer_name();
-        let decoder = authenticated.framing().map(|framing| Decoder::new(framing, plaintext_len, trailer));
+        let decoder =
+            call.authenticated.framing().map(|framing| Decoder::new(framing, plaintext_len, trailer));
         Ok(Self {
-            incoming: IdleTimeout::new(incoming, idle_timeout),
+            incoming: IdleTimeout::new(incoming, call.gateway.client_idle_timeout()),
+            read_to_end: call.body_read_to_end.clone(),
             decoder,
             verifier: Some(BodyVerifier::new(&head.integrity, &payload, also)),
             input: Bytes::new(),
@@ -105,7 +108,10 @@ impl PlaintextSource for ClientBody {
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
             match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
-                None => return Poll::Ready(None),
+                None => {
+                    self.read_to_end.store(true, Ordering::Relaxed);
+                    return Poll::Ready(None);
+                }
                 Some(Ok(frame)) => self.input = frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => return Poll::Ready(Some(Err(body_error(&error)))),
             }

@@ -61,7 +61,7 @@ pub(crate) async fn create(
     let permit = call.permit::<ManageBucket>(op.bucket.as_str(), "")?;
     let gateway = call.gateway;
     if op.body.content_length.is_some_and(|len| len > 0) || call.authenticated.payload().is_chunked() {
-        let body = ClientBody::new(body, gateway.client_idle_timeout(), &call.authenticated, &op.body, &[])?;
+        let body = ClientBody::new(call, body, &op.body, &[])?;
         let document = body.document(CREATE_BUCKET_LEN_MAX).await?;
         // The location is the upstream's affair: the gateway stands before one store in one region.
         xml::parse_create_bucket(&document)?;

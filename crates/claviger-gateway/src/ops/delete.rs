@@ -52,7 +52,7 @@ pub(crate) async fn delete_objects(
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let gateway = call.gateway;
     call.permit::<ReadBucket>(op.bucket.as_str(), "")?;
-    let body = ClientBody::new(body, gateway.client_idle_timeout(), &call.authenticated, &op.body, &[])?;
+    let body = ClientBody::new(call, body, &op.body, &[])?;
     let request = xml::parse_delete(&body.document(DELETE_LEN_MAX).await?)?;
     gateway.bindings.resolve(op.bucket.as_str()).await?;
     let (allowed, errors) = authorise(call, op.bucket.as_str(), request.objects);

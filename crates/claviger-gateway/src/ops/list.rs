@@ -32,12 +32,9 @@ pub(crate) async fn list_v1(call: &Call<'_>, op: &ListV1) -> Result<Response<Res
     page.delimiter.clone_from(&op.delimiter);
     page.max_keys = op.max_keys;
     page.encoding_type = op.encoding_type;
-    if page.is_truncated && page.next_marker.is_none() {
-        page.next_marker = last_of(&page.contents, &page.common_prefixes);
-    }
-    if op.delimiter.is_none() {
-        page.next_marker = None;
-    }
+    // Some stores leave their own marker unencoded, which then can't be read; and only with a delimiter there is one.
+    let goes_on = page.is_truncated && op.delimiter.is_some();
+    page.next_marker = if goes_on { last_of(&page.contents, &page.common_prefixes) } else { None };
     page.contents.iter_mut().for_each(as_plaintext);
     Ok(reply::document(page.to_xml()))
 }

@@ -58,7 +58,7 @@ pub(crate) async fn put(
     let permit = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
     let gateway = call.gateway;
     let _share = gateway.stream_share().await?;
-    let body = ClientBody::new(body, gateway.client_idle_timeout(), &call.authenticated, &op.body, &[])?;
+    let body = ClientBody::new(call, body, &op.body, &[])?;
     let length = body.plaintext_len();
     if length > CLIENT_PUT_LEN_MAX {
         return Err(too_large(length, CLIENT_PUT_LEN_MAX));

@@ -47,7 +47,7 @@ pub(crate) async fn complete(
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
     let gateway = call.gateway.clone();
-    let body = ClientBody::new(body, gateway.client_idle_timeout(), &call.authenticated, &op.body, &[])?;
+    let body = ClientBody::new(call, body, &op.body, &[])?;
     let document = body.document(COMPLETE_LEN_MAX).await?;
     let list = xml::parse_complete(&document)?;
     let upload = NamedUpload::locate(call, permit, &op.upload_id).await?;

@@ -51,13 +51,7 @@ pub(crate) async fn upload(
     }
     let gateway = call.gateway;
     let _share = gateway.stream_share().await?;
-    let body = ClientBody::new(
-        body,
-        gateway.client_idle_timeout(),
-        &call.authenticated,
-        &op.body,
-        wanted.as_slice(),
-    )?;
+    let body = ClientBody::new(call, body, &op.body, wanted.as_slice())?;
     let length = body.plaintext_len();
     let (tag, verified) = store(gateway, &upload, op.part_number, length, body).await?;
     let mut response = reply::empty(StatusCode::OK);
