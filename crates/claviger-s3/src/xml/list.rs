@@ -229,10 +229,10 @@ impl ListObjectsResult {
             root.all("Contents").map(|e| ObjectEntry::read(e, encoded)).collect();
         Ok(Self {
             name: root.string("Name")?,
-            prefix: root.name_of("Prefix", encoded)?.unwrap_or_default(),
-            marker: root.name_of("Marker", encoded)?.unwrap_or_default(),
-            next_marker: root.name_of("NextMarker", encoded)?.filter(|marker| !marker.is_empty()),
-            delimiter: root.name_of("Delimiter", encoded)?.filter(|delimiter| !delimiter.is_empty()),
+            prefix: root.echo_of("Prefix", encoded)?.unwrap_or_default(),
+            marker: root.echo_of("Marker", encoded)?.unwrap_or_default(),
+            next_marker: root.echo_of("NextMarker", encoded)?.filter(|marker| !marker.is_empty()),
+            delimiter: root.echo_of("Delimiter", encoded)?.filter(|delimiter| !delimiter.is_empty()),
             max_keys: root.number("MaxKeys")?.unwrap_or(1000),
             encoding_type: encoding(encoded),
             is_truncated: root.boolean("IsTruncated")?,
@@ -272,9 +272,9 @@ impl ListObjectsV2Result {
         let counted = contents.len() + common_prefixes.len();
         Ok(Self {
             name: root.string("Name")?,
-            prefix: root.name_of("Prefix", encoded)?.unwrap_or_default(),
-            delimiter: root.name_of("Delimiter", encoded)?.filter(|delimiter| !delimiter.is_empty()),
-            start_after: root.name_of("StartAfter", encoded)?.filter(|key| !key.is_empty()),
+            prefix: root.echo_of("Prefix", encoded)?.unwrap_or_default(),
+            delimiter: root.echo_of("Delimiter", encoded)?.filter(|delimiter| !delimiter.is_empty()),
+            start_after: root.echo_of("StartAfter", encoded)?.filter(|key| !key.is_empty()),
             continuation_token: root.non_empty("ContinuationToken")?,
             next_continuation_token: root.non_empty("NextContinuationToken")?,
             key_count: match root.number("KeyCount")? {

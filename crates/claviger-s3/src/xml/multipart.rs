@@ -305,12 +305,12 @@ impl ListMultipartUploadsResult {
         let uploads: Result<Vec<_>, _> = root.all("Upload").map(|e| UploadEntry::read(e, encoded)).collect();
         Ok(Self {
             bucket: root.string("Bucket")?,
-            key_marker: root.name_of("KeyMarker", encoded)?.unwrap_or_default(),
+            key_marker: root.echo_of("KeyMarker", encoded)?.unwrap_or_default(),
             upload_id_marker: root.string("UploadIdMarker")?,
             next_key_marker: root.name_of("NextKeyMarker", encoded)?.filter(|marker| !marker.is_empty()),
             next_upload_id_marker: root.non_empty("NextUploadIdMarker")?,
-            prefix: root.name_of("Prefix", encoded)?.unwrap_or_default(),
-            delimiter: root.name_of("Delimiter", encoded)?.filter(|delimiter| !delimiter.is_empty()),
+            prefix: root.echo_of("Prefix", encoded)?.unwrap_or_default(),
+            delimiter: root.echo_of("Delimiter", encoded)?.filter(|delimiter| !delimiter.is_empty()),
             max_uploads: root.number("MaxUploads")?.unwrap_or(1000),
             encoding_type: encoding(encoded),
             is_truncated: root.boolean("IsTruncated")?,

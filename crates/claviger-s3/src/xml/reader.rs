@@ -171,6 +171,13 @@ impl Element {
         }
     }
 
+    /// The text of a child that repeats what was asked for. Stores differ in whether they encode it, so one that can't be
+    /// decoded is taken as missing; the caller knows what it asked for.
+    pub(super) fn echo_of(&self, name: &'static str, encoded: bool) -> Result<Option<String>, XmlError> {
+        let text = self.text_of(name)?;
+        Ok(if encoded { text.and_then(decode_listing) } else { text.map(str::to_owned) })
+    }
+
     /// Whether names in this listing are percent-encoded.
     pub(super) fn is_url_encoded(&self) -> Result<bool, XmlError> {
         match self.text_of("EncodingType")? {
