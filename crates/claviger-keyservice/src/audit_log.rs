@@ -28,8 +28,10 @@ use crate::ServiceError;
 use crate::files::{private_folder, sync_folder};
 
 const SALT_LEN: usize = 16;
-/// Longest line that is read back, in bytes. Records are bounded where they are made (names, texts).
+/// Longest line, in bytes. Records are bounded where they are made (names, texts); a longer one is refused.
 const LINE_LEN_MAX: u64 = 64 << 10;
+/// What a line has around its record, at most.
+const FRAME_LEN_MAX: usize = 128;
 /// Most requests that share one sync.
 const GROUP_MAX: usize = 4096;
 
@@ -145,6 +147,10 @@ impl AuditLog {
     fn submit(&self, records: Vec<Vec<u8>>, done: Done) -> Result<(), ServiceError> {
         if self.has_failed() {
             return Err(failed());
+        }
+        if records.iter().any(|record| (record.len() + FRAME_LEN_MAX) as u64 > LINE_LEN_MAX) {
+            // Only this caller is refused: the log itself is sound.
+            return Err(ServiceError::Audit("a record is longer than any may be".into()));
         }
         self.jobs.send(Job { records, done }).map_err(|_| failed())
     }
@@ -305,12 +311,11 @@ fn mend(path: &Path, file: &File) -> Result<(u64, u64, Option<TornTail>), Servic
     let damaged =
         |what: &str| ServiceError::Audit(format!("{}: {what}; the log must not be edited", path.display()));
     let len = file.metadata().map_err(io)?.len();
-    let end = read_end_bytes(file, len, 2 * LINE_LEN_MAX).map_err(io)?;
-    let whole = end.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
-    if whole == 0 && len > end.len() as u64 {
-        return Err(damaged("the last line is longer than any record"));
-    }
+    let (end, whole) = last_lines(file, len).map_err(io)?;
     let torn = (end.len() - whole) as u64;
+    let first_index = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
+    let first_index: u64 = first_index.ok_or_else(|| damaged("the file's name is not an index"))?;
+    let next_index = next_index(&end[..whole], first_index).map_err(damaged)?;
     if torn > 0 {
         OpenOptions::new()
             .write(true)
@@ -318,20 +323,47 @@ fn mend(path: &Path, file: &File) -> Result<(u64, u64, Option<TornTail>), Servic
             .and_then(|f| f.set_len(len - torn).and_then(|()| f.sync_all()))
             .map_err(io)?;
     }
-    let first_index = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
-    let first_index: u64 = first_index.ok_or_else(|| damaged("the file's name is not an index"))?;
-    let next_index = match end[..whole].split(|&b| b == b'\n').rfind(|line| !line.is_empty()) {
-        None => first_index,
-        Some(line) => {
-            let line: Line<'_> =
-                serde_json::from_slice(line).map_err(|_| damaged("the last line is not a record"))?;
-            line.index + 1
-        }
-    };
-    if next_index < first_index {
-        return Err(damaged("the last index is lower than the file's name"));
-    }
     Ok((len - torn, next_index, (torn > 0).then_some(TornTail { len: torn })))
+}
+
+/// The end of the file, from a line's beginning: the last two whole lines at least (as far as there are), and what comes after
+/// them. Also the length of the whole lines.
+fn last_lines(file: &File, len: u64) -> io::Result<(Vec<u8>, usize)> {
+    let mut wanted = 2 * LINE_LEN_MAX;
+    loop {
+        let mut end = read_end_bytes(file, len, wanted)?;
+        let all = end.len() as u64 == len;
+        // Three ends of lines hold two whole lines between them.
+        if all || end.iter().filter(|b| **b == b'\n').count() >= 3 {
+            if !all {
+                let first = end.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
+                end.drain(..first);
+            }
+            let whole = end.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+            return Ok((end, whole));
+        }
+        wanted *= 2;
+    }
+}
+
+/// The index after the last line's; the line before must have the one before, or two processes wrote here.
+fn next_index(lines: &[u8], first_index: u64) -> Result<u64, &'static str> {
+    let mut backwards = lines.split(|b| *b == b'\n').rev().filter(|line| !line.is_empty());
+    let mut index = || {
+        let line = backwards.next()?;
+        Some(serde_json::from_slice::<Line<'_>>(line).map(|line| line.index))
+    };
+    let Some(last) = index() else { return Ok(first_index) };
+    let last = last.map_err(|_| "the last line is not a record")?;
+    if last < first_index {
+        return Err("the last index is lower than the file's name");
+    }
+    match index() {
+        None => {}
+        Some(Ok(before)) if before.checked_add(1) == Some(last) => {}
+        Some(_) => return Err("the last two lines don't follow one another"),
+    }
+    Ok(last + 1)
 }
 
 fn file_path(folder: &Path, first_index: u64) -> PathBuf {
@@ -394,6 +426,47 @@ mod tests {
 
     fn indexes(lines: &[String]) -> Vec<u64> {
         lines.iter().map(|l| serde_json::from_str::<Line<'_>>(l).unwrap().index).collect()
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_is_refused_and_the_log_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path()).0;
+        let long = format!("{{\"n\":\"{}\"}}", "a".repeat(64 << 10)).into_bytes();
+        assert!(log.append_blocking(vec![long]).is_err());
+        assert!(!log.has_failed());
+        log.append_blocking(vec![record(1)]).unwrap();
+    }
+
+    #[test]
+    fn a_last_line_of_any_length_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()));
+        let line = |index: u64, len: usize| {
+            format!("{{\"index\":{index},\"salt\":\"00\",\"record\":\"{}\"}}\n", "a".repeat(len))
+        };
+        let path = file_path(&folder.path().join("audit"), 0);
+        fs::write(&path, [line(0, 1), line(1, 300_000), line(2, 300_000)].concat() + "{\"index\":3").unwrap();
+        let (log, torn) = open(folder.path());
+        assert_eq!(torn, Some(TornTail { len: 10 }));
+        assert_eq!(log.records(), 3);
+    }
+
+    #[test]
+    fn a_log_that_two_processes_wrote_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path()).0;
+        log.append_blocking(vec![record(0), record(1)]).unwrap();
+        drop(log);
+        let path = file_path(&folder.path().join("audit"), 0);
+        let text = fs::read_to_string(&path).unwrap();
+        let second = text.lines().nth(1).unwrap();
+        for wrong in [format!("{text}{second}\n"), text.replace("{\"index\":0", "garbage{\"index\":0")] {
+            fs::write(&path, &wrong).unwrap();
+            let opened = AuditLog::open(&folder.path().join("audit"), 1 << 20, random());
+            assert!(matches!(opened, Err(ServiceError::Audit(_))));
+            assert_eq!(fs::read_to_string(&path).unwrap(), wrong, "what is not understood is not mended");
+        }
     }
 
     #[test]
