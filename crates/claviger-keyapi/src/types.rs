@@ -246,8 +246,8 @@ pub struct ContinueItem {
 pub struct Continued {
     /// The unit; `None` for [`ContinueUnit::Check`].
     pub unit: Option<NewUnit>,
-    /// MAC key of the upload token.
-    pub upload_key: UploadKeyBytes,
+    /// MAC key of the upload token, only together with a unit: who holds it can issue tokens of any expiry.
+    pub upload_key: Option<UploadKeyBytes>,
     /// MAC key of part ETags.
     pub etag_key: EtagKeyBytes,
     /// Milliseconds from the sending of the request until all of it must be wiped.

@@ -1,7 +1,7 @@
 //! What operators ask.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use claviger_format::{EpochHeader, EpochId, EpochRecord, Root, RootSecret, SealTo, SealerId, Wek};
 use claviger_keyapi::admin::{
@@ -19,8 +19,8 @@ use crate::custody::shamir::{self, Share, root_fingerprint};
 use crate::enrolment::TokenOrder;
 use crate::policy::Policy;
 use crate::service::{Caller, Core, Work};
-use crate::store::{EpochPage, EpochRow};
-use crate::vault::{Keyset, KeysetRow, VersionRow, keyset_change, prepare_keyset};
+use crate::store::{Change, EpochPage, EpochRow, Kind};
+use crate::vault::{Keyset, KeysetRow, VersionRow, keyset_change, prepare_keyset, read_row};
 
 const PAGE_MAX: u32 = 1000;
 const KEYSETS_MAX: usize = 256;
@@ -74,7 +74,7 @@ impl Core {
         caller: &Caller,
         request: &CreateKeysetRequest,
     ) -> Result<KeysetShares, ServiceError> {
-        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changes = self.change_as(caller)?;
         check_keyset_name(&request.name)?;
         let existing = caller.vault.keyset(&request.name);
         // A keyset whose shares never came back has sealed nothing: it may be made again.
@@ -90,9 +90,9 @@ impl Core {
         let shares =
             shamir::split(&root, row.keyset_id.into(), 1, request.threshold, request.shares, &*self.random)?;
         let mut changes = vec![keyset_change(&vault.master, &row)];
-        changes.extend(vault.keyset(&request.name).map(|old| {
-            crate::store::Change::Delete(crate::store::Kind::Keyset, old.public_id().to_string())
-        }));
+        changes.extend(
+            vault.keyset(&request.name).map(|old| Change::Delete(Kind::Keyset, old.public_id().to_string())),
+        );
         self.store.apply(&changes)?;
         let keyset_id = row.keyset_id;
         vault.put_keyset(row)?;
@@ -113,7 +113,7 @@ impl Core {
         caller: &Caller,
         request: &ConfirmKeysetRequest,
     ) -> Result<KeysetInfo, ServiceError> {
-        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changes = self.change_as(caller)?;
         let vault = &caller.vault;
         let unknown = || KeyServiceError::Keyset { text: "there is no such keyset".to_owned() };
         let keyset = vault.keyset_by_id(request.keyset_id).ok_or_else(unknown)?;
@@ -121,7 +121,7 @@ impl Core {
         let shares =
             request.shares.iter().map(|text| Share::parse(text.expose())).collect::<Result<Vec<_>, _>>()?;
         check_shares(&version.root, version.shares, &shares, &*self.random)?;
-        let mut row = self.stored_keyset(request.keyset_id)?;
+        let mut row = self.stored_keyset(caller, &keyset)?;
         row.versions.last_mut().ok_or(ServiceError::Damaged("keyset"))?.active = true;
         self.store.apply(&[keyset_change(&vault.master, &row)])?;
         vault.put_keyset(row)?;
@@ -129,12 +129,17 @@ impl Core {
         Ok(keyset_info(caller, &keyset))
     }
 
-    /// The row as stored; its MAC was checked at unlock and every change since went through this process.
-    fn stored_keyset(&self, keyset_id: Id16) -> Result<KeysetRow, ServiceError> {
-        let rows = self.store.rows(crate::store::Kind::Keyset)?;
-        let row =
-            rows.iter().find(|row| row.id == keyset_id.to_string()).ok_or(ServiceError::Damaged("keyset"))?;
-        serde_json::from_slice(&row.body).map_err(|_| ServiceError::Damaged("keyset"))
+    /// The row as stored, if it is still what this service wrote: it is about to get a new MAC.
+    fn stored_keyset(&self, caller: &Caller, keyset: &Keyset) -> Result<KeysetRow, ServiceError> {
+        let id = keyset.public_id().to_string();
+        let rows = self.store.rows(Kind::Keyset)?;
+        let row = rows.iter().find(|row| row.id == id).ok_or(ServiceError::Damaged("keyset"))?;
+        let row: KeysetRow = read_row(&caller.vault.master, Kind::Keyset, row)?;
+        // The MAC covers the row's id, not which keyset it is in memory.
+        if row.keyset_id != keyset.public_id() || row.name != keyset.name {
+            return Err(ServiceError::Tampered { kind: Kind::Keyset.name(), id });
+        }
+        Ok(row)
     }
 
     pub(crate) fn list_keysets(caller: &Caller) -> KeysetList {
@@ -144,7 +149,9 @@ impl Core {
 
     pub(crate) fn order_token(&self, caller: &Caller, request: EnrolTokenRequest) -> Work<EnrolTokenAnswer> {
         let EnrolTokenRequest { identity, keysets, ttl_s, replace } = request;
-        self.make_token(&caller.vault, &caller.info, TokenOrder { identity, keysets, ttl_s, replace })
+        let ordered_by = Some(caller.row.identity.clone());
+        let order = TokenOrder { identity, keysets, ttl_s, replace, ordered_by };
+        self.make_token(&caller.vault, &caller.info, order)
     }
 
     pub(crate) fn list_identities(caller: &Caller) -> IdentityList {
@@ -181,7 +188,15 @@ impl Core {
     /// Reads the policy file again; a file with a mistake changes nothing.
     pub(crate) fn reload_policy(&self, caller: &Caller) -> Work<PolicyReport> {
         let mut record = caller.info.record("policy-reload", Outcome::Done);
-        let result = Policy::load(&self.config.policy).map(|policy| {
+        let loaded = Policy::load(&self.config.policy);
+        record.subject = loaded.as_ref().ok().map(|policy| policy.sha256().to_owned());
+        let policy = match loaded {
+            Ok(policy) => policy,
+            Err(error) => return Work::new(Err(error), vec![record]).refused_if_failed(),
+        };
+        // Durable before it counts: what can't be written down must not be in force.
+        Work::silent(self.change_as(caller).map_err(ServiceError::from).and_then(|_changes| {
+            self.audit.append_blocking(vec![record.to_bytes()])?;
             let keysets: BTreeSet<String> = caller.vault.keysets().iter().map(|k| k.name.clone()).collect();
             let report = PolicyReport {
                 sha256: policy.sha256().to_owned(),
@@ -189,10 +204,8 @@ impl Core {
                 warnings: policy.warnings(&keysets),
             };
             self.policy.store(Arc::new(policy));
-            report
-        });
-        record.subject = result.as_ref().ok().map(|report| report.sha256.clone());
-        Work::new(result, vec![record]).refused_if_failed()
+            Ok(report)
+        }))
     }
 
     pub(crate) fn audit_tail(&self, request: &AuditTailRequest) -> Result<AuditTail, ServiceError> {

@@ -107,6 +107,15 @@ impl Record {
         self
     }
 
+    /// Says that the record stands for more than itself.
+    pub(crate) fn add_unrecorded(&mut self, count: u64) {
+        if count > 0 {
+            let more = format!("{count} more failed with unknown tokens since the last such record");
+            self.reason =
+                Some(self.reason.take().map_or_else(|| more.clone(), |own| format!("{own}; {more}")));
+        }
+    }
+
     /// The record's bytes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         // Strings, numbers and enums only: there is nothing that could fail.

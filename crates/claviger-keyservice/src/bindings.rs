@@ -70,15 +70,11 @@ impl Bindings {
         let now_ms = clock.now_ms();
         let still_closing =
             |row: &&ClosingRow| now_ms.checked_sub(row.unbound_ms).is_none_or(|age| age < ttl_ms);
-        let others = |row: &ClosingRow| {
-            gateways
-                .iter()
-                .filter(|uid| **uid != row.by)
-                .map(|uid| (*uid, unknown_until))
-                .collect::<HashMap<_, _>>()
-        };
-        let closing =
-            closing.iter().filter(still_closing).map(|row| (row.bucket.clone(), others(row))).collect();
+        let holders = || gateways.iter().map(|uid| (*uid, unknown_until)).collect::<HashMap<_, _>>();
+        let closing = closing
+            .iter()
+            .map(|row| (row.bucket.clone(), if still_closing(&row) { holders() } else { HashMap::new() }))
+            .collect();
         let by_id = rows.iter().map(|row| (row.bucket_id.clone(), row.bucket.clone())).collect();
         let by_name = rows.into_iter().map(|row| (row.bucket.clone(), row)).collect();
         let inner = Inner { by_name, by_id, fetched: HashMap::new(), closing, unknown_until };
@@ -132,6 +128,21 @@ impl Bindings {
         latest.checked_sub(now_boot_ms).filter(|wait| *wait > 0)
     }
 
+    /// How many buckets a keyset has.
+    pub(crate) fn count_of(&self, keyset_id: Id16) -> usize {
+        self.lock().by_name.values().filter(|row| row.keyset_id == keyset_id).count()
+    }
+
+    /// Names that need not be kept closed any more; they are forgotten here, and their rows can go.
+    pub(crate) fn take_closed(&self, now_boot_ms: u64) -> Vec<String> {
+        let mut inner = self.lock();
+        let over = |holders: &HashMap<Id16, u64>| holders.values().all(|until| *until <= now_boot_ms);
+        let names: Vec<String> =
+            inner.closing.iter().filter(|(_, holders)| over(holders)).map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| drop(inner.closing.remove(name)));
+        names
+    }
+
     pub(crate) fn bind(&self, row: BindingRow) {
         let mut inner = self.lock();
         inner.closing.remove(&row.bucket);
@@ -139,23 +150,22 @@ impl Bindings {
         inner.by_name.insert(row.bucket.clone(), row);
     }
 
-    /// Ends a binding. `others` are the gateways that may have fetched it before this process started.
-    pub(crate) fn unbind(&self, bucket: &str, by: Id16, others: &[Id16], now_boot_ms: u64) {
+    /// Ends a binding. `gateways` are those that may have fetched it before this process started. The one that unbound it is
+    /// waited for like any other: a request of its own that is under way may still use what it was told.
+    pub(crate) fn unbind(&self, bucket: &str, gateways: &[Id16], now_boot_ms: u64) {
         let mut inner = self.lock();
         if let Some(row) = inner.by_name.remove(bucket) {
             inner.by_id.remove(&row.bucket_id);
         }
         let mut holders = inner.fetched.remove(bucket).unwrap_or_default();
         if inner.unknown_until > now_boot_ms {
-            for uid in others {
+            for uid in gateways {
                 let until = holders.entry(*uid).or_insert(0);
                 *until = (*until).max(inner.unknown_until);
             }
         }
-        holders.retain(|uid, until| *uid != by && *until > now_boot_ms);
-        if !holders.is_empty() {
-            inner.closing.insert(bucket.to_owned(), holders);
-        }
+        holders.retain(|_, until| *until > now_boot_ms);
+        inner.closing.insert(bucket.to_owned(), holders);
     }
 }
 
@@ -199,14 +209,16 @@ mod tests {
         let bindings = bindings(&[], &[A, B], 0);
         bindings.told("b", B, 100_000);
         bindings.told("b", A, 100_000);
-        bindings.unbind("b", A, &[B], 110_000);
+        bindings.unbind("b", &[A, B], 110_000);
         assert_eq!(bindings.closed_for_ms("b", A, 110_000), Some(20_000));
         assert_eq!(bindings.closed_for_ms("b", A, 130_000), None);
         assert_eq!(
             bindings.closed_for_ms("b", B, 110_000),
-            None,
-            "B itself learns the new binding by binding"
+            Some(20_000),
+            "B waits for A, which was told before it unbound"
         );
+        assert!(bindings.take_closed(129_999).is_empty());
+        assert_eq!(bindings.take_closed(130_000), ["b"]);
         assert!(bindings.by_id("b#1").is_none());
     }
 
@@ -214,14 +226,14 @@ mod tests {
     fn with_nobody_else_a_name_is_free_at_once() {
         let bindings = bindings(&[], &[A], 0);
         bindings.told("b", A, 1_000);
-        bindings.unbind("b", A, &[], 1_001);
+        bindings.unbind("b", &[A], 1_001);
         assert_eq!(bindings.closed_for_ms("b", A, 1_001), None);
     }
 
     #[test]
     fn right_after_a_start_others_are_assumed_to_know_every_binding() {
         let bindings = bindings(&[], &[A, B], 50_000);
-        bindings.unbind("b", A, &[B], 60_000);
+        bindings.unbind("b", &[A, B], 60_000);
         assert_eq!(bindings.closed_for_ms("b", A, 60_000), Some(20_000));
     }
 

@@ -1,6 +1,8 @@
 //! Enrolment: one-time tokens, first certificates, renewal, revocation.
 
-use std::sync::PoisonError;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,19 +11,18 @@ use claviger_keyapi::enrol::{Certificate, EnrolRequest, EnrolToken, RenewRequest
 use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::tls::SpkiHash;
 use claviger_keyapi::wire::Blob;
-use claviger_keyapi::{Id16, Identity, KeyServiceError, Role, UnavailableReason};
+use claviger_keyapi::{Id16, Identity, KeyServiceError, Role};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::ServiceError;
+use crate::admin::check_keyset_name;
+use crate::admission::busy;
 use crate::audit_record::{Outcome, Record, RequestInfo, bounded};
 use crate::identity::Issued;
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
 use crate::vault::{IdentityRow, TokenRow, Vault};
-
-/// Enrolment needs no certificate, so strangers can call it: at most so many attempts a second are looked at.
-const ATTEMPTS_PER_S_MAX: u32 = 10;
 
 /// What an operator orders.
 pub(crate) struct TokenOrder {
@@ -29,13 +30,18 @@ pub(crate) struct TokenOrder {
     pub(crate) keysets: Vec<String>,
     pub(crate) ttl_s: u32,
     pub(crate) replace: bool,
+    /// `None`: whoever runs the process.
+    pub(crate) ordered_by: Option<Identity>,
 }
+
+/// Most keysets of one gateway.
+const KEYSETS_MAX: usize = 16;
 
 impl Core {
     /// A token for someone to enrol with.
     pub(crate) fn make_token(
         &self,
-        vault: &Vault,
+        vault: &Arc<Vault>,
         info: &RequestInfo,
         order: TokenOrder,
     ) -> Work<EnrolTokenAnswer> {
@@ -48,12 +54,13 @@ impl Core {
 
     fn try_make_token(
         &self,
-        vault: &Vault,
+        vault: &Arc<Vault>,
         info: &RequestInfo,
         order: TokenOrder,
     ) -> Result<EnrolTokenAnswer, ServiceError> {
+        let _changes = self.change(vault)?;
         check_order(vault, &order)?;
-        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_maker(vault, &order)?;
         let mut secret = Zeroizing::new([0u8; 32]);
         self.random.fill(&mut secret[..])?;
         let secret = SecretText::new(URL_SAFE_NO_PAD.encode(&secret[..]));
@@ -63,12 +70,17 @@ impl Core {
             keysets: order.keysets.clone(),
             expires_ms,
             replace: order.replace,
+            ordered_by: order.ordered_by,
         };
         let id = token_id(secret.expose());
-        self.store.apply(&[Change::Put(Kind::Token, vault.row(Kind::Token, &id, &row))])?;
+        let expired = tokens_where(vault, |token| token.expires_ms <= info.now_ms);
+        let mut changes = vec![Change::Put(Kind::Token, vault.row(Kind::Token, &id, &row))];
+        changes.extend(expired.iter().map(|id| Change::Delete(Kind::Token, id.clone())));
+        self.store.apply(&changes)?;
+        vault.tokens().retain(|id, _| !expired.contains(id));
         vault.tokens().insert(id, row);
         let ca_spki_sha256 =
-            SpkiHash::of_certificate(&self.ca).ok_or(ServiceError::Damaged("CA certificate"))?;
+            SpkiHash::of_certificate(vault.ca()).ok_or(ServiceError::Damaged("CA certificate"))?;
         let token = EnrolToken {
             address: self.config.advertise.clone(),
             ca_spki_sha256,
@@ -80,31 +92,67 @@ impl Core {
         Ok(EnrolTokenAnswer { token: token.to_text(), expires_ms })
     }
 
-    /// The one route that takes no certificate.
-    pub(crate) fn enrol(&self, info: &RequestInfo, request: &EnrolRequest) -> Work<Certificate> {
-        if !self.admit_attempt(info.now_ms) {
-            let busy =
-                KeyServiceError::Unavailable { reason: UnavailableReason::Busy, retry_after_ms: 1_000 };
-            return Work::silent(Err(busy.into()));
+    /// The maker must be in office, and whoever makes an operator must himself hold every verb that policy gives to him: a
+    /// token is as good as the identity it is for.
+    fn check_maker(&self, vault: &Vault, order: &TokenOrder) -> Result<(), KeyServiceError> {
+        let Some(maker) = &order.ordered_by else { return Ok(()) };
+        if vault.active(maker).is_none() {
+            return Err(KeyServiceError::Unauthenticated { text: "the identity is revoked".to_owned() });
         }
+        if order.identity.role() == Role::Admin && !self.policy.load().operator_covers(maker, &order.identity)
+        {
+            let text = format!("policy gives {} verbs that {maker} does not hold", order.identity);
+            return Err(KeyServiceError::Denied { text });
+        }
+        Ok(())
+    }
+
+    /// The one route that takes no certificate.
+    pub(crate) fn enrol(
+        &self,
+        info: &RequestInfo,
+        source: IpAddr,
+        request: &EnrolRequest,
+    ) -> Work<Certificate> {
+        if !self.attempts.admits(source, info.now_ms) {
+            return Work::silent(Err(busy().into()));
+        }
+        let vault = match self.vault() {
+            Ok(vault) => vault,
+            Err(locked) => return Work::silent(Err(locked.into())),
+        };
+        let known = vault.tokens().contains_key(&token_id(request.secret.expose()));
         let mut record = info.record("enrol", Outcome::Done);
         record.subject = Some(request.identity.to_string());
-        let result = self.try_enrol(info, request);
-        Work::new(result, vec![record]).refused_if_failed()
-    }
-
-    fn admit_attempt(&self, now_ms: u64) -> bool {
-        let mut attempts = self.enrol_attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        if attempts.0 != now_ms / 1000 {
-            *attempts = (now_ms / 1000, 0);
+        let result = self.try_enrol(&vault, info, request);
+        if result.is_err() {
+            self.attempts.failed(source, info.now_ms);
         }
-        attempts.1 += 1;
-        attempts.1 <= ATTEMPTS_PER_S_MAX
+        let mut work = Work::new(result, vec![record]).refused_if_failed();
+        if !known {
+            match self.attempts.to_record(info.now_ms) {
+                None => work.records.clear(),
+                Some(before) => work.records.iter_mut().for_each(|record| record.add_unrecorded(before)),
+            }
+        }
+        work
     }
 
-    fn try_enrol(&self, info: &RequestInfo, request: &EnrolRequest) -> Result<Certificate, ServiceError> {
-        let vault = self.vault()?;
-        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The record of failed attempts that got none when they came.
+    pub(crate) fn unrecorded_attempts(&self) -> Option<Record> {
+        let count = self.attempts.left_over(self.clock.now_ms())?;
+        let mut record = self.local_info().ok()?.record("enrol", Outcome::Refused);
+        record.add_unrecorded(count);
+        Some(record)
+    }
+
+    fn try_enrol(
+        &self,
+        vault: &Arc<Vault>,
+        info: &RequestInfo,
+        request: &EnrolRequest,
+    ) -> Result<Certificate, ServiceError> {
+        let _changes = self.change(vault)?;
         let id = token_id(request.secret.expose());
         let wrong = || KeyServiceError::Unauthenticated {
             text: "the enrolment token is unknown, used, expired or for someone else".to_owned(),
@@ -117,7 +165,7 @@ impl Core {
         if old.is_some() && !token.replace {
             return Err(enrolled_already(&token.identity).into());
         }
-        let issued = self.issue(&vault, &request.csr, &token.identity, info.now_ms)?;
+        let issued = self.issue(vault, &request.csr, &token.identity, info.now_ms)?;
         let mut uid = [0u8; 16];
         self.random.fill(&mut uid)?;
         let row = IdentityRow {
@@ -132,11 +180,11 @@ impl Core {
         };
         let replaced = old.map(|old| IdentityRow { revoked_ms: Some(info.now_ms), ..(*old).clone() });
         // Token, old and new identity in one transaction: a token is good once, whatever happens in between.
-        let mut changes = vec![Change::Delete(Kind::Token, id.clone()), put_identity(&vault, &row)];
-        changes.extend(replaced.iter().map(|old| put_identity(&vault, old)));
+        let mut changes = vec![Change::Delete(Kind::Token, id.clone()), put_identity(vault, &row)];
+        changes.extend(replaced.iter().map(|old| put_identity(vault, old)));
         self.store.apply(&changes)?;
         vault.tokens().remove(&id);
-        let answer = self.certificate(&row, &issued);
+        let answer = certificate(vault, &row, &issued);
         replaced.into_iter().chain([row]).for_each(|row| vault.put_identity(row));
         Ok(answer)
     }
@@ -149,14 +197,8 @@ impl Core {
     }
 
     fn try_renew(&self, caller: &Caller, request: &RenewRequest) -> Result<Certificate, ServiceError> {
-        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read again under the lock: a revocation may have come in between.
+        let _changes = self.change_as(caller)?;
         let current = caller.vault.identity(caller.row.uid).ok_or(ServiceError::Damaged("identity"))?;
-        if current.revoked_ms.is_some() {
-            return Err(
-                KeyServiceError::Unauthenticated { text: "the identity is revoked".to_owned() }.into()
-            );
-        }
         let issued = self.issue(&caller.vault, &request.csr, &current.identity, caller.info.now_ms)?;
         let row = IdentityRow {
             spki: issued.spki,
@@ -166,7 +208,7 @@ impl Core {
             ..(*current).clone()
         };
         self.store.apply(&[put_identity(&caller.vault, &row)])?;
-        let answer = self.certificate(&row, &issued);
+        let answer = certificate(&caller.vault, &row, &issued);
         caller.vault.put_identity(row);
         Ok(answer)
     }
@@ -179,7 +221,7 @@ impl Core {
     }
 
     fn try_revoke(&self, caller: &Caller, identity: &Identity) -> Result<(), ServiceError> {
-        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changes = self.change_as(caller)?;
         let row = caller
             .vault
             .active(identity)
@@ -192,8 +234,15 @@ impl Core {
             return Err(KeyServiceError::Conflict { text: format!("{identity} is the last operator") }.into());
         }
         let row = IdentityRow { revoked_ms: Some(caller.info.now_ms), ..(*row).clone() };
-        self.store.apply(&[put_identity(&caller.vault, &row)])?;
+        // Tokens for him would let him in again, tokens by him whomever he chose.
+        let tokens = tokens_where(&caller.vault, |token| {
+            token.identity == *identity || token.ordered_by.as_ref() == Some(identity)
+        });
+        let mut changes = vec![put_identity(&caller.vault, &row)];
+        changes.extend(tokens.iter().map(|id| Change::Delete(Kind::Token, id.clone())));
+        self.store.apply(&changes)?;
         caller.vault.put_identity(row);
+        caller.vault.tokens().retain(|id, _| !tokens.contains(id));
         Ok(())
     }
 
@@ -207,16 +256,20 @@ impl Core {
         let malformed = |_| KeyServiceError::Malformed { text: "the certificate request".to_owned() };
         Ok(vault.authority.issue_client(&csr.0, identity, now_ms, &*self.random).map_err(malformed)?)
     }
+}
 
-    fn certificate(&self, row: &IdentityRow, issued: &Issued) -> Certificate {
-        Certificate {
-            certificate: Blob(issued.certificate.to_vec()),
-            ca: Blob(self.ca.to_vec()),
-            gateway_id: if row.identity.role() == Role::Gateway { row.uid } else { Id16([0; 16]) },
-            not_before_ms: issued.not_before_ms,
-            not_after_ms: issued.not_after_ms,
-        }
+fn certificate(vault: &Vault, row: &IdentityRow, issued: &Issued) -> Certificate {
+    Certificate {
+        certificate: Blob(issued.certificate.to_vec()),
+        ca: Blob(vault.ca().to_vec()),
+        gateway_id: if row.identity.role() == Role::Gateway { row.uid } else { Id16([0; 16]) },
+        not_before_ms: issued.not_before_ms,
+        not_after_ms: issued.not_after_ms,
     }
+}
+
+fn tokens_where(vault: &Vault, is_meant: impl Fn(&TokenRow) -> bool) -> BTreeSet<String> {
+    vault.tokens().iter().filter(|(_, token)| is_meant(token)).map(|(id, _)| id.clone()).collect()
 }
 
 impl<T> Work<T> {
@@ -239,6 +292,11 @@ pub(crate) fn put_identity(vault: &Vault, row: &IdentityRow) -> Change {
 }
 
 fn check_order(vault: &Vault, order: &TokenOrder) -> Result<(), KeyServiceError> {
+    // First what bounds the texts: the names go into the audit log and into the refusal.
+    if order.keysets.len() > KEYSETS_MAX {
+        return Err(KeyServiceError::Malformed { text: format!("more than {KEYSETS_MAX} keysets") });
+    }
+    order.keysets.iter().try_for_each(|name| check_keyset_name(name))?;
     if order.ttl_s == 0 || u64::from(order.ttl_s) * 1000 > TOKEN_TTL_MS_MAX {
         return Err(KeyServiceError::Malformed { text: "a token lives 1 to 3600 seconds".to_owned() });
     }

@@ -45,6 +45,21 @@ pub enum ServiceError {
     /// The state folder holds one already.
     #[error("{0} holds a key service already; it is never overwritten")]
     AlreadyInitialised(PathBuf),
+    /// Another process works in the state folder.
+    #[error(
+        "{0} is in use: a key service runs there already\n  remedy: stop that one first; two would ruin the audit log"
+    )]
+    AlreadyRunning(PathBuf),
+    /// A file that decides over rights can be changed by others.
+    #[error(
+        "{path} has mode {mode:04o}: others may write it, and so give themselves rights\n  remedy: chmod go-w {path}"
+    )]
+    WritableByOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// The passphrase does not open the service's master secret.
     #[error("the passphrase does not open this service's master secret")]
     WrongPassphrase,
@@ -98,7 +113,9 @@ impl ServiceError {
             Self::Store(_) => unavailable(UnavailableReason::Store),
             Self::Audit(_) => unavailable(UnavailableReason::Audit),
             Self::WrongPassphrase => KeyServiceError::Denied { text: self.to_string() },
-            Self::Config { .. } | Self::Share(_) => KeyServiceError::Malformed { text: self.to_string() },
+            Self::Config { .. } | Self::Share(_) | Self::WritableByOthers { .. } => {
+                KeyServiceError::Malformed { text: self.to_string() }
+            }
             _ => KeyServiceError::Internal,
         }
     }

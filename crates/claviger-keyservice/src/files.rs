@@ -27,6 +27,22 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, ServiceError> {
     Ok(text)
 }
 
+/// Reads a text file that nobody but its owner can change. A group of the owner alone (same number) is the owner.
+///
+/// # Errors
+/// [`ServiceError::WritableByOthers`]; [`ServiceError::Io`].
+pub(crate) fn read_owned(path: &Path) -> Result<String, ServiceError> {
+    let mut file = File::open(path).map_err(|e| ServiceError::io(path, e))?;
+    let metadata = file.metadata().map_err(|e| ServiceError::io(path, e))?;
+    let by_group = metadata.mode() & 0o020 != 0 && metadata.gid() != metadata.uid();
+    if metadata.mode() & 0o002 != 0 || by_group {
+        return Err(ServiceError::WritableByOthers { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(|e| ServiceError::io(path, e))?;
+    Ok(text)
+}
+
 /// Creates a new file with mode 0600, writes it and makes it durable. Never overwrites.
 ///
 /// # Errors
@@ -66,6 +82,29 @@ pub fn private_folder(path: &Path) -> Result<(), ServiceError> {
         return Err(ServiceError::LooseMode { path: path.to_owned(), mode, wanted: 0o700 });
     }
     Ok(())
+}
+
+/// The right to work in a state folder; held by one process at a time, given back when it ends, however it ends.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+impl StateLock {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// [`ServiceError::AlreadyRunning`] if another holds it; [`ServiceError::Io`].
+    pub fn take(state_dir: &Path) -> Result<Self, ServiceError> {
+        let path = state_dir.join("lock");
+        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = open.map_err(|e| ServiceError::io(&path, e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(ServiceError::AlreadyRunning(state_dir.to_owned())),
+            Err(fs::TryLockError::Error(error)) => Err(ServiceError::io(&path, error)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What gateways ask, apart from the keys themselves (`release`): who they are, buckets, epochs.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use claviger_format::{BucketId, EpochRecord};
 use claviger_keyapi::routes::{BindRequest, BindingAnswer, BindingsAnswer, EpochAnswer};
@@ -20,6 +20,8 @@ use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
 use crate::vault::{Keyset, Version};
 
+/// Most buckets of one keyset: its record lists them all, and gateways read records of at most 1 MiB.
+const BINDINGS_MAX: usize = 10_000;
 const BUCKET_NAME_LEN: std::ops::RangeInclusive<usize> = 3..=63;
 
 impl Core {
@@ -31,12 +33,9 @@ impl Core {
     ) -> Work<T> {
         let policy = self.policy.load_full();
         let mut release = Release {
-            vault: &caller.vault,
-            store: &*self.store,
+            core: self,
+            caller,
             policy: &policy,
-            random: &*self.random,
-            caller: &caller.row,
-            info: &caller.info,
             lease_ttl_ms: u64::from(self.config.limits.lease_ttl_s) * 1000,
             derive_ttl_ms: u64::from(self.config.limits.derive_ttl_s) * 1000,
             records: Vec::new(),
@@ -147,7 +146,7 @@ impl Core {
     }
 
     fn try_bind(&self, caller: &Caller, request: &BindRequest) -> Result<Binding, ServiceError> {
-        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changes = self.change_as(caller)?;
         let bindings = &caller.vault.bindings;
         let now_boot_ms = self.clock.boot_ms();
         check_bucket_name(&request.bucket)?;
@@ -162,6 +161,11 @@ impl Core {
         }
         if let Some(retry_after_ms) = bindings.closed_for_ms(&request.bucket, caller.row.uid, now_boot_ms) {
             return Err(KeyServiceError::BucketClosing { retry_after_ms }.into());
+        }
+        if bindings.count_of(keyset.public_id()) >= BINDINGS_MAX {
+            let text =
+                format!("keyset {} has {BINDINGS_MAX} buckets, the most that there can be", keyset.name);
+            return Err(KeyServiceError::Conflict { text }.into());
         }
         let row = BindingRow {
             bucket: request.bucket.clone(),
@@ -215,7 +219,7 @@ impl Core {
     }
 
     fn try_unbind(&self, caller: &Caller, bucket: &str, bucket_id: &str) -> Result<(), ServiceError> {
-        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changes = self.change_as(caller)?;
         let row = caller.vault.bindings.get(bucket).ok_or(KeyServiceError::UnknownBucket)?;
         if row.bucket_id != bucket_id {
             // The caller means a binding that is gone; this one is its successor's.
@@ -227,12 +231,14 @@ impl Core {
         }
         let closing =
             ClosingRow { bucket: bucket.to_owned(), unbound_ms: caller.info.now_ms, by: caller.row.uid };
-        self.store.apply(&[
+        let mut changes = vec![
             Change::Delete(Kind::Binding, bucket.to_owned()),
             Change::Put(Kind::Closing, caller.vault.row(Kind::Closing, bucket, &closing)),
-        ])?;
-        let others = caller.vault.other_gateways(caller.row.uid);
-        caller.vault.bindings.unbind(bucket, caller.row.uid, &others, self.clock.boot_ms());
+        ];
+        let over = caller.vault.bindings.take_closed(self.clock.boot_ms());
+        changes.extend(over.into_iter().map(|name| Change::Delete(Kind::Closing, name)));
+        self.store.apply(&changes)?;
+        caller.vault.bindings.unbind(bucket, &caller.vault.gateways(), self.clock.boot_ms());
         Ok(())
     }
 
@@ -276,7 +282,7 @@ impl Core {
             let text = format!("{} may not write in this keyset", caller.row.identity);
             return Err(KeyServiceError::Denied { text }.into());
         }
-        let registry = Registry { vault: &caller.vault, store: &*self.store, now_ms: caller.info.now_ms };
+        let registry = Registry { core: self, caller };
         let opening = registry.open(header.epoch_id, Some(bytes)).map_err(|error| match error {
             OpenError::Failed(error) => error,
             OpenError::Refused(ReleaseError::EpochRejected) => KeyServiceError::Conflict {
@@ -289,7 +295,7 @@ impl Core {
     }
 
     pub(crate) fn epoch_record(&self, caller: &Caller, epoch_id: Id16) -> Result<EpochAnswer, ServiceError> {
-        let registry = Registry { vault: &caller.vault, store: &*self.store, now_ms: caller.info.now_ms };
+        let registry = Registry { core: self, caller };
         let row = registry.registered(epoch_id.into())?;
         let enrolled =
             |keyset_id: [u8; 16]| self.keysets_of(caller).any(|k| k.public_id() == Id16(keyset_id));

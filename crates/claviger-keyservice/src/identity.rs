@@ -70,6 +70,11 @@ impl Authority {
         Ok(Self { issuer: Issuer::from_ca_cert_der(&certificate, key)?, certificate })
     }
 
+    /// The CA's own certificate.
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
     /// A client certificate. Of the request only the public key is used; its self-signature proves possession.
     pub(crate) fn issue_client(
         &self,

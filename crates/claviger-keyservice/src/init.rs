@@ -20,7 +20,7 @@ use crate::audit_record::{Outcome, RequestInfo};
 use crate::config::Config;
 use crate::custody::shamir::{self, Share, root_fingerprint};
 use crate::custody::{Master, software};
-use crate::files::{private_folder, read_secret, sync_folder, write_secret_new};
+use crate::files::{StateLock, private_folder, read_secret, sync_folder, write_secret_new};
 use crate::identity::{Authority, Issued};
 use crate::service::{DATABASE_FILE, replace_locked_tls};
 use crate::store::sqlite::SqliteStore;
@@ -86,6 +86,10 @@ pub fn init(
         return Err(ServiceError::Damaged("passphrase_file (it differs from the configuration's)"));
     }
     private_folder(&config.state_dir)?;
+    let _alone = StateLock::take(&config.state_dir)?;
+    if database.exists() {
+        return Err(ServiceError::AlreadyInitialised(config.state_dir.clone()));
+    }
     // Built beside its final name: a service exists only once everything else does.
     let unfinished = config.state_dir.join("keyservice.db.unfinished");
     remove_leftovers(&unfinished)?;

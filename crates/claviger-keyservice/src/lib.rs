@@ -19,6 +19,8 @@ pub mod service;
 pub mod store;
 
 mod admin;
+mod admission;
+mod attempts;
 mod audit_record;
 mod bindings;
 mod enrolment;

@@ -91,9 +91,9 @@ impl Policy {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// [`ServiceError::Config`] with line and remedy; [`ServiceError::Io`].
+    /// [`ServiceError::Config`] with line and remedy; [`ServiceError::WritableByOthers`]; [`ServiceError::Io`].
     pub fn load(path: &Path) -> Result<Self, ServiceError> {
-        let text = std::fs::read_to_string(path).map_err(|e| ServiceError::io(path, e))?;
+        let text = crate::files::read_owned(path)?;
         Self::parse(path, &text)
     }
 
@@ -213,6 +213,13 @@ impl Policy {
     #[must_use]
     pub fn allows_operator(&self, identity: &Identity, verb: AdminVerb) -> bool {
         self.operators.get(identity).is_some_and(|verbs| verbs.contains(&verb))
+    }
+
+    /// Whether `maker` holds every verb that policy gives to `subject`.
+    #[must_use]
+    pub fn operator_covers(&self, maker: &Identity, subject: &Identity) -> bool {
+        let Some(wanted) = self.operators.get(subject) else { return true };
+        self.operators.get(maker).is_some_and(|held| wanted.is_subset(held))
     }
 
     /// What looks like a mistake but may be right a moment later.

@@ -7,7 +7,8 @@ use claviger_format::{EpochHeader, EpochId, EpochRecord, Wek};
 use claviger_keyapi::{Id16, ReleaseError};
 
 use crate::ServiceError;
-use crate::store::{EpochRow, Kind, Store};
+use crate::service::{Caller, Core};
+use crate::store::{EpochRow, Kind};
 use crate::vault::{Keyset, Vault};
 
 /// Most opened epochs that are kept; opening one costs a KEM decapsulation.
@@ -71,11 +72,10 @@ impl From<ServiceError> for OpenError {
     }
 }
 
-/// What registering needs besides the record.
+/// What opening and registering need besides the record.
 pub(crate) struct Registry<'a> {
-    pub(crate) vault: &'a Vault,
-    pub(crate) store: &'a dyn Store,
-    pub(crate) now_ms: u64,
+    pub(crate) core: &'a Core,
+    pub(crate) caller: &'a Caller,
 }
 
 /// An opened epoch, and whether it was registered just now.
@@ -85,9 +85,11 @@ pub(crate) struct Opening {
 }
 
 impl Registry<'_> {
-    /// Opens an epoch that is registered, or registers it from `record` first.
+    /// Opens an epoch that is registered, or registers it from `record` first. Whether the caller is enrolled for the keyset
+    /// comes before everything else: no cryptography, no registration and no telling answer for epochs of others.
     pub(crate) fn open(&self, epoch_id: EpochId, record: Option<&[u8]>) -> Result<Opening, OpenError> {
-        if let Some(epoch) = self.vault.open_epochs.get(epoch_id) {
+        if let Some(epoch) = self.vault().open_epochs.get(epoch_id) {
+            self.check_enrolled(epoch.keyset.public_id())?;
             check_offered(epoch_id, record, |commit| {
                 claviger_format::wek_commit(&epoch.wek, &epoch.header) == *commit
             })?;
@@ -95,20 +97,35 @@ impl Registry<'_> {
         }
         let opening = match self.registered(epoch_id)? {
             Some(row) => {
+                self.check_enrolled(Id16(row.keyset_id))?;
                 check_offered(epoch_id, record, |commit| row.wek_commit == *commit)?;
                 self.open_registered(&row, record)?
             }
             None => self.register(epoch_id, record.ok_or(ReleaseError::UnknownEpoch)?)?,
         };
-        self.vault.open_epochs.keep(Arc::clone(&opening.epoch));
+        self.vault().open_epochs.keep(Arc::clone(&opening.epoch));
         Ok(opening)
+    }
+
+    fn vault(&self) -> &Arc<Vault> {
+        &self.caller.vault
+    }
+
+    /// Says nothing about which keysets there are.
+    fn check_enrolled(&self, keyset_id: Id16) -> Result<Arc<Keyset>, ReleaseError> {
+        let keyset = self.vault().keyset_by_id(keyset_id);
+        keyset.filter(|keyset| self.caller.row.keysets.contains(&keyset.name)).ok_or_else(|| {
+            ReleaseError::Denied {
+                text: format!("{} is not enrolled for this keyset", self.caller.row.identity),
+            }
+        })
     }
 
     /// The registry's row of an epoch, checked against its MAC.
     pub(crate) fn registered(&self, epoch_id: EpochId) -> Result<Option<EpochRow>, ServiceError> {
-        let Some(row) = self.store.epoch(epoch_id.as_bytes())? else { return Ok(None) };
+        let Some(row) = self.core.store.epoch(epoch_id.as_bytes())? else { return Ok(None) };
         let id = epoch_id.to_string();
-        if !self.vault.master.row_is_ours(Kind::Epoch.name(), &id, &mac_body(&row), &row.mac) {
+        if !self.vault().master.row_is_ours(Kind::Epoch.name(), &id, &mac_body(&row), &row.mac) {
             return Err(ServiceError::Tampered { kind: Kind::Epoch.name(), id });
         }
         Ok(Some(row))
@@ -133,19 +150,27 @@ impl Registry<'_> {
         if header.epoch_id != epoch_id {
             return Err(ReleaseError::EpochRejected.into());
         }
+        let keyset = self.check_enrolled(header.keyset_id.into())?;
+        self.check_sealer(&record, &keyset)?;
         let epoch = self.open_record(&record).ok_or(ReleaseError::EpochRejected)?;
-        let sealer = self.vault.identity(header.gateway_id.into()).ok_or(ReleaseError::EpochRejected)?;
-        if sealer.revoked_ms.is_some() {
-            return Err(ReleaseError::EpochRevoked.into());
-        }
-        if !sealer.keysets.contains(&epoch.keyset.name) {
-            return Err(ReleaseError::EpochRejected.into());
-        }
+        // Again, and together with the insertion: what is not registered when its sealer is revoked never will be.
+        let changes = self.core.change_as(self.caller).map_err(ServiceError::from)?;
+        self.check_sealer(&record, &keyset)?;
         let row = self.insert(&record, bytes)?;
+        drop(changes);
         if row.wek_commit != *record.wek_commit() {
             return Err(ReleaseError::EpochRejected.into());
         }
         Ok(Opening { epoch: Arc::new(epoch), registered_now: true })
+    }
+
+    fn check_sealer(&self, record: &EpochRecord, keyset: &Keyset) -> Result<(), ReleaseError> {
+        let sealer = self.vault().identity(record.header().gateway_id.into());
+        let sealer = sealer.ok_or(ReleaseError::EpochRejected)?;
+        if !sealer.keysets.contains(&keyset.name) {
+            return Err(ReleaseError::EpochRejected);
+        }
+        if sealer.revoked_ms.is_some() { Err(ReleaseError::EpochRevoked) } else { Ok(()) }
     }
 
     fn insert(&self, record: &EpochRecord, bytes: &[u8]) -> Result<EpochRow, ServiceError> {
@@ -155,18 +180,18 @@ impl Registry<'_> {
             gateway_id: *header.gateway_id.as_bytes(),
             keyset_id: *header.keyset_id.as_bytes(),
             created_ms: header.created_ms,
-            first_seen_ms: self.now_ms,
+            first_seen_ms: self.caller.info.now_ms,
             wek_commit: *record.wek_commit(),
             record: bytes.to_vec(),
             mac: Vec::new(),
         };
         let id = header.epoch_id.to_string();
-        row.mac = self.vault.master.row_mac(Kind::Epoch.name(), &id, &mac_body(&row)).to_vec();
-        self.store.insert_epoch(&row)
+        row.mac = self.vault().master.row_mac(Kind::Epoch.name(), &id, &mac_body(&row)).to_vec();
+        self.core.store.insert_epoch(&row)
     }
 
     fn open_record(&self, record: &EpochRecord) -> Option<OpenEpoch> {
-        let keyset = self.vault.keyset_by_id(Id16::from(record.header().keyset_id))?;
+        let keyset = self.vault().keyset_by_id(Id16::from(record.header().keyset_id))?;
         let wek = keyset.versions.iter().filter(|v| v.active).find_map(|v| record.open(&v.root).ok())?;
         Some(OpenEpoch { header: *record.header(), wek, keyset })
     }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use claviger_format::{
-    BucketId, Dek, EpochId, Error as FormatError, ObjectId, ObjectName, Random, UnitGrant, UnitHeader,
-    UnitRequest, UploadToken, envelope,
+    BucketId, Dek, EpochId, Error as FormatError, ObjectId, ObjectName, UnitGrant, UnitHeader, UnitRequest,
+    UploadToken, envelope,
 };
 use claviger_keyapi::types::COPY_LENGTHS_MAX;
 use claviger_keyapi::{
@@ -19,23 +19,21 @@ use crate::audit_record::{Outcome, Record, RequestInfo, bounded};
 use crate::bindings::BindingRow;
 use crate::policy::{Policy, verb_name};
 use crate::registry::{OpenEpoch, OpenError, Registry};
-use crate::store::Store;
-use crate::vault::{IdentityRow, Keyset, Vault};
+use crate::service::{Caller, Core};
+use crate::vault::Keyset;
 
 /// Longest object key (S3).
 const KEY_LEN_MAX: usize = 1024;
 const ON_BEHALF_LEN_MAX: usize = 256;
-/// Largest TLV length of an envelope; generous, stores differ (docs/format.md §5.2).
-const TLV_LEN_MAX: u32 = 64 << 10;
+/// Largest TLV length of an envelope (docs/format.md §5.2).
+const TLV_LEN_MAX: u32 = 16_384;
 
 /// One request that asks for keys.
 pub(crate) struct Release<'a> {
-    pub(crate) vault: &'a Vault,
-    pub(crate) store: &'a dyn Store,
+    pub(crate) core: &'a Core,
+    pub(crate) caller: &'a Caller,
+    /// The policy of this request: one and the same for all of its items.
     pub(crate) policy: &'a Policy,
-    pub(crate) random: &'a dyn Random,
-    pub(crate) caller: &'a IdentityRow,
-    pub(crate) info: &'a RequestInfo,
     pub(crate) lease_ttl_ms: u64,
     pub(crate) derive_ttl_ms: u64,
     pub(crate) records: Vec<Record>,
@@ -94,7 +92,7 @@ impl Release<'_> {
         action: &'static str,
         run: impl FnOnce(&mut Self, &mut Record) -> Item<T>,
     ) -> Result<Result<T, ReleaseError>, ServiceError> {
-        let mut record = self.info.record(action, Outcome::Released);
+        let mut record = self.caller.info.record(action, Outcome::Released);
         match run(self, &mut record) {
             Ok(value) => {
                 self.records.push(record);
@@ -132,6 +130,9 @@ impl Release<'_> {
         record.object_id = Some(context.object_id.into());
         let epoch = self.open_epoch(context.epoch_id, item.record.as_ref().map(AsRef::as_ref), record)?;
         let (binding, name) = self.object_name(&epoch, &item.bucket_id, &item.key, record)?;
+        let object = Some((binding.bucket.as_str(), item.key.as_str()));
+        // Before the name is verified: whoever may not open it learns nothing about it.
+        self.permit_any(purpose_verbs(&item.purpose), &epoch.keyset, object)?;
         let dek = epoch.wek.dek(context.epoch_id, context.object_id);
         // docs/format.md §2.7: the name is verified by the envelope's own commitment; any other kind of header is refused.
         let unit =
@@ -140,18 +141,14 @@ impl Release<'_> {
                 _ => malformed("the header is not one of a metadata envelope"),
             })?;
         record.name_verified = Some(true);
-        let object = Some((binding.bucket.as_str(), item.key.as_str()));
         match &item.purpose {
             DerivePurpose::Read => {
-                self.permit(Verb::Read, &epoch.keyset, object)?;
                 Ok(Derived::Read { dek: DekBytes::new(dek.expose()), ttl_ms: self.derive_ttl_ms })
             }
             DerivePurpose::Head => {
-                self.permit_any(&[Verb::Head, Verb::Read], &epoch.keyset, object)?;
                 Ok(Derived::Head { unit: UnitOutput::new(unit.expose()), ttl_ms: self.derive_ttl_ms })
             }
             DerivePurpose::CopySource { dest_bucket_id, dest_key, tlv_lengths } => {
-                self.permit_any(&[Verb::CopySource, Verb::Read], &epoch.keyset, object)?;
                 let source = CopySource { epoch: &epoch, dek: &dek, object_id: context.object_id };
                 let new_units = self.copy_units(&source, dest_bucket_id, dest_key, tlv_lengths, record)?;
                 Ok(Derived::CopySource { unit: UnitOutput::new(unit.expose()), new_units })
@@ -169,7 +166,7 @@ impl Release<'_> {
     ) -> Item<Vec<NewUnit>> {
         record.dest_bucket_id = Some(bounded(dest_bucket_id));
         record.dest_key = Some(bounded(dest_key));
-        let binding = self.vault.bindings.by_id(dest_bucket_id).ok_or(ReleaseError::UnknownBucket)?;
+        let binding = self.live_binding(dest_bucket_id)?;
         if binding.keyset_id != source.epoch.keyset.public_id() {
             return Err(ReleaseError::KeysetMismatch.into());
         }
@@ -178,7 +175,7 @@ impl Release<'_> {
         let name = checked_name(dest_bucket_id, dest_key)?;
         let sound = tlv_lengths.iter().all(|len| (1..=TLV_LEN_MAX).contains(len));
         if tlv_lengths.is_empty() || tlv_lengths.len() > COPY_LENGTHS_MAX || !sound {
-            return Err(malformed("tlv_lengths: 1 to 4 numbers from 1 to 65536").into());
+            return Err(malformed("tlv_lengths: 1 to 4 numbers from 1 to 16384").into());
         }
         let mut units = Vec::with_capacity(tlv_lengths.len());
         for len in tlv_lengths {
@@ -199,10 +196,10 @@ impl Release<'_> {
         )?;
         let fields = upload.token.fields();
         // Expiry blocks UploadPart and Complete, never Abort (docs/format.md §7.2).
-        if item.unit != ContinueUnit::Check && upload.token.expired(self.info.now_ms) {
+        if item.unit != ContinueUnit::Check && upload.token.expired(self.caller.info.now_ms) {
             return Err(ReleaseError::UploadExpired.into());
         }
-        if self.store.upload_finished(fields.object_id.as_bytes())? {
+        if self.core.store.upload_finished(fields.object_id.as_bytes())? {
             return Err(ReleaseError::UploadFinished.into());
         }
         let request = match item.unit {
@@ -215,9 +212,11 @@ impl Release<'_> {
             }
         };
         let unit = request.map(|request| self.draw_unit(&upload.dek, &request)).transpose()?;
+        // With this key one can issue a token of any expiry: whoever only looks, or comes too late, does not get it.
+        let upload_key = unit.is_some().then(|| UploadKeyBytes::new(upload.dek.upload_key().expose()));
         Ok(Continued {
             unit,
-            upload_key: UploadKeyBytes::new(upload.dek.upload_key().expose()),
+            upload_key,
             etag_key: EtagKeyBytes::new(upload.dek.etag_key().expose()),
             ttl_ms: self.derive_ttl_ms,
         })
@@ -232,7 +231,7 @@ impl Release<'_> {
             record,
         )?;
         let object_id = *upload.token.fields().object_id.as_bytes();
-        self.store.finish_uploads(&[object_id], self.info.now_ms)?;
+        self.core.store.finish_uploads(&[object_id], self.caller.info.now_ms)?;
         Ok(())
     }
 
@@ -251,13 +250,13 @@ impl Release<'_> {
         record.object_id = Some(object_id.into());
         let epoch = self.open_epoch(epoch_id, epoch_record, record)?;
         let (binding, name) = self.object_name(&epoch, upload.bucket_id, upload.key, record)?;
-        let dek = epoch.wek.dek(epoch_id, object_id);
-        token.verify(&dek.upload_key(), &name).map_err(|_| ReleaseError::BindingMismatch)?;
-        record.name_verified = Some(true);
         self.permit(Verb::Write, &epoch.keyset, None)?;
         if record.outcome == Outcome::Released {
             self.permit(Verb::Continue, &epoch.keyset, Some((&binding.bucket, upload.key)))?;
         }
+        let dek = epoch.wek.dek(epoch_id, object_id);
+        token.verify(&dek.upload_key(), &name).map_err(|_| ReleaseError::BindingMismatch)?;
+        record.name_verified = Some(true);
         Ok(OpenUpload { token, dek })
     }
 
@@ -268,12 +267,12 @@ impl Release<'_> {
         bytes: Option<&[u8]>,
         record: &mut Record,
     ) -> Result<Arc<OpenEpoch>, OpenError> {
-        let registry = Registry { vault: self.vault, store: self.store, now_ms: self.info.now_ms };
+        let registry = Registry { core: self.core, caller: self.caller };
         let opening = registry.open(epoch_id, bytes)?;
         let epoch = opening.epoch;
         record.keyset = Some(epoch.keyset.name.clone());
         if opening.registered_now {
-            self.records.push(registration(self.info, &epoch));
+            self.records.push(registration(&self.caller.info, &epoch));
         }
         Ok(epoch)
     }
@@ -304,7 +303,7 @@ impl Release<'_> {
         key: &str,
         record: &mut Record,
     ) -> Result<(BindingRow, ObjectName), ReleaseError> {
-        let binding = self.vault.bindings.by_id(bucket_id).ok_or(ReleaseError::UnknownBucket)?;
+        let binding = self.live_binding(bucket_id)?;
         record.bucket = Some(binding.bucket.clone());
         if binding.keyset_id != epoch.keyset.public_id() {
             return Err(ReleaseError::KeysetMismatch);
@@ -312,8 +311,18 @@ impl Release<'_> {
         Ok((binding, checked_name(bucket_id, key)?))
     }
 
+    /// A bucket of a keyset that the caller is enrolled for; others' buckets are as unknown as those that don't exist.
+    fn live_binding(&self, bucket_id: &str) -> Result<BindingRow, ReleaseError> {
+        let binding = self.caller.vault.bindings.by_id(bucket_id).ok_or(ReleaseError::UnknownBucket)?;
+        let keyset = self.caller.vault.keyset_by_id(binding.keyset_id);
+        if keyset.is_some_and(|keyset| self.caller.row.keysets.contains(&keyset.name)) {
+            return Ok(binding);
+        }
+        Err(ReleaseError::UnknownBucket)
+    }
+
     fn draw_unit(&self, dek: &Dek, request: &UnitRequest<'_>) -> Item<NewUnit> {
-        let grant = UnitGrant::draw(dek, request, self.random).map_err(|error| match error {
+        let grant = UnitGrant::draw(dek, request, &*self.core.random).map_err(|error| match error {
             FormatError::Random(error) => OpenError::Failed(error.into()),
             _ => OpenError::Refused(malformed("number or length of the unit")),
         })?;
@@ -334,8 +343,8 @@ impl Release<'_> {
         keyset: &Keyset,
         object: Option<(&str, &str)>,
     ) -> Result<(), ReleaseError> {
-        let enrolled = self.caller.keysets.contains(&keyset.name);
-        let allows = |verb: &Verb| self.policy.allows(&self.caller.identity, *verb, &keyset.name, object);
+        let enrolled = self.caller.row.keysets.contains(&keyset.name);
+        let allows = |verb: &Verb| self.policy.allows(&self.caller.row.identity, *verb, &keyset.name, object);
         if enrolled && verbs.iter().any(allows) {
             return Ok(());
         }
@@ -343,7 +352,7 @@ impl Release<'_> {
         let place = object
             .map_or_else(|| "the whole keyset".to_owned(), |(bucket, _)| format!("this object of {bucket}"));
         Err(ReleaseError::Denied {
-            text: format!("{} may not {verb} {place} in keyset {}", self.caller.identity, keyset.name),
+            text: format!("{} may not {verb} {place} in keyset {}", self.caller.row.identity, keyset.name),
         })
     }
 }
@@ -385,6 +394,15 @@ fn checked_name(bucket_id: &str, key: &str) -> Result<ObjectName, ReleaseError> 
 
 fn malformed(text: &str) -> ReleaseError {
     ReleaseError::Malformed { text: text.to_owned() }
+}
+
+/// `head` and `copy-source` are implied by `read`.
+fn purpose_verbs(purpose: &DerivePurpose) -> &'static [Verb] {
+    match purpose {
+        DerivePurpose::Read => &[Verb::Read],
+        DerivePurpose::Head => &[Verb::Head, Verb::Read],
+        DerivePurpose::CopySource { .. } => &[Verb::CopySource, Verb::Read],
+    }
 }
 
 fn purpose_name(purpose: &DerivePurpose) -> &'static str {

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,25 +14,31 @@ use claviger_keyapi::routes::{
 };
 use claviger_keyapi::{BATCH_ITEMS_MAX, KeyServiceError, Role, UnavailableReason, admin};
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::ServiceError;
+use crate::admission::StrangersPlace;
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::identity::{Peer, peer};
 use crate::policy::AdminVerb;
 use crate::service::{Caller, Core, Work};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Life of a connection without a certificate.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often the service looks whether it has something to write down by itself.
+const TICK: Duration = Duration::from_secs(20);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 128;
 const HEADERS_LEN_MAX: u32 = 16 << 10;
@@ -130,22 +137,28 @@ impl Route {
     }
 }
 
-/// Accepts until `shutdown` is ready, then lets requests under way finish for a while.
+/// Accepts until `shutdown` is ready, then lets requests under way finish for a while. Returns when no connection is left.
 pub(crate) async fn serve(
     core: Arc<Core>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServiceError> {
-    let permits = Arc::new(Semaphore::new(core.config.limits.connections_max));
     let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let mut tick = tokio::time::interval(TICK);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
             accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            _ = tick.tick() => {
+                record_attempts(&core).await;
+                continue;
+            }
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors or a connection that vanished: waiting a little is all that helps.
                 tracing::warn!(%error, "accept failed");
@@ -153,29 +166,59 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            metrics::counter!("claviger_keyservice_connections_refused_total").increment(1);
-            continue;
-        };
-        tokio::spawn(connection(Arc::clone(&core), stream, permit, graceful.watcher()));
+        match core.admission.stranger(address.ip()) {
+            Some(place) => {
+                let guest = Guest { place, source: address.ip() };
+                connections.spawn(connection(Arc::clone(&core), stream, guest, graceful.watcher()));
+            }
+            None => count_refused(),
+        }
     }
-    if tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    let finish = async {
+        graceful.shutdown().await;
+        while connections.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, finish).await.is_err() {
         tracing::warn!("some connections did not finish in time");
     }
     Ok(())
 }
 
+fn count_refused() {
+    metrics::counter!("claviger_keyservice_connections_refused_total").increment(1);
+}
+
+async fn record_attempts(core: &Core) {
+    if let Some(record) = core.unrecorded_attempts()
+        && let Err(error) = core.audit.append(vec![record.to_bytes()]).await
+    {
+        tracing::error!(%error, "failed attempts to enrol were not written down");
+    }
+}
+
+/// Someone who connected and is a stranger until he shows a certificate.
+struct Guest {
+    place: StrangersPlace,
+    source: IpAddr,
+}
+
+/// At the other end of a connection. The TLS layer has checked that the certificate is one of ours; whether it counts is
+/// asked at every request.
+struct Client {
+    peer: Option<Peer>,
+    source: IpAddr,
+}
+
 async fn connection(
     core: Arc<Core>,
     stream: TcpStream,
-    permit: OwnedSemaphorePermit,
+    guest: Guest,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
-    let _permit = permit;
     // Best effort: without it small answers wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
-    let acceptor = TlsAcceptor::from(core.current_tls());
-    let tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+    let Some(config) = core.current_tls() else { return };
+    let tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => {
             metrics::counter!("claviger_keyservice_handshakes_refused_total").increment(1);
@@ -184,17 +227,29 @@ async fn connection(
         }
         Err(_) => return,
     };
-    let peer = tls.get_ref().1.peer_certificates().and_then(|chain| peer(chain.first()?)).map(Arc::new);
-    let service = service_fn(move |request| answer(Arc::clone(&core), peer.clone(), request));
+    let peer = tls.get_ref().1.peer_certificates().and_then(|chain| peer(chain.first()?));
+    let is_stranger = peer.is_none();
+    let client = Arc::new(Client { peer, source: guest.source });
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(if is_stranger { 1 } else { STREAMS_MAX })
         .max_header_list_size(HEADERS_LEN_MAX)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
+    let bounds = Arc::clone(&core);
+    let service = service_fn(move |request| answer(Arc::clone(&core), Arc::clone(&client), request));
     let connection = watcher.watch(builder.serve_connection(TokioIo::new(tls), service));
-    if let Err(error) = connection.await {
+    let ended = if is_stranger {
+        // All that he can do is enrol.
+        let _place = guest.place;
+        tokio::time::timeout(STRANGER_TIMEOUT, connection).await.unwrap_or(Ok(()))
+    } else {
+        let Some(_place) = bounds.admission.enrolled() else { return count_refused() };
+        drop(guest.place);
+        connection.await
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
 }
@@ -203,25 +258,16 @@ type Reply = Response<Full<Bytes>>;
 
 async fn answer(
     core: Arc<Core>,
-    peer: Option<Arc<Peer>>,
+    client: Arc<Client>,
     request: Request<Incoming>,
 ) -> Result<Reply, std::convert::Infallible> {
     let path = request.uri().path().to_owned();
-    let info = match core.request_info(peer.as_ref().map(|peer| peer.identity.clone())) {
+    let info = match core.request_info(client.peer.as_ref().map(|peer| peer.identity.clone())) {
         Ok(info) => info,
         Err(_) => return Ok(error_reply(&KeyServiceError::Internal, "")),
     };
     let request_id = info.request_id.clone();
-    let limit = Duration::from_secs(u64::from(core.config.limits.request_timeout_s));
-    // A task of its own: a client that hangs up can't stop work half way between the database and the audit log.
-    let work = tokio::spawn(async move { handle(core, peer, info, request).await });
-    let outcome = match tokio::time::timeout(limit, work).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err(KeyServiceError::Internal),
-        Err(_) => {
-            Err(KeyServiceError::Unavailable { reason: UnavailableReason::Timeout, retry_after_ms: 1_000 })
-        }
-    };
+    let outcome = respond(core, client, info, request).await;
     let status = outcome.as_ref().err().map_or(200, KeyServiceError::status);
     let label = route(&path).map_or_else(|| "unknown".to_owned(), |_| path);
     metrics::counter!("claviger_keyservice_requests_total", "route" => label, "status" => status.to_string())
@@ -235,9 +281,11 @@ async fn answer(
 /// A JSON body that is wiped once it was sent.
 type Body = Zeroizing<Vec<u8>>;
 
-async fn handle(
+/// Who is asking comes before what: strangers' bodies are not even read, except to enrol. It is asked again once the body is
+/// there, however long that took, and only what was found then counts.
+async fn respond(
     core: Arc<Core>,
-    peer: Option<Arc<Peer>>,
+    client: Arc<Client>,
     info: RequestInfo,
     request: Request<Incoming>,
 ) -> Result<Body, KeyServiceError> {
@@ -247,73 +295,116 @@ async fn handle(
     if request.method() != Method::POST {
         return Err(KeyServiceError::Malformed { text: "every route is POST".to_owned() });
     }
-    // Who is asking comes before what: strangers' bodies are not even read, except to enrol.
-    let peer = peer.as_deref();
+    admit(&core, &client, route, &info).await?;
+    let limit = Duration::from_secs(u64::from(core.config.limits.request_timeout_s));
+    let (room, body) =
+        tokio::time::timeout(limit, read_body(&core, request, route)).await.map_err(|_| timed_out())??;
+    // A task of its own: a client that hangs up can't stop work half way between the database and the audit log.
+    let work = tokio::spawn(async move {
+        let _room = room;
+        let admitted = admit(&core, &client, route, &info).await?;
+        handle(core, &client, info, route, admitted, body).await
+    });
+    match tokio::time::timeout(limit, work).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(KeyServiceError::Internal),
+        Err(_) => Err(timed_out()),
+    }
+}
+
+fn timed_out() -> KeyServiceError {
+    KeyServiceError::Unavailable { reason: UnavailableReason::Timeout, retry_after_ms: 1_000 }
+}
+
+/// What is known of the one who asks.
+enum Admitted {
+    /// Enough for the routes that take no [`Caller`].
+    Without,
+    Caller(Caller),
+}
+
+/// Everything that can be decided without the body. Refusals go to the audit log, unless a stranger could make them.
+async fn admit(
+    core: &Core,
+    client: &Client,
+    route: Route,
+    info: &RequestInfo,
+) -> Result<Admitted, KeyServiceError> {
+    let peer = client.peer.as_ref();
     match route {
-        Route::Enrol => {
-            let body = read_body(request, route).await?;
-            let request = parse(&body)?;
-            blocking(core, move |core| core.enrol(&info, &request)).await
+        Route::Enrol => Ok(Admitted::Without),
+        Route::Status if peer.is_none() => {
+            Err(KeyServiceError::Unauthenticated { text: "no client certificate".to_owned() })
         }
-        Route::Status => {
-            if peer.is_none() {
-                return Err(KeyServiceError::Unauthenticated { text: "no client certificate".to_owned() });
-            }
-            encode(&core.status())
-        }
+        Route::Status => Ok(Admitted::Without),
         Route::Renew => {
             let role = peer.map_or(Role::Gateway, |peer| peer.identity.role());
-            let caller = authenticated(&core, peer, role, info).await?;
-            let body = read_body(request, route).await?;
-            let request = parse(&body)?;
-            blocking(core, move |core| core.renew(&caller, &request)).await
+            Ok(Admitted::Caller(authenticated(core, peer, role, info).await?))
         }
-        Route::Gateway(route_of) => {
-            let caller = authenticated(&core, peer, Role::Gateway, info).await?;
-            let body = read_body(request, route).await?;
-            gateway(core, caller, route_of, body).await
+        Route::Gateway(_) => Ok(Admitted::Caller(authenticated(core, peer, Role::Gateway, info).await?)),
+        Route::Operator(_, verb) => {
+            let caller = authenticated(core, peer, Role::Admin, info).await?;
+            permit(core, &caller.row.identity, verb, info).await?;
+            Ok(Admitted::Caller(caller))
         }
-        Route::Operator(route_of, verb) => {
-            let caller = authenticated(&core, peer, Role::Admin, info).await?;
-            core.permit_operator(&caller.row.identity, verb)?;
-            let body = read_body(request, route).await?;
-            operator(core, caller, route_of, body).await
+        Route::Unlock | Route::OperatorStatus => {
+            let verb = if route == Route::Unlock { AdminVerb::Unlock } else { AdminVerb::Inspect };
+            let identity = locked_operator(core, peer, info).await?;
+            permit(core, &identity, verb, info).await?;
+            Ok(Admitted::Without)
         }
-        Route::Unlock => {
-            let identity = locked_operator(&core, peer, &info).await?;
-            core.permit_operator(&identity, AdminVerb::Unlock)?;
-            let body = read_body(request, route).await?;
+    }
+}
+
+async fn handle(
+    core: Arc<Core>,
+    client: &Client,
+    info: RequestInfo,
+    route: Route,
+    admitted: Admitted,
+    body: Body,
+) -> Result<Body, KeyServiceError> {
+    match (route, admitted) {
+        (Route::Enrol, _) => {
+            let (source, request) = (client.source, parse(&body)?);
+            blocking(core, move |core| core.enrol(&info, source, &request)).await
+        }
+        (Route::Status, _) => encode(&core.status()),
+        (Route::Unlock, _) => {
             let request: admin::UnlockRequest = parse(&body)?;
             blocking(core, move |core| core.unlock_by_operator(&info, &request)).await
         }
-        Route::OperatorStatus => {
-            let identity = locked_operator(&core, peer, &info).await?;
-            core.permit_operator(&identity, AdminVerb::Inspect)?;
-            blocking(core, |core| Work::silent(core.operator_status())).await
+        (Route::OperatorStatus, _) => always(core, Core::operator_status).await,
+        (Route::Renew, Admitted::Caller(caller)) => {
+            let request = parse(&body)?;
+            blocking(core, move |core| core.renew(&caller, &request)).await
         }
+        (Route::Gateway(route), Admitted::Caller(caller)) => gateway(core, caller, route, body).await,
+        (Route::Operator(route, _), Admitted::Caller(caller)) => operator(core, caller, route, body).await,
+        (_, Admitted::Without) => Err(KeyServiceError::Internal),
     }
 }
 
 /// Checks the caller; a refusal of one whose certificate is ours goes to the audit log.
 async fn authenticated(
-    core: &Arc<Core>,
+    core: &Core,
     peer: Option<&Peer>,
     role: Role,
-    info: RequestInfo,
+    info: &RequestInfo,
 ) -> Result<Caller, KeyServiceError> {
     match core.caller(peer, role, info.clone()) {
         Ok(caller) => Ok(caller),
-        Err(refusal) => Err(log_refusal(core, peer, &info, refusal).await?),
+        Err(refusal) => Err(log_refusal(core, peer, info, refusal).await?),
     }
 }
 
 async fn locked_operator(
-    core: &Arc<Core>,
+    core: &Core,
     peer: Option<&Peer>,
     info: &RequestInfo,
 ) -> Result<claviger_keyapi::Identity, KeyServiceError> {
     if core.vault().is_ok() {
-        return Ok(authenticated(core, peer, Role::Admin, info.clone()).await?.row.identity.clone());
+        return Ok(authenticated(core, peer, Role::Admin, info).await?.row.identity.clone());
     }
     match core.operator_of_locked(peer, info.now_ms).map_err(|error| error.outward()) {
         Ok(identity) => Ok(identity),
@@ -321,9 +412,22 @@ async fn locked_operator(
     }
 }
 
+/// Whether policy gives the operator this verb; a refusal goes to the audit log.
+async fn permit(
+    core: &Core,
+    identity: &claviger_keyapi::Identity,
+    verb: AdminVerb,
+    info: &RequestInfo,
+) -> Result<(), KeyServiceError> {
+    let Err(refusal) = core.permit_operator(identity, verb) else { return Ok(()) };
+    let record = info.record("authorise", Outcome::Refused).refused_call(&refusal);
+    core.audit.append(vec![record.to_bytes()]).await.map_err(|error| error.outward())?;
+    Err(refusal)
+}
+
 /// Writes down that someone with a certificate of ours was turned away. Strangers without one fill no log.
 async fn log_refusal(
-    core: &Arc<Core>,
+    core: &Core,
     peer: Option<&Peer>,
     info: &RequestInfo,
     refusal: KeyServiceError,
@@ -345,7 +449,7 @@ async fn gateway(
     match route {
         G::Session => {
             parse::<Empty>(&body)?;
-            blocking(core, move |core| core.session(&caller)).await
+            releasing(core, caller, Core::session).await
         }
         G::Binding => {
             let request: routes::BindingRequest = parse(&body)?;
@@ -385,24 +489,24 @@ async fn keys(
     match route {
         GatewayRoute::Lease => {
             let items = batch(parse::<LeaseRequest>(&body)?.items)?;
-            let run = move |core: &Core| {
-                core.with_release(&caller, |r| Ok(LeaseAnswer { results: r.lease(items)? }))
+            let run = |core: &Core, caller: &Caller| {
+                core.with_release(caller, |r| Ok(LeaseAnswer { results: r.lease(items)? }))
             };
-            blocking(core, run).await
+            releasing(core, caller, run).await
         }
         GatewayRoute::Derive => {
             let items = batch(parse::<DeriveRequest>(&body)?.items)?;
-            let run = move |core: &Core| {
-                core.with_release(&caller, |r| Ok(DeriveAnswer { results: r.derive(items)? }))
+            let run = |core: &Core, caller: &Caller| {
+                core.with_release(caller, |r| Ok(DeriveAnswer { results: r.derive(items)? }))
             };
-            blocking(core, run).await
+            releasing(core, caller, run).await
         }
         GatewayRoute::Continue => {
             let items = batch(parse::<ContinueRequest>(&body)?.items)?;
-            let run = move |core: &Core| {
-                core.with_release(&caller, |r| Ok(ContinueAnswer { results: r.continue_upload(items)? }))
+            let run = |core: &Core, caller: &Caller| {
+                core.with_release(caller, |r| Ok(ContinueAnswer { results: r.continue_upload(items)? }))
             };
-            blocking(core, run).await
+            releasing(core, caller, run).await
         }
         _ => {
             let items = batch(parse::<FinishRequest>(&body)?.items)?;
@@ -422,10 +526,10 @@ async fn operator(
 ) -> Result<Body, KeyServiceError> {
     use OperatorRoute as O;
     match route {
-        O::Lock => blocking(core, move |core| Work::silent(core.lock_by_operator(&caller))).await,
+        O::Lock => always(core, move |core| core.lock_by_operator(&caller)).await,
         O::KeysetCreate => {
             let request = parse(&body)?;
-            blocking(core, move |core| core.create_keyset(&caller, &request)).await
+            releasing(core, caller, move |core, caller| core.create_keyset(caller, &request)).await
         }
         O::KeysetConfirm => {
             let request = parse(&body)?;
@@ -434,7 +538,7 @@ async fn operator(
         O::KeysetList => encode(&Core::list_keysets(&caller)),
         O::EnrolToken => {
             let request = parse(&body)?;
-            blocking(core, move |core| core.order_token(&caller, request)).await
+            releasing(core, caller, move |core, caller| core.order_token(caller, request)).await
         }
         O::Revoke => {
             let request: admin::RevokeRequest = parse(&body)?;
@@ -467,21 +571,71 @@ async fn blocking<T: Serialize + Send + 'static>(
     core: Arc<Core>,
     run: impl FnOnce(&Core) -> Work<T> + Send + 'static,
 ) -> Result<Body, KeyServiceError> {
-    let worker = Arc::clone(&core);
-    let work =
-        tokio::task::spawn_blocking(move || run(&worker)).await.map_err(|_| KeyServiceError::Internal)?;
-    encode(&core.settle(work).await?)
+    encode(&settled(&core, run).await?)
 }
 
-async fn read_body(request: Request<Incoming>, route: Route) -> Result<Body, KeyServiceError> {
-    let limited = Limited::new(request.into_body(), route.body_len_max());
-    match limited.collect().await {
-        Ok(body) => Ok(Zeroizing::new(body.to_bytes().to_vec())),
-        Err(error) if error.is::<LengthLimitError>() => Err(KeyServiceError::Malformed {
-            text: format!("the body is longer than {} bytes", route.body_len_max()),
-        }),
-        Err(_) => Err(KeyServiceError::Malformed { text: "the body broke off".to_owned() }),
+/// The same for answers that carry keys: they go out only if the service is still unlocked and the caller unrevoked.
+async fn releasing<T: Serialize + Send + 'static>(
+    core: Arc<Core>,
+    caller: Caller,
+    run: impl FnOnce(&Core, &Caller) -> Work<T> + Send + 'static,
+) -> Result<Body, KeyServiceError> {
+    let addressee = caller.addressee();
+    let answer = settled(&core, move |core| run(core, &caller)).await?;
+    core.may_have(&addressee)?;
+    encode(&answer)
+}
+
+async fn settled<T: Send + 'static>(
+    core: &Arc<Core>,
+    run: impl FnOnce(&Core) -> Work<T> + Send + 'static,
+) -> Result<T, KeyServiceError> {
+    // What can't be written down is not even begun.
+    core.check_audit()?;
+    let turn = core.admission.work().await?;
+    let worker = Arc::clone(core);
+    let run = move || {
+        let _turn = turn;
+        run(&worker)
+    };
+    let work = tokio::task::spawn_blocking(run).await.map_err(|_| KeyServiceError::Internal)?;
+    core.settle(work).await
+}
+
+/// What has to work however busy the service is, and when its audit log has failed: the status and the brake.
+async fn always<T: Serialize + Send + 'static>(
+    core: Arc<Core>,
+    run: impl FnOnce(&Core) -> Result<T, ServiceError> + Send + 'static,
+) -> Result<Body, KeyServiceError> {
+    let done =
+        tokio::task::spawn_blocking(move || run(&core)).await.map_err(|_| KeyServiceError::Internal)?;
+    encode(&done.map_err(|error| crate::service::tell(&error))?)
+}
+
+/// Reads the body into one buffer that is wiped; with it comes the room that it takes up.
+async fn read_body(
+    core: &Core,
+    request: Request<Incoming>,
+    route: Route,
+) -> Result<(OwnedSemaphorePermit, Body), KeyServiceError> {
+    let len_max = route.body_len_max();
+    let too_long = || KeyServiceError::Malformed { text: format!("the body is longer than {len_max} bytes") };
+    let mut body = request.into_body();
+    let declared = body.size_hint().upper().and_then(|len| usize::try_from(len).ok());
+    if declared.is_some_and(|len| len > len_max) {
+        return Err(too_long());
     }
+    let room = core.admission.body(declared.unwrap_or(len_max)).await?;
+    let mut out = Wiping(Zeroizing::new(Vec::with_capacity(declared.unwrap_or(4096))));
+    while let Some(frame) = body.frame().await {
+        let broken = || KeyServiceError::Malformed { text: "the body broke off".to_owned() };
+        let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
+        if out.0.len() + data.len() > len_max {
+            return Err(too_long());
+        }
+        out.write_all(&data).map_err(|_| broken())?;
+    }
+    Ok((room, out.0))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, KeyServiceError> {

@@ -1,7 +1,7 @@
 //! The service as a value: opened from its folder, unlocked, locked, served.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use arc_swap::ArcSwap;
 use claviger_env::Clock;
@@ -9,22 +9,26 @@ use claviger_format::Random;
 use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::tls::{self, LOCKED_NAME, SERVICE_NAME, SpkiHash, TlsIdentity};
 use claviger_keyapi::wire::Blob;
-use claviger_keyapi::{Identity, KeyServiceError, Role, ServiceState, ServiceStatus, UnavailableReason};
+use claviger_keyapi::{
+    Id16, Identity, KeyServiceError, Role, ServiceState, ServiceStatus, UnavailableReason,
+};
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
+use crate::admission::Admission;
+use crate::attempts::Attempts;
 use crate::audit_log::AuditLog;
 use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::config::{Config, Unlock};
 use crate::custody::{Master, software};
 use crate::enrolment::TokenOrder;
-use crate::files::{private_folder, read_secret, write_secret_new};
+use crate::files::{StateLock, private_folder, read_secret, write_secret_new};
 use crate::identity::{Authority, LOCKED_TTL_MS, Peer, SERVICE_TTL_MS};
 use crate::policy::{AdminVerb, Policy};
 use crate::store::{Store, sqlite::SqliteStore};
-use crate::vault::{IdentityRow, META_MASTER, Vault, stored_ca, stored_identities};
+use crate::vault::{CA_ROW, IdentityRow, META_MASTER, Vault, stored_ca, stored_identities};
 use crate::{ServiceError, server};
 
 /// Name of the database in the state folder.
@@ -44,16 +48,21 @@ pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) audit: AuditLog,
     pub(crate) policy: ArcSwap<Policy>,
-    pub(crate) ca: CertificateDer<'static>,
+    /// The CA as the database said before anything could be verified; an unlocked service uses its vault's.
+    ca: CertificateDer<'static>,
     /// Held by whoever changes keysets, identities or bindings: database first, then memory.
-    pub(crate) changes: Mutex<()>,
-    pub(crate) enrol_attempts: Mutex<(u64, u32)>,
+    changes: Mutex<()>,
+    pub(crate) attempts: Attempts,
+    pub(crate) admission: Admission,
     vault: RwLock<Option<Arc<Vault>>>,
     tls: ArcSwap<TlsState>,
+    /// No other process works in the folder for as long as this one does.
+    _alone: Option<StateLock>,
 }
 
 struct TlsState {
-    config: Arc<ServerConfig>,
+    /// `None`: every handshake is refused.
+    config: Option<Arc<ServerConfig>>,
     /// Wall clock after which an unlocked service makes itself a new certificate.
     renew_at_ms: u64,
 }
@@ -66,6 +75,19 @@ pub(crate) struct Caller {
     pub(crate) spki: SpkiHash,
     pub(crate) vault: Arc<Vault>,
     pub(crate) info: RequestInfo,
+}
+
+/// Whom an answer with keys is for. Asked again when the answer is ready: he may have been revoked, or the service locked,
+/// while it was prepared and written down.
+pub(crate) struct Addressee {
+    vault: Weak<Vault>,
+    uid: Id16,
+}
+
+impl Caller {
+    pub(crate) fn addressee(&self) -> Addressee {
+        Addressee { vault: Arc::downgrade(&self.vault), uid: self.row.uid }
+    }
 }
 
 /// What a handler decided, and what must be durable in the audit log before anyone hears of it.
@@ -100,6 +122,8 @@ impl KeyService {
             return Err(ServiceError::NotInitialised(config.state_dir.clone()));
         }
         private_folder(&config.state_dir)?;
+        // Before anything else: opening the log mends it, and a running service may be in the middle of a line.
+        let alone = StateLock::take(&config.state_dir)?;
         let policy = Policy::load(&config.policy)?;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database)?);
         let (audit, torn) = AuditLog::open(
@@ -107,8 +131,9 @@ impl KeyService {
             config.limits.audit_file_len_max,
             Arc::clone(&random),
         )?;
-        let service = Self::assemble(config, clock, random, store, audit, policy)?;
+        let service = Self::assemble(config, clock, random, store, audit, policy, Some(alone))?;
         let mut start = service.core.local_info()?.record("start", Outcome::Done);
+        start.subject = Some(service.core.policy.load().sha256().to_owned());
         start.reason = torn.map(|torn| format!("{} bytes of an unfinished record were cut off", torn.len));
         service.core.audit.append_blocking(vec![start.to_bytes()])?;
         service.unlock_from_file()?;
@@ -128,10 +153,13 @@ impl KeyService {
         store: Arc<dyn Store>,
         audit: AuditLog,
         policy: Policy,
+        alone: Option<StateLock>,
     ) -> Result<Self, ServiceError> {
         let ca = stored_ca(&*store)?;
         let identity = read_locked_tls(&config)?;
-        let tls = TlsState { config: server_config(identity, ca.clone(), &clock)?, renew_at_ms: u64::MAX };
+        let admission = Admission::new(config.limits.connections_max);
+        let tls =
+            TlsState { config: Some(server_config(identity, ca.clone(), &clock)?), renew_at_ms: u64::MAX };
         Ok(Self {
             core: Arc::new(Core {
                 config,
@@ -142,9 +170,11 @@ impl KeyService {
                 policy: ArcSwap::from_pointee(policy),
                 ca,
                 changes: Mutex::new(()),
-                enrol_attempts: Mutex::new((0, 0)),
+                attempts: Attempts::default(),
+                admission,
                 vault: RwLock::new(None),
                 tls: ArcSwap::from_pointee(tls),
+                _alone: alone,
             }),
         })
     }
@@ -189,7 +219,7 @@ impl KeyService {
         let core = &self.core;
         let info = core.local_info()?;
         let vault = core.vault()?;
-        let order = TokenOrder { identity, keysets, ttl_s, replace };
+        let order = TokenOrder { identity, keysets, ttl_s, replace, ordered_by: None };
         let work = core.make_token(&vault, &info, order);
         core.settle_blocking(work).map(|answer| answer.token)
     }
@@ -239,6 +269,38 @@ impl Core {
         self.vault.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(KeyServiceError::Locked)
     }
 
+    /// The right to change keysets, identities, tokens or bindings. Refused once the vault that the caller was checked
+    /// against is gone (a change would reach the database but not the memory that the next unlock built), and once nothing
+    /// can be written down any more.
+    pub(crate) fn change(&self, vault: &Arc<Vault>) -> Result<MutexGuard<'_, ()>, KeyServiceError> {
+        let guard = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_audit()?;
+        if Arc::ptr_eq(&self.vault()?, vault) { Ok(guard) } else { Err(KeyServiceError::Locked) }
+    }
+
+    pub(crate) fn check_audit(&self) -> Result<(), KeyServiceError> {
+        if !self.audit.has_failed() {
+            return Ok(());
+        }
+        Err(KeyServiceError::Unavailable { reason: UnavailableReason::Audit, retry_after_ms: 5_000 })
+    }
+
+    /// The same on behalf of someone, who may have been revoked since he was let in.
+    pub(crate) fn change_as(&self, caller: &Caller) -> Result<MutexGuard<'_, ()>, KeyServiceError> {
+        let guard = self.change(&caller.vault)?;
+        check_unrevoked(&caller.vault, caller.row.uid)?;
+        Ok(guard)
+    }
+
+    /// Whether an answer with keys may still go out.
+    pub(crate) fn may_have(&self, addressee: &Addressee) -> Result<(), KeyServiceError> {
+        let vault = self.vault()?;
+        if !std::ptr::eq(Arc::as_ptr(&vault), addressee.vault.as_ptr()) {
+            return Err(KeyServiceError::Locked);
+        }
+        check_unrevoked(&vault, addressee.uid)
+    }
+
     /// The only way to a [`Caller`]: the certificate's key must be the enrolled one, the identity unrevoked, the date good.
     /// The date is checked again here because a connection can outlive its certificate.
     pub(crate) fn caller(
@@ -272,7 +334,7 @@ impl Core {
         peer: Option<&Peer>,
         role: Role,
         now_ms: u64,
-        mut rows: impl Iterator<Item = &'a IdentityRow>,
+        rows: impl Iterator<Item = &'a IdentityRow>,
     ) -> Result<&'a IdentityRow, KeyServiceError> {
         let refuse = |text: &str| KeyServiceError::Unauthenticated { text: text.to_owned() };
         let peer = peer.ok_or_else(|| refuse("no client certificate"))?;
@@ -280,10 +342,12 @@ impl Core {
             return Err(refuse("the certificate has expired"));
         }
         let row = rows
-            .find(|row| {
+            .filter(|row| {
                 row.identity == peer.identity
                     && (row.spki == peer.spki || row.previous_spki == Some(peer.spki))
             })
+            // Should one key ever stand in two rows, the one that is not revoked counts.
+            .min_by_key(|row| row.revoked_ms.is_some())
             .ok_or_else(|| refuse("the certificate's key is not the enrolled one"))?;
         if row.revoked_ms.is_some() {
             return Err(refuse("the identity is revoked"));
@@ -332,46 +396,75 @@ impl Core {
         let master = Master::new(&*software::unwrap(&wrapped, passphrase)?);
         let binding_ttl_ms = u64::from(self.config.limits.binding_ttl_s) * 1000;
         let vault = Vault::open(master, &*self.store, &*self.clock, binding_ttl_ms)?;
+        if vault.ca() != &self.ca {
+            // The file was edited between the start of this process and now: whoever connects is checked against the wrong CA.
+            return Err(ServiceError::Tampered { kind: "service", id: CA_ROW.to_owned() });
+        }
         let tls = self.unlocked_tls(&vault.authority, now_ms)?;
         replace_locked_tls(&self.config, &vault.authority, now_ms, &*self.random)?;
         Ok((vault, tls))
     }
 
+    /// The emergency brake: the vault goes first, whatever fails afterwards.
     pub(crate) fn lock(&self, info: &RequestInfo) -> Result<(), ServiceError> {
+        let first = self.wipe();
         let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        let identity = read_locked_tls(&self.config)?;
-        let locked = server_config(identity, self.ca.clone(), &self.clock)?;
-        *self.vault.write().unwrap_or_else(PoisonError::into_inner) = None;
-        self.tls.store(Arc::new(TlsState { config: locked, renew_at_ms: u64::MAX }));
+        // An unlock may have been under way.
+        let old = self.wipe().or(first);
+        let tls = self.locked_tls(old.as_deref(), info.now_ms);
+        let config = tls.as_ref().ok().map(Arc::clone);
+        self.tls.store(Arc::new(TlsState { config, renew_at_ms: u64::MAX }));
+        drop(old);
         tracing::info!("locked");
-        self.audit.append_blocking(vec![info.record("lock", Outcome::Done).to_bytes()])
+        self.audit.append_blocking(vec![info.record("lock", Outcome::Done).to_bytes()])?;
+        tls.map(drop)
+    }
+
+    fn wipe(&self) -> Option<Arc<Vault>> {
+        self.vault.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What a locked service shows. If its file is gone or damaged, the authority that is being dropped makes another.
+    fn locked_tls(&self, old: Option<&Vault>, now_ms: u64) -> Result<Arc<ServerConfig>, ServiceError> {
+        let identity = match (read_locked_tls(&self.config), old) {
+            (Err(error), Some(old)) => {
+                tracing::error!(%error, "the locked service's own certificate is made anew");
+                replace_locked_tls(&self.config, &old.authority, now_ms, &*self.random)?;
+                read_locked_tls(&self.config)?
+            }
+            (read, _) => read?,
+        };
+        server_config(identity, self.ca.clone(), &self.clock)
     }
 
     fn unlocked_tls(&self, authority: &Authority, now_ms: u64) -> Result<TlsState, ServiceError> {
         let identity = authority.issue_service(SERVICE_NAME, now_ms, SERVICE_TTL_MS, &*self.random)?;
         Ok(TlsState {
-            config: server_config(identity, self.ca.clone(), &self.clock)?,
+            config: Some(server_config(identity, authority.certificate().clone(), &self.clock)?),
             renew_at_ms: now_ms.saturating_add(SERVICE_TTL_MS / 2),
         })
     }
 
-    /// What the next connection is answered with; makes a new certificate in time.
-    pub(crate) fn current_tls(&self) -> Arc<ServerConfig> {
-        let tls = self.tls.load_full();
+    /// What the next connection is answered with; makes a new certificate in time. `None` if there is nothing to show.
+    pub(crate) fn current_tls(&self) -> Option<Arc<ServerConfig>> {
         let now_ms = self.clock.now_ms();
-        if now_ms >= tls.renew_at_ms
-            && let Ok(vault) = self.vault()
+        if now_ms >= self.tls.load().renew_at_ms
+            && let Err(error) = self.renew_tls(now_ms)
         {
-            match self.unlocked_tls(&vault.authority, now_ms) {
-                Ok(renewed) => {
-                    let config = Arc::clone(&renewed.config);
-                    self.tls.store(Arc::new(renewed));
-                    return config;
-                }
-                Err(error) => tracing::error!(%error, "no new certificate for the service itself"),
-            }
+            tracing::error!(%error, "no new certificate for the service itself");
         }
-        Arc::clone(&tls.config)
+        self.tls.load().config.clone()
+    }
+
+    /// Under the lock of changes: a service that was locked meanwhile must not show the unlocked one's name again.
+    fn renew_tls(&self, now_ms: u64) -> Result<(), ServiceError> {
+        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(vault) = self.vault()
+            && now_ms >= self.tls.load().renew_at_ms
+        {
+            self.tls.store(Arc::new(self.unlocked_tls(&vault.authority, now_ms)?));
+        }
+        Ok(())
     }
 
     pub(crate) fn health(&self) -> (ServiceState, Vec<String>) {
@@ -407,11 +500,8 @@ impl Core {
         let records = to_write(&result, records);
         if !records.is_empty() {
             self.audit.append(records).await.map_err(|error| error.outward())?;
-        } else if self.audit.has_failed() {
-            return Err(KeyServiceError::Unavailable {
-                reason: UnavailableReason::Audit,
-                retry_after_ms: 5_000,
-            });
+        } else {
+            self.check_audit()?;
         }
         result.map_err(|error| tell(&error))
     }
@@ -426,6 +516,13 @@ impl Core {
     }
 }
 
+fn check_unrevoked(vault: &Vault, uid: Id16) -> Result<(), KeyServiceError> {
+    if vault.identity(uid).is_some_and(|row| row.revoked_ms.is_none()) {
+        return Ok(());
+    }
+    Err(KeyServiceError::Unauthenticated { text: "the identity is revoked".to_owned() })
+}
+
 /// When the call failed as a whole no key leaves, so "released" would be untrue.
 fn to_write<T>(result: &Result<T, ServiceError>, records: Vec<Record>) -> Vec<Vec<u8>> {
     let failed = result.is_err();
@@ -437,7 +534,7 @@ fn to_write<T>(result: &Result<T, ServiceError>, records: Vec<Record>) -> Vec<Ve
 }
 
 /// The log gets everything, the caller what he can use.
-fn tell(error: &ServiceError) -> KeyServiceError {
+pub(crate) fn tell(error: &ServiceError) -> KeyServiceError {
     let outward = error.outward();
     if outward == KeyServiceError::Internal || matches!(outward, KeyServiceError::Unavailable { .. }) {
         tracing::error!(%error, "request failed");
@@ -576,7 +673,8 @@ mod tests {
         let store = Arc::new(SqliteStore::open(&config.state_dir.join(DATABASE_FILE)).unwrap());
         let audit = AuditLog::with_sink(Box::new(sink), 0, random()).unwrap();
         let policy = Policy::parse(&config.policy, "").unwrap();
-        KeyService::assemble(config.clone(), Arc::new(SystemClock), random(), store, audit, policy).unwrap()
+        KeyService::assemble(config.clone(), Arc::new(SystemClock), random(), store, audit, policy, None)
+            .unwrap()
     }
 
     #[tokio::test]

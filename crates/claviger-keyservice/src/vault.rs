@@ -110,6 +110,9 @@ pub(crate) struct TokenRow {
     pub(crate) keysets: Vec<String>,
     pub(crate) expires_ms: u64,
     pub(crate) replace: bool,
+    /// Which operator ordered it; `None`: whoever ran the process.
+    #[serde(default)]
+    pub(crate) ordered_by: Option<Identity>,
 }
 
 impl Keyset {
@@ -211,6 +214,11 @@ impl Vault {
         read(&self.keysets).values().cloned().collect()
     }
 
+    /// The CA as it was verified at unlock.
+    pub(crate) fn ca(&self) -> &CertificateDer<'static> {
+        self.authority.certificate()
+    }
+
     pub(crate) fn put_keyset(&self, row: KeysetRow) -> Result<(), ServiceError> {
         let keyset = open_keyset(&self.master, row)?;
         self.keysets
@@ -240,13 +248,9 @@ impl Vault {
         self.identities.write().unwrap_or_else(PoisonError::into_inner).insert(row.uid, Arc::new(row));
     }
 
-    /// Whether any gateway but this one is enrolled and not revoked.
-    pub(crate) fn other_gateways(&self, uid: Id16) -> Vec<Id16> {
-        read(&self.identities)
-            .values()
-            .filter(|row| is_active_gateway(row) && row.uid != uid)
-            .map(|row| row.uid)
-            .collect()
+    /// Every gateway that is enrolled and not revoked.
+    pub(crate) fn gateways(&self) -> Vec<Id16> {
+        read(&self.identities).values().filter(|row| is_active_gateway(row)).map(|row| row.uid).collect()
     }
 
     pub(crate) fn tokens(&self) -> MutexGuard<'_, HashMap<String, TokenRow>> {
@@ -264,10 +268,9 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 }
 
 fn load_authority(master: &Master, store: &dyn Store) -> Result<Authority, ServiceError> {
-    let certificate = stored_ca(store)?;
     let rows = store.rows(Kind::Service)?;
     let row = rows.iter().find(|row| row.id == CA_ROW).ok_or(ServiceError::Damaged("CA certificate"))?;
-    read_row::<Blob>(master, Kind::Service, row)?;
+    let certificate = CertificateDer::from(read_row::<Blob>(master, Kind::Service, row)?.0);
     let sealed = store.meta(META_CA_KEY)?.ok_or(ServiceError::Damaged("CA key"))?;
     let key = master.open(META_CA_KEY, &sealed).ok_or(ServiceError::Damaged("CA key"))?;
     Authority::load(certificate, &key)
@@ -304,7 +307,12 @@ fn read_rows<T: DeserializeOwned>(
     store.rows(kind)?.iter().map(|row| read_row(master, kind, row)).collect()
 }
 
-fn read_row<T: DeserializeOwned>(master: &Master, kind: Kind, row: &Row) -> Result<T, ServiceError> {
+/// A row, once its MAC was checked.
+pub(crate) fn read_row<T: DeserializeOwned>(
+    master: &Master,
+    kind: Kind,
+    row: &Row,
+) -> Result<T, ServiceError> {
     let tampered = || ServiceError::Tampered { kind: kind.name(), id: row.id.clone() };
     if !master.row_is_ours(kind.name(), &row.id, &row.body, &row.mac) {
         return Err(tampered());

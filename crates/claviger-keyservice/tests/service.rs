@@ -18,7 +18,7 @@ use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::wire::Blob;
 use claviger_keyapi::{KeyService as _, KeyServiceError, LeaseItem, ReleaseError, Role, ServiceState};
 use claviger_keyservice::custody::shamir::{Share, combine};
-use claviger_keyservice::{KeyService, ServiceError, Unlock, init};
+use claviger_keyservice::{ServiceError, Unlock, init};
 use common::{POLICY, World, stored};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -194,7 +194,7 @@ async fn a_locked_service_releases_nothing_and_only_operators_reach_it() {
     let fresh = KeyClient::open("", &world.path("full"), world.clock.clone()).unwrap();
     assert_eq!(fresh.session().await.unwrap_err(), KeyServiceError::Locked, "by the name that it shows");
     world.restart().await;
-    assert_eq!(world.service.health().0, ServiceState::Locked);
+    assert_eq!(world.service().health().0, ServiceState::Locked);
     ask::<AdminStatus>(&operator, admin::UNLOCK, &right()).await.unwrap();
     fresh.session().await.unwrap();
 }
@@ -212,14 +212,10 @@ async fn everything_acknowledged_survives_a_restart_and_an_unfinished_record_is_
     let mut bytes = std::fs::read(&log).unwrap();
     bytes.extend_from_slice(b"{\"index\":99,\"salt\":\"00");
     std::fs::write(&log, &bytes).unwrap();
-    world.service =
-        KeyService::open(world.config.clone(), world.clock.clone(), Arc::clone(&world.random)).unwrap();
+    world.start().await.unwrap();
     let after = world.audit();
     assert_eq!(after[..before.len()], before[..]);
     assert!(after[before.len()]["reason"].as_str().unwrap().contains("22 bytes"));
-    let listener = tokio::net::TcpListener::bind(world.config.listen).await.unwrap();
-    let service = world.service.clone();
-    tokio::spawn(async move { service.serve(listener, std::future::pending()).await });
     let full = world.gateway("full").await;
     assert_eq!(full.keys.binding("photos").await.unwrap().value.unwrap().bucket_id, bucket_id);
     let lease = full.keys.lease(vec![LeaseItem { epoch_id: epoch.id.into(), record: None }]).await.unwrap();
@@ -394,7 +390,7 @@ async fn a_database_that_was_edited_keeps_the_service_locked() {
         .unwrap();
     assert!(edited > 0);
     drop(database);
-    let opened = KeyService::open(world.config.clone(), world.clock.clone(), Arc::clone(&world.random));
+    let opened = world.open();
     assert!(matches!(opened, Err(ServiceError::Tampered { kind: "identity", .. })));
 }
 
@@ -410,7 +406,7 @@ async fn secrets_in_loose_files_and_a_second_init_are_refused() {
     ));
     let loosen =
         |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    let open = || KeyService::open(world.config.clone(), world.clock.clone(), Arc::clone(&world.random));
+    let open = || world.open();
     loosen(&world.path("passphrase"), 0o644);
     assert!(matches!(open(), Err(ServiceError::LooseMode { .. })));
     loosen(&world.path("passphrase"), 0o600);

@@ -1,6 +1,8 @@
 //! A key service on a real socket, with a clock that the test moves.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod raw;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +14,7 @@ use claviger_format::{
 };
 use claviger_gateway::key_client::{self, KeyClient, StoredIdentity, UnsignedIdentity};
 use claviger_keyapi::{EnvelopeHeader, KeyService as _, SessionInfo, SessionKeyset};
-use claviger_keyservice::{Config, InitOptions, KeyService, Limits, Unlock, init};
+use claviger_keyservice::{Config, InitOptions, KeyService, Limits, ServiceError, Unlock, init};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -68,7 +70,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) config: Config,
-    pub(crate) service: KeyService,
+    service: Option<KeyService>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -103,14 +105,14 @@ impl World {
             .save(&folder.path().join("admin"))
             .unwrap();
         let service = KeyService::open(config.clone(), shared, Arc::clone(&random)).unwrap();
-        let mut world = Self { folder, clock, random, config, service, running: None };
+        let mut world = Self { folder, clock, random, config, service: Some(service), running: None };
         world.run(listener);
         world
     }
 
     fn run(&mut self, listener: TcpListener) {
         let (stop, stopped) = oneshot::channel::<()>();
-        let service = self.service.clone();
+        let service = self.service().clone();
         let running = tokio::spawn(async move {
             service.serve(listener, async { drop(stopped.await) }).await.unwrap();
         });
@@ -120,16 +122,35 @@ impl World {
     /// Ends the process in all that matters: the service is dropped and opened again from its folder.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
-        self.service =
-            KeyService::open(self.config.clone(), self.clock.clone(), Arc::clone(&self.random)).unwrap();
+        self.start().await.unwrap();
+    }
+
+    /// Opens and serves what was stopped.
+    pub(crate) async fn start(&mut self) -> Result<(), ServiceError> {
+        self.service = Some(self.open()?);
         let listener = TcpListener::bind(self.config.listen).await.unwrap();
         self.run(listener);
+        Ok(())
+    }
+
+    /// Opens it from its folder, beside whatever is open already.
+    pub(crate) fn open(&self) -> Result<KeyService, ServiceError> {
+        KeyService::open(self.config.clone(), self.clock.clone(), Arc::clone(&self.random))
+    }
+
+    pub(crate) fn service(&self) -> &KeyService {
+        self.service.as_ref().unwrap()
+    }
+
+    pub(crate) fn database(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.config.state_dir.join("keyservice.db")).unwrap()
     }
 
     pub(crate) async fn stop(&mut self) {
         let (stop, running) = self.running.take().unwrap();
         drop(stop);
         running.await.unwrap();
+        self.service = None;
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -138,7 +159,7 @@ impl World {
 
     pub(crate) fn token(&self, identity: &str) -> String {
         let identity = identity.parse().unwrap();
-        self.service
+        self.service()
             .enrolment_token(identity, vec!["default".into()], 600, false)
             .unwrap()
             .expose()

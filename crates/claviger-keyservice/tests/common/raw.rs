@@ -1,0 +1,97 @@
+//! A client without manners: it shows any certificate or none, and sends its body when it likes.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use claviger_keyapi::enrol::EnrolToken;
+use claviger_keyapi::tls::{self, Accept, TlsIdentity};
+use futures_util::stream;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Body, Frame};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::{World, stored};
+
+type Frames = std::pin::Pin<Box<dyn Body<Data = Bytes, Error = std::convert::Infallible> + Send>>;
+
+pub(crate) struct Raw(http2::SendRequest<Frames>);
+
+#[derive(Debug)]
+struct Now(u64);
+impl rustls::time_provider::TimeProvider for Now {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(std::time::Duration::from_millis(self.0)))
+    }
+}
+
+/// Connects with the identity of a folder, or as a stranger.
+pub(crate) async fn connect(world: &World, folder: Option<&str>) -> Raw {
+    let now = Arc::new(Now(claviger_env::Clock::now_ms(&*world.clock)));
+    let config = if let Some(folder) = folder {
+        let certificate = stored(world, folder).certificate;
+        let file = std::fs::read_to_string(world.path(folder).join("identity.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&file).unwrap();
+        let key = STANDARD.decode(json["key"].as_str().unwrap()).unwrap();
+        let identity = TlsIdentity {
+            chain: vec![CertificateDer::from(certificate.certificate.0)],
+            key: PrivateKeyDer::Pkcs8(key.into()),
+        };
+        tls::client_config(identity, CertificateDer::from(certificate.ca.0), Accept::AnyState, now).unwrap()
+    } else {
+        let token = EnrolToken::parse(&world.token("gateway:nobody")).unwrap();
+        tls::enrol_config(token.ca_spki_sha256, now).unwrap()
+    };
+    let stream = TcpStream::connect(world.config.listen).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(tls::server_name(), stream).await.unwrap();
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    Raw(sender)
+}
+
+/// A request of which a part was sent.
+pub(crate) struct Begun {
+    rest: mpsc::UnboundedSender<Bytes>,
+    answer: tokio::task::JoinHandle<(u16, String)>,
+}
+
+impl Raw {
+    /// Sends the beginning of a body and leaves the request open.
+    pub(crate) fn begin(&mut self, path: &str, body: &str) -> Begun {
+        let (rest, frames) = mpsc::unbounded_channel::<Bytes>();
+        rest.send(Bytes::from(body.to_owned())).unwrap();
+        let frames = stream::unfold(frames, |mut frames| async {
+            frames.recv().await.map(|bytes| (Ok(Frame::data(bytes)), frames))
+        });
+        let body: Frames = Box::pin(StreamBody::new(frames));
+        let request = http::Request::post(format!("https://{}{path}", tls::SERVICE_NAME)).body(body).unwrap();
+        let answer = self.0.send_request(request);
+        let answer = tokio::spawn(async move {
+            let answer = answer.await.unwrap();
+            let status = answer.status().as_u16();
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        });
+        Begun { rest, answer }
+    }
+
+    pub(crate) async fn ask(&mut self, path: &str, body: &str) -> (u16, String) {
+        self.begin(path, body).end("").await
+    }
+}
+
+impl Begun {
+    /// Sends the rest; status and body of the answer.
+    pub(crate) async fn end(self, rest: &str) -> (u16, String) {
+        // The service may have answered already.
+        let _ = self.rest.send(Bytes::from(rest.to_owned()));
+        drop(self.rest);
+        self.answer.await.unwrap()
+    }
+}

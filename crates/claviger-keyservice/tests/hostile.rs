@@ -1,0 +1,373 @@
+//! The service under someone who wants more than he was given: several processes, edited files, slow clients, the moment
+//! between a decision and its answer.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
+
+mod common;
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+
+use claviger_gateway::key_client::{self, ClientError, KeyClient};
+use claviger_keyapi::admin::{
+    self, AdminStatus, ConfirmKeysetRequest, CreateKeysetRequest, EnrolTokenAnswer, EnrolTokenRequest,
+    KeysetInfo, KeysetShares, PolicyReport, RevokeRequest,
+};
+use claviger_keyapi::routes::{self, Empty};
+use claviger_keyapi::secret::SecretText;
+use claviger_keyapi::{KeyService as _, KeyServiceError, LeaseItem, Role, ServiceState};
+use claviger_keyservice::{ServiceError, Unlock, init};
+use common::{POLICY, World, raw};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+async fn ask<A: DeserializeOwned>(
+    client: &KeyClient,
+    path: &str,
+    request: &(impl Serialize + Sync),
+) -> Result<A, KeyServiceError> {
+    match client.transport().call(path, request).await {
+        Ok(answer) => Ok(answer.value),
+        Err(ClientError::Service(refusal)) => Err(refusal),
+        Err(other) => panic!("{path}: {other}"),
+    }
+}
+
+fn order(identity: &str, keysets: &[&str], replace: bool) -> EnrolTokenRequest {
+    let keysets = keysets.iter().map(|name| (*name).to_owned()).collect();
+    EnrolTokenRequest { identity: identity.parse().unwrap(), keysets, ttl_s: 60, replace }
+}
+
+async fn enrol_operator(world: &World, name: &str) -> std::sync::Arc<KeyClient> {
+    let order = order(&format!("admin:{name}"), &[], false);
+    let token: EnrolTokenAnswer = ask(&world.operator(), admin::ENROL_TOKEN, &order).await.unwrap();
+    let folder = world.path(name);
+    key_client::enrol_as(Role::Admin, token.token.expose(), &folder, world.clock.clone()).await.unwrap();
+    KeyClient::open_operator("", &folder, world.clock.clone()).unwrap()
+}
+
+fn revoke(identity: &str) -> RevokeRequest {
+    RevokeRequest { identity: identity.parse().unwrap() }
+}
+
+#[tokio::test]
+async fn locking_works_without_the_file_that_a_locked_service_shows() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    std::fs::remove_file(world.config.state_dir.join("locked-tls.json")).unwrap();
+    ask::<AdminStatus>(&world.operator(), admin::LOCK, &Empty {}).await.unwrap();
+    assert_eq!(world.service().health().0, ServiceState::Locked);
+    assert_eq!(full.keys.session().await.unwrap_err(), KeyServiceError::Locked);
+    // What it shows was made anew: an operator reaches it and could unlock it.
+    let status: AdminStatus = ask(&world.operator(), admin::STATUS, &Empty {}).await.unwrap();
+    assert_eq!(status.state, ServiceState::Locked);
+}
+
+#[tokio::test]
+async fn locking_works_even_if_nothing_can_be_shown_afterwards() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let file = world.config.state_dir.join("locked-tls.json");
+    std::fs::remove_file(&file).unwrap();
+    // A folder in the way: the file can't be made again.
+    std::fs::create_dir_all(file.join("in the way")).unwrap();
+    assert!(ask::<AdminStatus>(&world.operator(), admin::LOCK, &Empty {}).await.is_err());
+    assert_eq!(world.service().health().0, ServiceState::Locked);
+    assert!(full.keys.session().await.is_err());
+    assert_eq!(world.last_audit()["action"], "lock");
+}
+
+#[tokio::test]
+async fn who_is_revoked_while_his_body_arrives_gets_nothing() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let epoch = full.seal_epoch();
+    full.keys.register_epoch(&epoch.record).await.unwrap();
+    let body = serde_json::json!({"items": [{"epoch_id": epoch.id.to_string(), "record": null}]}).to_string();
+    let (most, last) = body.split_at(body.len() - 1);
+    let mut client = raw::connect(&world, Some("full")).await;
+    let (status, answer) = client.begin(routes::LEASE, most).end(last).await;
+    assert!(status == 200 && answer.contains("wek"), "{answer}");
+    let begun = client.begin(routes::LEASE, most);
+    let other = client.begin(routes::BIND, "{\"bucket\":\"photos\",\"keyset\":null");
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    ask::<Empty>(&world.operator(), admin::REVOKE, &revoke("gateway:full")).await.unwrap();
+    let (status, answer) = begun.end(last).await;
+    assert!(status == 401 && !answer.contains("wek"), "{answer}");
+    assert_eq!(other.end("}").await.0, 401, "nor does he change anything");
+    let second = world.enrol("second").await;
+    assert!(second.keys.binding("photos").await.unwrap().value.is_none());
+}
+
+#[tokio::test]
+async fn whose_body_arrives_after_the_lock_gets_nothing() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let epoch = full.seal_epoch();
+    full.keys.register_epoch(&epoch.record).await.unwrap();
+    let body = serde_json::json!({"items": [{"epoch_id": epoch.id.to_string(), "record": null}]}).to_string();
+    let (most, last) = body.split_at(body.len() - 1);
+    let begun = raw::connect(&world, Some("full")).await.begin(routes::LEASE, most);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    ask::<AdminStatus>(&world.operator(), admin::LOCK, &Empty {}).await.unwrap();
+    assert_eq!(begun.end(last).await.0, 503);
+}
+
+#[tokio::test]
+async fn without_a_certificate_every_route_but_enrolment_is_closed() {
+    let world = World::new().await;
+    let mut stranger = raw::connect(&world, None).await;
+    let gateways = [
+        routes::SESSION,
+        routes::BINDING,
+        routes::BINDINGS,
+        routes::BIND,
+        routes::UNBIND,
+        routes::REGISTER,
+        routes::EPOCH,
+        routes::LEASE,
+        routes::DERIVE,
+        routes::CONTINUE,
+        routes::FINISH,
+    ];
+    let operators = [
+        admin::UNLOCK,
+        admin::STATUS,
+        admin::LOCK,
+        admin::KEYSET_CREATE,
+        admin::KEYSET_CONFIRM,
+        admin::KEYSET_LIST,
+        admin::ENROL_TOKEN,
+        admin::REVOKE,
+        admin::IDENTITY_LIST,
+        admin::EPOCH_LIST,
+        admin::POLICY_RELOAD,
+        admin::AUDIT_TAIL,
+    ];
+    let before = world.audit().len();
+    for path in gateways.iter().chain(&operators).chain(&[routes::STATUS, routes::RENEW]) {
+        assert_eq!(stranger.ask(path, "{}").await.0, 401, "{path}");
+    }
+    assert_eq!(world.audit().len(), before, "strangers fill no log");
+    assert_eq!(stranger.ask(routes::ENROL, "{}").await.0, 400);
+    // And each kind of certificate opens its own half only.
+    world.enrol("full").await;
+    let mut gateway = raw::connect(&world, Some("full")).await;
+    let mut operator = raw::connect(&world, Some("admin")).await;
+    for path in operators {
+        assert_eq!(gateway.ask(path, "{}").await.0, 403, "{path}");
+    }
+    for path in gateways {
+        assert_eq!(operator.ask(path, "{}").await.0, 403, "{path}");
+    }
+    assert_eq!(world.service().health().0, ServiceState::Unlocked);
+}
+
+#[tokio::test]
+async fn a_second_process_touches_nothing() {
+    let mut world = World::new().await;
+    let log = world.config.state_dir.join("audit/00000000000000000000.jsonl");
+    // The first process is in the middle of a line.
+    let mut file = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
+    file.write_all(b"{\"index\":2,\"salt\":\"00").unwrap();
+    let before = std::fs::read(&log).unwrap();
+    assert!(matches!(world.open(), Err(ServiceError::AlreadyRunning(_))));
+    assert_eq!(std::fs::read(&log).unwrap(), before);
+    std::fs::remove_file(world.config.state_dir.join("keyservice.db")).unwrap();
+    let clock: std::sync::Arc<dyn claviger_env::Clock> = world.clock.clone();
+    let options = common::init_options(world.folder.path(), &[]);
+    let made = init(&world.config, &options, &clock, &world.random);
+    assert!(matches!(made, Err(ServiceError::AlreadyRunning(_))), "{made:?}");
+    world.stop().await;
+    assert!(matches!(world.open(), Err(ServiceError::NotInitialised(_))), "the lock went with its holder");
+}
+
+#[tokio::test]
+async fn a_keyset_row_that_was_edited_is_not_confirmed() {
+    let world = World::new().await;
+    let operator = world.operator();
+    let create = CreateKeysetRequest { name: "archive".into(), shares: 3, threshold: 2 };
+    let made: KeysetShares = ask(&operator, admin::KEYSET_CREATE, &create).await.unwrap();
+    let edited = world
+        .database()
+        .execute(
+            "UPDATE row SET body = CAST(replace(CAST(body AS TEXT), '\"archive\"', '\"default\"') AS BLOB) WHERE kind='keyset' AND id=?1",
+            [made.keyset_id.to_string()],
+        )
+        .unwrap();
+    assert_eq!(edited, 1);
+    let full = world.enrol("full").await;
+    let shares = made.shares.iter().map(|s| SecretText::new(s.expose().to_owned())).collect();
+    let request = ConfirmKeysetRequest { keyset_id: made.keyset_id, shares };
+    assert!(ask::<KeysetInfo>(&operator, admin::KEYSET_CONFIRM, &request).await.is_err());
+    let now = full.keys.session().await.unwrap().value.keysets.remove(0).keyset_id;
+    assert_eq!(now, full.keyset().keyset_id);
+}
+
+#[tokio::test]
+async fn a_ca_that_was_swapped_before_the_start_keeps_the_service_locked() {
+    let mut world = World::with(POLICY, Unlock::Operator).await;
+    world.stop().await;
+    let other = World::new().await;
+    let get = |world: &World| {
+        let query = "SELECT body FROM row WHERE kind='service' AND id='ca'";
+        world.database().query_row(query, [], |row| row.get::<_, Vec<u8>>(0)).unwrap()
+    };
+    let put = |body: &[u8]| {
+        let update = "UPDATE row SET body=?1 WHERE kind='service' AND id='ca'";
+        assert_eq!(world.database().execute(update, [body]).unwrap(), 1);
+    };
+    let (ours, foreign) = (get(&world), get(&other));
+    put(&foreign);
+    let service = world.open().unwrap();
+    put(&ours);
+    let passphrase = std::fs::read_to_string(world.path("passphrase")).unwrap();
+    let unlocked = service.unlock(&passphrase);
+    assert!(matches!(unlocked, Err(ServiceError::Tampered { kind: "service", .. })), "{unlocked:?}");
+    assert_eq!(service.health().0, ServiceState::Locked);
+}
+
+#[tokio::test]
+async fn strangers_who_sit_do_not_keep_the_enrolled_out() {
+    let mut world = World::new().await;
+    world.stop().await;
+    world.config.limits.connections_max = 8;
+    world.start().await.unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..16 {
+        idle.push(tokio::net::TcpStream::connect(world.config.listen).await.unwrap());
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let patience = std::time::Duration::from_secs(5);
+    let operator = world.operator();
+    let status = ask::<AdminStatus>(&operator, admin::STATUS, &Empty {});
+    tokio::time::timeout(patience, status).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn failed_attempts_to_enrol_neither_fill_the_log_nor_stop_who_has_a_token() {
+    let world = World::new().await;
+    let token = world.token("gateway:full");
+    let before = world.audit().len();
+    let mut stranger = raw::connect(&world, None).await;
+    let forged = serde_json::json!({"identity": "gateway:full", "secret": "x", "csr": ""}).to_string();
+    for _ in 0..25 {
+        assert_eq!(stranger.ask(routes::ENROL, &forged).await.0, 401);
+    }
+    // One for the token that `connect` ordered.
+    assert_eq!(world.audit().len() - before, 2);
+    key_client::enrol(&token, &world.path("full"), world.clock.clone()).await.unwrap();
+    world.clock.advance(60_000);
+    assert_eq!(stranger.ask(routes::ENROL, &forged).await.0, 401);
+    assert!(world.last_audit()["reason"].as_str().unwrap().contains("24 more"), "{}", world.last_audit());
+    for _ in 0..40 {
+        stranger.ask(routes::ENROL, &forged).await;
+    }
+    assert_eq!(stranger.ask(routes::ENROL, &forged).await.0, 503, "this source waits");
+}
+
+#[tokio::test]
+async fn the_one_that_unbound_is_waited_for_too_and_one_alone_waits_for_nothing() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let bind = async |gateway: &common::Gateway| gateway.keys.bind_bucket("photos", None).await;
+    let id = bind(&full).await.unwrap().value.bucket_id;
+    full.keys.unbind_bucket("photos", &id).await.unwrap();
+    let id = bind(&full).await.unwrap().value.bucket_id;
+    let second = world.enrol("second").await;
+    world.clock.advance(60_000);
+    full.keys.binding("photos").await.unwrap();
+    full.keys.unbind_bucket("photos", &id).await.unwrap();
+    assert_eq!(bind(&second).await.unwrap_err(), KeyServiceError::BucketClosing { retry_after_ms: 30_000 });
+    world.clock.advance(30_000);
+    bind(&second).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_without_the_verb_is_written_down() {
+    let world = World::new().await;
+    let watcher = enrol_operator(&world, "watcher").await;
+    let before = world.audit().len();
+    let order = order("admin:first", &[], true);
+    let refused = ask::<EnrolTokenAnswer>(&watcher, admin::ENROL_TOKEN, &order).await;
+    assert!(matches!(refused, Err(KeyServiceError::Denied { .. })));
+    assert_eq!(world.audit().len() - before, 1);
+    let last = world.last_audit();
+    assert_eq!((&last["action"], &last["identity"]), (&"authorise".into(), &"admin:watcher".into()));
+}
+
+#[tokio::test]
+async fn nobody_makes_an_operator_who_may_do_more_than_himself() {
+    let policy = POLICY.replace("verbs = [\"inspect\"]", "verbs = [\"enrol\"]");
+    let world = World::with(&policy, Unlock::PassphraseFile).await;
+    let watcher = enrol_operator(&world, "watcher").await;
+    let refused =
+        ask::<EnrolTokenAnswer>(&watcher, admin::ENROL_TOKEN, &order("admin:first", &[], true)).await;
+    assert!(matches!(refused, Err(KeyServiceError::Denied { .. })));
+    ask::<EnrolTokenAnswer>(&watcher, admin::ENROL_TOKEN, &order("gateway:full", &["default"], false))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn with_an_identity_die_the_tokens_for_it_and_by_it() {
+    let policy = POLICY.replace("verbs = [\"inspect\"]", "verbs = [\"enrol\"]");
+    let world = World::with(&policy, Unlock::PassphraseFile).await;
+    let (operator, watcher) = (world.operator(), enrol_operator(&world, "watcher").await);
+    world.enrol("full").await;
+    let mut tokens = Vec::new();
+    let for_full = order("gateway:full", &["default"], true);
+    tokens.push(ask::<EnrolTokenAnswer>(&operator, admin::ENROL_TOKEN, &for_full).await.unwrap());
+    let by_watcher = order("gateway:second", &["default"], false);
+    tokens.push(ask::<EnrolTokenAnswer>(&watcher, admin::ENROL_TOKEN, &by_watcher).await.unwrap());
+    let kept = order("gateway:writer", &["default"], false);
+    let kept: EnrolTokenAnswer = ask(&operator, admin::ENROL_TOKEN, &kept).await.unwrap();
+    ask::<Empty>(&operator, admin::REVOKE, &revoke("gateway:full")).await.unwrap();
+    ask::<Empty>(&operator, admin::REVOKE, &revoke("admin:watcher")).await.unwrap();
+    for (n, token) in tokens.iter().enumerate() {
+        let folder = world.path(&format!("late-{n}"));
+        let error = key_client::enrol(token.token.expose(), &folder, world.clock.clone()).await.unwrap_err();
+        assert!(matches!(error, ClientError::Service(KeyServiceError::Unauthenticated { .. })), "{error}");
+    }
+    key_client::enrol(kept.token.expose(), &world.path("writer"), world.clock.clone()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_policy_that_others_can_write_is_refused_and_the_one_in_force_is_named_at_the_start() {
+    let mut world = World::new().await;
+    let operator = world.operator();
+    let report: PolicyReport = ask(&operator, admin::POLICY_RELOAD, &Empty {}).await.unwrap();
+    let mode = |mode| {
+        std::fs::set_permissions(&world.config.policy, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(0o666);
+    assert!(ask::<PolicyReport>(&operator, admin::POLICY_RELOAD, &Empty {}).await.is_err());
+    mode(0o644);
+    world.restart().await;
+    let start = world.audit().into_iter().rev().find(|record| record["action"] == "start").unwrap();
+    assert_eq!(start["subject"], report.sha256);
+    world.stop().await;
+    std::fs::set_permissions(&world.config.policy, std::fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(matches!(world.open(), Err(ServiceError::WritableByOthers { .. })));
+}
+
+#[tokio::test]
+async fn no_order_makes_a_record_that_the_next_start_can_not_read() {
+    let mut world = World::new().await;
+    let long = "a".repeat(65_400);
+    let order = order("gateway:a", &[&long], false);
+    assert!(ask::<EnrolTokenAnswer>(&world.operator(), admin::ENROL_TOKEN, &order).await.is_err());
+    world.restart().await;
+    world.enrol("full").await;
+}
+
+#[tokio::test]
+async fn an_epoch_that_is_not_registered_when_its_gateway_is_revoked_never_will_be() {
+    let world = World::new().await;
+    let (full, second) = (world.enrol("full").await, world.enrol("second").await);
+    let epoch = full.seal_epoch();
+    ask::<Empty>(&world.operator(), admin::REVOKE, &revoke("gateway:full")).await.unwrap();
+    let item =
+        LeaseItem { epoch_id: epoch.id.into(), record: Some(claviger_keyapi::wire::Blob(epoch.record)) };
+    let lease = second.keys.lease(vec![item]).await.unwrap().value.remove(0);
+    assert_eq!(lease.unwrap_err(), claviger_keyapi::ReleaseError::EpochRevoked);
+}
