@@ -8,10 +8,11 @@ use bytes::Bytes;
 use claviger_env::Clock;
 use claviger_keyapi::routes::{ANSWER_LEN_MAX, ErrorAnswer};
 use claviger_keyapi::tls::{self, Accept};
+use claviger_keyapi::wiping::{self, WipingBuffer};
 use claviger_keyapi::{Answer, KeyServiceError};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
@@ -86,8 +87,8 @@ impl Transport {
         path: &str,
         request: &Q,
     ) -> Result<Answer<A>, ClientError> {
-        let body = serde_json::to_vec(request).map_err(|_| KeyServiceError::Internal)?;
-        let body = Bytes::from_owner(Zeroizing::new(body));
+        let body = wiping::to_json(request).map_err(|_| KeyServiceError::Internal)?;
+        let body = Bytes::from_owner(body);
         let sent_boot_ms = self.clock.boot_ms();
         let exchange = self.exchange(path, body);
         let (status, body) = tokio::time::timeout(REQUEST_TIMEOUT, exchange)
@@ -173,10 +174,17 @@ impl Transport {
 
 async fn read(answer: http::Response<Incoming>) -> Result<(StatusCode, Zeroizing<Vec<u8>>), ClientError> {
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_LEN_MAX).collect().await.map_err(|error| {
-        ClientError::Connect { address: "key service".to_owned(), reason: io::Error::other(error) }
-    })?;
-    Ok((status, Zeroizing::new(body.to_bytes().to_vec())))
+    let broken =
+        |error| ClientError::Connect { address: "key service".to_owned(), reason: io::Error::other(error) };
+    let declared = answer.body().size_hint().upper().and_then(|len| usize::try_from(len).ok());
+    let mut out = WipingBuffer::with_capacity(declared.unwrap_or(4096).min(ANSWER_LEN_MAX));
+    let mut body = Limited::new(answer.into_body(), ANSWER_LEN_MAX);
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(broken)?.into_data() {
+            out.push(&data);
+        }
+    }
+    Ok((status, out.into_bytes()))
 }
 
 fn unintelligible(path: &str) -> ClientError {

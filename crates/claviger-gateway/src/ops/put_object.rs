@@ -28,7 +28,7 @@ use crate::gateway::Gateway;
 use crate::keys::write::NewObject;
 use crate::server::ResponseBody;
 use crate::upstream::body::UpstreamBody;
-use crate::upstream::object::{StoreAs, Stored};
+use crate::upstream::object::{StoreAs, Stored, Which};
 
 /// Where and how a stream of plaintext becomes an object.
 pub(crate) struct NewBody<'a> {
