@@ -7,6 +7,8 @@
 //! entry: 0 u16 number  2 u16 flags  4 u32 0  8 u64 length  16 salt(16)  32 u64 crc64nvme
 //! ```
 
+use core::fmt;
+
 use crate::checksum::{Algo, Checksum, ChecksumType};
 use crate::encoding::Cursor;
 use crate::layout::{
@@ -23,8 +25,9 @@ const ENTRY_BOUND: u16 = 1;
 const ENTRY_HAS_CRC64: u16 = 2;
 const VALUE_FIELD_LEN: usize = 64;
 
-/// What the footer says about the whole object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the footer says about the whole object. Checksums of plaintext are as confidential as the plaintext: they are never
+/// printed.
+#[derive(Clone, PartialEq, Eq)]
 pub struct FooterInfo {
     /// When the object was committed, in milliseconds since 1970.
     pub created_ms: u64,
@@ -34,8 +37,14 @@ pub struct FooterInfo {
     pub checksum: Option<Checksum>,
 }
 
-/// One part, as the manifest lists it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl fmt::Debug for FooterInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FooterInfo").field("created_ms", &self.created_ms).finish_non_exhaustive()
+    }
+}
+
+/// One part, as the manifest lists it; its checksum is never printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// The client's part number; 1 for a single object.
     pub number: u16,
@@ -45,6 +54,16 @@ pub struct Entry {
     pub salt: Option<Salt>,
     /// CRC64NVME of the part, where known.
     pub crc64: Option<u64>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("number", &self.number)
+            .field("length", &self.length)
+            .field("salt", &self.salt)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Bytes of the whole footer, pad included, for this part list. Fails on a list that no object may have.
@@ -389,5 +408,19 @@ impl Manifest {
         let first = if with_header { start } else { start + begin };
         let first_header = (!bound && !with_header).then_some(header);
         Ok(Covering { data: CipherRange { first, last }, first_header })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_checksum_of_plaintext_is_ever_printed() {
+        let entry = Entry { number: 1, length: 7, salt: None, crc64: Some(0x1122_3344_5566_7788) };
+        let info = FooterInfo { created_ms: 5, crc64: Some(0x1122_3344_5566_7788), checksum: None };
+        let text = format!("{entry:?} {info:?}");
+        assert!(text.contains("number: 1") && text.contains("created_ms: 5"));
+        assert!(!text.contains(&0x1122_3344_5566_7788u64.to_string()), "{text}");
     }
 }

@@ -19,6 +19,7 @@ pub mod routes;
 pub mod secret;
 pub mod tls;
 pub mod types;
+pub mod wiping;
 pub mod wire;
 
 mod service;

@@ -20,7 +20,10 @@ macro_rules! secret {
             /// Copies the bytes to the heap. The caller wipes its own copy.
             #[must_use]
             pub fn new(bytes: &[u8; $len]) -> Self {
-                Self(Box::new(*bytes))
+                // Filled in place: a boxed copy of the value would pass over the stack.
+                let mut secret = Self(Box::new([0; $len]));
+                secret.0.copy_from_slice(bytes);
+                secret
             }
 
             /// The secret itself. Whoever calls this answers for where it goes.
@@ -70,10 +73,13 @@ impl Visitor<'_> for SecretVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        STANDARD
-            .decode(text)
-            .map(Zeroizing::new)
-            .map_err(|_| E::custom("expected standard base64 with padding"))
+        // Into a buffer that is wiped whether or not all of it decodes.
+        let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
+        let len = STANDARD
+            .decode_slice(text, &mut bytes)
+            .map_err(|_| E::custom("expected standard base64 with padding"))?;
+        bytes.truncate(len);
+        Ok(bytes)
     }
 }
 

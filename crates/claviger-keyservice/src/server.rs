@@ -2,7 +2,6 @@
 //! route without authentication can't be written by accident.
 
 use std::future::Future;
-use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use claviger_keyapi::routes::{
     self, ContinueAnswer, ContinueRequest, DeriveAnswer, DeriveRequest, Empty, ErrorAnswer, FinishAnswer,
     FinishRequest, LeaseAnswer, LeaseRequest,
 };
+use claviger_keyapi::wiping::{self, WipingBuffer};
 use claviger_keyapi::{BATCH_ITEMS_MAX, KeyServiceError, Role, UnavailableReason, admin};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::ServiceError;
 use crate::admission::StrangersPlace;
@@ -626,16 +626,16 @@ async fn read_body(
         return Err(too_long());
     }
     let room = core.admission.body(declared.unwrap_or(len_max)).await?;
-    let mut out = Wiping(Zeroizing::new(Vec::with_capacity(declared.unwrap_or(4096))));
+    let mut out = WipingBuffer::with_capacity(declared.unwrap_or(4096));
     while let Some(frame) = body.frame().await {
         let broken = || KeyServiceError::Malformed { text: "the body broke off".to_owned() };
         let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
-        if out.0.len() + data.len() > len_max {
+        if out.len() + data.len() > len_max {
             return Err(too_long());
         }
-        out.write_all(&data).map_err(|_| broken())?;
+        out.push(&data);
     }
-    Ok((room, out.0))
+    Ok((room, out.into_bytes()))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, KeyServiceError> {
@@ -650,29 +650,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, KeyServiceError> {
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Body, KeyServiceError> {
-    let mut out = Wiping(Zeroizing::new(Vec::with_capacity(4096)));
-    serde_json::to_writer(&mut out, value).map_err(|_| KeyServiceError::Internal)?;
-    Ok(out.0)
-}
-
-/// Grows by copying and wiping, so that no freed buffer keeps a key.
-struct Wiping(Body);
-
-impl Write for Wiping {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.capacity() - self.0.len() < bytes.len() {
-            let mut larger = Vec::with_capacity((self.0.len() + bytes.len()) * 2);
-            larger.extend_from_slice(&self.0);
-            std::mem::swap(&mut *self.0, &mut larger);
-            larger.zeroize();
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    wiping::to_json(value).map_err(|_| KeyServiceError::Internal)
 }
 
 fn json_reply(status: StatusCode, body: Body, request_id: &str) -> Reply {
