@@ -7,16 +7,21 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use claviger_gateway::key_client::{self, ClientError, KeyClient, StoredIdentity};
 use claviger_keyapi::admin::{
     self, AdminStatus, AuditTail, AuditTailRequest, ConfirmKeysetRequest, CreateKeysetRequest,
     EnrolTokenAnswer, EnrolTokenRequest, EpochList, EpochListRequest, IdentityList, KeysetInfo, KeysetList,
     KeysetShares, PolicyReport, RevokeRequest, UnlockRequest,
 };
+use claviger_keyapi::enrol::EnrolToken;
 use claviger_keyapi::routes::{Empty, LeaseRequest};
 use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::wire::Blob;
-use claviger_keyapi::{KeyService as _, KeyServiceError, LeaseItem, ReleaseError, Role, ServiceState};
+use claviger_keyapi::{
+    DeriveItem, DerivePurpose, KeyService as _, KeyServiceError, LeaseItem, ReleaseError, Role, ServiceState,
+};
 use claviger_keyservice::custody::shamir::{Share, combine};
 use claviger_keyservice::{ServiceError, Unlock, init};
 use common::{POLICY, World, stored};
@@ -382,16 +387,36 @@ async fn operators_see_epochs_in_pages_and_the_end_of_the_log() {
 #[tokio::test]
 async fn a_database_that_was_edited_keeps_the_service_locked() {
     let mut world = World::new().await;
-    world.enrol("full").await;
+    let full = world.enrol("full").await;
+    full.keys.bind_bucket("photos", None).await.unwrap();
+    let id = full.keys.bind_bucket("gone", None).await.unwrap().value.bucket_id;
+    full.keys.unbind_bucket("gone", &id).await.unwrap();
+    world.token("gateway:second");
     world.stop().await;
-    let database = rusqlite::Connection::open(world.config.state_dir.join("keyservice.db")).unwrap();
-    let edited = database
-        .execute("UPDATE row SET body = CAST(replace(CAST(body AS TEXT), 'gateway:full', 'gateway:fool') AS BLOB) WHERE kind = 'identity'", [])
-        .unwrap();
-    assert!(edited > 0);
-    drop(database);
-    let opened = world.open();
-    assert!(matches!(opened, Err(ServiceError::Tampered { kind: "identity", .. })));
+    for kind in ["identity", "binding", "closing", "token", "keyset", "service"] {
+        let (id, body): (String, Vec<u8>) = world
+            .database()
+            .query_row("SELECT id, body FROM row WHERE kind = ?1", [kind], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap();
+        let put = |body: &[u8]| {
+            let update = "UPDATE row SET body = ?1 WHERE kind = ?2 AND id = ?3";
+            assert_eq!(world.database().execute(update, (body, kind, &id)).unwrap(), 1);
+        };
+        // Still the same JSON.
+        put(&[&body[..], b" "].concat());
+        assert!(
+            matches!(world.open(), Err(ServiceError::Tampered { kind: found, .. }) if found == kind),
+            "{kind}"
+        );
+        put(&body);
+    }
+    let swap = "UPDATE row SET body = (SELECT body FROM row WHERE kind='identity' AND id != ?1),
+        mac = (SELECT mac FROM row WHERE kind='identity' AND id != ?1) WHERE kind='identity' AND id = ?1";
+    let uid = full.session.gateway_id.to_string();
+    assert_eq!(world.database().execute(swap, [&uid]).unwrap(), 1);
+    assert!(matches!(world.open(), Err(ServiceError::Tampered { kind: "identity", .. })), "of another row");
 }
 
 #[tokio::test]
@@ -425,7 +450,18 @@ async fn no_secret_stands_in_the_log_or_in_clear_in_the_database() {
     let epoch = full.seal_epoch();
     full.keys.register_epoch(&epoch.record).await.unwrap();
     full.keys.lease(vec![LeaseItem { epoch_id: epoch.id.into(), record: None }]).await.unwrap();
-    drop(full.seal_object(&epoch, &bucket_id, "k"));
+    let object = full.seal_object(&epoch, &bucket_id, "k");
+    let item = DeriveItem {
+        record: None,
+        header: object.header.clone(),
+        bucket_id,
+        key: "k".into(),
+        purpose: DerivePurpose::Read,
+        on_behalf_of: None,
+    };
+    assert!(full.keys.derive(vec![item]).await.unwrap().value[0].is_ok());
+    let token = EnrolToken::parse(&world.token("gateway:second")).unwrap();
+    let passphrase = std::fs::read_to_string(world.path("passphrase")).unwrap();
     world.stop().await;
     let share = std::fs::read_to_string(world.path("recovery/default-v1-share-1.txt")).unwrap();
     let shares: Vec<Share> = (1..=3)
@@ -437,22 +473,33 @@ async fn no_secret_stands_in_the_log_or_in_clear_in_the_database() {
         .collect::<Result<_, _>>()
         .unwrap();
     let root = combine(&shares).unwrap();
-    let canaries: [&[u8]; 4] = [
+    let object_key = object.dek;
+    let canaries: [&[u8]; 8] = [
         epoch.wek.expose(),
         root.expose(),
         full.keyset().psk.as_ref().unwrap().expose(),
         full.keyset().name_key.as_ref().unwrap().expose(),
+        object_key.expose(),
+        full.session.seed.expose(),
+        passphrase.trim().as_bytes(),
+        token.secret.expose().as_bytes(),
     ];
     let mut haystack = Vec::new();
     for entry in walk(&world.config.state_dir) {
         haystack.extend(std::fs::read(entry).unwrap());
     }
     assert!(haystack.len() > 10_000 && !share.is_empty());
+    let found = |needle: &[u8]| haystack.windows(needle.len()).any(|window| window == needle);
     for canary in canaries {
         let hex: String = canary.iter().map(|b| format!("{b:02x}")).collect();
-        let found = |needle: &[u8]| haystack.windows(needle.len()).any(|window| window == needle);
         assert!(!found(canary) && !found(hex.as_bytes()));
+        // Without the last character, which depends on what would follow.
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            let text = engine.encode(canary);
+            assert!(!found(&text.as_bytes()[..text.len() - 1]), "base64");
+        }
     }
+    assert!(found(b"photos") && found(b"gateway:full"), "the search finds what is there");
 }
 
 fn walk(folder: &Path) -> Vec<std::path::PathBuf> {

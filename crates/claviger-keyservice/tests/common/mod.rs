@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use claviger_env::{Clock, OsRandom};
 use claviger_format::{
     Dek, EpochHeader, EpochId, EpochRecord, KemPublicKey, Layout, Metadata, ObjectId, ObjectName, Psk,
-    Random, Salt, SealTo, Wek, envelope,
+    Random, Salt, SealTo, UploadFields, UploadToken, Wek, envelope,
 };
 use claviger_gateway::key_client::{self, KeyClient, StoredIdentity, UnsignedIdentity};
+use claviger_keyapi::admin::{self, ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetShares};
 use claviger_keyapi::{EnvelopeHeader, KeyService as _, SessionInfo, SessionKeyset};
 use claviger_keyservice::{Config, InitOptions, KeyService, Limits, ServiceError, Unlock, init};
 use tokio::net::TcpListener;
@@ -166,8 +167,24 @@ impl World {
             .to_owned()
     }
 
+    /// A second keyset, its shares read back.
+    pub(crate) async fn add_keyset(&self, name: &str) {
+        let operator = self.operator();
+        let create = CreateKeysetRequest { name: name.into(), shares: 2, threshold: 2 };
+        let made = operator.transport().call::<_, KeysetShares>(admin::KEYSET_CREATE, &create).await.unwrap();
+        let confirm = ConfirmKeysetRequest { keyset_id: made.value.keyset_id, shares: made.value.shares };
+        operator.transport().call::<_, KeysetInfo>(admin::KEYSET_CONFIRM, &confirm).await.unwrap();
+    }
+
     pub(crate) async fn enrol(&self, name: &str) -> Gateway {
-        let token = self.token(&format!("gateway:{name}"));
+        self.enrol_for(name, &["default"]).await
+    }
+
+    pub(crate) async fn enrol_for(&self, name: &str, keysets: &[&str]) -> Gateway {
+        let identity = format!("gateway:{name}").parse().unwrap();
+        let keysets = keysets.iter().map(|name| (*name).to_owned()).collect();
+        let token = self.service().enrolment_token(identity, keysets, 600, false).unwrap();
+        let token = token.expose().to_owned();
         let folder = self.path(name);
         key_client::enrol(&token, &folder, self.clock.clone()).await.unwrap();
         self.gateway(name).await
@@ -262,6 +279,19 @@ impl Gateway {
         };
         let record = EpochRecord::seal(&header, &wek, &to, &*self.random).unwrap().to_bytes();
         Epoch { id, wek, record }
+    }
+
+    /// An upload that this gateway began.
+    pub(crate) fn begin_upload(&self, epoch: &Epoch, bucket_id: &str, key: &str) -> String {
+        let object = self.seal_object(epoch, bucket_id, key);
+        let fields = UploadFields {
+            epoch_id: epoch.id,
+            object_id: object.id,
+            expires_ms: u64::MAX,
+            checksum: None,
+            upstream_upload_id: "upstream-1".into(),
+        };
+        UploadToken::issue(&object.dek.upload_key(), fields, &object.name).unwrap().to_text()
     }
 
     /// An object of one body of 5 bytes, as far as its envelope goes.
