@@ -102,18 +102,21 @@ impl Bindings {
         }
     }
 
-    /// Whether a write under `used` may be acknowledged: the bucket must not have been deleted and made again while
-    /// it was going on. Costs nothing while the entry is fresh.
+    /// Whether a name still stands for `used`: a write that took long may have outlived its bucket. Costs nothing while
+    /// the entry is fresh. `false` only when the key service says that the name stands for another id.
     ///
     /// # Errors
-    /// `OperationAborted` when the name is bound to another id by now.
-    pub(crate) async fn confirm(&self, bucket: &str, used: &BoundBucket) -> Result<(), GatewayError> {
-        let now = self.resolve(bucket).await?;
-        if now.bucket_id == used.bucket_id {
-            Ok(())
-        } else {
-            Err(S3Error::new(ErrorCode::OperationAborted).into())
-        }
+    /// When it can't be told.
+    pub(crate) async fn still_bound(&self, bucket: &str, used: &BoundBucket) -> Result<bool, GatewayError> {
+        Ok(self.resolve(bucket).await?.bucket_id == used.bucket_id)
+    }
+
+    /// Whether a name is bound, as the key service knows it now.
+    ///
+    /// # Errors
+    /// When it can't answer.
+    pub(crate) async fn is_bound(&self, bucket: &str) -> Result<bool, GatewayError> {
+        Ok(self.keys.binding(bucket).await?.value.is_some())
     }
 
     /// All bindings that this gateway's identity may see.
@@ -124,14 +127,14 @@ impl Bindings {
         Ok(self.keys.bindings().await?.value)
     }
 
-    /// Binds a name; gives its binding, and whether this call made it.
+    /// Binds a name; gives whether this call made the binding.
     ///
     /// # Errors
     /// When policy or a binding that is still closing forbids it.
-    pub(crate) async fn bind(&self, bucket: &str) -> Result<(Arc<BoundBucket>, bool), GatewayError> {
+    pub(crate) async fn bind(&self, bucket: &str) -> Result<bool, GatewayError> {
         let answer = self.keys.bind_bucket(bucket, None).await?;
-        let bound = self.remember(&answer.value, answer.sent_boot_ms)?;
-        Ok((bound, answer.value.created))
+        self.remember(&answer.value, answer.sent_boot_ms)?;
+        Ok(answer.value.created)
     }
 
     /// Ends a binding; its id is never used again.

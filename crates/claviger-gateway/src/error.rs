@@ -36,6 +36,9 @@ pub enum GatewayError {
     /// The provider served something that no envelope of ours goes with.
     #[error("refused: {0}")]
     NotSealed(&'static str),
+    /// The object was replaced while it was being read.
+    #[error("the object was replaced while it was being read")]
+    Replaced,
     /// Something failed in the gateway's own area at the provider. What the provider said of it is no answer to what
     /// the client asked: a missing epoch record is not a missing object.
     #[error("in the system area: {0}")]
@@ -86,6 +89,7 @@ impl GatewayError {
             Self::UpstreamAnswer(text) => Self::UpstreamAnswer(text),
             Self::Integrity { context, source } => Self::Integrity { context, source: source.clone() },
             Self::NotSealed(text) => Self::NotSealed(text),
+            Self::Replaced => Self::Replaced,
             Self::SystemArea(error) => Self::SystemArea(Box::new(error.duplicate())),
             Self::KeyService(error) => Self::KeyService(error.clone()),
             Self::Release(error) => Self::Release(error.clone()),
@@ -143,6 +147,7 @@ impl GatewayError {
             Self::Upstream(_)
             | Self::UpstreamUnreachable(_)
             | Self::UpstreamAnswer(_)
+            | Self::Replaced
             | Self::SystemArea(_)
             | Self::Integrity { .. }
             | Self::NotSealed(_) => Blame::Upstream,
@@ -182,6 +187,8 @@ impl GatewayError {
                 "The object was not written through Claviger, or its envelope is gone. It is not served as if it were \
                  authentic. Copy it into a sealed bucket through the gateway to use it.",
             ),
+            Self::Replaced => S3Error::new(ErrorCode::ServiceUnavailable)
+                .with_message("The object was replaced while it was being read. Please try again."),
             Self::SystemArea(_) => S3Error::new(ErrorCode::ServiceUnavailable)
                 .with_message("The gateway's own records at the object store can't be used now. Please try again."),
             Self::KeyService(error) => key_service_to_s3(error),
@@ -202,7 +209,7 @@ impl GatewayError {
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::KeyService(error) => error.retry_after_ms().map(|ms| ms.div_ceil(1000).max(1)),
-            Self::UpstreamUnreachable(_) | Self::SystemArea(_) | Self::Busy(_) => Some(1),
+            Self::UpstreamUnreachable(_) | Self::Replaced | Self::SystemArea(_) | Self::Busy(_) => Some(1),
             _ => None,
         }
     }

@@ -67,24 +67,17 @@ pub(crate) async fn create(
         xml::parse_create_bucket(&document)?;
     }
     let bucket = permit.bucket();
-    // A name that is bound keeps its id, whatever the provider says of the bucket: no answer of the provider may make
-    // objects unreadable.
-    let (bound, is_new) = gateway.bindings.bind(bucket).await?;
-    let made = match is_new && holds_foreign_objects(call, bucket).await? {
-        true => Err(S3Error::new(ErrorCode::BucketAlreadyExists).into()),
-        false => match gateway.upstream.create_bucket(bucket).await {
-            // The account's own empty bucket, made before the name was bound.
-            Err(error) if is_new && error.upstream_code() == Some(ErrorCode::BucketAlreadyOwnedByYou) => {
-                Ok(())
-            }
-            other => other,
-        },
-    };
-    if let Err(error) = made {
-        if is_new {
-            gateway.bindings.unbind(bucket, &bound).await?;
-        }
-        return Err(error);
+    // A foreign bucket is noticed before its name is bound. Once bound, a name keeps its id whatever becomes of the
+    // request: another one may have made the bucket and written to it meanwhile, and no answer of the provider may make
+    // objects unreadable. A binding without a bucket is harmless, and DeleteBucket ends it.
+    if !gateway.bindings.is_bound(bucket).await? && holds_foreign_objects(call, bucket).await? {
+        return Err(S3Error::new(ErrorCode::BucketAlreadyExists).into());
+    }
+    let is_new = gateway.bindings.bind(bucket).await?;
+    match gateway.upstream.create_bucket(bucket).await {
+        // The account's own empty bucket, made before the name was bound.
+        Err(error) if is_new && error.upstream_code() == Some(ErrorCode::BucketAlreadyOwnedByYou) => {}
+        other => other?,
     }
     let mut response = reply::empty(StatusCode::OK);
     reply::set(response.headers_mut(), LOCATION, &format!("/{bucket}"));

@@ -1,5 +1,8 @@
 //! DeleteObject and DeleteObjects. Nothing is opened for them; every key of a batch is authorised by itself.
 
+use claviger_format::token::object_etag;
+use claviger_s3::ETag;
+use claviger_s3::conditions::EtagCondition;
 use claviger_s3::error::ErrorCode;
 use claviger_s3::operation::{DeleteObject as DeleteOp, DeleteObjects};
 use claviger_s3::xml::{
@@ -80,13 +83,16 @@ async fn delete_batch(
     result: &mut DeleteResult,
 ) -> Result<(), GatewayError> {
     let request = DeleteRequest { objects: entries, quiet: false };
-    let answered = call.gateway.upstream.delete_objects(bucket, &request).await?;
+    let mut answered = call.gateway.upstream.delete_objects(bucket, &request).await?;
     for entry in request.objects {
-        if let Some(error) = answered.errors.iter().find(|error| error.key == entry.key) {
-            let code = ErrorCode::from_name(&error.code).unwrap_or(ErrorCode::InternalError);
-            result.errors.push(refusal(code, entry));
-        } else if let Some(deleted) = answered.deleted.iter().find(|deleted| deleted.key == entry.key) {
-            result.deleted.push(deleted.clone());
+        // Each line of the answer is used once: a key may have been named twice.
+        let failed = answered.errors.iter().position(|error| error.key == entry.key);
+        let done = answered.deleted.iter().position(|deleted| deleted.key == entry.key);
+        if let Some(at) = failed {
+            let code = ErrorCode::from_name(&answered.errors.swap_remove(at).code);
+            result.errors.push(refusal(code.unwrap_or(ErrorCode::InternalError), entry));
+        } else if let Some(at) = done {
+            result.deleted.push(answered.deleted.swap_remove(at));
         } else {
             result.errors.push(refusal(ErrorCode::InternalError, entry));
         }
@@ -96,7 +102,18 @@ async fn delete_batch(
 
 async fn delete_alone(call: &Call<'_>, bucket: &str, entry: DeleteEntry, result: &mut DeleteResult) {
     let null_version = entry.version_id.is_some();
-    match call.gateway.upstream.delete_object(bucket, &entry.key, None, null_version).await {
+    // The tag is the provider's by now; on its way out the mark is taken off once more.
+    let condition = entry.etag.as_deref().and_then(|etag| ETag::parse(&object_etag::mark(etag)));
+    let condition = condition.map(|etag| EtagCondition::Tags(vec![etag]));
+    let gone = |error: &GatewayError| {
+        condition.is_none()
+            && error.upstream_code().is_none_or(|code| code == ErrorCode::NoSuchKey)
+            && error.is_upstream_not_found()
+    };
+    match call.gateway.upstream.delete_object(bucket, &entry.key, condition.as_ref(), null_version).await {
+        Err(error) if gone(&error) => {
+            result.deleted.push(DeletedEntry { key: entry.key, ..DeletedEntry::default() });
+        }
         Ok(()) => result.deleted.push(DeletedEntry { key: entry.key, ..DeletedEntry::default() }),
         Err(error) => {
             let code = error.upstream_code().unwrap_or(ErrorCode::InternalError);

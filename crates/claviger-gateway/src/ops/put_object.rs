@@ -130,24 +130,41 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     }
 }
 
-/// Makes sure that the bucket is still the one that the object was bound to; takes the object back where it is not,
-/// since nobody could ever read it.
+/// Makes sure that the bucket is still the one that the object was bound to; takes the object back where the name is
+/// known to belong to another one, since nobody could ever read it.
 ///
 /// # Errors
-/// `OperationAborted` when the bucket was deleted and made again meanwhile.
+/// `OperationAborted` when the bucket was deleted and made again meanwhile. Where that can't be told the object stays
+/// and the client hears to try again.
 pub(crate) async fn confirm(
     gateway: &Gateway,
     permit: &Permit<WriteObject>,
     bound: &BoundBucket,
     stored: &ETag,
 ) -> Result<(), GatewayError> {
-    let Err(error) = gateway.bindings.confirm(permit.bucket(), bound).await else { return Ok(()) };
-    let only = EtagCondition::Tags(vec![reply::marked(stored)]);
-    if let Err(left) = gateway.upstream.delete_object(permit.bucket(), permit.key(), Some(&only), false).await
-    {
+    if gateway.bindings.still_bound(permit.bucket(), bound).await? {
+        return Ok(());
+    }
+    if let Err(left) = take_back(gateway, permit, stored).await {
         tracing::warn!(error = %left, "an object of a deleted bucket could not be taken back from its successor");
     }
-    Err(error)
+    Err(S3Error::new(ErrorCode::OperationAborted).into())
+}
+
+/// Deletes the object if it is still the one that was stored. Not every store honours a condition on DELETE, so the
+/// object is looked at first: one that somebody else has written meanwhile stays.
+async fn take_back(
+    gateway: &Gateway,
+    permit: &Permit<WriteObject>,
+    stored: &ETag,
+) -> Result<(), GatewayError> {
+    let (bucket, key) = (permit.bucket(), permit.key());
+    let now = gateway.upstream.head_object(bucket, key, Which::default()).await?;
+    if now.etag != *stored {
+        return Ok(());
+    }
+    let only = EtagCondition::Tags(vec![reply::marked(stored)]);
+    gateway.upstream.delete_object(bucket, key, Some(&only), false).await
 }
 
 /// `EntityTooLarge` with the figures.

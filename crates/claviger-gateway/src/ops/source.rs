@@ -114,7 +114,8 @@ impl<'a> Source<'a> {
     pub(crate) async fn get_again(&self, object: &Object) -> Result<StoreBody, GatewayError> {
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
         let which = self.which(Some(&object.head.etag));
-        let (head, body) = self.gateway.upstream.get_object(bucket, key, Wanted::Whole, which).await?;
+        let (head, body) =
+            self.gateway.upstream.get_object(bucket, key, Wanted::Whole, which).await.map_err(pinned)?;
         // Headers and body of one answer have to be of one version, also where the provider says so of two.
         if head.envelope != object.head.envelope || head.total_size != object.head.total_size {
             return Err(integrity(Error::Inconsistent(Structure::Envelope)));
@@ -186,7 +187,8 @@ impl<'a> Source<'a> {
         let wanted = Wanted::Bytes(first, Some(last));
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
         let which = self.which(Some(&object.head.etag));
-        let (head, body) = self.gateway.upstream.get_object(bucket, key, wanted, which).await?;
+        let (head, body) =
+            self.gateway.upstream.get_object(bucket, key, wanted, which).await.map_err(pinned)?;
         let len = last + 1 - first;
         if head.range != Some((first, last + 1)) && (first > 0 || head.total_size != len) {
             return Err(GatewayError::UpstreamAnswer("another range than was asked for"));
@@ -252,7 +254,8 @@ impl<'a> Source<'a> {
         let wanted = Wanted::Bytes(first, Some(last));
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
         let which = self.which(Some(&object.head.etag));
-        let (head, body) = self.gateway.upstream.get_object(bucket, key, wanted, which).await?;
+        let (head, body) =
+            self.gateway.upstream.get_object(bucket, key, wanted, which).await.map_err(pinned)?;
         match head.range {
             Some((start, end)) if start == first && end > last => Ok(body),
             None if first == 0 => Ok(body),
@@ -310,9 +313,21 @@ pub(crate) fn speculative(first: u64, last: Option<u64>) -> Option<Wanted> {
     Some(Wanted::Bytes(covering.first, last.map(|_| covering.last)))
 }
 
+/// What an error means for a request about the very object that was found before: neither its 412 nor its 416 is an
+/// answer to what the client asked.
+fn pinned(error: GatewayError) -> GatewayError {
+    match error.upstream_code() {
+        Some(ErrorCode::PreconditionFailed) => GatewayError::Replaced,
+        Some(ErrorCode::InvalidRange) => {
+            GatewayError::UpstreamAnswer("a range inside the object was refused")
+        }
+        _ => error,
+    }
+}
+
 /// Whether an error says that the object changed between two requests.
 pub(crate) fn was_replaced(error: &GatewayError) -> bool {
-    error.upstream_code() == Some(ErrorCode::PreconditionFailed)
+    matches!(error, GatewayError::Replaced)
 }
 
 fn integrity(source: Error) -> GatewayError {

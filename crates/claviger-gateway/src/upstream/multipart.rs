@@ -10,7 +10,7 @@ use http::Method;
 use http::header::ETAG;
 
 use super::body::UpstreamBody;
-use super::object::StoreAs;
+use super::object::{StoreAs, failed_in_body};
 use super::transport::{StoreRequest, Upstream, header_text};
 use crate::error::GatewayError;
 
@@ -102,7 +102,7 @@ impl Upstream {
         let reply = CompleteMultipartUploadResult::parse(&answer);
         match reply.map_err(|_| GatewayError::UpstreamAnswer("CompleteMultipartUpload"))? {
             Reply::Done(result) => Ok(result),
-            Reply::Failed(error) => Err(GatewayError::Upstream(Box::new(error))),
+            Reply::Failed(error) => Err(failed_in_body(error)),
         }
     }
 

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use claviger_format::token::object_etag;
 use claviger_s3::conditions::{EtagCondition, WriteCondition};
-use claviger_s3::error::{ErrorCode, S3Error};
+use claviger_s3::error::{ErrorCode, S3Error, UpstreamError};
 use claviger_s3::etag::ETag;
 use claviger_s3::range::parse_content_range;
 use claviger_s3::timestamp;
@@ -265,7 +265,7 @@ impl Upstream {
         let (_, answer) = self.document(request).await?;
         match CopyResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("CopyObject"))? {
             Reply::Done(result) => Ok(result),
-            Reply::Failed(error) => Err(GatewayError::Upstream(Box::new(error))),
+            Reply::Failed(error) => Err(failed_in_body(error)),
         }
     }
 
@@ -323,6 +323,12 @@ impl Upstream {
 }
 
 const RANGE_NAME: &str = "range";
+
+/// The error of an answer with status 200: only a code of an error is believed.
+pub(super) fn failed_in_body(mut error: UpstreamError) -> GatewayError {
+    error.code = error.code.filter(|code| code.status().is_client_error() || code.status().is_server_error());
+    GatewayError::Upstream(Box::new(error))
+}
 
 /// A client's entity tag as the provider knows it; `None` for one that no answer of ours can have held. Such a tag
 /// matches nothing, and it may be the MD5 of a plaintext: it is not sent (docs/format.md §5.3, §7.1).

@@ -31,6 +31,10 @@ const DOCUMENT_LEN_MAX: usize = 8 << 20;
 /// Of an error answer only this much is read.
 const ERROR_LEN_MAX: usize = 64 << 10;
 
+/// The HTTP layer asks for more body only when its buffer of some hundred kilobytes has gone out, so that a slow upload
+/// that moves all the time shows no progress for minutes. The kernel sees more; this is for what it does not see.
+const STALL_FACTOR: u32 = 20;
+
 /// A body from the provider that gives up when nothing comes.
 pub(crate) type StoreBody = IdleTimeout<Incoming>;
 
@@ -136,7 +140,9 @@ impl Asked {
     /// Whether a code is believed. It has to be of its status's kind, else a 500 could tell a client that its object
     /// is gone; and nobody fails a condition or a range that was not sent.
     fn explains(&self, code: ErrorCode, status: StatusCode) -> bool {
-        code.status().is_client_error() == status.is_client_error()
+        let of_its_kind = code.status().as_u16() / 100 == status.as_u16() / 100;
+        // 429 is how some stores say SlowDown, which S3 says with 503.
+        (of_its_kind || (status == StatusCode::TOO_MANY_REQUESTS && code == ErrorCode::SlowDown))
             && (self.conditional || code != ErrorCode::PreconditionFailed)
             && (self.ranged || code != ErrorCode::InvalidRange)
     }
@@ -178,6 +184,8 @@ impl Upstream {
         http.set_nodelay(true);
         http.enforce_http(false);
         http.set_keepalive(Some(Duration::from_secs(60)));
+        // A peer that takes nothing is given up by the kernel, which knows what has been taken.
+        http.set_tcp_user_timeout(Some(Duration::from_secs(config.body_idle_timeout_s)));
         http.set_connect_timeout(Some(Duration::from_secs(config.connect_timeout_s)));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
@@ -248,7 +256,7 @@ impl Upstream {
         let begun_ms = self.clock.boot_ms();
         let (request, progress) = self.signed(request)?;
         let answer = self.client.request(request);
-        let patience = progress.until_stalled(self.body_idle_timeout, self.response_timeout);
+        let patience = progress.until_stalled(self.body_idle_timeout * STALL_FACTOR, self.response_timeout);
         let result = tokio::select! {
             answer = answer => answer.map_err(|error| {
                 let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
