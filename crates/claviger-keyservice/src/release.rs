@@ -20,6 +20,7 @@ use crate::bindings::BindingRow;
 use crate::policy::{Policy, verb_name};
 use crate::registry::{OpenEpoch, OpenError, Registry};
 use crate::service::{Caller, Core};
+use crate::store::{FinishedRow, Kind};
 use crate::vault::Keyset;
 
 /// Longest object key (S3).
@@ -199,7 +200,7 @@ impl Release<'_> {
         if item.unit != ContinueUnit::Check && upload.token.expired(self.caller.info.now_ms) {
             return Err(ReleaseError::UploadExpired.into());
         }
-        if self.core.store.upload_finished(fields.object_id.as_bytes())? {
+        if self.was_finished(fields.object_id)? {
             return Err(ReleaseError::UploadFinished.into());
         }
         let request = match item.unit {
@@ -230,9 +231,21 @@ impl Release<'_> {
             None,
             record,
         )?;
-        let object_id = *upload.token.fields().object_id.as_bytes();
-        self.core.store.finish_uploads(&[object_id], self.caller.info.now_ms)?;
+        let object_id = upload.token.fields().object_id;
+        let finished_ms = self.caller.info.now_ms;
+        let (id, body) = (object_id.to_string(), finished_ms.to_be_bytes());
+        let mac = self.caller.vault.master.row_mac(Kind::FinishedUpload.name(), &id, &body).to_vec();
+        self.core.store.finish_upload(object_id.as_bytes(), &FinishedRow { finished_ms, mac })?;
         Ok(())
+    }
+
+    fn was_finished(&self, object_id: ObjectId) -> Result<bool, ServiceError> {
+        let Some(row) = self.core.store.finished_upload(object_id.as_bytes())? else { return Ok(false) };
+        let (kind, id) = (Kind::FinishedUpload.name(), object_id.to_string());
+        if self.caller.vault.master.row_is_ours(kind, &id, &row.finished_ms.to_be_bytes(), &row.mac) {
+            return Ok(true);
+        }
+        Err(ServiceError::Tampered { kind, id })
     }
 
     /// Everything that `continue` and the report of its end have in common: epoch, token, name, permission.

@@ -65,7 +65,7 @@ enum Route {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum GatewayRoute {
+pub(crate) enum GatewayRoute {
     Session,
     Binding,
     Bindings,
@@ -279,7 +279,7 @@ async fn answer(
 }
 
 /// A JSON body that is wiped once it was sent.
-type Body = Zeroizing<Vec<u8>>;
+pub(crate) type Body = Zeroizing<Vec<u8>>;
 
 /// Who is asking comes before what: strangers' bodies are not even read, except to enrol. It is asked again once the body is
 /// there, however long that took, and only what was found then counts.
@@ -439,7 +439,7 @@ async fn log_refusal(
     Ok(refusal)
 }
 
-async fn gateway(
+pub(crate) async fn gateway(
     core: Arc<Core>,
     caller: Caller,
     route: GatewayRoute,

@@ -201,6 +201,18 @@ async fn going_on_with_an_upload_needs_write_and_continue_and_ending_it_write() 
     go_on(&full, &token, &photos).await.unwrap();
     finish(&seals, &token, &photos).await.unwrap();
     assert_eq!(go_on(&full, &token, &photos).await.unwrap_err(), ReleaseError::UploadFinished);
+    let edited =
+        world.database().execute("UPDATE finished_upload SET finished_ms = finished_ms + 1", []).unwrap();
+    assert_eq!(edited, 1);
+    let item = ContinueItem {
+        record: None,
+        upload_token: token,
+        bucket_id: photos,
+        key: "big".into(),
+        unit: ContinueUnit::Check,
+        on_behalf_of: None,
+    };
+    assert_eq!(full.keys.continue_upload(vec![item]).await.unwrap_err(), KeyServiceError::Internal);
 }
 
 #[tokio::test]

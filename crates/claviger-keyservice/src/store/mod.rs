@@ -22,6 +22,8 @@ pub enum Kind {
     Closing,
     /// A registered epoch; kept in a table of its own.
     Epoch,
+    /// An upload that was reported finished; kept in a table of its own.
+    FinishedUpload,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Self::Binding => "binding",
             Self::Closing => "closing",
             Self::Epoch => "epoch",
+            Self::FinishedUpload => "finished-upload",
         }
     }
 }
@@ -78,6 +81,15 @@ pub struct EpochRow {
     /// The full record.
     pub record: Vec<u8>,
     /// MAC over everything above.
+    pub mac: Vec<u8>,
+}
+
+/// An upload that was reported finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedRow {
+    /// When, Unix milliseconds.
+    pub finished_ms: u64,
+    /// MAC over object id and time.
     pub mac: Vec<u8>,
 }
 
@@ -143,15 +155,15 @@ pub trait Store: Send + Sync {
     /// [`ServiceError::Store`].
     fn epoch_count(&self) -> Result<u64, ServiceError>;
 
-    /// Remembers that an upload ended.
+    /// Remembers that an upload ended; the first report stays.
     ///
     /// # Errors
     /// [`ServiceError::Store`].
-    fn finish_uploads(&self, object_ids: &[[u8; 16]], now_ms: u64) -> Result<(), ServiceError>;
+    fn finish_upload(&self, object_id: &[u8; 16], row: &FinishedRow) -> Result<(), ServiceError>;
 
-    /// Whether an upload ended.
+    /// The report that an upload ended, if there is one.
     ///
     /// # Errors
     /// [`ServiceError::Store`].
-    fn upload_finished(&self, object_id: &[u8; 16]) -> Result<bool, ServiceError>;
+    fn finished_upload(&self, object_id: &[u8; 16]) -> Result<Option<FinishedRow>, ServiceError>;
 }

@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
-use super::{Change, EpochPage, EpochRow, Kind, Row, Store};
+use super::{Change, EpochPage, EpochRow, FinishedRow, Kind, Row, Store};
 use crate::ServiceError;
 
-const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
@@ -19,8 +19,11 @@ CREATE TABLE epoch (
   epoch_id BLOB PRIMARY KEY, gateway_id BLOB NOT NULL, keyset_id BLOB NOT NULL, created_ms INTEGER NOT NULL,
   first_seen_ms INTEGER NOT NULL, wek_commit BLOB NOT NULL, record BLOB NOT NULL, mac BLOB NOT NULL) STRICT;
 CREATE INDEX epoch_by_gateway ON epoch (gateway_id, epoch_id);
-CREATE TABLE finished_upload (object_id BLOB PRIMARY KEY, finished_ms INTEGER NOT NULL) STRICT;
+CREATE TABLE finished_upload (object_id BLOB PRIMARY KEY, finished_ms INTEGER NOT NULL, mac BLOB NOT NULL) STRICT;
 ";
+
+/// Rows from before have an empty MAC: they still refuse, as damaged.
+const FROM_1: &str = "ALTER TABLE finished_upload ADD COLUMN mac BLOB NOT NULL DEFAULT x''";
 
 const EPOCH_COLUMNS: &str =
     "epoch_id, gateway_id, keyset_id, created_ms, first_seen_ms, wek_commit, record, mac";
@@ -48,9 +51,9 @@ impl SqliteStore {
         let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match version {
             SCHEMA_VERSION => {}
-            0 => {
+            0 | 1 => {
                 let transaction = connection.transaction()?;
-                transaction.execute_batch(SCHEMA)?;
+                transaction.execute_batch(if version == 0 { SCHEMA } else { FROM_1 })?;
                 transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
                 transaction.commit()?;
             }
@@ -147,24 +150,22 @@ impl Store for SqliteStore {
         Ok(from_sql(count))
     }
 
-    fn finish_uploads(&self, object_ids: &[[u8; 16]], now_ms: u64) -> Result<(), ServiceError> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        for object_id in object_ids {
-            transaction.execute(
-                "INSERT OR IGNORE INTO finished_upload (object_id, finished_ms) VALUES (?1, ?2)",
-                params![object_id, to_sql(now_ms)],
-            )?;
-        }
-        transaction.commit()?;
+    fn finish_upload(&self, object_id: &[u8; 16], row: &FinishedRow) -> Result<(), ServiceError> {
+        self.lock().execute(
+            "INSERT OR IGNORE INTO finished_upload (object_id, finished_ms, mac) VALUES (?1, ?2, ?3)",
+            params![object_id, to_sql(row.finished_ms), row.mac],
+        )?;
         Ok(())
     }
 
-    fn upload_finished(&self, object_id: &[u8; 16]) -> Result<bool, ServiceError> {
+    fn finished_upload(&self, object_id: &[u8; 16]) -> Result<Option<FinishedRow>, ServiceError> {
         let connection = self.lock();
         let mut statement =
-            connection.prepare_cached("SELECT 1 FROM finished_upload WHERE object_id = ?1")?;
-        Ok(statement.exists([object_id])?)
+            connection.prepare_cached("SELECT finished_ms, mac FROM finished_upload WHERE object_id = ?1")?;
+        let row = statement.query_row([object_id], |row| {
+            Ok(FinishedRow { finished_ms: from_sql(row.get(0)?), mac: row.get(1)? })
+        });
+        Ok(row.optional()?)
     }
 }
 
@@ -204,6 +205,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("db")).unwrap();
         (folder, store)
+    }
+
+    fn finished(finished_ms: u64) -> FinishedRow {
+        FinishedRow { finished_ms, mac: vec![2] }
+    }
+
+    #[test]
+    fn a_database_of_the_version_before_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let old = Connection::open(&path).unwrap();
+        let schema = SCHEMA
+            .replace("finished_ms INTEGER NOT NULL, mac BLOB NOT NULL)", "finished_ms INTEGER NOT NULL)");
+        old.execute_batch(&schema).unwrap();
+        old.execute("INSERT INTO finished_upload (object_id, finished_ms) VALUES (?1, 7)", [[1u8; 16]])
+            .unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        let store = SqliteStore::open(&path).unwrap();
+        store.finish_upload(&[2; 16], &finished(8)).unwrap();
+        assert_eq!(store.finished_upload(&[1; 16]).unwrap().unwrap().mac, Vec::<u8>::new());
+        assert_eq!(store.finished_upload(&[2; 16]).unwrap(), Some(finished(8)));
     }
 
     fn epoch(id: u8, gateway: u8) -> EpochRow {
@@ -269,7 +292,7 @@ mod tests {
     fn the_database_is_its_owners_only() {
         use std::os::unix::fs::MetadataExt as _;
         let (folder, store) = store();
-        store.finish_uploads(&[[1; 16]], 7).unwrap();
+        store.finish_upload(&[1; 16], &finished(7)).unwrap();
         for name in ["db", "db-wal"] {
             assert_eq!(std::fs::metadata(folder.path().join(name)).unwrap().mode() & 0o777, 0o600, "{name}");
         }
@@ -278,8 +301,9 @@ mod tests {
     #[test]
     fn ended_uploads_are_remembered() {
         let (_folder, store) = store();
-        store.finish_uploads(&[[1; 16], [1; 16]], 7).unwrap();
-        assert!(store.upload_finished(&[1; 16]).unwrap());
-        assert!(!store.upload_finished(&[2; 16]).unwrap());
+        store.finish_upload(&[1; 16], &finished(7)).unwrap();
+        store.finish_upload(&[1; 16], &finished(8)).unwrap();
+        assert_eq!(store.finished_upload(&[1; 16]).unwrap(), Some(finished(7)));
+        assert_eq!(store.finished_upload(&[2; 16]).unwrap(), None);
     }
 }
