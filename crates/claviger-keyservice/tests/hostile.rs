@@ -361,6 +361,22 @@ async fn no_order_makes_a_record_that_the_next_start_can_not_read() {
 }
 
 #[tokio::test]
+async fn requests_that_wait_for_the_same_failed_connection_fail_with_it() {
+    let mut world = World::new().await;
+    let full = world.enrol("full").await;
+    world.stop().await;
+    // Takes connections and says nothing.
+    let silent = tokio::net::TcpListener::bind(world.config.listen).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let sessions = futures_util::future::join_all((0..6).map(|_| full.keys.session())).await;
+    assert!(sessions.iter().all(Result::is_err));
+    assert!(began.elapsed() < std::time::Duration::from_secs(9), "{:?}", began.elapsed());
+    drop(silent);
+    world.start().await.unwrap();
+    full.keys.session().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_epoch_that_is_not_registered_when_its_gateway_is_revoked_never_will_be() {
     let world = World::new().await;
     let (full, second) = (world.enrol("full").await, world.enrol("second").await);

@@ -1,6 +1,7 @@
 //! One HTTP/2 connection to the key service, made again when it breaks.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub struct Transport {
     clock: Arc<dyn Clock>,
     config: RwLock<Arc<ClientConfig>>,
     connection: Mutex<Option<Sender>>,
+    /// Attempts to connect that failed: whoever waited for one shares its fate instead of trying once more himself.
+    failures: AtomicU64,
 }
 
 impl std::fmt::Debug for Transport {
@@ -66,6 +69,7 @@ impl Transport {
             clock,
             config: RwLock::new(Arc::new(config)),
             connection: Mutex::new(None),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -135,13 +139,22 @@ impl Transport {
     }
 
     async fn sender(&self) -> Result<Sender, ClientError> {
+        let failures = self.failures.load(Ordering::Acquire);
         let mut connection = self.connection.lock().await;
         if let Some(sender) = connection.as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
         }
-        let sender = tokio::time::timeout(CONNECT_TIMEOUT, self.connect())
-            .await
-            .map_err(|_| ClientError::Timeout(self.address.clone()))??;
+        if self.failures.load(Ordering::Acquire) != failures {
+            let reason = io::Error::new(io::ErrorKind::NotConnected, "no connection a moment ago");
+            return Err(ClientError::Connect { address: self.address.clone(), reason });
+        }
+        let connected = match tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await {
+            Ok(connected) => connected,
+            Err(_) => Err(ClientError::Timeout(self.address.clone())),
+        };
+        let sender = connected.inspect_err(|_| {
+            self.failures.fetch_add(1, Ordering::AcqRel);
+        })?;
         *connection = Some(sender.clone());
         Ok(sender)
     }

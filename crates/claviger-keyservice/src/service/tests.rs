@@ -1,0 +1,215 @@
+//! What must hold when the audit log or the moment is against it.
+
+use std::io;
+use std::path::Path;
+
+use claviger_env::SystemClock;
+use rcgen::{CertificateParams, KeyPair};
+
+use super::*;
+use crate::audit_log::AuditSink;
+use crate::testing::random;
+use crate::{InitOptions, Limits, init};
+
+/// Keeps nothing, or keeps and then fails.
+struct Broken {
+    fails_at_append: bool,
+}
+
+impl AuditSink for Broken {
+    fn append(&mut self, first_index: u64, _lines: &[u8]) -> io::Result<()> {
+        // The first record, `unlock`, goes well.
+        if self.fails_at_append && first_index > 0 { Err(io::Error::other("disk full")) } else { Ok(()) }
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        if self.fails_at_append { Ok(()) } else { Err(io::Error::other("I/O error")) }
+    }
+}
+
+fn made(folder: &Path) -> Config {
+    let config = Config {
+        state_dir: folder.join("state"),
+        listen: ([127, 0, 0, 1], 0).into(),
+        advertise: "127.0.0.1:1".into(),
+        admin_listen: None,
+        policy: folder.join("policy.toml"),
+        unlock: Unlock::Operator,
+        passphrase_file: Some(folder.join("passphrase")),
+        limits: Limits::default(),
+    };
+    let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap();
+    let options = InitOptions {
+        keyset: "default".into(),
+        shares: 2,
+        threshold: 2,
+        shares_dir: folder.join("recovery"),
+        passphrase_file: folder.join("passphrase"),
+        operator: "admin:first".parse().unwrap(),
+        operator_csr: csr.der().to_vec(),
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    init(&config, &options, &clock, &random()).unwrap();
+    config
+}
+
+fn over(config: &Config, sink: Broken) -> KeyService {
+    let store = Arc::new(SqliteStore::open(&config.state_dir.join(DATABASE_FILE)).unwrap());
+    let audit = AuditLog::with_sink(Box::new(sink), 0, random()).unwrap();
+    let policy = Policy::parse(&config.policy, "").unwrap();
+    KeyService::assemble(config.clone(), Arc::new(SystemClock), random(), store, audit, policy, None).unwrap()
+}
+
+#[tokio::test]
+async fn when_the_audit_log_fails_the_key_stays_and_health_is_red() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = made(folder.path());
+    let service = over(&config, Broken { fails_at_append: true });
+    service.unlock(&read_secret(&folder.path().join("passphrase")).unwrap()).unwrap();
+    let core = &service.core;
+    let work = || {
+        let record = core.local_info().unwrap().record("lease", Outcome::Released);
+        Work::new(Ok("key"), vec![record])
+    };
+    let refused = KeyServiceError::Unavailable { reason: UnavailableReason::Audit, retry_after_ms: 2_000 };
+    assert_eq!(core.settle(work()).await.unwrap_err(), refused);
+    assert_eq!(core.settle(work()).await.unwrap_err(), refused, "and stays refused");
+    assert!(core.settle(Work::silent(Ok("key"))).await.is_err(), "with or without a record of its own");
+    let (state, problems) = service.health();
+    assert_eq!((state, problems.len()), (ServiceState::AuditFailed, 1));
+}
+
+#[test]
+fn a_service_whose_unlock_can_not_be_written_down_stays_locked() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = made(folder.path());
+    let service = over(&config, Broken { fails_at_append: false });
+    let passphrase = read_secret(&folder.path().join("passphrase")).unwrap();
+    assert!(matches!(service.unlock(&passphrase), Err(ServiceError::Audit(_))));
+    assert_eq!(service.health().0, ServiceState::Locked);
+}
+
+#[test]
+fn a_failed_call_is_never_recorded_as_a_release() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = over(&made(folder.path()), Broken { fails_at_append: true });
+    let info = service.core.local_info().unwrap();
+    let records = vec![info.record("lease", Outcome::Released), info.record("register-epoch", Outcome::Done)];
+    let failed: Result<(), ServiceError> = Err(ServiceError::Damaged("x"));
+    let written = to_write(&failed, records);
+    assert_eq!(written.len(), 1);
+    assert!(String::from_utf8_lossy(&written[0]).contains("register-epoch"));
+}
+
+/// A disk that stops, works or fails as the test says.
+#[derive(Default)]
+struct Disk {
+    state: Mutex<&'static str>,
+    changed: std::sync::Condvar,
+}
+
+impl Disk {
+    fn now(&self, state: &'static str) {
+        *self.state.lock().unwrap() = state;
+        self.changed.notify_all();
+    }
+}
+
+struct OnDisk(Arc<Disk>);
+
+impl AuditSink for OnDisk {
+    fn append(&mut self, _first_index: u64, _lines: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        let state = self.0.state.lock().unwrap();
+        let state = self.0.changed.wait_while(state, |state| *state == "stops").unwrap();
+        if *state == "fails" { Err(io::Error::other("I/O error")) } else { Ok(()) }
+    }
+}
+
+const POLICY: &str =
+    "[[grant]]\nidentity = \"gateway:full\"\nkeyset = \"default\"\nverbs = [\"write\", \"bind\"]\n";
+
+/// An unlocked service over such a disk, and a gateway that it enrolled.
+async fn enrolled(folder: &Path, disk: &Arc<Disk>) -> (KeyService, Peer) {
+    let config = made(folder);
+    let store = Arc::new(SqliteStore::open(&config.state_dir.join(DATABASE_FILE)).unwrap());
+    let audit = AuditLog::with_sink(Box::new(OnDisk(Arc::clone(disk))), 0, random()).unwrap();
+    let policy = Policy::parse(&config.policy, POLICY).unwrap();
+    let clock = Arc::new(SystemClock);
+    let service = KeyService::assemble(config, clock, random(), store, audit, policy, None).unwrap();
+    service.unlock(&read_secret(&folder.join("passphrase")).unwrap()).unwrap();
+    let identity: Identity = "gateway:full".parse().unwrap();
+    let token = service.enrolment_token(identity.clone(), vec!["default".into()], 60, false).unwrap();
+    let secret = claviger_keyapi::enrol::EnrolToken::parse(token.expose()).unwrap().secret;
+    let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap();
+    let request = claviger_keyapi::enrol::EnrolRequest {
+        identity: identity.clone(),
+        secret,
+        csr: Blob(csr.der().to_vec()),
+    };
+    let info = service.core.local_info().unwrap();
+    let work = service.core.enrol(&info, std::net::Ipv4Addr::LOCALHOST.into(), &request);
+    service.core.settle(work).await.unwrap();
+    let spki = service.core.vault().unwrap().active(&identity).unwrap().spki;
+    (service, Peer { identity, spki, not_after_ms: u64::MAX })
+}
+
+async fn ask(
+    service: &KeyService,
+    peer: &Peer,
+    route: server::GatewayRoute,
+    body: &str,
+) -> Result<server::Body, KeyServiceError> {
+    let info = service.core.local_info().unwrap();
+    let caller = service.core.caller(Some(peer), Role::Gateway, info)?;
+    let body = zeroize::Zeroizing::new(body.as_bytes().to_vec());
+    server::gateway(Arc::clone(&service.core), caller, route, body).await
+}
+
+#[tokio::test]
+async fn no_key_leaves_before_its_record_is_durable_nor_after_the_lock() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), Arc::new(Disk::default()));
+    let (service, peer) = enrolled(folder.path(), &disk).await;
+    let session = || ask(&service, &peer, server::GatewayRoute::Session, "{}");
+    assert!(String::from_utf8_lossy(&session().await.unwrap()).contains("psk"));
+    disk.now("stops");
+    let mut waiting = std::pin::pin!(session());
+    let while_it_stops = tokio::time::timeout(std::time::Duration::from_millis(300), &mut waiting).await;
+    assert!(while_it_stops.is_err(), "an answer before the record was durable");
+    // Locked before the answer is ready; the lock's own record waits behind the other.
+    let locking = tokio::task::spawn_blocking({
+        let service = service.clone();
+        move || service.lock()
+    });
+    while service.health().0 != ServiceState::Locked {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    disk.now("works");
+    assert_eq!(waiting.await.unwrap_err(), KeyServiceError::Locked);
+    locking.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn once_the_log_has_failed_no_key_leaves_and_nothing_changes() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), Arc::new(Disk::default()));
+    let (service, peer) = enrolled(folder.path(), &disk).await;
+    disk.now("fails");
+    let refused = |outcome: Result<server::Body, KeyServiceError>| {
+        matches!(
+            outcome.map(drop),
+            Err(KeyServiceError::Unavailable { reason: UnavailableReason::Audit, .. })
+        )
+    };
+    assert!(refused(ask(&service, &peer, server::GatewayRoute::Session, "{}").await));
+    let bind = "{\"bucket\":\"photos\",\"keyset\":null}";
+    assert!(refused(ask(&service, &peer, server::GatewayRoute::Bind, bind).await));
+    let vault = service.core.vault().unwrap();
+    assert!(vault.bindings.get("photos").is_none());
+    let identity: Identity = "gateway:other".parse().unwrap();
+    assert!(service.enrolment_token(identity, vec!["default".into()], 60, false).is_err());
+    assert!(vault.tokens().is_empty());
+    drop(vault);
+    assert!(service.lock().is_err(), "it can't be written down");
+    assert_eq!(service.health().0, ServiceState::Locked, "and is done all the same");
+}
