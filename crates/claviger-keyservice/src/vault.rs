@@ -219,12 +219,18 @@ impl Vault {
         self.authority.certificate()
     }
 
+    /// Puts a keyset in place of the one with its id, or of one that never became active; never of another active one.
     pub(crate) fn put_keyset(&self, row: KeysetRow) -> Result<(), ServiceError> {
         let keyset = open_keyset(&self.master, row)?;
-        self.keysets
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(keyset.name.clone(), Arc::new(keyset));
+        let mut keysets = self.keysets.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = keysets.get(&keyset.name)
+            && there.id != keyset.id
+            && there.newest().is_some()
+        {
+            let id = keyset.public_id().to_string();
+            return Err(ServiceError::Tampered { kind: Kind::Keyset.name(), id });
+        }
+        keysets.insert(keyset.name.clone(), Arc::new(keyset));
         Ok(())
     }
 

@@ -377,6 +377,23 @@ async fn requests_that_wait_for_the_same_failed_connection_fail_with_it() {
 }
 
 #[tokio::test]
+async fn an_epoch_row_that_was_edited_opens_nothing() {
+    let mut world = World::new().await;
+    let full = world.enrol("full").await;
+    let epoch = full.seal_epoch();
+    full.keys.register_epoch(&epoch.record).await.unwrap();
+    assert_eq!(
+        world.database().execute("UPDATE epoch SET first_seen_ms = first_seen_ms - 1", []).unwrap(),
+        1
+    );
+    // What was opened before is in memory.
+    world.restart().await;
+    let record = Some(claviger_keyapi::wire::Blob(epoch.record));
+    let item = LeaseItem { epoch_id: epoch.id.into(), record };
+    assert_eq!(full.keys.lease(vec![item]).await.unwrap_err(), KeyServiceError::Internal);
+}
+
+#[tokio::test]
 async fn an_epoch_that_is_not_registered_when_its_gateway_is_revoked_never_will_be() {
     let world = World::new().await;
     let (full, second) = (world.enrol("full").await, world.enrol("second").await);

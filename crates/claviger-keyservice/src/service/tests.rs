@@ -213,3 +213,14 @@ async fn once_the_log_has_failed_no_key_leaves_and_nothing_changes() {
     assert!(service.lock().is_err(), "it can't be written down");
     assert_eq!(service.health().0, ServiceState::Locked, "and is done all the same");
 }
+
+#[tokio::test]
+async fn no_keyset_takes_the_place_of_another_active_one() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), Arc::new(Disk::default()));
+    let (service, _) = enrolled(folder.path(), &disk).await;
+    let vault = service.core.vault().unwrap();
+    let before = vault.keyset("default").unwrap().public_id();
+    let (row, _) = crate::vault::prepare_keyset(&vault.master, "default", 2, 2, &*random()).unwrap();
+    assert!(matches!(vault.put_keyset(row), Err(ServiceError::Tampered { kind: "keyset", .. })));
+    assert_eq!(vault.keyset("default").unwrap().public_id(), before);
+}
