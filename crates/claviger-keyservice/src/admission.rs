@@ -1,11 +1,11 @@
 //! How much of the service anyone can occupy: connections of strangers, connections of the enrolled, bodies, work.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use claviger_keyapi::{KeyServiceError, UnavailableReason};
+use claviger_keyapi::{Identity, KeyServiceError, UnavailableReason};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Connections that have shown no certificate (yet).
@@ -14,6 +14,8 @@ const STRANGERS_MAX: usize = 256;
 const STRANGERS_PER_SOURCE_MAX: u32 = 32;
 /// Bytes of bodies that are read or worked on, over all connections.
 const BODIES_LEN_MAX: usize = 64 << 20;
+/// The same of one identity, and of all strangers together: nobody takes all of it.
+const SHARE_LEN_MAX: usize = 16 << 20;
 /// How long a request waits for room before it is told to come again.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -23,7 +25,15 @@ pub(crate) struct Admission {
     per_source: Arc<Mutex<HashMap<IpAddr, u32>>>,
     enrolled: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
+    /// By identity; `None` is every stranger. Names come from certificates of ours, so there are not many.
+    shares: Mutex<BTreeMap<Option<Identity>, Arc<Semaphore>>>,
     work: Arc<Semaphore>,
+}
+
+/// Room for one body, given back when it is dropped.
+pub(crate) struct Room {
+    _own: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// A stranger's place, given back when it is dropped.
@@ -53,6 +63,7 @@ impl Admission {
             per_source: Arc::default(),
             enrolled: Arc::new(Semaphore::new(connections_max)),
             bodies: Arc::new(Semaphore::new(BODIES_LEN_MAX)),
+            shares: Mutex::default(),
             work: Arc::new(Semaphore::new((4 * cores).max(16))),
         }
     }
@@ -76,9 +87,21 @@ impl Admission {
     }
 
     /// Room for a body.
-    pub(crate) async fn body(&self, len_max: usize) -> Result<OwnedSemaphorePermit, KeyServiceError> {
-        let permits = u32::try_from(len_max.clamp(1, BODIES_LEN_MAX)).unwrap_or(u32::MAX);
-        room(Arc::clone(&self.bodies).acquire_many_owned(permits)).await
+    pub(crate) async fn body(
+        &self,
+        identity: Option<&Identity>,
+        len_max: usize,
+    ) -> Result<Room, KeyServiceError> {
+        let permits = u32::try_from(len_max.clamp(1, SHARE_LEN_MAX)).unwrap_or(u32::MAX);
+        let own = room(self.share(identity).acquire_many_owned(permits)).await?;
+        let of_all = room(Arc::clone(&self.bodies).acquire_many_owned(permits)).await?;
+        Ok(Room { _own: own, _of_all: of_all })
+    }
+
+    fn share(&self, identity: Option<&Identity>) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = shares.entry(identity.cloned());
+        Arc::clone(share.or_insert_with(|| Arc::new(Semaphore::new(SHARE_LEN_MAX))))
     }
 
     /// A turn for what blocks. It has to be moved into the work, which goes on when the caller hangs up.
@@ -135,9 +158,15 @@ mod tests {
     #[tokio::test]
     async fn without_room_a_request_is_told_to_come_again() {
         let admission = Admission::new(8);
-        let all = admission.body(BODIES_LEN_MAX).await.unwrap();
-        assert_eq!(admission.body(1).await.unwrap_err(), busy());
-        drop(all);
-        assert!(admission.body(1).await.is_ok());
+        let name = |n: usize| format!("gateway:g{n}").parse::<Identity>().unwrap();
+        let of = async |who: Identity, len| admission.body(Some(&who), len).await;
+        let mut held = vec![of(name(0), SHARE_LEN_MAX).await.unwrap()];
+        assert_eq!(of(name(0), 1).await.err(), Some(busy()), "one has his share");
+        for n in 1..BODIES_LEN_MAX / SHARE_LEN_MAX {
+            held.push(of(name(n), SHARE_LEN_MAX).await.unwrap());
+        }
+        assert_eq!(of(name(9), 1).await.err(), Some(busy()), "all have all of it");
+        drop(held);
+        assert!(of(name(0), 1).await.is_ok());
     }
 }

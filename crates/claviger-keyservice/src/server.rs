@@ -22,13 +22,12 @@ use hyper_util::server::graceful::GracefulShutdown;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use crate::ServiceError;
-use crate::admission::StrangersPlace;
+use crate::admission::{Room, StrangersPlace};
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::identity::{Peer, peer};
 use crate::policy::AdminVerb;
@@ -297,8 +296,9 @@ async fn respond(
     }
     admit(&core, &client, route, &info).await?;
     let limit = Duration::from_secs(u64::from(core.config.limits.request_timeout_s));
-    let (room, body) =
-        tokio::time::timeout(limit, read_body(&core, request, route)).await.map_err(|_| timed_out())??;
+    let (room, body) = tokio::time::timeout(limit, read_body(&core, &client, request, route))
+        .await
+        .map_err(|_| timed_out())??;
     // A task of its own: a client that hangs up can't stop work half way between the database and the audit log.
     let work = tokio::spawn(async move {
         let _room = room;
@@ -615,9 +615,10 @@ async fn always<T: Serialize + Send + 'static>(
 /// Reads the body into one buffer that is wiped; with it comes the room that it takes up.
 async fn read_body(
     core: &Core,
+    client: &Client,
     request: Request<Incoming>,
     route: Route,
-) -> Result<(OwnedSemaphorePermit, Body), KeyServiceError> {
+) -> Result<(Room, Body), KeyServiceError> {
     let len_max = route.body_len_max();
     let too_long = || KeyServiceError::Malformed { text: format!("the body is longer than {len_max} bytes") };
     let mut body = request.into_body();
@@ -625,7 +626,8 @@ async fn read_body(
     if declared.is_some_and(|len| len > len_max) {
         return Err(too_long());
     }
-    let room = core.admission.body(declared.unwrap_or(len_max)).await?;
+    let identity = client.peer.as_ref().map(|peer| &peer.identity);
+    let room = core.admission.body(identity, declared.unwrap_or(len_max)).await?;
     let mut out = WipingBuffer::with_capacity(declared.unwrap_or(4096));
     while let Some(frame) = body.frame().await {
         let broken = || KeyServiceError::Malformed { text: "the body broke off".to_owned() };
