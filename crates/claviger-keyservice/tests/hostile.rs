@@ -394,6 +394,25 @@ async fn an_epoch_row_that_was_edited_opens_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_over_does_not_stay_in_the_database() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let rows = |kind: &str| -> u32 {
+        world
+            .database()
+            .query_row("SELECT count(*) FROM row WHERE kind = ?1", [kind], |row| row.get(0))
+            .unwrap()
+    };
+    for bucket in ["one", "two"] {
+        let id = full.keys.bind_bucket(bucket, None).await.unwrap().value.bucket_id;
+        full.keys.unbind_bucket(bucket, &id).await.unwrap();
+        world.token("gateway:second");
+        assert_eq!((rows("closing"), rows("token")), (1, 1), "{bucket}");
+        world.clock.advance(3_601_000);
+    }
+}
+
+#[tokio::test]
 async fn an_epoch_that_is_not_registered_when_its_gateway_is_revoked_never_will_be() {
     let world = World::new().await;
     let (full, second) = (world.enrol("full").await, world.enrol("second").await);

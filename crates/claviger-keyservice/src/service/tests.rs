@@ -224,3 +224,23 @@ async fn no_keyset_takes_the_place_of_another_active_one() {
     assert!(matches!(vault.put_keyset(row), Err(ServiceError::Tampered { kind: "keyset", .. })));
     assert_eq!(vault.keyset("default").unwrap().public_id(), before);
 }
+
+#[tokio::test]
+async fn a_full_keyset_takes_no_more_buckets_and_still_gives_its_gateways_a_session() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), Arc::new(Disk::default()));
+    let (service, peer) = enrolled(folder.path(), &disk).await;
+    let vault = service.core.vault().unwrap();
+    let keyset_id = vault.keyset("default").unwrap().public_id();
+    for n in 0..10_000 {
+        // As long as a name can be.
+        let bucket = format!("{n:0>63}");
+        let bucket_id = format!("{bucket}#{n:0>32x}");
+        vault.bindings.bind(crate::bindings::BindingRow { bucket, bucket_id, keyset_id, created_ms: 0 });
+    }
+    let bind = "{\"bucket\":\"one-more\",\"keyset\":null}";
+    let refused = ask(&service, &peer, server::GatewayRoute::Bind, bind).await.unwrap_err();
+    assert!(matches!(refused, KeyServiceError::Conflict { .. }), "{refused}");
+    let session = ask(&service, &peer, server::GatewayRoute::Session, "{}").await.unwrap();
+    let session: claviger_keyapi::SessionInfo = serde_json::from_slice(&session).unwrap();
+    assert!(session.keysets[0].record.0.len() < 1 << 20, "gateways read no longer record");
+}
