@@ -2,7 +2,8 @@
 //!
 //! Gateways keep a binding for a while. If a name were bound again at once, a gateway that still knows the old binding would
 //! seal objects for a bucket id that nobody looks for any more. So the service remembers who fetched a binding, and keeps a
-//! name closed after unbinding until every *other* gateway's copy has run out. With one gateway there is nothing to wait for.
+//! name closed after unbinding until the copies of all gateways *other than the one that binds again* have run out; that one
+//! learns the new binding by doing so. The one that unbound it counts like any other. A gateway alone waits for nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
