@@ -62,7 +62,9 @@ pub(crate) struct Bindings {
 
 #[derive(Clone)]
 struct Entry {
-    bound: Arc<BoundBucket>,
+    /// `None` for a name that was not bound when the question left, or whose binding this gateway has ended: it keeps an
+    /// older answer from coming back.
+    bound: Option<Arc<BoundBucket>>,
     /// When the question left to which this is the answer.
     sent_boot_ms: u64,
     until_boot_ms: u64,
@@ -81,23 +83,26 @@ impl Bindings {
     pub(crate) async fn resolve(&self, bucket: &str) -> Result<Arc<BoundBucket>, GatewayError> {
         let cached = self.cache.get(bucket);
         if let Some(entry) = &cached
+            && let Some(bound) = &entry.bound
             && self.clock.boot_ms() < entry.until_boot_ms
         {
-            return Ok(entry.bound.clone());
+            return Ok(bound.clone());
         }
         match self.keys.binding(bucket).await {
             Ok(Answer { value: Some(binding), sent_boot_ms }) => self.remember(&binding, sent_boot_ms),
-            Ok(Answer { value: None, .. }) => {
-                self.cache.invalidate(bucket);
+            Ok(Answer { value: None, sent_boot_ms }) => {
+                self.keep(bucket, Entry { bound: None, sent_boot_ms, until_boot_ms: sent_boot_ms });
                 Err(S3Error::new(ErrorCode::NoSuchBucket).with_extra("BucketName", bucket).into())
             }
-            Err(error @ (KeyServiceError::Unavailable { .. } | KeyServiceError::Locked)) => match cached {
-                Some(entry) => {
-                    ::metrics::counter!(crate::metrics::STALE_BINDINGS).increment(1);
-                    Ok(entry.bound)
+            Err(error @ (KeyServiceError::Unavailable { .. } | KeyServiceError::Locked)) => {
+                match cached.and_then(|entry| entry.bound) {
+                    Some(bound) => {
+                        ::metrics::counter!(crate::metrics::STALE_BINDINGS).increment(1);
+                        Ok(bound)
+                    }
+                    None => Err(error.into()),
                 }
-                None => Err(error.into()),
-            },
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -143,8 +148,9 @@ impl Bindings {
     /// When the key service refuses or can't answer.
     pub(crate) async fn unbind(&self, bucket: &str, bound: &BoundBucket) -> Result<(), GatewayError> {
         let ended = self.keys.unbind_bucket(bucket, bound.bucket_id.as_str()).await;
-        // Before the answer other requests may have cached the old binding again; none is sent after it.
-        self.cache.invalidate(bucket);
+        // Whatever was asked before this moment may still be answered with the old binding.
+        let now = self.clock.boot_ms();
+        self.keep(bucket, Entry { bound: None, sent_boot_ms: now, until_boot_ms: now });
         match ended {
             Ok(()) | Err(KeyServiceError::UnknownBucket) => Ok(()),
             Err(error) => Err(error.into()),
@@ -155,11 +161,16 @@ impl Bindings {
     fn remember(&self, binding: &Binding, sent_boot_ms: u64) -> Result<Arc<BoundBucket>, GatewayError> {
         let bound = Arc::new(BoundBucket::from_wire(binding)?);
         let until_boot_ms = sent_boot_ms.saturating_add(self.session.binding_ttl_ms());
-        let new = Entry { bound, sent_boot_ms, until_boot_ms };
-        let kept = self.cache.entry_by_ref(&binding.bucket).and_upsert_with(|old| match old {
+        let kept = self.keep(&binding.bucket, Entry { bound: Some(bound), sent_boot_ms, until_boot_ms });
+        kept.bound.ok_or_else(|| S3Error::new(ErrorCode::OperationAborted).into())
+    }
+
+    /// Keeps an entry, unless a younger one is there; gives the one that is there now.
+    fn keep(&self, bucket: &str, new: Entry) -> Entry {
+        let kept = self.cache.entry(bucket.to_owned()).and_upsert_with(|old| match old {
             Some(old) if old.value().sent_boot_ms > new.sent_boot_ms => old.into_value(),
             _ => new.clone(),
         });
-        Ok(kept.into_value().bound)
+        kept.into_value()
     }
 }

@@ -22,7 +22,7 @@ use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::keys::read::unit_keys;
 use crate::server::ResponseBody;
-use crate::upstream::object::StoreAs;
+use crate::upstream::object::{CopyFrom, StoreAs};
 
 /// A provider copies at most this many stored bytes in one request.
 const SERVER_SIDE_COPY_LEN_MAX: u64 = 5 << 30;
@@ -107,7 +107,12 @@ async fn rebind(
         storage_class: op.headers.storage_class.as_ref().map(|class| class.as_str()),
         condition: op.condition.as_ref(),
     };
-    let from = (op.source.bucket.as_str(), op.source.key.as_str(), &etag);
+    let from = CopyFrom {
+        bucket: op.source.bucket.as_str(),
+        key: op.source.key.as_str(),
+        etag: &etag,
+        null_version: op.source.null_version,
+    };
     let to = (dest.permit.bucket(), dest.permit.key());
     let mut result = call.gateway.upstream.copy_object(from, to, store_as).await?;
     if let Some(stored) = ETag::parse(&result.etag) {

@@ -4,7 +4,7 @@
 use claviger_format::layout::g_inverse;
 use claviger_format::token::object_etag;
 use claviger_s3::operation::{ListObjects as ListV1, ListObjectsV2 as ListV2};
-use claviger_s3::xml::ObjectEntry;
+use claviger_s3::xml::{ObjectEntry, Owner};
 use http::Response;
 
 use super::reply;
@@ -115,6 +115,8 @@ fn as_plaintext(entry: &mut ObjectEntry) {
         None => ::metrics::counter!(crate::metrics::FOREIGN_SIZES).increment(1),
     }
     entry.etag = object_etag::mark(entry.etag.trim_matches('"'));
+    // The provider's account is nobody's business here.
+    entry.owner = entry.owner.take().map(|_| Owner { id: "claviger".to_owned(), display_name: None });
     entry.checksum_algorithm = None;
     entry.checksum_type = None;
 }

@@ -110,7 +110,7 @@ impl<'a> Source<'a> {
     /// The whole body of the very object that was found and opened before.
     ///
     /// # Errors
-    /// 412 from the provider when it has been replaced; refused when another version comes under the same tag.
+    /// [`GatewayError::Replaced`] when it has been, or when another version comes under the same tag.
     pub(crate) async fn get_again(&self, object: &Object) -> Result<StoreBody, GatewayError> {
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
         let which = self.which(Some(&object.head.etag));
@@ -118,7 +118,7 @@ impl<'a> Source<'a> {
             self.gateway.upstream.get_object(bucket, key, Wanted::Whole, which).await.map_err(pinned)?;
         // Headers and body of one answer have to be of one version, also where the provider says so of two.
         if head.envelope != object.head.envelope || head.total_size != object.head.total_size {
-            return Err(integrity(Error::Inconsistent(Structure::Envelope)));
+            return Err(GatewayError::Replaced);
         }
         Ok(body)
     }

@@ -114,6 +114,7 @@ impl UpstreamBody {
 struct ProgressState {
     polls: AtomicU64,
     waits_for_source: AtomicBool,
+    given_up: AtomicBool,
 }
 
 struct Watched {
@@ -126,6 +127,13 @@ struct Watched {
 pub(crate) struct Progress {
     state: Arc<ProgressState>,
     when_done: oneshot::Receiver<()>,
+}
+
+impl Drop for Progress {
+    /// Nobody waits for the request any more: what is left of its body must not go out, and its commit point least.
+    fn drop(&mut self) {
+        self.state.given_up.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Progress {
@@ -155,6 +163,9 @@ impl http_body::Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Abandoned>>> {
+        if self.watched.as_ref().is_some_and(|watched| watched.state.given_up.load(Ordering::Relaxed)) {
+            return Poll::Ready(Some(Err(Abandoned)));
+        }
         let next = match &mut self.kind {
             Kind::Whole(bytes) => bytes.take().map(Ok),
             Kind::Stream(stream) => match stream.poll_sealed(cx) {
@@ -224,6 +235,13 @@ mod tests {
     #[test]
     fn a_stream_that_ends_early_is_an_error_and_not_an_end() {
         assert!(drain(UpstreamBody::stream(Box::new(Pieces(vec![b"ab"])), 4)).is_err());
+    }
+
+    #[test]
+    fn a_request_that_nobody_waits_for_sends_no_more() {
+        let mut body = UpstreamBody::stream(Box::new(Pieces(vec![b"cd", b"ab"])), 4);
+        drop(body.watch());
+        assert!(drain(body).is_err());
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl StoredHead {
         Ok(Self {
             total_size,
             etag: etag.ok_or(GatewayError::UpstreamAnswer("an object without an entity tag"))?,
-            last_modified_ms: modified.unwrap_or_default(),
+            last_modified_ms: modified.ok_or(GatewayError::UpstreamAnswer("an object without a date"))?,
             envelope: header_text(headers, ENVELOPE_HEADER).map(str::to_owned),
             storage_class: header_text(headers, "x-amz-storage-class").map(str::to_owned),
             range,
@@ -96,6 +96,19 @@ impl Which<'_> {
         }
         Ok(request.maybe_query("versionId", self.null_version.then_some("null")))
     }
+}
+
+/// The object that a server-side copy starts from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CopyFrom<'a> {
+    /// Its bucket.
+    pub bucket: &'a str,
+    /// Its key.
+    pub key: &'a str,
+    /// The very object, in the provider's entity tag.
+    pub etag: &'a ETag,
+    /// `versionId=null` was asked for.
+    pub null_version: bool,
 }
 
 /// The new version of an object.
@@ -250,17 +263,17 @@ impl Upstream {
     /// The provider's error, also the one that comes with status 200.
     pub(crate) async fn copy_object(
         &self,
-        source: (&str, &str, &ETag),
+        source: CopyFrom<'_>,
         dest: (&str, &str),
         store_as: StoreAs<'_>,
     ) -> Result<CopyResult, GatewayError> {
-        let (source_bucket, source_key, source_etag) = source;
         let mut request = StoreRequest::new(Method::PUT, dest.0, Some(dest.1));
         request.headers = store_as.headers()?;
-        let path = format!("/{source_bucket}/{}", encode(source_key.as_bytes(), Slash::Keep));
+        let version = if source.null_version { "?versionId=null" } else { "" };
+        let path = format!("/{}/{}{version}", source.bucket, encode(source.key.as_bytes(), Slash::Keep));
         request = request
             .header("x-amz-copy-source", &path)?
-            .header("x-amz-copy-source-if-match", &source_etag.quoted())?
+            .header("x-amz-copy-source-if-match", &source.etag.quoted())?
             .header("x-amz-metadata-directive", "REPLACE")?;
         let (_, answer) = self.document(request).await?;
         match CopyResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("CopyObject"))? {
@@ -334,9 +347,14 @@ pub(super) fn failed_in_body(mut error: UpstreamError) -> GatewayError {
 /// matches nothing, and it may be the MD5 of a plaintext: it is not sent (docs/format.md §5.3, §7.1).
 pub(crate) fn store_etag(etag: &str) -> Option<&str> {
     let (hash, count) = etag.rsplit_once('-')?;
-    let is_hash = (1..=64).contains(&hash.len()) && hash.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_hash = (1..=64).contains(&hash.len()) && hash.bytes().all(is_tag_byte);
     let is_count = (1..=5).contains(&count.len()) && count.bytes().all(|byte| byte.is_ascii_digit());
     (is_hash && is_count).then(|| object_etag::unmark(etag))
+}
+
+/// What stores make their tags of: hexadecimal, or base64 in the older alphabet.
+fn is_tag_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')
 }
 
 /// The header of an `If-Match` on a write.
