@@ -430,6 +430,65 @@ def _(fleet):
     store.delete_bucket(Bucket="fleet-foreign")
 
 
+@step("a PUT that outlives its bucket is not acknowledged, and leaves nothing in the successor")
+def _(fleet):
+    north = fleet.s3("north")
+    north.create_bucket(Bucket="fleet-slow")
+    url = urllib.parse.urlsplit(north.generate_presigned_url("put_object", {"Bucket": "fleet-slow", "Key": "slow"}))
+    connection = http.client.HTTPConnection(url.netloc, timeout=60)
+    connection.putrequest("PUT", f"{url.path}?{url.query}")
+    connection.putheader("Content-Length", "10")
+    connection.endheaders()
+    connection.send(b"01234")
+    time.sleep(0.5)
+    north.delete_bucket(Bucket="fleet-slow")
+    for _ in range(40):
+        try:
+            north.create_bucket(Bucket="fleet-slow")
+            break
+        except botocore.exceptions.ClientError as error:
+            same(error.response["Error"]["Code"], "OperationAborted", "while the old binding closes")
+            time.sleep(0.5)
+    connection.send(b"56789")
+    answer = connection.getresponse()
+    text = answer.read()
+    # RGW itself may refuse a PUT whose bucket was deleted under it; what must not come is a 200.
+    assert answer.status in (404, 409), (answer.status, text)
+    same(north.list_objects_v2(Bucket="fleet-slow")["KeyCount"], 0, "objects in the successor")
+    north.put_object(Bucket="fleet-slow", Key="slow", Body=b"new")
+    same(body(north, "slow", bucket="fleet-slow"), b"new", "body")
+    north.delete_object(Bucket="fleet-slow", Key="slow")
+    north.delete_bucket(Bucket="fleet-slow")
+
+
+@step("an envelope of an epoch that nobody knows is a failure and not a missing object")
+def _(fleet):
+    import base64
+    north, store = fleet.s3("north"), fleet.store()
+    north.put_object(Bucket="fleet-one", Key="epoch", Body=b"e")
+    stored = store.get_object(Bucket="fleet-one", Key="epoch")
+    text = stored["Metadata"]["claviger"]
+    raw = bytearray(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    raw[20] ^= 1
+    flipped = base64.urlsafe_b64encode(bytes(raw)).decode().rstrip("=")
+    store.put_object(Bucket="fleet-one", Key="epoch", Body=stored["Body"].read(), Metadata={"claviger": flipped})
+    refused("InternalError", north.get_object, Bucket="fleet-one", Key="epoch")
+    same(refused("500", north.head_object, Bucket="fleet-one", Key="epoch")["ResponseMetadata"]["HTTPStatusCode"], 500, "HEAD")
+    north.delete_object(Bucket="fleet-one", Key="epoch")
+
+
+@step("a rotated secret is refused at once, and the new one taken")
+def _(fleet):
+    same(body(fleet.s3("north", NARROW), "team/a"), b"from the south", "before")
+    rotated = (NARROW[0], "rotated-secret-of-forty-characters-01234")
+    fleet.write("credentials.toml", CREDENTIALS.replace(NARROW[1], rotated[1]))
+    time.sleep(3.5)
+    refused("SignatureDoesNotMatch", fleet.s3("north", NARROW).get_object, Bucket="fleet-one", Key="team/a")
+    same(body(fleet.s3("north", rotated), "team/a"), b"from the south", "after")
+    fleet.write("credentials.toml", CREDENTIALS)
+    time.sleep(3.5)
+
+
 @step("the system area is nobody's")
 def _(fleet):
     north = fleet.s3("north")
