@@ -333,3 +333,36 @@ pub(crate) fn was_replaced(error: &GatewayError) -> bool {
 fn integrity(source: Error) -> GatewayError {
     GatewayError::Integrity { context: "reading an object", source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use claviger_s3::error::UpstreamError;
+    use http::StatusCode;
+
+    fn upstream(status: StatusCode) -> GatewayError {
+        GatewayError::Upstream(Box::new(UpstreamError::parse(status, b"")))
+    }
+
+    #[test]
+    fn what_the_provider_answers_to_the_gateways_own_pins_is_no_answer_to_the_client() {
+        let replaced = pinned(upstream(StatusCode::PRECONDITION_FAILED));
+        assert!(was_replaced(&replaced));
+        assert_eq!(replaced.to_s3("/b/k").status(), StatusCode::SERVICE_UNAVAILABLE);
+        let beyond = pinned(upstream(StatusCode::RANGE_NOT_SATISFIABLE));
+        assert_eq!(beyond.to_s3("/b/k").status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(pinned(upstream(StatusCode::NOT_FOUND)).to_s3("/b/k").status(), StatusCode::NOT_FOUND);
+    }
+
+    #[test]
+    fn a_range_is_mapped_as_if_the_object_were_a_single_one() {
+        let bytes = |wanted| match wanted {
+            Some(Wanted::Bytes(first, last)) => (first, last),
+            _ => panic!("not mapped"),
+        };
+        assert_eq!(bytes(speculative(0, Some(0))), (96, Some(96 + 65_552 - 1)));
+        assert_eq!(bytes(speculative(65_536, Some(65_537))), (96 + 65_552, Some(96 + 2 * 65_552 - 1)));
+        assert_eq!(bytes(speculative(70_000, None)), (96 + 65_552, None));
+        assert!(speculative(u64::MAX, Some(u64::MAX)).is_none());
+    }
+}

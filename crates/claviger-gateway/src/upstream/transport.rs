@@ -361,3 +361,44 @@ pub(crate) async fn read_up_to(mut body: StoreBody, len_max: usize) -> Result<By
 pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(names: &[&'static str]) -> Asked {
+        let mut request = StoreRequest::new(Method::GET, "bucket", Some("key"));
+        for name in names {
+            request = request.header(name, "x").unwrap();
+        }
+        Asked::of(&request)
+    }
+
+    #[test]
+    fn a_code_is_believed_only_under_a_status_of_its_kind() {
+        let plain = asked(&[]);
+        assert!(plain.explains(ErrorCode::NoSuchKey, StatusCode::NOT_FOUND));
+        assert!(!plain.explains(ErrorCode::NoSuchKey, StatusCode::INTERNAL_SERVER_ERROR));
+        assert!(!plain.explains(ErrorCode::NotModified, StatusCode::INTERNAL_SERVER_ERROR));
+        assert!(!plain.explains(ErrorCode::PermanentRedirect, StatusCode::SERVICE_UNAVAILABLE));
+    }
+
+    #[test]
+    fn throttling_stays_throttling_under_either_of_its_statuses() {
+        for status in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS] {
+            let error = UpstreamError::parse(status, b"<Error><Code>SlowDown</Code></Error>");
+            assert!(asked(&[]).explains(error.code.unwrap(), status), "{status}");
+        }
+        let bare = UpstreamError::parse(StatusCode::TOO_MANY_REQUESTS, b"");
+        assert!(asked(&[]).explains(bare.code.unwrap(), StatusCode::TOO_MANY_REQUESTS));
+    }
+
+    #[test]
+    fn nobody_fails_a_condition_or_a_range_that_was_not_sent() {
+        let (failed, beyond) = (StatusCode::PRECONDITION_FAILED, StatusCode::RANGE_NOT_SATISFIABLE);
+        assert!(!asked(&[]).explains(ErrorCode::PreconditionFailed, failed));
+        assert!(asked(&["if-match"]).explains(ErrorCode::PreconditionFailed, failed));
+        assert!(!asked(&[]).explains(ErrorCode::InvalidRange, beyond));
+        assert!(asked(&["range"]).explains(ErrorCode::InvalidRange, beyond));
+    }
+}
