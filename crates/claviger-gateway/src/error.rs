@@ -11,7 +11,7 @@ use http::header::{self, HeaderName, HeaderValue};
 pub use crate::server::Blame;
 
 /// Why a request failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum GatewayError {
     /// The client's request can't be served as it is.
     #[error("{0}")]
@@ -78,27 +78,6 @@ impl GatewayError {
     /// A failure of the format while `context` was going on.
     pub(crate) fn integrity(context: &'static str) -> impl Fn(claviger_format::Error) -> Self {
         move |source| Self::Integrity { context, source }
-    }
-
-    /// The same failure for another one who waited for the same answer.
-    pub(crate) fn duplicate(&self) -> Self {
-        match self {
-            Self::S3(error) => Self::S3(error.clone()),
-            Self::Upstream(error) => Self::Upstream(error.clone()),
-            Self::UpstreamUnreachable(text) => Self::UpstreamUnreachable(text.clone()),
-            Self::UpstreamAnswer(text) => Self::UpstreamAnswer(text),
-            Self::Integrity { context, source } => Self::Integrity { context, source: source.clone() },
-            Self::NotSealed(text) => Self::NotSealed(text),
-            Self::Replaced => Self::Replaced,
-            Self::SystemArea(error) => Self::SystemArea(Box::new(error.duplicate())),
-            Self::KeyService(error) => Self::KeyService(error.clone()),
-            Self::Release(error) => Self::Release(error.clone()),
-            Self::ClientBody(text) => Self::ClientBody(text.clone()),
-            Self::NotModified(headers) => Self::NotModified(headers.clone()),
-            Self::RangeBeyond { length } => Self::RangeBeyond { length: *length },
-            Self::Busy(text) => Self::Busy(text),
-            Self::Internal(text) => Self::Internal(text),
-        }
     }
 
     /// Headers that go with the answer.

@@ -201,7 +201,7 @@ impl ReadKeys {
             .leases
             .try_get_with(epoch_id, self.lease(epoch_id))
             .await
-            .map_err(|error: Arc<GatewayError>| error.duplicate())?;
+            .map_err(|error: Arc<GatewayError>| GatewayError::clone(&error))?;
         if leased.keyset != bound.keyset_id.into() {
             return Err(ReleaseError::KeysetMismatch.into());
         }
@@ -254,7 +254,7 @@ impl ReadKeys {
                 Ok(Arc::new(CachedKey { key, until_boot_ms: ends(sent_boot_ms, ttl_ms) }))
             })
             .await
-            .map_err(|error: Arc<GatewayError>| error.duplicate())
+            .map_err(|error: Arc<GatewayError>| GatewayError::clone(&error))
     }
 
     async fn derive(

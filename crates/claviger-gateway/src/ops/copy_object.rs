@@ -102,11 +102,8 @@ async fn rebind(
     } else {
         rebind_by_service(call, op, source, &found, dest).await?
     };
-    let store_as = StoreAs {
-        envelope: Some(&envelope),
-        storage_class: op.headers.storage_class.as_ref().map(|class| class.as_str()),
-        condition: op.condition.as_ref(),
-    };
+    let asked = StoreAs::of_request(&op.headers, op.condition.as_ref());
+    let store_as = StoreAs { envelope: Some(&envelope), ..asked };
     let from = CopyFrom {
         bucket: op.source.bucket.as_str(),
         key: op.source.key.as_str(),
@@ -192,11 +189,7 @@ async fn reseal(
         name: &dest.name,
         length,
         metadata,
-        store_as: StoreAs {
-            envelope: None,
-            storage_class: op.headers.storage_class.as_ref().map(|class| class.as_str()),
-            condition: op.condition.as_ref(),
-        },
+        store_as: StoreAs::of_request(&op.headers, op.condition.as_ref()),
     };
     let (stored, _, _) = store(call.gateway, new, opened).await?;
     let etag = reply::marked(&stored.etag).as_str().to_owned();

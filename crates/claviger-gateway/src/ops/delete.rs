@@ -111,14 +111,11 @@ async fn delete_alone(call: &Call<'_>, bucket: &str, entry: DeleteEntry, result:
             && error.is_upstream_not_found()
     };
     match call.gateway.upstream.delete_object(bucket, &entry.key, condition.as_ref(), null_version).await {
-        Err(error) if gone(&error) => {
-            result.deleted.push(DeletedEntry { key: entry.key, ..DeletedEntry::default() });
-        }
-        Ok(()) => result.deleted.push(DeletedEntry { key: entry.key, ..DeletedEntry::default() }),
-        Err(error) => {
+        Err(error) if !gone(&error) => {
             let code = error.upstream_code().unwrap_or(ErrorCode::InternalError);
             result.errors.push(refusal(code, entry));
         }
+        _ => result.deleted.push(DeletedEntry { key: entry.key, ..DeletedEntry::default() }),
     }
 }
 

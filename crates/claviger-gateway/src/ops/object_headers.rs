@@ -1,6 +1,7 @@
 //! The headers that GET and HEAD have in common.
 
 use claviger_format::token::object_etag;
+use claviger_s3::operation::ObjectHeaders;
 use claviger_s3::timestamp::http_date;
 use http::header::{ACCEPT_RANGES, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED};
 
@@ -15,6 +16,14 @@ pub(crate) fn set_stored(headers: &mut HeaderMap, head: &StoredHead) {
     }
     if let Some(class) = head.storage_class.as_deref().filter(|class| *class != "STANDARD") {
         reply::set(headers, HeaderName::from_static("x-amz-storage-class"), class);
+    }
+}
+
+/// Echoes that the client asked for encryption by the store's own keys: the object is sealed anyway.
+pub(crate) fn echo_sse(headers: &mut HeaderMap, asked: &ObjectHeaders) {
+    if asked.sse_s3 {
+        let name = HeaderName::from_static("x-amz-server-side-encryption");
+        headers.insert(name, HeaderValue::from_static("AES256"));
     }
 }
 

@@ -12,11 +12,11 @@ use claviger_s3::checksum::{ChecksumAlgorithm, ChecksumValue, ExpectedChecksum, 
 use claviger_s3::conditions::EtagCondition;
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::{ObjectHeaders, PutObject};
-use http::header::{ETAG, HeaderName, HeaderValue};
+use http::header::ETAG;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::{checksums, metadata, reply};
+use super::{checksums, metadata, object_headers, reply};
 use crate::authz::{Permit, WriteObject};
 use crate::bindings::BoundBucket;
 use crate::body::client::ClientBody;
@@ -73,11 +73,7 @@ pub(crate) async fn put(
         name: &name,
         length,
         metadata,
-        store_as: StoreAs {
-            envelope: None,
-            storage_class: op.headers.storage_class.as_ref().map(|class| class.as_str()),
-            condition: op.condition.as_ref(),
-        },
+        store_as: StoreAs::of_request(&op.headers, op.condition.as_ref()),
     };
     let (stored, verified, crc64) = store(gateway, new, body).await?;
     Ok(answer(&stored, &verified, crc64, &op.headers))
@@ -198,11 +194,6 @@ fn answer(
     if let Some(value) = checksum {
         checksums::set_headers(out, &ObjectChecksum::full(value));
     }
-    if headers.sse_s3 {
-        out.insert(
-            HeaderName::from_static("x-amz-server-side-encryption"),
-            HeaderValue::from_static("AES256"),
-        );
-    }
+    object_headers::echo_sse(out, headers);
     response
 }

@@ -10,7 +10,7 @@ use http::Method;
 use http::header::ETAG;
 
 use super::body::UpstreamBody;
-use super::object::{StoreAs, failed_in_body};
+use super::object::{StoreAs, Which, failed_in_body};
 use super::transport::{StoreRequest, Upstream, header_text};
 use crate::error::GatewayError;
 
@@ -103,6 +103,22 @@ impl Upstream {
         match reply.map_err(|_| GatewayError::UpstreamAnswer("CompleteMultipartUpload"))? {
             Reply::Done(result) => Ok(result),
             Reply::Failed(error) => Err(failed_in_body(error)),
+        }
+    }
+
+    /// The provider's entity tag of an object that Complete has made. Some stores answer an empty one there; the object
+    /// itself knows better.
+    ///
+    /// # Errors
+    /// The provider's error.
+    pub(crate) async fn completed_etag(
+        &self,
+        upload: StoreUpload<'_>,
+        completed: &CompleteMultipartUploadResult,
+    ) -> Result<ETag, GatewayError> {
+        match ETag::parse(&completed.etag) {
+            Some(etag) => Ok(etag),
+            None => Ok(self.head_object(upload.bucket, upload.key, Which::default()).await?.etag),
         }
     }
 

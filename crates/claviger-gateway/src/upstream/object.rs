@@ -6,6 +6,7 @@ use claviger_format::token::object_etag;
 use claviger_s3::conditions::{EtagCondition, WriteCondition};
 use claviger_s3::error::{ErrorCode, S3Error, UpstreamError};
 use claviger_s3::etag::ETag;
+use claviger_s3::operation::{ObjectHeaders, StorageClass};
 use claviger_s3::range::parse_content_range;
 use claviger_s3::timestamp;
 use claviger_s3::uri::{Slash, encode};
@@ -136,7 +137,13 @@ pub(crate) struct StoreAs<'a> {
     pub condition: Option<&'a WriteCondition>,
 }
 
-impl StoreAs<'_> {
+impl<'a> StoreAs<'a> {
+    /// What a client's request says of it; the envelope is not made yet.
+    pub(crate) fn of_request(headers: &'a ObjectHeaders, condition: Option<&'a WriteCondition>) -> Self {
+        let storage_class = headers.storage_class.as_ref().map(StorageClass::as_str);
+        Self { envelope: None, storage_class, condition }
+    }
+
     pub(super) fn headers(&self) -> Result<HeaderMap, GatewayError> {
         let mut headers = HeaderMap::new();
         // Told to every store alike, so that it guesses nothing from the key.

@@ -120,14 +120,7 @@ async fn commit(
         .collect();
     let completed =
         gateway.upstream.complete_upload(upload.at_store(), &at_store, op.condition.as_ref()).await?;
-    let etag = match ETag::parse(&completed.etag) {
-        Some(etag) => etag,
-        // Some stores answer an empty tag here; the object itself knows better.
-        None => {
-            let at = upload.at_store();
-            gateway.upstream.head_object(at.bucket, at.key, Which::default()).await?.etag
-        }
-    };
+    let etag = gateway.upstream.completed_etag(upload.at_store(), &completed).await?;
     confirm(gateway, &upload.permit, &upload.bound, &etag).await?;
     Ok(answer(upload, &etag, checksum.as_ref().and_then(checksums::to_s3)))
 }

@@ -6,14 +6,14 @@ use claviger_format::token::{UploadFields, UploadToken};
 use claviger_s3::operation::CreateMultipartUpload;
 use claviger_s3::xml::InitiateMultipartUploadResult;
 use http::Response;
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderName;
 
 use crate::authz::WriteObject;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::keys::uploads::UPLOAD_LIFE;
 use crate::keys::write::NewObject;
-use crate::ops::{checksums, metadata, reply};
+use crate::ops::{checksums, metadata, object_headers, reply};
 use crate::server::ResponseBody;
 use crate::upstream::multipart::StoreUpload;
 use crate::upstream::object::StoreAs;
@@ -38,11 +38,7 @@ pub(crate) async fn create(
     let envelope =
         envelope::seal(&dek, epoch_id, object_id, &name, &Layout::Multipart, &metadata, tlv_len_max, random)
             .map_err(metadata::seal_error)?;
-    let store_as = StoreAs {
-        envelope: Some(&envelope),
-        storage_class: op.headers.storage_class.as_ref().map(|class| class.as_str()),
-        condition: None,
-    };
+    let store_as = StoreAs { envelope: Some(&envelope), ..StoreAs::of_request(&op.headers, None) };
     let store_upload_id = gateway.upstream.create_upload(permit.bucket(), permit.key(), store_as).await?;
     let fields = UploadFields {
         epoch_id,
@@ -80,11 +76,6 @@ fn answer(op: &CreateMultipartUpload, token: String) -> Response<ResponseBody> {
         reply::set(headers, HeaderName::from_static("x-amz-checksum-algorithm"), algorithm.as_str());
         reply::set(headers, HeaderName::from_static("x-amz-checksum-type"), checksum_type.as_str());
     }
-    if op.headers.sse_s3 {
-        headers.insert(
-            HeaderName::from_static("x-amz-server-side-encryption"),
-            HeaderValue::from_static("AES256"),
-        );
-    }
+    object_headers::echo_sse(headers, &op.headers);
     response
 }

@@ -5,14 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use claviger_s3::ETag;
 use claviger_s3::xml::CompletedPart;
 
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
 use crate::upstream::body::{Abandoned, Ciphertext, SealedStream, UpstreamBody};
 use crate::upstream::multipart::StoreUpload;
-use crate::upstream::object::{StoreAs, Stored, Which};
+use crate::upstream::object::{StoreAs, Stored};
 
 /// Stored bytes of every slice but the last.
 const SLICE_LEN: u64 = 1 << 30;
@@ -67,13 +66,7 @@ pub(crate) async fn store(
         gateway.upstream.complete_upload(upload, &parts, condition).await
     };
     match stored.await {
-        Ok(completed) => match ETag::parse(&completed.etag) {
-            Some(etag) => Ok(Stored { etag }),
-            None => {
-                let head = gateway.upstream.head_object(bucket, key, Which::default()).await?;
-                Ok(Stored { etag: head.etag })
-            }
-        },
+        Ok(completed) => Ok(Stored { etag: gateway.upstream.completed_etag(upload, &completed).await? }),
         Err(error) => {
             if let Err(abort) = gateway.upstream.abort_upload(upload).await {
                 tracing::warn!(error = %abort, "an upload of slices could not be aborted");
