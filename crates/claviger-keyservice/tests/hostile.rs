@@ -16,21 +16,7 @@ use claviger_keyapi::routes::{self, Empty};
 use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::{KeyService as _, KeyServiceError, LeaseItem, Role, ServiceState};
 use claviger_keyservice::{ServiceError, Unlock, init};
-use common::{POLICY, World, raw};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-async fn ask<A: DeserializeOwned>(
-    client: &KeyClient,
-    path: &str,
-    request: &(impl Serialize + Sync),
-) -> Result<A, KeyServiceError> {
-    match client.transport().call(path, request).await {
-        Ok(answer) => Ok(answer.value),
-        Err(ClientError::Service(refusal)) => Err(refusal),
-        Err(other) => panic!("{path}: {other}"),
-    }
-}
+use common::{POLICY, World, ask, raw};
 
 fn order(identity: &str, keysets: &[&str], replace: bool) -> EnrolTokenRequest {
     let keysets = keysets.iter().map(|name| (*name).to_owned()).collect();

@@ -24,21 +24,7 @@ use claviger_keyapi::{
 };
 use claviger_keyservice::custody::shamir::{Share, combine};
 use claviger_keyservice::{ServiceError, Unlock, init};
-use common::{POLICY, World, stored};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-async fn ask<A: DeserializeOwned>(
-    client: &KeyClient,
-    path: &str,
-    request: &(impl Serialize + Sync),
-) -> Result<A, KeyServiceError> {
-    match client.transport().call(path, request).await {
-        Ok(answer) => Ok(answer.value),
-        Err(ClientError::Service(refusal)) => Err(refusal),
-        Err(other) => panic!("{path}: {other}"),
-    }
-}
+use common::{POLICY, World, ask, stored};
 
 #[tokio::test]
 async fn a_token_is_good_once() {

@@ -12,10 +12,12 @@ use claviger_format::{
     Dek, EpochHeader, EpochId, EpochRecord, KemPublicKey, Layout, Metadata, ObjectId, ObjectName, Psk,
     Random, Salt, SealTo, UploadFields, UploadToken, Wek, envelope,
 };
-use claviger_gateway::key_client::{self, KeyClient, StoredIdentity, UnsignedIdentity};
+use claviger_gateway::key_client::{self, ClientError, KeyClient, StoredIdentity, UnsignedIdentity};
 use claviger_keyapi::admin::{self, ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetShares};
-use claviger_keyapi::{EnvelopeHeader, KeyService as _, SessionInfo, SessionKeyset};
+use claviger_keyapi::{EnvelopeHeader, KeyService as _, KeyServiceError, SessionInfo, SessionKeyset};
 use claviger_keyservice::{Config, InitOptions, KeyService, Limits, ServiceError, Unlock, init};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -36,6 +38,19 @@ impl Clock for TestClock {
     }
     fn boot_ms(&self) -> u64 {
         50_000_000 + self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One call on a route; what the service refuses is the error, anything else that goes wrong fails the test.
+pub(crate) async fn ask<A: DeserializeOwned>(
+    client: &KeyClient,
+    path: &str,
+    request: &(impl Serialize + Sync),
+) -> Result<A, KeyServiceError> {
+    match client.transport().call(path, request).await {
+        Ok(answer) => Ok(answer.value),
+        Err(ClientError::Service(refusal)) => Err(refusal),
+        Err(other) => panic!("{path}: {other}"),
     }
 }
 
