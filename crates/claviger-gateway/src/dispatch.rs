@@ -19,6 +19,8 @@ use crate::error::GatewayError;
 use crate::gateway::Gateway;
 use crate::ops;
 use crate::server::{AccessNote, Handler, RequestMeta, ResponseBody, error_reply};
+use crate::upstream::Upstream;
+use crate::upstream::observed::Observed;
 
 /// One request whose signer is known.
 pub(crate) struct Call<'a> {
@@ -26,6 +28,8 @@ pub(crate) struct Call<'a> {
     pub gateway: &'a Arc<Gateway>,
     /// Who signed.
     pub identity: Arc<Identity>,
+    /// The provider, by the caller's account. All that is done for the caller goes this way.
+    pub upstream: Upstream,
     /// How the body is covered by the signature.
     pub authenticated: Authenticated,
     /// Set when the body has been read to its end.
@@ -59,6 +63,7 @@ struct Progress {
     operation: Option<&'static str>,
     access_key_id: Option<String>,
     body_read_to_end: Arc<AtomicBool>,
+    observed: Arc<Observed>,
 }
 
 impl Handler for Gateway {
@@ -83,6 +88,7 @@ impl Handler for Gateway {
             let note = response.extensions_mut().get_or_insert_default::<AccessNote>();
             note.operation = progress.operation;
             note.access_key_id = progress.access_key_id;
+            note.store_request_ids = progress.observed.request_ids();
             response
         }
         .boxed()
@@ -103,9 +109,11 @@ impl Gateway {
         progress.access_key_id = Some(identity.access_key_id().to_owned());
         let operation = classify(&head, &self.hosts)?;
         progress.operation = Some(operation.kind().as_str());
+        let account = self.upstream.account().clone();
         let call = Call {
             gateway: self,
             identity,
+            upstream: self.upstream.on_behalf_of(account, progress.observed.clone()),
             authenticated,
             body_read_to_end: progress.body_read_to_end.clone(),
             meta,

@@ -23,6 +23,7 @@ use crate::keys::write::WriteEpochs;
 use crate::ops::manifests::Manifests;
 use crate::system_area::SystemArea;
 use crate::upstream::Upstream;
+use crate::upstream::account::Account;
 use crate::upstream::tls::{UpstreamTlsError, client_config};
 
 /// How often expired keys are wiped and queued reports sent.
@@ -76,7 +77,8 @@ pub struct Gateway {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) credentials: Arc<CredentialStore>,
     pub(crate) hosts: VirtualHosts,
-    pub(crate) upstream: Arc<Upstream>,
+    /// With the gateway's own account: for the system area and for what is nobody's call.
+    pub(crate) upstream: Upstream,
     pub(crate) system: Arc<SystemArea>,
     pub(crate) bindings: Bindings,
     pub(crate) write_epochs: Arc<WriteEpochs>,
@@ -101,11 +103,10 @@ impl Gateway {
     ) -> Result<Arc<Self>, StartError> {
         let keys: Arc<dyn KeyService> = Arc::new(Metered::new(keys, clock.clone()));
         let credentials = CredentialStore::load(&config.credentials_file)?;
-        let account = UpstreamCredentials::load(&config.upstream.credentials_file)?;
+        let account = Arc::new(Account::keyed(UpstreamCredentials::load(&config.upstream.credentials_file)?));
         let tls = client_config(config.upstream.ca_file.as_deref())?;
         let upstream =
             Upstream::new(&config.upstream, account, tls, clock.clone()).map_err(StartError::Config)?;
-        let upstream = Arc::new(upstream);
         let system = Arc::new(SystemArea::new(upstream.clone(), config.system_area.bucket.clone()));
         let session = Arc::new(Session::new(keys.clone()));
         let gateway = Self {

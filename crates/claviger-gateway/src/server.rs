@@ -33,11 +33,13 @@ mod connection;
 mod idle;
 mod io;
 mod reply;
+mod store_ids;
 mod tls;
 
 pub use access_log::{AccessNote, Blame};
 pub use idle::{IdleTimeout, RequestBodyError};
 pub use reply::{BodyError, error_reply};
+pub use store_ids::StoreRequestIds;
 pub use tls::{TlsConfigError, read_certificates, tls_config};
 
 /// The body of an answer. An error from it breaks the connection off.

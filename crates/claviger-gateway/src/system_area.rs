@@ -3,7 +3,6 @@
 //! authenticate under the key service's root, tokens and parts under their upload's key.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
@@ -41,12 +40,12 @@ pub(crate) struct HeldPart {
 
 /// The system bucket.
 pub(crate) struct SystemArea {
-    upstream: Arc<Upstream>,
+    upstream: Upstream,
     bucket: String,
 }
 
 impl SystemArea {
-    pub(crate) fn new(upstream: Arc<Upstream>, bucket: String) -> Self {
+    pub(crate) fn new(upstream: Upstream, bucket: String) -> Self {
         Self { upstream, bucket }
     }
 

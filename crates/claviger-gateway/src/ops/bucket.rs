@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::{BucketOnly, CreateBucket, ListBuckets};
-use claviger_s3::xml::{self, CREATE_BUCKET_LEN_MAX, Owner};
+use claviger_s3::xml::{self, CREATE_BUCKET_LEN_MAX};
 use http::header::{HeaderName, LOCATION};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
@@ -27,10 +27,9 @@ pub(crate) async fn list_buckets(
     op: &ListBuckets,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let gateway = call.gateway;
-    let (bindings, stored) = tokio::try_join!(gateway.bindings.all(), gateway.upstream.list_buckets())?;
+    let (bindings, stored) = tokio::try_join!(gateway.bindings.all(), call.upstream.list_buckets())?;
     let bound: HashSet<&str> = bindings.iter().map(|binding| binding.bucket.as_str()).collect();
     let mut result = stored;
-    result.owner = Owner { id: "claviger".to_owned(), display_name: None };
     result.buckets.retain(|bucket| {
         bound.contains(bucket.name.as_str())
             && bucket.name != gateway.system.bucket()
@@ -74,7 +73,7 @@ pub(crate) async fn create(
         return Err(S3Error::new(ErrorCode::BucketAlreadyExists).into());
     }
     let is_new = gateway.bindings.bind(bucket).await?;
-    match gateway.upstream.create_bucket(bucket).await {
+    match call.upstream.create_bucket(bucket).await {
         // The account's own empty bucket, made before the name was bound.
         Err(error) if is_new && error.upstream_code() == Some(ErrorCode::BucketAlreadyOwnedByYou) => {}
         other => other?,
@@ -88,7 +87,7 @@ pub(crate) async fn create(
 /// name was not bound. It is not adopted; an empty one is.
 async fn holds_foreign_objects(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
     let what = ListWhat { prefix: "", delimiter: None, max_keys: 1 };
-    match call.gateway.upstream.list_objects_v2(bucket, what, None, None, false).await {
+    match call.upstream.list_objects_v2(bucket, what, None, None, false).await {
         Ok(page) => Ok(!page.contents.is_empty()),
         Err(error) if error.is_upstream_not_found() => Ok(false),
         // Somebody else's: creating it will say so.
@@ -104,8 +103,7 @@ async fn holds_foreign_objects(call: &Call<'_>, bucket: &str) -> Result<bool, Ga
 pub(crate) async fn head(call: &Call<'_>, op: &BucketOnly) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ReadBucket>(op.bucket.as_str(), "")?;
     call.gateway.bindings.resolve(permit.bucket()).await?;
-    call.gateway
-        .upstream
+    call.upstream
         .head_bucket(permit.bucket())
         .await
         .map_err(|error| no_such_bucket(error, permit.bucket()))?;
@@ -123,13 +121,13 @@ pub(crate) async fn delete(call: &Call<'_>, op: &BucketOnly) -> Result<Response<
     let permit = call.permit::<ManageBucket>(op.bucket.as_str(), "")?;
     let (gateway, bucket) = (call.gateway, permit.bucket());
     let bound = gateway.bindings.resolve(bucket).await?;
-    match gateway.upstream.delete_bucket(bucket).await {
+    match call.upstream.delete_bucket(bucket).await {
         Ok(()) => {}
         // Deleted behind our back, or by an earlier attempt whose unbinding failed: the binding still has to go. One
         // answer of the provider is not enough for that.
         Err(error) if error.is_upstream_not_found() => {
             let what = ListWhat { prefix: "", delimiter: None, max_keys: 1 };
-            if let Err(listed) = gateway.upstream.list_objects_v2(bucket, what, None, None, false).await
+            if let Err(listed) = call.upstream.list_objects_v2(bucket, what, None, None, false).await
                 && listed.upstream_code() == Some(ErrorCode::NoSuchBucket)
             {
                 gateway.bindings.unbind(bucket, &bound).await?;

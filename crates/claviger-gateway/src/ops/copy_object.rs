@@ -111,9 +111,9 @@ async fn rebind(
         null_version: op.source.null_version,
     };
     let to = (dest.permit.bucket(), dest.permit.key());
-    let mut result = call.gateway.upstream.copy_object(from, to, store_as).await?;
+    let mut result = call.upstream.copy_object(from, to, store_as).await?;
     if let Some(stored) = ETag::parse(&result.etag) {
-        confirm(call.gateway, dest.permit, &dest.bound, &stored).await?;
+        confirm(call.gateway, &call.upstream, dest.permit, &dest.bound, &stored).await?;
     }
     result.etag = claviger_format::token::object_etag::mark(result.etag.trim_matches('"'));
     result.checksum = None;
@@ -191,7 +191,7 @@ async fn reseal(
         metadata,
         store_as: StoreAs::of_request(&op.headers, op.condition.as_ref()),
     };
-    let (stored, _, _) = store(call.gateway, new, opened).await?;
+    let (stored, _, _) = store(call.gateway, &call.upstream, new, opened).await?;
     let etag = reply::marked(&stored.etag).as_str().to_owned();
     Ok(CopyResult { etag, last_modified_ms: call.gateway.clock.now_ms(), checksum: None })
 }

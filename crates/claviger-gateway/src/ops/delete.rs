@@ -28,9 +28,8 @@ pub(crate) async fn delete_object(
     op: &DeleteOp,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<DeleteObject>(op.bucket.as_str(), op.key.as_str())?;
-    let gateway = call.gateway;
-    gateway.bindings.resolve(permit.bucket()).await?;
-    match gateway
+    call.gateway.bindings.resolve(permit.bucket()).await?;
+    match call
         .upstream
         .delete_object(permit.bucket(), permit.key(), op.if_match.as_ref(), op.null_version)
         .await
@@ -83,7 +82,7 @@ async fn delete_batch(
     result: &mut DeleteResult,
 ) -> Result<(), GatewayError> {
     let request = DeleteRequest { objects: entries, quiet: false };
-    let mut answered = call.gateway.upstream.delete_objects(bucket, &request).await?;
+    let mut answered = call.upstream.delete_objects(bucket, &request).await?;
     for entry in request.objects {
         // Each line of the answer is used once: a key may have been named twice.
         let failed = answered.errors.iter().position(|error| error.key == entry.key);
@@ -110,7 +109,7 @@ async fn delete_alone(call: &Call<'_>, bucket: &str, entry: DeleteEntry, result:
             && error.upstream_code().is_none_or(|code| code == ErrorCode::NoSuchKey)
             && error.is_upstream_not_found()
     };
-    match call.gateway.upstream.delete_object(bucket, &entry.key, condition.as_ref(), null_version).await {
+    match call.upstream.delete_object(bucket, &entry.key, condition.as_ref(), null_version).await {
         Err(error) if !gone(&error) => {
             let code = error.upstream_code().unwrap_or(ErrorCode::InternalError);
             result.errors.push(refusal(code, entry));

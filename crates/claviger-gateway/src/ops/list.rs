@@ -4,7 +4,7 @@
 use claviger_format::layout::g_inverse;
 use claviger_format::token::object_etag;
 use claviger_s3::operation::{ListObjects as ListV1, ListObjectsV2 as ListV2};
-use claviger_s3::xml::{ObjectEntry, Owner};
+use claviger_s3::xml::ObjectEntry;
 use http::Response;
 
 use super::reply;
@@ -23,7 +23,7 @@ pub(crate) async fn list_v1(call: &Call<'_>, op: &ListV1) -> Result<Response<Res
     call.gateway.bindings.resolve(permit.bucket()).await?;
     let _share = call.gateway.stream_share().await?;
     let what = what(&permit, op.delimiter.as_deref(), op.max_keys);
-    let mut page = call.gateway.upstream.list_objects(permit.bucket(), what, &op.marker).await?;
+    let mut page = call.upstream.list_objects(permit.bucket(), what, &op.marker).await?;
     confine(&permit, &page.contents, &page.common_prefixes, op.max_keys)?;
     // What the client asked for is repeated as it was asked, not as the provider understood it.
     page.name = permit.bucket().to_owned();
@@ -49,11 +49,8 @@ pub(crate) async fn list_v2(call: &Call<'_>, op: &ListV2) -> Result<Response<Res
     let what = what(&permit, op.delimiter.as_deref(), op.max_keys);
     let _share = call.gateway.stream_share().await?;
     let (start_after, token) = (op.start_after.as_deref(), op.continuation_token.as_deref());
-    let mut page = call
-        .gateway
-        .upstream
-        .list_objects_v2(permit.bucket(), what, start_after, token, op.fetch_owner)
-        .await?;
+    let mut page =
+        call.upstream.list_objects_v2(permit.bucket(), what, start_after, token, op.fetch_owner).await?;
     confine(&permit, &page.contents, &page.common_prefixes, op.max_keys)?;
     if page.is_truncated && page.next_continuation_token.is_none() {
         return Err(GatewayError::UpstreamAnswer("a listing that goes on without saying where"));
@@ -115,8 +112,6 @@ fn as_plaintext(entry: &mut ObjectEntry) {
         None => ::metrics::counter!(crate::metrics::FOREIGN_SIZES).increment(1),
     }
     entry.etag = object_etag::mark(entry.etag.trim_matches('"'));
-    // The provider's account is nobody's business here.
-    entry.owner = entry.owner.take().map(|_| Owner { id: "claviger".to_owned(), display_name: None });
     entry.checksum_algorithm = None;
     entry.checksum_type = None;
 }

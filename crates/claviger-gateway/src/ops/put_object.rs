@@ -27,6 +27,7 @@ use crate::error::GatewayError;
 use crate::gateway::Gateway;
 use crate::keys::write::NewObject;
 use crate::server::ResponseBody;
+use crate::upstream::Upstream;
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::object::{StoreAs, Stored, Which};
 
@@ -75,16 +76,17 @@ pub(crate) async fn put(
         metadata,
         store_as: StoreAs::of_request(&op.headers, op.condition.as_ref()),
     };
-    let (stored, verified, crc64) = store(gateway, new, body).await?;
+    let (stored, verified, crc64) = store(gateway, &call.upstream, new, body).await?;
     Ok(answer(&stored, &verified, crc64, &op.headers))
 }
 
-/// Seals a stream of plaintext into a new object and stores it. Gives the client's verified checksum and the CRC64NVME.
+/// Seals a stream of plaintext into a new object and stores it through `upstream`, the caller's account. Gives the client's verified checksum and the CRC64NVME.
 ///
 /// # Errors
 /// As [`put`].
 pub(crate) async fn store<S: PlaintextSource + 'static>(
     gateway: &Gateway,
+    upstream: &Upstream,
     new: NewBody<'_>,
     source: S,
 ) -> Result<(Stored, Verified, u64), GatewayError> {
@@ -111,15 +113,15 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     let store_as = StoreAs { envelope: Some(&envelope), ..new.store_as };
     let (bucket, key) = (new.permit.bucket(), new.permit.key());
     let stored = if new.length > SINGLE_PUT_LEN_MAX {
-        super::multipart::sliced::store(gateway, (bucket, key), store_as, stream, sealed_len).await
+        super::multipart::sliced::store(upstream, (bucket, key), store_as, stream, sealed_len).await
     } else {
         let body = UpstreamBody::stream(Box::new(stream), sealed_len);
-        gateway.upstream.put_object(bucket, key, store_as, body).await
+        upstream.put_object(bucket, key, store_as, body).await
     };
     match stored {
         Ok(stored) => {
             let (summary, verified) = outcome.committed()?;
-            confirm(gateway, new.permit, new.bound, &stored.etag).await?;
+            confirm(gateway, upstream, new.permit, new.bound, &stored.etag).await?;
             Ok((stored, verified, summary.crc64))
         }
         Err(error) => Err(outcome.cause_or(error)),
@@ -134,6 +136,7 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
 /// and the client hears to try again.
 pub(crate) async fn confirm(
     gateway: &Gateway,
+    upstream: &Upstream,
     permit: &Permit<WriteObject>,
     bound: &BoundBucket,
     stored: &ETag,
@@ -141,7 +144,7 @@ pub(crate) async fn confirm(
     if gateway.bindings.still_bound(permit.bucket(), bound).await? {
         return Ok(());
     }
-    if let Err(left) = take_back(gateway, permit, stored).await {
+    if let Err(left) = take_back(upstream, permit, stored).await {
         tracing::warn!(error = %left, "an object of a deleted bucket could not be taken back from its successor");
     }
     Err(S3Error::new(ErrorCode::OperationAborted).into())
@@ -150,17 +153,17 @@ pub(crate) async fn confirm(
 /// Deletes the object if it is still the one that was stored. Not every store honours a condition on DELETE, so the
 /// object is looked at first: one that somebody else has written meanwhile stays.
 async fn take_back(
-    gateway: &Gateway,
+    upstream: &Upstream,
     permit: &Permit<WriteObject>,
     stored: &ETag,
 ) -> Result<(), GatewayError> {
     let (bucket, key) = (permit.bucket(), permit.key());
-    let now = gateway.upstream.head_object(bucket, key, Which::default()).await?;
+    let now = upstream.head_object(bucket, key, Which::default()).await?;
     if now.etag != *stored {
         return Ok(());
     }
     let only = EtagCondition::Tags(vec![reply::marked(stored)]);
-    gateway.upstream.delete_object(bucket, key, Some(&only), false).await
+    upstream.delete_object(bucket, key, Some(&only), false).await
 }
 
 /// `EntityTooLarge` with the figures.

@@ -22,6 +22,7 @@ use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
 use crate::keys::read::{Asked, OpenedObject};
+use crate::upstream::Upstream;
 use crate::upstream::object::{StoredHead, Wanted, Which};
 use crate::upstream::transport::{StoreBody, read_up_to};
 
@@ -33,6 +34,7 @@ const MULTIPART_FOOTER_LEN: u64 = 65_536;
 /// A name that may be read.
 pub(crate) struct Source<'a> {
     gateway: &'a Gateway,
+    upstream: &'a Upstream,
     on_behalf_of: &'a str,
     permit: &'a Permit<ReadObject>,
     null_version: bool,
@@ -76,6 +78,7 @@ impl<'a> Source<'a> {
         let name = bound.name(permit.key())?;
         Ok(Self {
             gateway: call.gateway,
+            upstream: &call.upstream,
             on_behalf_of: call.on_behalf_of(),
             permit,
             null_version,
@@ -94,7 +97,7 @@ impl<'a> Source<'a> {
     /// The provider's; refused when there is no envelope of ours.
     pub(crate) async fn head(&self) -> Result<Found, GatewayError> {
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
-        Found::new(self.gateway.upstream.head_object(bucket, key, self.which(None)).await?)
+        Found::new(self.upstream.head_object(bucket, key, self.which(None)).await?)
     }
 
     /// GET at the provider.
@@ -103,7 +106,7 @@ impl<'a> Source<'a> {
     /// As [`Self::head`].
     pub(crate) async fn get(&self, wanted: Wanted) -> Result<(Found, StoreBody), GatewayError> {
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
-        let (head, body) = self.gateway.upstream.get_object(bucket, key, wanted, self.which(None)).await?;
+        let (head, body) = self.upstream.get_object(bucket, key, wanted, self.which(None)).await?;
         Ok((Found::new(head)?, body))
     }
 
@@ -115,7 +118,7 @@ impl<'a> Source<'a> {
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
         let which = self.which(Some(&object.head.etag));
         let (head, body) =
-            self.gateway.upstream.get_object(bucket, key, Wanted::Whole, which).await.map_err(pinned)?;
+            self.upstream.get_object(bucket, key, Wanted::Whole, which).await.map_err(pinned)?;
         // Headers and body of one answer have to be of one version, also where the provider says so of two.
         if head.envelope != object.head.envelope || head.total_size != object.head.total_size {
             return Err(GatewayError::Replaced);
@@ -187,8 +190,7 @@ impl<'a> Source<'a> {
         let wanted = Wanted::Bytes(first, Some(last));
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
         let which = self.which(Some(&object.head.etag));
-        let (head, body) =
-            self.gateway.upstream.get_object(bucket, key, wanted, which).await.map_err(pinned)?;
+        let (head, body) = self.upstream.get_object(bucket, key, wanted, which).await.map_err(pinned)?;
         let len = last + 1 - first;
         if head.range != Some((first, last + 1)) && (first > 0 || head.total_size != len) {
             return Err(GatewayError::UpstreamAnswer("another range than was asked for"));
@@ -254,8 +256,7 @@ impl<'a> Source<'a> {
         let wanted = Wanted::Bytes(first, Some(last));
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
         let which = self.which(Some(&object.head.etag));
-        let (head, body) =
-            self.gateway.upstream.get_object(bucket, key, wanted, which).await.map_err(pinned)?;
+        let (head, body) = self.upstream.get_object(bucket, key, wanted, which).await.map_err(pinned)?;
         match head.range {
             Some((start, end)) if start == first && end > last => Ok(body),
             None if first == 0 => Ok(body),

@@ -10,7 +10,7 @@ use http_body::Body;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::reply::BodyError;
-use super::{RequestMeta, ResponseBody};
+use super::{RequestMeta, ResponseBody, StoreRequestIds};
 use crate::metrics::{self, Raised};
 
 /// Characters of a path in the log at most.
@@ -29,6 +29,8 @@ pub struct AccessNote {
     pub blame: Option<Blame>,
     /// The exact cause of an error, for operators; clients see only what the error document says.
     pub detail: Option<String>,
+    /// The store's ids of the requests that this one led to.
+    pub store_request_ids: StoreRequestIds,
 }
 
 /// Whose turn it is to change something.
@@ -158,6 +160,7 @@ impl AccessRecord {
         tracing::info!(
             target: "claviger::access",
             request_id = %self.meta.request_id,
+            store_request_ids = self.note.store_request_ids.text(),
             peer = %self.meta.peer,
             tls = self.meta.tls,
             access_key_id = self.note.access_key_id.as_deref(),

@@ -1,12 +1,14 @@
-//! The way out to the provider: requests are signed anew with the gateway's own credentials, and carry nothing but
+//! The way out to the provider: requests are signed anew with an account's own credentials, and carry nothing but
 //! names, numbers and what a sealer made (`body`). `transport` speaks HTTP, `object`, `list` and `multipart` are the
 //! calls of the S3 API that the gateway makes.
 
+pub(crate) mod account;
 pub(crate) mod body;
 mod connector;
 pub(crate) mod list;
 pub(crate) mod multipart;
 pub(crate) mod object;
+pub(crate) mod observed;
 pub(crate) mod tls;
 pub(crate) mod transport;
 

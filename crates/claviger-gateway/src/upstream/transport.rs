@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use bytes::{Bytes, BytesMut};
 use claviger_env::Clock;
 use claviger_s3::error::{ErrorCode, UpstreamError};
-use claviger_s3::sigv4::{PayloadHash, Signer, SigningKey, sign};
+use claviger_s3::sigv4::PayloadHash;
 use claviger_s3::uri::{Slash, encode};
 use http::header::{HOST, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -18,10 +17,11 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::account::{Account, ToSign};
 use super::body::{Progress, UpstreamBody};
 use super::connector::TimedConnector;
+use super::observed::Observed;
 use crate::config::{Addressing, UpstreamConfig, UpstreamProfile};
-use crate::credentials::UpstreamCredentials;
 use crate::error::GatewayError;
 use crate::metrics::{UPSTREAM_REQUESTS, UPSTREAM_SECONDS};
 use crate::server::IdleTimeout;
@@ -148,15 +148,22 @@ impl Asked {
     }
 }
 
-/// The provider.
+/// The provider, as one account sees it. A clone is cheap: all share one pool of connections.
+#[derive(Clone)]
 pub(crate) struct Upstream {
+    pool: Arc<Pool>,
+    account: Arc<Account>,
+    /// `None` for what is nobody's call.
+    observed: Option<Arc<Observed>>,
+}
+
+/// Where the provider is, and the connections to it.
+struct Pool {
     client: Client<TimedConnector<HttpsConnector<HttpConnector>>, UpstreamBody>,
     scheme: String,
     authority: String,
     addressing: Addressing,
     region: String,
-    credentials: UpstreamCredentials,
-    signing_key: ArcSwapOption<SigningKey>,
     clock: Arc<dyn Clock>,
     response_timeout: Duration,
     body_idle_timeout: Duration,
@@ -164,13 +171,13 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Prepares the pool; nothing is sent yet.
+    /// Prepares the pool, for the gateway's own `account`; nothing is sent yet.
     ///
     /// # Errors
     /// When the endpoint is not a URL of a host.
     pub(crate) fn new(
         config: &UpstreamConfig,
-        credentials: UpstreamCredentials,
+        account: Arc<Account>,
         tls: rustls::ClientConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, GatewayError> {
@@ -198,24 +205,33 @@ impl Upstream {
             .pool_max_idle_per_host(config.pool_idle_max)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self {
+        let pool = Pool {
             client,
             scheme: scheme.to_owned(),
             authority: authority.as_str().to_owned(),
             addressing: config.addressing,
             region: config.region.clone(),
-            credentials,
-            signing_key: ArcSwapOption::empty(),
             clock,
             response_timeout: Duration::from_secs(config.response_timeout_s),
             body_idle_timeout: Duration::from_secs(config.body_idle_timeout_s),
             profile: config.profile,
-        })
+        };
+        Ok(Self { pool: Arc::new(pool), account, observed: None })
+    }
+
+    /// The same provider for one call of a client: requests are `account`'s, and `observed` hears of the answers.
+    pub(crate) fn on_behalf_of(&self, account: Arc<Account>, observed: Arc<Observed>) -> Self {
+        Self { pool: self.pool.clone(), account, observed: Some(observed) }
+    }
+
+    /// The account that requests are signed with.
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// The region that requests are signed for.
     pub(crate) fn region(&self) -> &str {
-        &self.region
+        &self.pool.region
     }
 
     /// Sends a request and waits for the head of the answer; anything but 2xx is an error.
@@ -253,10 +269,11 @@ impl Upstream {
 
     async fn exchange(&self, request: StoreRequest<'_>) -> Result<Response<StoreBody>, GatewayError> {
         let operation = request.operation();
-        let begun_ms = self.clock.boot_ms();
+        let pool = &self.pool;
+        let begun_ms = pool.clock.boot_ms();
         let (request, progress) = self.signed(request)?;
-        let answer = self.client.request(request);
-        let patience = progress.until_stalled(self.body_idle_timeout * STALL_FACTOR, self.response_timeout);
+        let answer = pool.client.request(request);
+        let patience = progress.until_stalled(pool.body_idle_timeout * STALL_FACTOR, pool.response_timeout);
         let result = tokio::select! {
             answer = answer => answer.map_err(|error| {
                 let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
@@ -269,14 +286,18 @@ impl Upstream {
             Err(_) => "failed".to_owned(),
         };
         ::metrics::counter!(UPSTREAM_REQUESTS, "operation" => operation, "status" => status).increment(1);
-        let elapsed = Duration::from_millis(self.clock.boot_ms().saturating_sub(begun_ms));
+        let elapsed = Duration::from_millis(pool.clock.boot_ms().saturating_sub(begun_ms));
         ::metrics::histogram!(UPSTREAM_SECONDS, "operation" => operation).record(elapsed.as_secs_f64());
-        Ok(result?.map(|body| IdleTimeout::new(body, self.body_idle_timeout)))
+        let response = result?;
+        if let Some(observed) = &self.observed {
+            observed.answer(response.headers());
+        }
+        Ok(response.map(|body| IdleTimeout::new(body, pool.body_idle_timeout)))
     }
 
     fn signed(&self, request: StoreRequest<'_>) -> Result<(Request<UpstreamBody>, Progress), GatewayError> {
         let StoreRequest { method, bucket, key, query, mut headers, mut body } = request;
-        let (host, path) = self.place(bucket, key);
+        let (host, path) = self.pool.place(bucket, key);
         let query = query
             .iter()
             .map(|(name, value)| format!("{name}={}", encode(value.as_bytes(), Slash::Encode)))
@@ -290,16 +311,11 @@ impl Upstream {
             Some(bytes) => PayloadHash::Body(bytes),
             None => PayloadHash::Unsigned,
         };
-        let now_ms = self.clock.now_ms();
-        let key = self.signing_key(now_ms);
-        let signer = Signer {
-            access_key_id: self.credentials.access_key_id(),
-            key: &key,
-            session_token: self.credentials.session_token(),
-        };
-        sign(&signer, &method, &path, &query, &mut headers, payload, now_ms)?;
+        let (region, now_ms) = (self.pool.region.as_str(), self.pool.clock.now_ms());
+        let what = ToSign { method: &method, path: &path, query: &query, payload, region, now_ms };
+        self.account.sign(what, &mut headers)?;
         let target = if query.is_empty() { path } else { format!("{path}?{query}") };
-        let uri = format!("{}://{host}{target}", self.scheme);
+        let uri = format!("{}://{host}{target}", self.pool.scheme);
         let progress = body.watch();
         let mut request = Request::new(body);
         *request.method_mut() = method;
@@ -308,6 +324,13 @@ impl Upstream {
         Ok((request, progress))
     }
 
+    /// Whether a new bucket's region has to be named in the request; only AWS wants it, and not in its first region.
+    pub(crate) fn wants_location_constraint(&self) -> bool {
+        self.pool.profile == UpstreamProfile::Aws && self.pool.region != "us-east-1"
+    }
+}
+
+impl Pool {
     fn place(&self, bucket: Option<&str>, key: Option<&str>) -> (String, String) {
         let key_path = key.map(|key| encode(key.as_bytes(), Slash::Keep)).unwrap_or_default();
         match (bucket, self.addressing) {
@@ -320,22 +343,6 @@ impl Upstream {
                 (format!("{bucket}.{}", self.authority), format!("/{key_path}"))
             }
         }
-    }
-
-    fn signing_key(&self, now_ms: u64) -> Arc<SigningKey> {
-        if let Some(key) = self.signing_key.load_full()
-            && key.covers(now_ms)
-        {
-            return key;
-        }
-        let key = Arc::new(SigningKey::for_time(self.credentials.secret(), now_ms, &self.region));
-        self.signing_key.store(Some(key.clone()));
-        key
-    }
-
-    /// Whether a new bucket's region has to be named in the request; only AWS wants it, and not in its first region.
-    pub(crate) fn wants_location_constraint(&self) -> bool {
-        self.profile == UpstreamProfile::Aws && self.region != "us-east-1"
     }
 }
 

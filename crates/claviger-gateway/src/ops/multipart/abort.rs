@@ -26,13 +26,13 @@ pub(crate) async fn abort(
     if UploadToken::parse(&op.upload_id).is_err() {
         let bound = gateway.bindings.resolve(permit.bucket()).await?;
         let upload = StoreUpload { bucket: permit.bucket(), key: permit.key(), upload_id: &op.upload_id };
-        gateway.upstream.abort_upload(upload).await?;
+        call.upstream.abort_upload(upload).await?;
         gateway.system.forget_token(&bound.bucket_id, &op.upload_id).await;
         return Ok(reply::empty(StatusCode::NO_CONTENT));
     }
     let upload = NamedUpload::locate(call, permit, &op.upload_id).await?;
     gateway.uploads.check(upload.asked()).await?;
-    let aborted = gateway.upstream.abort_upload(upload.at_store()).await;
+    let aborted = call.upstream.abort_upload(upload.at_store()).await;
     let gone = matches!(&aborted, Err(error) if error.upstream_code() == Some(ErrorCode::NoSuchUpload));
     if aborted.is_ok() || gone {
         let fields = upload.token.fields();

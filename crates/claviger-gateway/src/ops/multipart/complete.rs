@@ -73,7 +73,7 @@ async fn finish(
     let result = match commit(gateway, upload, op, list).await {
         Ok(result) => result,
         // The token is not verified on this way: what it says may be compared, and nothing be removed by it.
-        Err(error) if is_gone(&error) => return already_committed(gateway, upload).await?.ok_or(error),
+        Err(error) if is_gone(&error) => return already_committed(upload).await?.ok_or(error),
         Err(error) => return Err(error),
     };
     let fields = upload.token.fields();
@@ -119,9 +119,9 @@ async fn commit(
         .map(|(part_number, etag)| CompletedPart { part_number, etag, checksum: None })
         .collect();
     let completed =
-        gateway.upstream.complete_upload(upload.at_store(), &at_store, op.condition.as_ref()).await?;
-    let etag = gateway.upstream.completed_etag(upload.at_store(), &completed).await?;
-    confirm(gateway, &upload.permit, &upload.bound, &etag).await?;
+        upload.upstream.complete_upload(upload.at_store(), &at_store, op.condition.as_ref()).await?;
+    let etag = upload.upstream.completed_etag(upload.at_store(), &completed).await?;
+    confirm(gateway, &upload.upstream, &upload.permit, &upload.bound, &etag).await?;
     Ok(answer(upload, &etag, checksum.as_ref().and_then(checksums::to_s3)))
 }
 
@@ -160,7 +160,7 @@ async fn store_last(
             UpstreamBody::stream(Box::new(stream), sealed_len)
         }
     };
-    gateway.upstream.upload_part(upload.at_store(), PARTS_MAX, body).await
+    upload.upstream.upload_part(upload.at_store(), PARTS_MAX, body).await
 }
 
 async fn open_held(
@@ -260,11 +260,10 @@ fn is_gone(error: &GatewayError) -> bool {
 
 /// Whether an earlier Complete of this very upload has made the object (docs/format.md §7.2).
 async fn already_committed(
-    gateway: &Gateway,
     upload: &NamedUpload,
 ) -> Result<Option<CompleteMultipartUploadResult>, GatewayError> {
     let at = upload.at_store();
-    let head = match gateway.upstream.head_object(at.bucket, at.key, Which::default()).await {
+    let head = match upload.upstream.head_object(at.bucket, at.key, Which::default()).await {
         Ok(head) => head,
         Err(error) if error.is_upstream_not_found() => return Ok(None),
         Err(error) => return Err(error),

@@ -39,7 +39,7 @@ pub(crate) async fn create(
         envelope::seal(&dek, epoch_id, object_id, &name, &Layout::Multipart, &metadata, tlv_len_max, random)
             .map_err(metadata::seal_error)?;
     let store_as = StoreAs { envelope: Some(&envelope), ..StoreAs::of_request(&op.headers, None) };
-    let store_upload_id = gateway.upstream.create_upload(permit.bucket(), permit.key(), store_as).await?;
+    let store_upload_id = call.upstream.create_upload(permit.bucket(), permit.key(), store_as).await?;
     let fields = UploadFields {
         epoch_id,
         object_id,
@@ -54,7 +54,7 @@ pub(crate) async fn create(
         .to_text();
     if let Err(error) = gateway.system.store_token(&bound.bucket_id, &store_upload_id, &token).await {
         let upload = StoreUpload { bucket: permit.bucket(), key: permit.key(), upload_id: &store_upload_id };
-        if let Err(abort) = gateway.upstream.abort_upload(upload).await {
+        if let Err(abort) = call.upstream.abort_upload(upload).await {
             tracing::warn!(error = %abort, "an upload without a token could not be aborted");
         }
         return Err(error);

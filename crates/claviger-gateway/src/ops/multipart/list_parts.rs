@@ -26,14 +26,14 @@ pub(crate) async fn list(call: &Call<'_>, op: &ListParts) -> Result<Response<Res
         // The provider's own id: there is no token, hence no object id to find held parts by.
         gateway.bindings.resolve(permit.bucket()).await?;
         let upload = StoreUpload { bucket: permit.bucket(), key: permit.key(), upload_id: &op.upload_id };
-        let stored = gateway.upstream.list_parts(upload, op.part_number_marker, op.max_parts).await?;
+        let stored = call.upstream.list_parts(upload, op.part_number_marker, op.max_parts).await?;
         merge(op, stored, Vec::new())
     } else {
         let upload = NamedUpload::locate(call, permit, &op.upload_id).await?;
         gateway.uploads.check(upload.asked()).await?;
         let fields = upload.token.fields();
         let (stored, held) = tokio::try_join!(
-            gateway.upstream.list_parts(upload.at_store(), op.part_number_marker, op.max_parts),
+            call.upstream.list_parts(upload.at_store(), op.part_number_marker, op.max_parts),
             gateway.system.held_parts(fields.object_id),
         )?;
         let mut page = merge(op, stored, held);

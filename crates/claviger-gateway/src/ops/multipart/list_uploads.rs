@@ -39,7 +39,7 @@ pub(crate) async fn list(
         upload_id_marker: &marker,
         max_uploads: op.max_uploads,
     };
-    let mut page = gateway.upstream.list_uploads(permit.bucket(), what).await?;
+    let mut page = call.upstream.list_uploads(permit.bucket(), what).await?;
     let names = page.uploads.iter().map(|upload| &upload.key).chain(&page.common_prefixes);
     if !names.clone().all(|name| name.starts_with(permit.prefix()))
         || names.count() > usize::try_from(op.max_uploads).unwrap_or(usize::MAX)

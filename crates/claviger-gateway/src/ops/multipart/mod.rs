@@ -22,10 +22,13 @@ use crate::bindings::BoundBucket;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::keys::uploads::{AskedUpload, no_such_upload};
+use crate::upstream::Upstream;
 use crate::upstream::multipart::StoreUpload;
 
 /// An upload that a request names, with its token parsed but not believed.
 pub(crate) struct NamedUpload {
+    /// The provider, by the account of whoever asks.
+    pub upstream: Upstream,
     permit: Permit<WriteObject>,
     /// The bucket.
     pub bound: Arc<BoundBucket>,
@@ -49,7 +52,8 @@ impl NamedUpload {
         let bound = call.gateway.bindings.resolve(permit.bucket()).await?;
         let name = bound.name(permit.key())?;
         let token = UploadToken::parse(upload_id).map_err(|_| no_such_upload())?;
-        Ok(Self { permit, bound, name, token, on_behalf_of: call.on_behalf_of().to_owned() })
+        let on_behalf_of = call.on_behalf_of().to_owned();
+        Ok(Self { upstream: call.upstream.clone(), permit, bound, name, token, on_behalf_of })
     }
 
     /// What the keys are asked about.

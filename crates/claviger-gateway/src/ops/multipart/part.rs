@@ -93,7 +93,7 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     let stored = if held {
         gateway.system.store_held(upload.token.fields().object_id, number, body).await
     } else {
-        let etag = gateway.upstream.upload_part(upload.at_store(), number, body).await;
+        let etag = upload.upstream.upload_part(upload.at_store(), number, body).await;
         etag.map(|etag| etag.as_str().to_owned())
     };
     let etag = stored.map_err(|error| outcome.cause_or(error))?;

@@ -220,7 +220,7 @@ impl Listed {
         let mut stored = HashMap::new();
         let mut marker = 0;
         loop {
-            let page = gateway.upstream.list_parts(upload.at_store(), marker, 1000).await?;
+            let page = upload.upstream.list_parts(upload.at_store(), marker, 1000).await?;
             let last = page.parts.last().map(|part| part.part_number);
             // The provider's part 10,000 is a footer that an unfinished Complete has left.
             for part in page.parts.into_iter().filter(|part| part.part_number != PARTS_MAX) {

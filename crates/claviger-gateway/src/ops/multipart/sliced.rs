@@ -8,7 +8,7 @@ use bytes::Bytes;
 use claviger_s3::xml::CompletedPart;
 
 use crate::error::GatewayError;
-use crate::gateway::Gateway;
+use crate::upstream::Upstream;
 use crate::upstream::body::{Abandoned, Ciphertext, SealedStream, UpstreamBody};
 use crate::upstream::multipart::StoreUpload;
 use crate::upstream::object::{StoreAs, Stored};
@@ -50,7 +50,7 @@ impl SealedStream for Slice {
 /// # Errors
 /// The provider's; the upload is aborted then, and nothing is stored.
 pub(crate) async fn store(
-    gateway: &Gateway,
+    upstream: &Upstream,
     (bucket, key): (&str, &str),
     store_as: StoreAs<'_>,
     stream: impl SealedStream + 'static,
@@ -58,17 +58,17 @@ pub(crate) async fn store(
 ) -> Result<Stored, GatewayError> {
     let condition = store_as.condition;
     let store_as = StoreAs { condition: None, ..store_as };
-    let upload_id = gateway.upstream.create_upload(bucket, key, store_as).await?;
+    let upload_id = upstream.create_upload(bucket, key, store_as).await?;
     let upload = StoreUpload { bucket, key, upload_id: &upload_id };
     let shared = Arc::new(Mutex::new(Shared { stream: Box::new(stream), rest: Bytes::new() }));
     let stored = async {
-        let parts = store_slices(gateway, upload, &shared, sealed_len).await?;
-        gateway.upstream.complete_upload(upload, &parts, condition).await
+        let parts = store_slices(upstream, upload, &shared, sealed_len).await?;
+        upstream.complete_upload(upload, &parts, condition).await
     };
     match stored.await {
-        Ok(completed) => Ok(Stored { etag: gateway.upstream.completed_etag(upload, &completed).await? }),
+        Ok(completed) => Ok(Stored { etag: upstream.completed_etag(upload, &completed).await? }),
         Err(error) => {
-            if let Err(abort) = gateway.upstream.abort_upload(upload).await {
+            if let Err(abort) = upstream.abort_upload(upload).await {
                 tracing::warn!(error = %abort, "an upload of slices could not be aborted");
             }
             Err(error)
@@ -77,7 +77,7 @@ pub(crate) async fn store(
 }
 
 async fn store_slices(
-    gateway: &Gateway,
+    upstream: &Upstream,
     upload: StoreUpload<'_>,
     shared: &Arc<Mutex<Shared>>,
     sealed_len: u64,
@@ -88,7 +88,7 @@ async fn store_slices(
         let len = left_len.min(SLICE_LEN);
         let slice = Slice { shared: shared.clone(), left_len: len };
         let body = UpstreamBody::stream(Box::new(slice), len);
-        let etag = gateway.upstream.upload_part(upload, part_number, body).await?;
+        let etag = upstream.upload_part(upload, part_number, body).await?;
         parts.push(CompletedPart { part_number, etag: etag.as_str().to_owned(), checksum: None });
         left_len -= len;
         if left_len == 0 {
