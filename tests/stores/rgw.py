@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A real Ceph RGW on loopback, for the end-to-end tests. See README.md beside this file.
 
-    rgw.py start --dir DIR [--port N] [--install]   ready when it returns; writes DIR/rgw.env
+    rgw.py start --dir DIR [--port N] [--install]   ready when it returns; writes DIR/rgw.env (the first account) and
+                                                    DIR/credentials (all of them, as profiles)
     rgw.py stop  --dir DIR                          ends everything that start began
     rgw.py status --dir DIR
 """
@@ -25,6 +26,15 @@ REGION = "us-east-1"
 ACCESS_KEY = "RGWTESTACCESSKEY0001"
 SECRET_KEY = "rgwtestsecretkey000000000000000000000001"
 READY_WITHIN_S = 60
+
+# The store's accounts: profile in DIR/credentials, user id, further arguments of `radosgw-admin user create`, keys.
+ACCOUNTS = [
+    ("default", "tests", ["--display-name", "tests", "--email", "tests@example.org"], ACCESS_KEY, SECRET_KEY),
+    ("alt", "alt", ["--display-name", "alt", "--email", "alt@example.org"],
+     "RGWTESTACCESSKEY0002", "rgwtestsecretkey000000000000000000000002"),
+    ("tenant", "user", ["--tenant", "other", "--display-name", "other user", "--email", "user@example.org"],
+     "RGWTESTACCESSKEY0003", "rgwtestsecretkey000000000000000000000003"),
+]
 
 CONF = """\
 [global]
@@ -150,8 +160,9 @@ class Supervisor:
         self.spawn("osd", "ceph-osd", "-f", "-i", "0")
         self.spawn_radosgw()
         self.await_http()
-        run(self.folder, "radosgw-admin", "user", "create", "--uid", "tests", "--display-name", "tests",
-            "--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY, "--max-buckets", "10000")
+        for _, user_id, further, access_key, secret_key in ACCOUNTS:
+            run(self.folder, "radosgw-admin", "user", "create", "--uid", user_id, *further,
+                "--access-key", access_key, "--secret-key", secret_key, "--max-buckets", "10000")
 
     def await_http(self):
         deadline = time.monotonic() + READY_WITHIN_S
@@ -177,6 +188,13 @@ class Supervisor:
             "AWS_DEFAULT_REGION": REGION,
         }
         text = "".join(f"export {name}={value}\n" for name, value in lines.items())
+        profiles = (
+            f"[{profile}]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key}\n"
+            for profile, _, _, access_key, secret_key in ACCOUNTS
+        )
+        credentials = self.folder / "credentials"
+        credentials.touch(mode=0o600)
+        credentials.write_text("\n".join(profiles))
         partial = self.folder / "rgw.env.partial"
         partial.write_text(text)
         partial.rename(self.folder / "rgw.env")
