@@ -32,6 +32,7 @@ mod access_log;
 mod connection;
 mod idle;
 mod io;
+mod linger;
 mod reply;
 mod store_ids;
 mod tls;
@@ -50,7 +51,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request. The answer may carry an [`AccessNote`] among its extensions for the log; request id,
-    /// host id and `Server` headers are added to it.
+    /// host id and `Server` headers are added to it. An answer to a body that was not read to its end has to say
+    /// `Connection: close`; what the client still sends is then thrown away for a while, so that it reads the answer.
     fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,

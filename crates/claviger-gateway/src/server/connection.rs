@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::metrics::counter;
@@ -12,6 +12,7 @@ use claviger_s3::{ErrorCode, S3Error};
 use futures_util::FutureExt;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -78,22 +79,31 @@ async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) {
     let limits = &shared.options.limits;
     let received = Arc::new(AtomicU64::new(0));
-    let io = ClientIo::new(stream, Arc::clone(&received), Duration::from_secs(limits.body_idle_timeout_s));
+    let body_unread = Arc::new(AtomicBool::new(false));
+    let stall_timeout = Duration::from_secs(limits.body_idle_timeout_s);
+    let io = ClientIo::new(stream, Arc::clone(&received), Arc::clone(&body_unread), stall_timeout);
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(limits.header_read_timeout_s))
         .max_header_size(limits.header_bytes_max)
         .half_close(true);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let meta = RequestMeta {
             request_id: shared.next_request_id(),
             host_id: Arc::clone(&shared.host_id),
             peer,
             tls,
         };
+        let has_body = !request.body().is_end_stream();
         let answer = answer(Arc::clone(&shared), request, meta, Arc::clone(&received));
-        async move { Ok::<_, Infallible>(answer.await) }
+        let body_unread = Arc::clone(&body_unread);
+        async move {
+            let answer = answer.await;
+            let closes = answer.headers().get(header::CONNECTION).is_some_and(|value| *value == CLOSE);
+            body_unread.store(has_body && closes, Ordering::Relaxed);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
     let ended = tokio::select! {
@@ -128,9 +138,14 @@ async fn answer(
         }
         Err(_) => {
             counter!(metrics::REQUESTS_SHED).increment(1);
+            let has_body = !request.body().is_end_stream();
             let busy = S3Error::new(ErrorCode::SlowDown)
                 .with_message("Too many requests at once. Retry in a moment.");
-            error_reply(&busy, &meta)
+            let mut response = error_reply(&busy, &meta);
+            if has_body {
+                response.headers_mut().insert(header::CONNECTION, CLOSE);
+            }
+            response
         }
     };
     let headers = response.headers_mut();

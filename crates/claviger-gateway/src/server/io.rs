@@ -1,15 +1,18 @@
-//! The client's stream: counts what comes in and gives up on a peer that stops taking what goes out.
+//! The client's stream: counts what comes in, gives up on a peer that stops taking what goes out, and does not close
+//! while the peer still has to read an answer.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
+
+use super::linger::Linger;
 
 pub(super) struct ClientIo<S> {
     stream: S,
@@ -18,11 +21,20 @@ pub(super) struct ClientIo<S> {
     /// Runs from the first write that the peer does not take to the next that it does.
     stall: Option<Pin<Box<Sleep>>>,
     stalled: bool,
+    sending_closed: bool,
+    linger: Linger,
 }
 
 impl<S> ClientIo<S> {
-    pub(super) fn new(stream: S, received: Arc<AtomicU64>, stall_timeout: Duration) -> Self {
-        Self { stream, received, stall_timeout, stall: None, stalled: false }
+    /// `body_unread` is set by whoever answers a request without having read its body to the end.
+    pub(super) fn new(
+        stream: S,
+        received: Arc<AtomicU64>,
+        body_unread: Arc<AtomicBool>,
+        stall_timeout: Duration,
+    ) -> Self {
+        let linger = Linger::new(body_unread);
+        Self { stream, received, stall_timeout, stall: None, stalled: false, sending_closed: false, linger }
     }
 
     /// Passes a write's outcome on, or the end of patience in place of one more `Pending`.
@@ -60,7 +72,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch_stall(cx, outcome)
@@ -85,7 +97,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.watch_stall(cx, outcome)
+        if !self.sending_closed {
+            let outcome = Pin::new(&mut self.stream).poll_shutdown(cx);
+            ready!(self.watch_stall(cx, outcome))?;
+            self.sending_closed = true;
+        }
+        let Self { stream, linger, .. } = &mut *self;
+        linger.poll(stream, cx).map(Ok)
     }
 }

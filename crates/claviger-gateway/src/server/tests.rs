@@ -7,7 +7,7 @@ use claviger_env::SystemClock;
 use futures_util::FutureExt;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -77,6 +77,11 @@ impl Handler for Paths {
                     }
                 }
                 "/panic" => panic!("a bug"),
+                "/refuse" => {
+                    let mut response = text("refused");
+                    response.headers_mut().insert("connection", "close".parse().unwrap());
+                    response
+                }
                 "/broken" => Response::new(broken()),
                 "/broken-with-length" => {
                     let mut response = Response::new(broken());
@@ -256,6 +261,75 @@ async fn a_body_that_stops_coming_or_breaks_off_is_an_error_for_the_handler() {
     stream.write_all(head).await.unwrap();
     stream.shutdown().await.unwrap();
     assert!(read_all(&mut stream).await.ends_with("broken"));
+}
+
+/// Sends a request with a body of `len` bytes to its end before looking for the answer, as simple clients do.
+async fn send_all_then_read(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    len: usize,
+) -> std::io::Result<String> {
+    let head = format!("PUT /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    // The answer is on its way, and the server would be done with the connection.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let piece = vec![0; 256 << 10];
+    for _ in 0..len / piece.len() {
+        stream.write_all(&piece).await?;
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(String::from_utf8(answer).unwrap())
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_whole_body_first_still_reads_an_early_answer() {
+    let server = start_default().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let answer = send_all_then_read(&mut stream, 12 << 20).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("refused"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_on_for_ever_after_an_early_answer_is_cut_off() {
+    let server = start_default().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let sending = send_all_then_read(&mut stream, 4 << 30);
+    let sent = tokio::time::timeout(Duration::from_secs(20), sending).await.expect("cut off in time");
+    assert!(sent.is_err(), "4 GiB are not taken");
+}
+
+#[tokio::test]
+async fn a_client_that_stops_sending_after_an_early_answer_is_let_go_in_seconds() {
+    let mut server = start_default().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"PUT /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nab").await.unwrap();
+    assert!(read_all(&mut stream).await.ends_with("refused"));
+    server.stop.take().unwrap().send(()).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(4), server.serving).await;
+    assert_eq!(ended.expect("the client does not hold up the stop").unwrap().connections_aborted, 0);
+}
+
+#[tokio::test]
+async fn an_idle_connection_does_not_hold_up_a_stop() {
+    let mut server = start_default().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /id HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+    server.stop.take().unwrap().send(()).unwrap();
+    let ended = tokio::time::timeout(Duration::from_millis(500), server.serving).await;
+    assert_eq!(ended.expect("at once").unwrap().connections_aborted, 0);
+}
+
+#[tokio::test]
+async fn an_upload_above_the_limit_of_requests_reads_slow_down() {
+    let limits = LimitsConfig { concurrent_requests_max: 1, ..LimitsConfig::default() };
+    let server = start(limits, None).await;
+    let mut first = TcpStream::connect(server.address).await.unwrap();
+    first.write_all(get("/wait").as_bytes()).await.unwrap();
+    server.handler.waiting.notified().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let answer = send_all_then_read(&mut stream, 8 << 20).await.unwrap();
+    assert!(answer.contains("<Code>SlowDown</Code>") && answer.contains("connection: close"), "{answer}");
 }
 
 #[tokio::test]
