@@ -111,10 +111,19 @@ impl ReadConditions {
 /// A conditional write, passed through to the upstream store and never emulated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteCondition {
-    /// `If-None-Match: *`: only if nothing is there.
-    IfNoneMatchAny,
-    /// `If-Match: "etag"`: only if this is there.
-    IfMatch(ETag),
+    /// `If-None-Match`: only if nothing is there, or not this.
+    IfNoneMatch(WriteTag),
+    /// `If-Match`: only if something is there, or exactly this.
+    IfMatch(WriteTag),
+}
+
+/// What a conditional write compares with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteTag {
+    /// `*`: any object.
+    Any,
+    /// One entity tag.
+    Tag(ETag),
 }
 
 /// `If-Range`: serve the range only if the object is still this one, else the whole.

@@ -36,7 +36,6 @@ pub fn encode_listing(text: &str) -> String {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' | b'/' => {
                 out.push(char::from(byte));
             }
-            b' ' => out.push('+'),
             _ => push_escape(&mut out, byte),
         }
     }
@@ -117,7 +116,7 @@ mod tests {
 
     #[test]
     fn listing_names_are_encoded_as_s3_does() {
-        assert_eq!(encode_listing("a b+c/d%é~*"), "a+b%2Bc/d%25%C3%A9%7E*");
+        assert_eq!(encode_listing("a b+c/d%é~*"), "a%20b%2Bc/d%25%C3%A9%7E*");
         assert_eq!(decode_listing("a+b%20c%2B").as_deref(), Some("a b c+"));
         assert_eq!(decode_listing("%ff"), None);
     }

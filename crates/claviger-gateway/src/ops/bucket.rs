@@ -140,17 +140,18 @@ pub(crate) async fn delete(call: &Call<'_>, op: &BucketOnly) -> Result<Response<
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
-/// Serves GetBucketLocation.
+/// Serves GetBucketLocation: the store's own answer. Clients sign for what it says, and any region is accepted.
 ///
 /// # Errors
-/// `NoSuchBucket`.
+/// `NoSuchBucket`, or the provider's.
 pub(crate) async fn location(
     call: &Call<'_>,
     op: &BucketOnly,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ReadBucket>(op.bucket.as_str(), "")?;
     call.gateway.bindings.resolve(permit.bucket()).await?;
-    Ok(reply::document(xml::location_constraint(call.gateway.region())))
+    let location = call.upstream.bucket_location(permit.bucket()).await?;
+    Ok(reply::document(xml::location_constraint(&location)))
 }
 
 /// A HEAD answers 404 without saying what is missing; here it can only be the bucket.

@@ -48,7 +48,9 @@ pub(crate) async fn list_v2(call: &Call<'_>, op: &ListV2) -> Result<Response<Res
     call.gateway.bindings.resolve(permit.bucket()).await?;
     let what = what(&permit, op.delimiter.as_deref(), op.max_keys);
     let _share = call.gateway.stream_share().await?;
-    let (start_after, token) = (op.start_after.as_deref(), op.continuation_token.as_deref());
+    // An empty token is the beginning.
+    let token = op.continuation_token.as_deref().filter(|token| !token.is_empty());
+    let start_after = op.start_after.as_deref();
     let mut page =
         call.upstream.list_objects_v2(permit.bucket(), what, start_after, token, op.fetch_owner).await?;
     confine(&permit, &page.contents, &page.common_prefixes, op.max_keys)?;

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use claviger_format::token::object_etag;
-use claviger_s3::conditions::{EtagCondition, WriteCondition};
+use claviger_s3::conditions::{EtagCondition, WriteCondition, WriteTag};
 use claviger_s3::error::{ErrorCode, S3Error, UpstreamError};
 use claviger_s3::etag::ETag;
 use claviger_s3::operation::{ObjectHeaders, StorageClass};
@@ -161,8 +161,15 @@ impl<'a> StoreAs<'a> {
             set("x-amz-storage-class", class)?;
         }
         match self.condition {
-            Some(WriteCondition::IfNoneMatchAny) => set("if-none-match", "*")?,
-            Some(WriteCondition::IfMatch(etag)) => {
+            Some(WriteCondition::IfNoneMatch(WriteTag::Any)) => set("if-none-match", "*")?,
+            // A tag that the gateway can't have issued is on no object: the condition holds, and the tag is not sent.
+            Some(WriteCondition::IfNoneMatch(WriteTag::Tag(etag))) => {
+                if let Some(etag) = store_etag(etag.as_str()) {
+                    set("if-none-match", &format!("\"{etag}\""))?;
+                }
+            }
+            Some(WriteCondition::IfMatch(WriteTag::Any)) => set("if-match", "*")?,
+            Some(WriteCondition::IfMatch(WriteTag::Tag(etag))) => {
                 set("if-match", &if_match(&EtagCondition::Tags(vec![etag.clone()]))?)?;
             }
             None => {}
@@ -299,6 +306,16 @@ impl Upstream {
             request = request.body(UpstreamBody::control(xml::write_create_bucket(self.region())));
         }
         self.send(request).await.map(drop)
+    }
+
+    /// Where the store says that a bucket is; empty for its first region.
+    ///
+    /// # Errors
+    /// The provider's error.
+    pub(crate) async fn bucket_location(&self, bucket: &str) -> Result<String, GatewayError> {
+        let request = StoreRequest::new(Method::GET, bucket, None).query("location", "");
+        let (_, answer) = self.document(request).await?;
+        xml::parse_location_constraint(&answer).map_err(|_| GatewayError::UpstreamAnswer("GetBucketLocation"))
     }
 
     /// Whether a bucket exists and is the gateway's to use.

@@ -92,6 +92,7 @@ fn encoding_type(f: &Fields<'_>) -> Result<Option<EncodingType>, S3Error> {
 }
 
 fn list_objects(bucket: BucketName, f: &Fields<'_>) -> Result<ListObjects, S3Error> {
+    unordered_without_delimiter(f)?;
     Ok(ListObjects {
         bucket,
         prefix: f.query_string("prefix"),
@@ -102,20 +103,24 @@ fn list_objects(bucket: BucketName, f: &Fields<'_>) -> Result<ListObjects, S3Err
     })
 }
 
-fn list_objects_v2(bucket: BucketName, f: &Fields<'_>) -> Result<ListObjectsV2, S3Error> {
-    if f.query("continuation-token") == Some("") {
-        return Err(S3Error::invalid_argument(
-            "continuation-token",
-            "",
-            "The continuation token provided is incorrect",
-        ));
+/// Ceph's `allow-unordered`: an ordered listing is one of those that it allows. With a delimiter Ceph refuses it.
+fn unordered_without_delimiter(f: &Fields<'_>) -> Result<(), S3Error> {
+    let unordered = f.query("allow-unordered").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    if unordered && f.query_non_empty("delimiter").is_some() {
+        let text = "An unordered listing can't have a delimiter.";
+        return Err(S3Error::invalid_argument("allow-unordered", "true", text));
     }
+    Ok(())
+}
+
+fn list_objects_v2(bucket: BucketName, f: &Fields<'_>) -> Result<ListObjectsV2, S3Error> {
+    unordered_without_delimiter(f)?;
     Ok(ListObjectsV2 {
         bucket,
         prefix: f.query_string("prefix"),
         delimiter: f.query_non_empty("delimiter"),
         start_after: f.query_non_empty("start-after"),
-        continuation_token: f.query_non_empty("continuation-token"),
+        continuation_token: f.query("continuation-token").map(str::to_owned),
         max_keys: limit(f, "max-keys", 1000)?,
         fetch_owner: f.query("fetch-owner").is_some_and(|value| value.eq_ignore_ascii_case("true")),
         encoding_type: encoding_type(f)?,

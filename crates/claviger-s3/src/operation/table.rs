@@ -111,11 +111,12 @@ static SERVED: &[OperationRow] = &[
     row(Kind::DeleteBucket, "DELETE", Bucket, &[]),
     row(Kind::GetBucketLocation, "GET", Bucket, &[Query("location")]),
     OperationRow {
-        parameters: &["delimiter", "encoding-type", "marker", "max-keys", "prefix"],
+        parameters: &["allow-unordered", "delimiter", "encoding-type", "marker", "max-keys", "prefix"],
         ..row(Kind::ListObjects, "GET", Bucket, &[])
     },
     OperationRow {
         parameters: &[
+            "allow-unordered",
             "continuation-token",
             "delimiter",
             "encoding-type",

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checksum::{ChecksumAlgorithm, ChecksumType, ChecksumValue, ExpectedChecksum, ObjectChecksum};
-use crate::conditions::{EtagCondition, WriteCondition};
+use crate::conditions::{EtagCondition, WriteCondition, WriteTag};
 use crate::error::{ErrorCode, S3Error};
 use crate::range::RangeSpec;
 use crate::request::RequestHead;
@@ -148,8 +148,6 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
         ("PUT", "/bkt/k", &[("content-range", "bytes 0-1/2")]),
         ("PUT", "/bkt", &[("x-amz-bucket-object-lock-enabled", "true")]),
         ("PUT", "/bkt", &[("x-amz-object-ownership", "ObjectWriter")]),
-        ("PUT", "/bkt/k", &[("if-match", "*")]),
-        ("PUT", "/bkt/k", &[("if-none-match", "\"a\"")]),
         ("PUT", "/bkt/k", &[("if-match", "\"a\", \"b\"")]),
         ("PUT", "/bkt/k", &[("if-match", "\"a\""), ("if-none-match", "*")]),
         ("PUT", "/bkt/k", &[("if-unmodified-since", "Sun, 06 Nov 1994 08:49:37 GMT")]),
@@ -248,12 +246,21 @@ fn put_object_carries_its_headers_typed() {
     assert_eq!(put.headers.system.content_encoding.as_deref(), Some("gzip"));
     assert_eq!(put.headers.system.iter().count(), 6);
     assert_eq!(put.headers.user_metadata.iter().collect::<Vec<_>>(), [("a", "ü"), ("b", "2,3")]);
-    assert_eq!(put.condition, Some(WriteCondition::IfNoneMatchAny));
+    assert_eq!(put.condition, Some(WriteCondition::IfNoneMatch(WriteTag::Any)));
     let trailer = ExpectedChecksum::Trailer(ChecksumAlgorithm::Crc32);
     assert_eq!(put.body.integrity.checksum, Some(trailer));
     assert_eq!(put.body.plaintext_len(&PayloadMode::UnsignedChunksTrailer).unwrap(), 100);
     let error = put.body.plaintext_len(&PayloadMode::Unsigned).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidRequest);
+}
+
+#[test]
+fn a_write_is_conditional_by_one_tag_or_by_any() {
+    let of = |name, value| expect!(PutObject, ok("PUT", "/bkt/k", &[(name, value)])).condition.unwrap();
+    let tag = || WriteTag::Tag(crate::ETag::parse("a").unwrap());
+    assert_eq!(of("if-match", "*"), WriteCondition::IfMatch(WriteTag::Any));
+    assert_eq!(of("if-match", "\"a\""), WriteCondition::IfMatch(tag()));
+    assert_eq!(of("if-none-match", "a"), WriteCondition::IfNoneMatch(tag()));
 }
 
 /// The head that aws-sdk-s3 1.157.0 sends over plain HTTP; its body is among the tests of `sigv4`.
@@ -328,7 +335,7 @@ fn hoisted_headers_are_the_headers_that_they_are() {
     let put = expect!(PutObject, ok("PUT", &uri, &[("content-type", "text/plain")]));
     assert_eq!(put.headers.system.content_type.as_deref(), Some("text/plain"));
     assert_eq!(put.headers.user_metadata.iter().collect::<Vec<_>>(), [("a", "1 2")]);
-    assert_eq!(put.condition, Some(WriteCondition::IfNoneMatchAny));
+    assert_eq!(put.condition, Some(WriteCondition::IfNoneMatch(WriteTag::Any)));
     assert!(put.body.integrity.checksum.is_some());
     assert_eq!(code("PUT", &uri, &[("content-type", "text/html")]), ErrorCode::InvalidRequest);
     let algorithm_only = format!("/bkt/k?{presigned}&x-amz-sdk-checksum-algorithm=CRC32");
@@ -437,7 +444,9 @@ fn copies_carry_directives_and_conditions() {
     assert_eq!(copy.metadata_directive, MetadataDirective::Replace);
     assert_eq!(copy.source.conditions.if_match, EtagCondition::parse("a"));
     assert_eq!(copy.checksum_algorithm, Some(ChecksumAlgorithm::Sha256));
-    assert!(matches!(copy.condition, Some(WriteCondition::IfMatch(tag)) if tag.as_str() == "d"));
+    assert!(
+        matches!(copy.condition, Some(WriteCondition::IfMatch(WriteTag::Tag(tag))) if tag.as_str() == "d")
+    );
     let onto_itself: Headers<'_> = &[("x-amz-copy-source", "bkt/k")];
     assert_eq!(code("PUT", "/bkt/k", onto_itself), ErrorCode::InvalidRequest);
     let renewed: Headers<'_> = &[("x-amz-copy-source", "bkt/k"), ("x-amz-metadata-directive", "REPLACE")];
@@ -468,11 +477,14 @@ fn listings_carry_their_page() {
         "max-keys=x",
         "max-keys=2147483648",
         "encoding-type=base64",
-        "list-type=2&continuation-token=",
         "prefix=a&prefix=b",
+        "allow-unordered=true&delimiter=/",
     ] {
         assert_eq!(code("GET", &format!("/bkt?{query}"), &[]), ErrorCode::InvalidArgument, "{query}");
     }
+    expect!(ListObjects, ok("GET", "/bkt?allow-unordered=true", &[]));
+    let list = expect!(ListObjectsV2, ok("GET", "/bkt?list-type=2&continuation-token=", &[]));
+    assert_eq!(list.continuation_token.as_deref(), Some(""));
     let uploads = expect!(ListMultipartUploads, ok("GET", "/bkt?uploads&max-uploads=3&key-marker=k", &[]));
     assert_eq!((uploads.max_uploads, uploads.key_marker.as_str()), (3, "k"));
     let buckets = expect!(ListBuckets, ok("GET", "/?max-buckets=5&prefix=p", &[]));

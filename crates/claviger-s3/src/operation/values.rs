@@ -8,7 +8,7 @@ use crate::checksum::{
     BodyIntegrity, ChecksumAlgorithm, ChecksumType, ChecksumValue, ExpectedChecksum, Md5Digest,
     ObjectChecksum, parse_content_md5,
 };
-use crate::conditions::{EtagCondition, WriteCondition};
+use crate::conditions::{EtagCondition, WriteCondition, WriteTag};
 use crate::error::{ErrorCode, S3Error};
 use crate::header::{SystemHeaders, UserMetadata, content_encoding_without_aws_chunked};
 use crate::name::{BucketName, ObjectKey};
@@ -245,18 +245,20 @@ pub(super) fn write_condition(f: &Fields<'_>) -> Result<Option<WriteCondition>, 
     refuse_conditions(f, &["if-modified-since", "if-unmodified-since"])?;
     let refused = || {
         Err(S3Error::not_implemented(
-            "Writes are conditional by If-None-Match: * or by If-Match with one entity tag.",
+            "Writes are conditional by If-None-Match or If-Match with * or one entity tag.",
         ))
     };
-    match (etag_condition(f, "if-match")?, etag_condition(f, "if-none-match")?) {
-        (None, None) => Ok(None),
-        (None, Some(EtagCondition::Any)) => Ok(Some(WriteCondition::IfNoneMatchAny)),
-        (Some(EtagCondition::Tags(tags)), None) => match <[_; 1]>::try_from(tags) {
-            Ok([tag]) => Ok(Some(WriteCondition::IfMatch(tag))),
-            Err(_) => refused(),
-        },
-        _ => refused(),
-    }
+    let single = |condition| match condition {
+        EtagCondition::Any => Some(WriteTag::Any),
+        EtagCondition::Tags(tags) => <[_; 1]>::try_from(tags).ok().map(|[tag]| WriteTag::Tag(tag)),
+    };
+    let condition = match (etag_condition(f, "if-match")?, etag_condition(f, "if-none-match")?) {
+        (None, None) => return Ok(None),
+        (None, Some(condition)) => single(condition).map(WriteCondition::IfNoneMatch),
+        (Some(condition), None) => single(condition).map(WriteCondition::IfMatch),
+        (Some(_), Some(_)) => None,
+    };
+    condition.map_or_else(refused, |condition| Ok(Some(condition)))
 }
 
 /// Conditions that would be ignored are refused: a write must not happen in spite of one.

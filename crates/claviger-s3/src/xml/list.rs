@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 
+use super::is_xml_text;
 use super::reader::{Element, Limits, XmlError};
 use super::writer::XmlWriter;
 use crate::checksum::{ChecksumAlgorithm, ChecksumType};
 use crate::operation::EncodingType;
 use crate::timestamp::iso8601;
+use crate::uri::encode_listing;
 
 /// An account.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,6 +70,9 @@ pub struct ListObjectsResult {
     pub name: String,
     /// `Prefix`
     pub prefix: String,
+    /// Whether `Prefix` stands in the document as it is, also where names are encoded: Ceph answers so, and botocore
+    /// does not decode it.
+    pub prefix_is_plain: bool,
     /// `Marker`
     pub marker: String,
     /// `NextMarker`: S3 sends it only for truncated listings with a delimiter.
@@ -209,7 +214,11 @@ impl ListObjectsResult {
     pub fn to_xml(&self) -> Bytes {
         XmlWriter::document("ListBucketResult", self.encoding_type, |w| {
             w.text("Name", &self.name);
-            w.name("Prefix", &self.prefix);
+            if self.prefix_is_plain && is_xml_text(&self.prefix) {
+                w.text("Prefix", &self.prefix);
+            } else {
+                w.name("Prefix", &self.prefix);
+            }
             w.name("Marker", &self.marker);
             w.optional_name("NextMarker", self.next_marker.as_deref());
             w.value("MaxKeys", self.max_keys);
@@ -227,9 +236,13 @@ impl ListObjectsResult {
         let encoded = root.is_url_encoded()?;
         let contents: Result<Vec<_>, _> =
             root.all("Contents").map(|e| ObjectEntry::read(e, encoded)).collect();
+        let prefix = root.echo_of("Prefix", encoded)?.unwrap_or_default();
+        let written = root.text_of("Prefix")?.unwrap_or_default();
         Ok(Self {
             name: root.string("Name")?,
-            prefix: root.echo_of("Prefix", encoded)?.unwrap_or_default(),
+            // Only a name that encoding changes tells one from the other.
+            prefix_is_plain: encoded && encode_listing(&prefix) != prefix && written == prefix,
+            prefix,
             marker: root.echo_of("Marker", encoded)?.unwrap_or_default(),
             next_marker: root.echo_of("NextMarker", encoded)?.filter(|marker| !marker.is_empty()),
             delimiter: root.echo_of("Delimiter", encoded)?.filter(|delimiter| !delimiter.is_empty()),
@@ -339,6 +352,7 @@ mod tests {
     fn a_listing_of_version_1_is_read_as_it_was_written() {
         for encoding_type in [None, Some(EncodingType::Url)] {
             let list = ListObjectsResult {
+                prefix_is_plain: false,
                 name: "bkt".to_owned(),
                 prefix: HOSTILE_KEY.to_owned(),
                 marker: HOSTILE_KEY.to_owned(),
@@ -351,6 +365,20 @@ mod tests {
                 common_prefixes: vec![HOSTILE_KEY.to_owned(), "x/".to_owned()],
             };
             assert_eq!(ListObjectsResult::parse(&list.to_xml()).unwrap(), list);
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_the_store_leaves_as_it_is_stays_so() {
+        for (written, is_plain) in [("a b/", true), ("a%20b/", false)] {
+            let body = format!(
+                "<ListBucketResult><Name>bkt</Name><Prefix>{written}</Prefix><EncodingType>url</EncodingType>\
+                 <IsTruncated>false</IsTruncated></ListBucketResult>"
+            );
+            let list = ListObjectsResult::parse(body.as_bytes()).unwrap();
+            assert_eq!((list.prefix.as_str(), list.prefix_is_plain), ("a b/", is_plain));
+            let again = String::from_utf8(list.to_xml().to_vec()).unwrap();
+            assert!(again.contains(&format!("<Prefix>{written}</Prefix>")), "{again}");
         }
     }
 

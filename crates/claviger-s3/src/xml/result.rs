@@ -242,6 +242,20 @@ pub fn location_constraint(region: &str) -> Bytes {
     body.into()
 }
 
+/// Reads the store's `LocationConstraint`; empty for its first region.
+///
+/// # Errors
+/// When it is another document, or names no region.
+pub fn parse_location_constraint(body: &[u8]) -> Result<String, XmlError> {
+    let root = Element::parse(body, "LocationConstraint", Limits::UPSTREAM)?;
+    let is_region = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b':' | b'.');
+    let region = root.text();
+    if region.len() > 64 || !region.bytes().all(is_region) {
+        return Err(XmlError::Invalid("LocationConstraint"));
+    }
+    Ok(region.to_owned())
+}
+
 /// `Tagging` with no tag.
 pub fn empty_tagging() -> Bytes {
     XmlWriter::document("Tagging", None, |w| w.group("TagSet", |_| {}))

@@ -59,7 +59,7 @@ fn source_range(range: RangeSpec, length: u64) -> Result<PlainRange, GatewayErro
         }
         _ => {
             let text = format!("Range specified is not valid for source object of size: {length}");
-            Err(S3Error::new(ErrorCode::InvalidArgument).with_message(text).into())
+            Err(S3Error::new(ErrorCode::InvalidRange).with_message(text).into())
         }
     }
 }

@@ -51,9 +51,10 @@ pub(crate) async fn read(
     if parts.is_empty() {
         return Err(S3Error::new(ErrorCode::MalformedXML).into());
     }
-    if !parts.is_sorted_by(|a, b| a.part_number < b.part_number) {
+    if !parts.is_sorted_by_key(|part| part.part_number) {
         return Err(S3Error::new(ErrorCode::InvalidPartOrder).into());
     }
+    let parts = last_of_each(parts);
     let mut tagged = Vec::with_capacity(parts.len());
     for part in parts {
         let tag = PartTag::parse(part.etag.trim_matches('"')).map_err(|_| invalid_part(part.part_number))?;
@@ -82,6 +83,18 @@ pub(crate) async fn read(
             .into());
     }
     Ok(named)
+}
+
+/// A part that was uploaded twice may be named twice, as some clients do; the later upload is the one that is there.
+fn last_of_each(parts: Vec<CompletedPart>) -> Vec<CompletedPart> {
+    let mut last: Vec<CompletedPart> = Vec::with_capacity(parts.len());
+    for part in parts {
+        if last.last().is_some_and(|before| before.part_number == part.part_number) {
+            last.pop();
+        }
+        last.push(part);
+    }
+    last
 }
 
 /// Checks the tags under the upload's key, and the checksums that the client repeats.
@@ -247,4 +260,22 @@ impl Listed {
 
 fn invalid_part(number: u16) -> GatewayError {
     S3Error::new(ErrorCode::InvalidPart).with_extra("PartNumber", number.to_string()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_part_that_is_named_twice_the_later_upload_counts() {
+        let named = [(1, "a"), (1, "b"), (2, "c"), (2, "d"), (2, "e"), (7, "f")];
+        let parts = named.map(|(part_number, etag)| CompletedPart {
+            part_number,
+            etag: etag.to_owned(),
+            checksum: None,
+        });
+        let left: Vec<_> =
+            last_of_each(parts.to_vec()).into_iter().map(|part| (part.part_number, part.etag)).collect();
+        assert_eq!(left, [(1, "b".to_owned()), (2, "e".to_owned()), (7, "f".to_owned())]);
+    }
 }
