@@ -14,6 +14,7 @@ use crate::admin::{Component, Readiness};
 use crate::bindings::Bindings;
 use crate::config::Config;
 use crate::credentials::{CredentialStore, CredentialsError, UpstreamCredentials};
+use crate::errands::Errands;
 use crate::error::GatewayError;
 use crate::keys::metered::Metered;
 use crate::keys::read::ReadKeys;
@@ -35,6 +36,8 @@ const FIRST_SWEEP: Duration = Duration::from_secs(60);
 const SWEEP_MARGIN: Duration = Duration::from_secs(24 * 3600);
 /// How soon a failed preparation is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long a stop waits for what goes on without its request.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// The budget for object data in memory is counted in units of this many bytes …
 const STREAM_UNIT_LEN: usize = 64 << 10;
@@ -85,6 +88,8 @@ pub struct Gateway {
     pub(crate) read_keys: Arc<ReadKeys>,
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) manifests: Manifests,
+    /// What goes on without the request that began it.
+    pub(crate) errands: Errands,
     stream_budget: Arc<Semaphore>,
     readiness: Readiness,
     tasks: Mutex<JoinSet<()>>,
@@ -122,6 +127,7 @@ impl Gateway {
             read_keys: Arc::new(ReadKeys::new(keys.clone(), session.clone(), system.clone(), clock.clone())),
             uploads: Arc::new(Uploads::new(keys, system.clone(), clock.clone(), random.clone())),
             manifests: Manifests::new(),
+            errands: Errands::new(),
             stream_budget: Arc::new(Semaphore::new(stream_units(config.limits.buffered_bytes_max))),
             readiness: Readiness::new(),
             tasks: Mutex::default(),
@@ -140,6 +146,14 @@ impl Gateway {
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
+    }
+
+    /// Waits for what goes on without its request: uploads that are being completed or aborted. To be called when the
+    /// server has stopped. Gives how much was still running when patience ended.
+    pub async fn settle(&self) -> usize {
+        // Whether it ended in time is what the count tells.
+        drop(tokio::time::timeout(SETTLE, self.errands.settled()).await);
+        self.errands.count()
     }
 
     /// The region that clients are told.

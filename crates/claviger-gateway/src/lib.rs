@@ -12,6 +12,7 @@ mod body;
 pub mod config;
 pub mod credentials;
 mod dispatch;
+mod errands;
 pub mod error;
 mod fingerprint;
 mod gateway;

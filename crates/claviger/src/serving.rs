@@ -43,7 +43,11 @@ pub(crate) async fn serve_gateway(
         None => None,
     };
     let options = ServerOptions { limits: config.limits.clone(), clock, instance: draw(random)? };
-    let report = server::serve(listener, gateway, options, tls, shutdown.wait()).await;
+    let report = server::serve(listener, gateway.clone(), options, tls, shutdown.wait()).await;
+    let unfinished = gateway.settle().await;
+    if unfinished > 0 {
+        tracing::warn!(unfinished, "uploads were still being completed or aborted at the end");
+    }
     if let Some(admin) = admin {
         admin.abort();
     }

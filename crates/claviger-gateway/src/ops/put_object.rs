@@ -113,7 +113,15 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     let store_as = StoreAs { envelope: Some(&envelope), ..new.store_as };
     let (bucket, key) = (new.permit.bucket(), new.permit.key());
     let stored = if new.length > SINGLE_PUT_LEN_MAX {
-        super::multipart::sliced::store(upstream, (bucket, key), store_as, stream, sealed_len).await
+        super::multipart::sliced::store(
+            &gateway.errands,
+            upstream,
+            (bucket, key),
+            store_as,
+            stream,
+            sealed_len,
+        )
+        .await
     } else {
         let body = UpstreamBody::stream(Box::new(stream), sealed_len);
         upstream.put_object(bucket, key, store_as, body).await

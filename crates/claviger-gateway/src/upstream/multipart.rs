@@ -7,7 +7,7 @@ use claviger_s3::xml::{
     ListMultipartUploadsResult, ListPartsResult, Reply,
 };
 use http::Method;
-use http::header::ETAG;
+use http::header::{ETAG, HeaderMap};
 
 use super::body::UpstreamBody;
 use super::object::{StoreAs, Which, failed_in_body};
@@ -47,7 +47,7 @@ pub(crate) struct ListUploadsWhat<'a> {
 }
 
 impl Upstream {
-    /// Begins an upload; gives the provider's id.
+    /// Begins an upload with the headers of [`StoreAs`]; gives the provider's id.
     ///
     /// # Errors
     /// The provider's error.
@@ -55,10 +55,10 @@ impl Upstream {
         &self,
         bucket: &str,
         key: &str,
-        store_as: StoreAs<'_>,
+        headers: HeaderMap,
     ) -> Result<String, GatewayError> {
         let mut request = StoreRequest::new(Method::POST, bucket, Some(key)).query("uploads", "");
-        request.headers = store_as.headers()?;
+        request.headers = headers;
         let (_, answer) = self.document(request).await?;
         let result = InitiateMultipartUploadResult::parse(&answer);
         Ok(result.map_err(|_| GatewayError::UpstreamAnswer("CreateMultipartUpload"))?.upload_id)

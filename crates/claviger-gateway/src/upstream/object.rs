@@ -144,7 +144,11 @@ impl<'a> StoreAs<'a> {
         Self { envelope: None, storage_class, condition }
     }
 
-    pub(super) fn headers(&self) -> Result<HeaderMap, GatewayError> {
+    /// The headers that say so.
+    ///
+    /// # Errors
+    /// When a value can't stand in a header; such values never come from sealed data.
+    pub(crate) fn headers(&self) -> Result<HeaderMap, GatewayError> {
         let mut headers = HeaderMap::new();
         // Told to every store alike, so that it guesses nothing from the key.
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));

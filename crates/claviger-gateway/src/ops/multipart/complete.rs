@@ -53,7 +53,8 @@ pub(crate) async fn complete(
     let upload = NamedUpload::locate(call, permit, &op.upload_id).await?;
     let resource = format!("/{}/{}", op.bucket.as_str(), op.key.as_str());
     let share = gateway.stream_share().await?;
-    let mut task = tokio::spawn(async move {
+    let errands = gateway.errands.clone();
+    let mut task = errands.spawn(async move {
         let _share = share;
         finish(&gateway, &upload, &op, list).await
     });

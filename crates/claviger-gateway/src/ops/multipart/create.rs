@@ -8,6 +8,7 @@ use claviger_s3::xml::InitiateMultipartUploadResult;
 use http::Response;
 use http::header::HeaderName;
 
+use super::begun::BegunUpload;
 use crate::authz::WriteObject;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
@@ -15,7 +16,6 @@ use crate::keys::uploads::UPLOAD_LIFE;
 use crate::keys::write::NewObject;
 use crate::ops::{checksums, metadata, object_headers, reply};
 use crate::server::ResponseBody;
-use crate::upstream::multipart::StoreUpload;
 use crate::upstream::object::StoreAs;
 
 /// Serves CreateMultipartUpload.
@@ -39,7 +39,9 @@ pub(crate) async fn create(
         envelope::seal(&dek, epoch_id, object_id, &name, &Layout::Multipart, &metadata, tlv_len_max, random)
             .map_err(metadata::seal_error)?;
     let store_as = StoreAs { envelope: Some(&envelope), ..StoreAs::of_request(&op.headers, None) };
-    let store_upload_id = call.upstream.create_upload(permit.bucket(), permit.key(), store_as).await?;
+    let place = (permit.bucket(), permit.key());
+    let begun = BegunUpload::begin(&gateway.errands, &call.upstream, place, store_as).await?;
+    let store_upload_id = begun.at_store().upload_id.to_owned();
     let fields = UploadFields {
         epoch_id,
         object_id,
@@ -53,12 +55,11 @@ pub(crate) async fn create(
         .map_err(|_| GatewayError::UpstreamAnswer("an upload id that is not printable"))?
         .to_text();
     if let Err(error) = gateway.system.store_token(&bound.bucket_id, &store_upload_id, &token).await {
-        let upload = StoreUpload { bucket: permit.bucket(), key: permit.key(), upload_id: &store_upload_id };
-        if let Err(abort) = call.upstream.abort_upload(upload).await {
-            tracing::warn!(error = %abort, "an upload without a token could not be aborted");
-        }
+        begun.abandon().await;
         return Err(error);
     }
+    // Listings show it from now on.
+    begun.keep();
     gateway.uploads.remember(object_id, dek);
     Ok(answer(&op, token))
 }

@@ -2,6 +2,7 @@
 //! keys that it can do without: the upload token and the part entity tags carry the state, through the client.
 
 pub(crate) mod abort;
+mod begun;
 pub(crate) mod complete;
 pub(crate) mod create;
 mod late_answer;

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use claviger_s3::xml::CompletedPart;
 
+use super::begun::BegunUpload;
+use crate::errands::Errands;
 use crate::error::GatewayError;
 use crate::upstream::Upstream;
 use crate::upstream::body::{Abandoned, Ciphertext, SealedStream, UpstreamBody};
@@ -48,29 +50,32 @@ impl SealedStream for Slice {
 /// Stores `sealed_len` bytes of `stream` as one object through an upload of the gateway's own.
 ///
 /// # Errors
-/// The provider's; the upload is aborted then, and nothing is stored.
+/// The provider's; the upload is aborted then, and nothing is stored. So it is when the caller goes away.
 pub(crate) async fn store(
+    errands: &Errands,
     upstream: &Upstream,
-    (bucket, key): (&str, &str),
+    place: (&str, &str),
     store_as: StoreAs<'_>,
     stream: impl SealedStream + 'static,
     sealed_len: u64,
 ) -> Result<Stored, GatewayError> {
     let condition = store_as.condition;
     let store_as = StoreAs { condition: None, ..store_as };
-    let upload_id = upstream.create_upload(bucket, key, store_as).await?;
-    let upload = StoreUpload { bucket, key, upload_id: &upload_id };
+    let begun = BegunUpload::begin(errands, upstream, place, store_as).await?;
+    let upload = begun.at_store();
     let shared = Arc::new(Mutex::new(Shared { stream: Box::new(stream), rest: Bytes::new() }));
     let stored = async {
         let parts = store_slices(upstream, upload, &shared, sealed_len).await?;
         upstream.complete_upload(upload, &parts, condition).await
     };
     match stored.await {
-        Ok(completed) => Ok(Stored { etag: upstream.completed_etag(upload, &completed).await? }),
+        Ok(completed) => {
+            let etag = upstream.completed_etag(upload, &completed).await;
+            begun.keep();
+            Ok(Stored { etag: etag? })
+        }
         Err(error) => {
-            if let Err(abort) = upstream.abort_upload(upload).await {
-                tracing::warn!(error = %abort, "an upload of slices could not be aborted");
-            }
+            begun.abandon().await;
             Err(error)
         }
     }
@@ -96,4 +101,34 @@ async fn store_slices(
         }
     }
     Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::begun::tests::{next, store as store_double};
+    use super::*;
+
+    /// A client that has sent nothing yet.
+    struct Silent;
+
+    impl SealedStream for Silent {
+        fn poll_sealed(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Ciphertext, Abandoned>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_transfer_that_is_broken_off_leaves_no_upload() {
+        let (upstream, mut requests) = store_double(Duration::ZERO).await;
+        let errands = Errands::new();
+        let transfer = store(&errands, &upstream, ("b", "k"), StoreAs::default(), Silent, SLICE_LEN + 1);
+        assert!(tokio::time::timeout(Duration::from_millis(300), transfer).await.is_err());
+        assert!(next(&mut requests).await.starts_with("POST /b/k?uploads"));
+        let (part, last) = (next(&mut requests).await, next(&mut requests).await);
+        assert!(part.starts_with("PUT /b/k?") && part.contains("partNumber=1"), "{part}");
+        assert!(last.starts_with("DELETE /b/k?uploadId=u1"), "{last}");
+        errands.settled().await;
+    }
 }
