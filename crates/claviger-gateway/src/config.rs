@@ -33,6 +33,12 @@ pub struct Config {
     #[serde(default)]
     pub virtual_hosts: Vec<String>,
 
+    /// Names (`host` or `host:port`) under which clients know this endpoint where a load balancer puts another `Host`
+    /// into the requests that it passes on: a signature may cover one of these in place of the name that arrives. No
+    /// other header is ever taken for the host. Default: none.
+    #[serde(default)]
+    pub host_aliases: Vec<String>,
+
     /// Region that clients sign for and that GetBucketLocation tells. Default: the upstream's region.
     pub region: Option<String>,
 
@@ -86,8 +92,8 @@ pub struct UpstreamConfig {
     #[serde(default)]
     pub addressing: Addressing,
 
-    /// TOML file with `access_key_id` and `secret_access_key` (optional `session_token`) of the account at the
-    /// store; mode 0600.
+    /// TOML file with `access_key_id` and `secret_access_key` (optional `session_token`) of the gateway's account at the
+    /// store, and of further ones that access keys can be mapped to (`[[account]]`); mode 0600, read at start.
     pub credentials_file: PathBuf,
 
     /// PEM file of the authorities that sign the store's certificate. Default: the system's own.

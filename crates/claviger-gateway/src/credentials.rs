@@ -14,6 +14,11 @@
 //! actions = ["read", "write", "delete", "list"]   # and "manage": create and delete the bucket
 //! ```
 //!
+//! Further fields of a `[[key]]`: `upstream_account`, the account at the store that its requests are made with (a `name` in
+//! the file of accounts; default: the gateway's own), and `session_token`, which then has to come with every request. An
+//! `[anonymous]` table lets requests without a signature in, as far as its `[[anonymous.allow]]` go; they go out without a
+//! signature too, and the store's own ACLs and policies decide what everybody may do.
+//!
 //! The file is looked at every two seconds and on SIGHUP. A new version that is wrong in any way changes nothing:
 //! the keys in hand stay, the log and a metric say so.
 
@@ -22,8 +27,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-pub use claviger_s3::sigv4::SecretAccessKey;
 use claviger_s3::sigv4::SigningKey;
+pub use claviger_s3::sigv4::{SecretAccessKey, SessionToken};
 
 use crate::authz::Grant;
 
@@ -33,13 +38,30 @@ mod upstream;
 
 pub use file::CredentialsError;
 pub use reload::Reload;
-pub use upstream::UpstreamCredentials;
+pub use upstream::{UpstreamAccounts, UpstreamCredentials};
+
+/// The identity of requests without a signature; no access key can have this id.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// The account at the store that requests are made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum UpstreamAccount {
+    /// The gateway's own.
+    Own,
+    /// One of the others.
+    Named(String),
+    /// None: requests go out without a signature.
+    Anonymous,
+}
 
 /// Who signed a request: one access key, and what it may do (see [`crate::authz`]).
 pub struct Identity {
     access_key_id: String,
     name: Option<String>,
-    secret: SecretAccessKey,
+    /// `None` for the anonymous one.
+    secret: Option<SecretAccessKey>,
+    session_token: Option<SessionToken>,
+    upstream_account: UpstreamAccount,
     pub(crate) grants: Vec<Grant>,
     /// Derived from the secret, and gone with it when the file is read again.
     signing_keys: std::sync::Mutex<Vec<Arc<SigningKey>>>,
@@ -61,14 +83,34 @@ impl Identity {
         self.name.as_deref()
     }
 
-    /// The secret that its signatures are checked with.
+    /// The secret that its signatures are checked with; `None` for the anonymous identity.
     #[must_use]
-    pub fn secret(&self) -> &SecretAccessKey {
-        &self.secret
+    pub fn secret(&self) -> Option<&SecretAccessKey> {
+        self.secret.as_ref()
     }
 
-    pub(crate) fn new(id: String, name: Option<String>, secret: SecretAccessKey, grants: Vec<Grant>) -> Self {
-        Self { access_key_id: id, name, secret, grants, signing_keys: std::sync::Mutex::default() }
+    /// The token that has to come with its requests, if it has one.
+    #[must_use]
+    pub fn session_token(&self) -> Option<&SessionToken> {
+        self.session_token.as_ref()
+    }
+
+    /// The account that its requests to the store are made with.
+    pub(crate) fn upstream_account(&self) -> &UpstreamAccount {
+        &self.upstream_account
+    }
+
+    /// The identity of requests without a signature.
+    fn anonymous(grants: Vec<Grant>) -> Self {
+        Self {
+            access_key_id: ANONYMOUS.to_owned(),
+            name: None,
+            secret: None,
+            session_token: None,
+            upstream_account: UpstreamAccount::Anonymous,
+            grants,
+            signing_keys: std::sync::Mutex::default(),
+        }
     }
 
     /// The signing key of a day and region, if a signature made with it was right before.
@@ -94,26 +136,34 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-type Identities = HashMap<String, Arc<Identity>>;
+/// What one version of the file says.
+struct Identities {
+    keys: HashMap<String, Arc<Identity>>,
+    anonymous: Option<Arc<Identity>>,
+}
 
 /// The access keys in force.
 pub struct CredentialStore {
     path: PathBuf,
+    accounts: Vec<String>,
     identities: ArcSwap<Identities>,
     seen: std::sync::Mutex<reload::Fingerprint>,
 }
 
 impl CredentialStore {
-    /// Reads the file at `path`.
+    /// Reads the file at `path`. `accounts` are the names that `upstream_account` may have, now and when the file is
+    /// read again.
     ///
     /// # Errors
-    /// [`CredentialsError`]: a loose mode, wrong TOML (with its line), a double or weak key, a grant that can't hold.
-    pub fn load(path: &Path) -> Result<Arc<Self>, CredentialsError> {
+    /// [`CredentialsError`]: a loose mode, wrong TOML (with its line), a double or weak key, a grant that can't hold, an
+    /// account that does not exist.
+    pub fn load(path: &Path, accounts: Vec<String>) -> Result<Arc<Self>, CredentialsError> {
         let seen = reload::Fingerprint::of(path);
-        let identities = file::load(path)?;
-        reload::report_keys(identities.len());
+        let identities = file::load(path, &accounts)?;
+        reload::report_keys(identities.keys.len());
         Ok(Arc::new(Self {
             path: path.to_path_buf(),
+            accounts,
             identities: ArcSwap::from_pointee(identities),
             seen: std::sync::Mutex::new(seen),
         }))
@@ -122,16 +172,22 @@ impl CredentialStore {
     /// The identity with this access key id, if there is one. A request keeps it to its end, whatever is reloaded.
     #[must_use]
     pub fn lookup(&self, access_key_id: &str) -> Option<Arc<Identity>> {
-        self.identities.load().get(access_key_id).cloned()
+        self.identities.load().keys.get(access_key_id).cloned()
+    }
+
+    /// The identity of requests without a signature, if any are let in.
+    #[must_use]
+    pub fn anonymous(&self) -> Option<Arc<Identity>> {
+        self.identities.load().anonymous.clone()
     }
 
     /// How many access keys are in force.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.identities.load().len()
+        self.identities.load().keys.len()
     }
 
-    /// Whether there is none, so that every request is refused.
+    /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use claviger_s3::error::{ErrorCode, S3Error};
-use claviger_s3::sigv4::{Authenticated, Presented, VerifyPolicy};
-use claviger_s3::{Operation, RequestHead, classify};
+use claviger_s3::{Authenticated, Operation, RequestHead, classify};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
@@ -22,7 +21,7 @@ use crate::server::{AccessNote, Handler, RequestMeta, ResponseBody, error_reply}
 use crate::upstream::Upstream;
 use crate::upstream::observed::Observed;
 
-/// One request whose signer is known.
+/// One request of a known identity, which may be the anonymous one.
 pub(crate) struct Call<'a> {
     /// The gateway.
     pub gateway: &'a Arc<Gateway>,
@@ -107,9 +106,11 @@ impl Gateway {
         let head = RequestHead::from_parts(&parts);
         let (identity, authenticated) = self.authenticate(&head)?;
         progress.access_key_id = Some(identity.access_key_id().to_owned());
+        // The bucket of a virtual host is the one that was signed, whatever a load balancer made of the name.
+        let head = RequestHead { host: authenticated.host().or(head.host), ..head };
         let operation = classify(&head, &self.hosts)?;
         progress.operation = Some(operation.kind().as_str());
-        let account = self.upstream.account().clone();
+        let account = self.account_of(&identity)?;
         let call = Call {
             gateway: self,
             identity,
@@ -147,24 +148,6 @@ impl Gateway {
                 ops::multipart::list_uploads::list(&call, &op).boxed().await
             }
         }
-    }
-
-    /// Verifies the signature: nothing else about the request is looked at before.
-    fn authenticate(&self, head: &RequestHead<'_>) -> Result<(Arc<Identity>, Authenticated), GatewayError> {
-        let presented = Presented::parse(head)?;
-        let identity = self
-            .credentials
-            .lookup(presented.access_key_id())
-            .ok_or_else(|| S3Error::new(ErrorCode::InvalidAccessKeyId))?;
-        let known = identity.known_signing_key(presented.date(), presented.region());
-        let signing_key = known.clone().unwrap_or_else(|| Arc::new(presented.signing_key(identity.secret())));
-        // Any region: it is part of what is signed, and tools are configured with many.
-        let policy = VerifyPolicy { region: None };
-        let authenticated = presented.verify(head, &signing_key, &policy, self.clock.now_ms())?;
-        if known.is_none() {
-            identity.keep_signing_key(signing_key);
-        }
-        Ok((identity, authenticated))
     }
 }
 

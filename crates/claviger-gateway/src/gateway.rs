@@ -1,5 +1,6 @@
 //! The gateway as a whole: what it is made of, how it starts, and what runs beside the requests.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::admin::{Component, Readiness};
 use crate::bindings::Bindings;
 use crate::config::Config;
-use crate::credentials::{CredentialStore, CredentialsError, UpstreamCredentials};
+use crate::credentials::{CredentialStore, CredentialsError, UpstreamAccounts};
 use crate::errands::Errands;
 use crate::error::GatewayError;
 use crate::keys::metered::Metered;
@@ -82,6 +83,8 @@ pub struct Gateway {
     pub(crate) hosts: VirtualHosts,
     /// With the gateway's own account: for the system area and for what is nobody's call.
     pub(crate) upstream: Upstream,
+    /// Further accounts, by the names that access keys are mapped to.
+    pub(crate) accounts: BTreeMap<String, Arc<Account>>,
     pub(crate) system: Arc<SystemArea>,
     pub(crate) bindings: Bindings,
     pub(crate) write_epochs: Arc<WriteEpochs>,
@@ -107,8 +110,11 @@ impl Gateway {
         random: Arc<dyn Random>,
     ) -> Result<Arc<Self>, StartError> {
         let keys: Arc<dyn KeyService> = Arc::new(Metered::new(keys, clock.clone()));
-        let credentials = CredentialStore::load(&config.credentials_file)?;
-        let account = Arc::new(Account::keyed(UpstreamCredentials::load(&config.upstream.credentials_file)?));
+        let accounts = UpstreamAccounts::load(&config.upstream.credentials_file)?;
+        let credentials = CredentialStore::load(&config.credentials_file, accounts.names())?;
+        let account = Arc::new(Account::keyed(accounts.own));
+        let accounts = accounts.named.into_iter();
+        let accounts = accounts.map(|(name, keyed)| (name, Arc::new(Account::keyed(keyed)))).collect();
         let tls = client_config(config.upstream.ca_file.as_deref())?;
         let upstream =
             Upstream::new(&config.upstream, account, tls, clock.clone()).map_err(StartError::Config)?;
@@ -136,6 +142,7 @@ impl Gateway {
             random,
             credentials,
             upstream,
+            accounts,
             system,
         };
         gateway.spawn_background(session);

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod aead;
+mod authenticate;
 pub mod authz;
 mod bindings;
 mod body;

@@ -9,10 +9,11 @@
 //! 1. [`RequestHead`] borrows what the client sent, unchanged.
 //! 2. [`classify`] turns it into one [`Operation`], or an [`S3Error`]. The table is an allow-list: what is not in it is
 //!    `NotImplemented` and never falls through to a related operation.
-//! 3. [`sigv4::Presented::parse`] and [`sigv4::Presented::verify`] prove who sent it.
+//! 3. [`Scheme`] tells how it says whose it is; [`sigv4::Presented::parse`] and [`sigv4::Presented::verify`] prove it.
 //! 4. [`checksum::BodyVerifier`] and [`aws_chunked::Decoder`] check the body as it streams.
 //! 5. [`xml`] writes the answer and reads what the upstream store says.
 
+mod authentication;
 pub mod aws_chunked;
 pub mod checksum;
 pub mod conditions;
@@ -28,6 +29,7 @@ pub mod timestamp;
 pub mod uri;
 pub mod xml;
 
+pub use authentication::{Authenticated, Scheme};
 pub use error::{Blame, ErrorCode, S3Error, UpstreamError};
 pub use etag::ETag;
 pub use name::{BucketName, ObjectKey};

@@ -156,6 +156,7 @@ fn gateway_config(
         listen,
         tls: None,
         virtual_hosts: vec!["localhost".to_owned()],
+        host_aliases: Vec::new(),
         region: Some(store.client_region().to_owned()),
         credentials_file,
         upstream: store.upstream_config(upstream_file),
@@ -234,11 +235,11 @@ mod tests {
         };
         let path = folder.path().join("upstream.toml");
         write_private(&path, &upstream_account(&key).unwrap()).unwrap();
-        let account = claviger_gateway::credentials::UpstreamCredentials::load(&path).unwrap();
+        let account = claviger_gateway::credentials::UpstreamAccounts::load(&path).unwrap().own;
         assert_eq!((account.access_key_id(), account.session_token()), ("AKI", Some("t")));
         let path = folder.path().join("credentials.toml");
         write_private(&path, &access_keys(&key).unwrap()).unwrap();
-        let store = claviger_gateway::credentials::CredentialStore::load(&path).unwrap();
+        let store = claviger_gateway::credentials::CredentialStore::load(&path, Vec::new()).unwrap();
         assert!(store.lookup("AKI").unwrap().may_see_bucket("any"));
     }
 }

@@ -11,7 +11,7 @@ fn identity(grants: &str) -> Arc<Identity> {
         format!("[[key]]\naccess_key_id = \"AAA\"\nsecret_access_key = \"0123456789abcdef\"\n{grants}");
     std::fs::write(file.path(), text).unwrap();
     std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
-    CredentialStore::load(file.path()).unwrap().lookup("AAA").unwrap()
+    CredentialStore::load(file.path(), Vec::new()).unwrap().lookup("AAA").unwrap()
 }
 
 fn one(buckets: &str, prefix: &str, actions: &str) -> Arc<Identity> {

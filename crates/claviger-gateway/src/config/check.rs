@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::problem::line_of;
 use super::{Config, Problem, Severity};
-use crate::credentials::{CredentialStore, UpstreamCredentials};
+use crate::credentials::{CredentialStore, CredentialsError, UpstreamAccounts};
 use crate::server;
 
 /// Collects problems, looking up the line of each setting.
@@ -58,6 +58,16 @@ fn front(config: &Config, findings: &mut Findings<'_>) {
                 ("", "virtual_hosts"),
                 format!("virtual_hosts holds {host:?}, which is not a host name"),
                 "give bare domains in lower case, without scheme, port or a leading dot: \"s3.example.org\"",
+            );
+        }
+    }
+    for alias in &config.host_aliases {
+        let (host, port) = alias.rsplit_once(':').unwrap_or((alias, "443"));
+        if !is_host(host) || port.parse::<u16>().is_err() {
+            findings.error(
+                ("", "host_aliases"),
+                format!("host_aliases holds {alias:?}, which is not a host name"),
+                "give names as clients write them, in lower case, with the port if they write one: \"s3.example.org:8443\"",
             );
         }
     }
@@ -189,16 +199,20 @@ fn is_region(region: &str) -> bool {
 /// Opens the files that the configuration names.
 pub(super) fn files(config: &Config, text: &str) -> Vec<Problem> {
     let mut findings = Findings { text, file: &config.source, problems: Vec::new() };
-    match CredentialStore::load(&config.credentials_file) {
+    let accounts = UpstreamAccounts::load(&config.upstream.credentials_file);
+    let names = accounts.as_ref().map(UpstreamAccounts::names).unwrap_or_default();
+    match CredentialStore::load(&config.credentials_file, names) {
+        // Without the file of accounts, every account that a key names would be missing: one mistake, one message.
+        Err(CredentialsError::UnknownAccount { .. }) if accounts.is_err() => {}
         Err(error) => findings.error(("", "credentials_file"), error.to_string(), ""),
-        Ok(store) if store.is_empty() => findings.warning(
+        Ok(store) if store.is_empty() && store.anonymous().is_none() => findings.warning(
             ("", "credentials_file"),
             "there is no access key, so every request will be refused".to_owned(),
             "add a [[key]]; deploy/credentials.toml is an example",
         ),
         Ok(_) => {}
     }
-    if let Err(error) = UpstreamCredentials::load(&config.upstream.credentials_file) {
+    if let Err(error) = accounts {
         findings.error(("upstream", "credentials_file"), error.to_string(), "");
     }
     if let Some(tls) = &config.tls

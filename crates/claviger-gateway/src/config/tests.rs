@@ -104,6 +104,9 @@ fn values_that_make_no_sense_are_refused_with_line_and_remedy() {
             "endpoint = \"http://keys.example.org:7443\"",
             "https://",
         ),
+        ("listen", "host_aliases = [\"S3.example.org\"]\nlisten", "as clients write them"),
+        ("listen", "host_aliases = [\"s3.example.org:\"]\nlisten", "as clients write them"),
+        ("listen", "host_aliases = [\"https://s3.example.org\"]\nlisten", "as clients write them"),
         ("[key_service]", "region = \"not a region\"\n[key_service]", "region name"),
         ("[key_service]", "[limits]\nheader_bytes_max = 1\n[key_service]", "8192"),
         ("[key_service]", "[limits]\nbody_idle_timeout_s = 0\n[key_service]", "at least 1"),
@@ -138,6 +141,31 @@ fn check_opens_every_file_that_the_configuration_names() {
         assert_eq!(about.len(), 1, "{name} in {problems:?}");
         assert!(about[0].line.is_some());
     }
+}
+
+#[test]
+fn check_names_an_access_key_whose_account_does_not_exist() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let pair = "access_key_id = \"AAA\"\nsecret_access_key = \"0123456789abcdef\"\n";
+    write("gateway.toml", &LEAST.replace("/etc/claviger/upstream.toml", "upstream.toml"));
+    write("upstream.toml", &format!("{pair}[[account]]\nname = \"alice\"\n{pair}"));
+    let config = Config::load(&folder.path().join("gateway.toml")).unwrap();
+    let about_accounts = || {
+        let problems = config.check().into_iter().map(|problem| problem.to_string());
+        problems.filter(|problem| problem.contains("account")).collect::<Vec<_>>()
+    };
+    write("credentials.toml", &format!("[[key]]\n{pair}upstream_account = \"alice\"\n"));
+    assert!(about_accounts().is_empty(), "{:?}", about_accounts());
+    write("credentials.toml", &format!("[[key]]\n{pair}upstream_account = \"bob\"\n"));
+    let problems = about_accounts();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("credentials.toml:4: there is no upstream account \"bob\""), "{problems:?}");
 }
 
 #[test]

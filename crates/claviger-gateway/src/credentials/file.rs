@@ -1,12 +1,14 @@
 //! The file of access keys: from TOML to identities.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
+use toml::Spanned;
 use zeroize::Zeroizing;
 
-use super::{Identities, Identity, SecretAccessKey};
+use super::{ANONYMOUS, Identities, Identity, SecretAccessKey, SessionToken, UpstreamAccount};
 use crate::authz::{Actions, Glob, Grant};
 use crate::config::line_at;
 use crate::secret_file::{SecretFileError, read_secret_file};
@@ -60,6 +62,49 @@ pub enum CredentialsError {
         /// The id whose secret it is.
         access_key_id: String,
     },
+    /// No key can have the id that stands for requests without a signature.
+    #[error("{path}: {ANONYMOUS:?} is no access key; [anonymous] lets requests without a signature in", path = path.display())]
+    AnonymousKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A session token that no request could carry.
+    #[error(
+        "{path}: the session_token of {access_key_id:?} is empty or not printable ASCII; leave it out for a key without one",
+        path = path.display()
+    )]
+    SessionToken {
+        /// The file.
+        path: PathBuf,
+        /// The id whose token it is.
+        access_key_id: String,
+    },
+    /// A key of an account that isn't there.
+    #[error(
+        "{path}:{line}: there is no upstream account {name:?}; add an [[account]] with this name to the file that \
+         upstream.credentials_file names, and restart",
+        path = path.display()
+    )]
+    UnknownAccount {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The name.
+        name: String,
+    },
+    /// An account whose name can't stand.
+    #[error("{path}:{line}: the account name {name:?} {message}", path = path.display())]
+    Account {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The name.
+        name: String,
+        /// What is wrong with it, and the remedy.
+        message: &'static str,
+    },
     /// A grant that says something that can't be held to.
     #[error("{path}: a grant of {access_key_id:?} {message}", path = path.display())]
     Grant {
@@ -77,6 +122,14 @@ pub enum CredentialsError {
 struct FileToml {
     #[serde(default)]
     key: Vec<KeyToml>,
+    anonymous: Option<AnonymousToml>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnonymousToml {
+    #[serde(default)]
+    allow: Vec<AllowToml>,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +137,8 @@ struct FileToml {
 struct KeyToml {
     access_key_id: String,
     secret_access_key: Zeroizing<String>,
+    session_token: Option<Zeroizing<String>>,
+    upstream_account: Option<Spanned<String>>,
     name: Option<String>,
     #[serde(default)]
     allow: Vec<AllowToml>,
@@ -108,18 +163,20 @@ enum ActionToml {
     Manage,
 }
 
-pub(super) fn load(path: &Path) -> Result<Identities, CredentialsError> {
+pub(super) fn load(path: &Path, accounts: &[String]) -> Result<Identities, CredentialsError> {
     let text = read_secret_file(path)?;
     let file: FileToml = parse(path, &text)?;
-    let mut identities = Identities::new();
+    let mut keys = HashMap::new();
     for key in file.key {
-        let identity = identity(path, key)?;
+        let account = upstream_account(path, &text, key.upstream_account.as_ref(), accounts)?;
+        let identity = identity(path, key, account)?;
         let access_key_id = identity.access_key_id.clone();
-        if identities.insert(access_key_id.clone(), Arc::new(identity)).is_some() {
+        if keys.insert(access_key_id.clone(), Arc::new(identity)).is_some() {
             return Err(CredentialsError::DoubleKey { path: path.to_path_buf(), access_key_id });
         }
     }
-    Ok(identities)
+    let anonymous = file.anonymous.map(|anonymous| anonymous_identity(path, anonymous)).transpose()?;
+    Ok(Identities { keys, anonymous: anonymous.map(Arc::new) })
 }
 
 /// TOML into `T`. Of the parser's message only what holds no value of the file is kept.
@@ -142,7 +199,42 @@ fn harmless_message(message: &str) -> String {
     format!("not as expected here ({kind}); deploy/credentials.toml shows the form")
 }
 
-fn identity(path: &Path, key: KeyToml) -> Result<Identity, CredentialsError> {
+fn upstream_account(
+    path: &Path,
+    text: &str,
+    name: Option<&Spanned<String>>,
+    accounts: &[String],
+) -> Result<UpstreamAccount, CredentialsError> {
+    let Some(name) = name else { return Ok(UpstreamAccount::Own) };
+    if accounts.contains(name.get_ref()) {
+        return Ok(UpstreamAccount::Named(name.get_ref().clone()));
+    }
+    let (line, name) = (line_at(text, name.span().start), name.get_ref().clone());
+    Err(CredentialsError::UnknownAccount { path: path.to_path_buf(), line, name })
+}
+
+fn anonymous_identity(path: &Path, anonymous: AnonymousToml) -> Result<Identity, CredentialsError> {
+    let grants = grants(path, ANONYMOUS, anonymous.allow)?;
+    if grants.iter().any(|grant| grant.actions.manage) {
+        return Err(CredentialsError::Grant {
+            path: path.to_path_buf(),
+            access_key_id: ANONYMOUS.to_owned(),
+            message: "allows `manage`; buckets belong to accounts, so give `manage` to an access key",
+        });
+    }
+    Ok(Identity::anonymous(grants))
+}
+
+fn grants(path: &Path, id: &str, allow: Vec<AllowToml>) -> Result<Vec<Grant>, CredentialsError> {
+    let grants = allow.into_iter().map(grant).collect::<Result<_, _>>();
+    grants.map_err(|message| CredentialsError::Grant {
+        path: path.to_path_buf(),
+        access_key_id: id.to_owned(),
+        message,
+    })
+}
+
+fn identity(path: &Path, key: KeyToml, account: UpstreamAccount) -> Result<Identity, CredentialsError> {
     let id = key.access_key_id;
     if !is_access_key_id(&id) {
         return Err(CredentialsError::KeyId { path: path.to_path_buf(), access_key_id: id });
@@ -150,14 +242,23 @@ fn identity(path: &Path, key: KeyToml) -> Result<Identity, CredentialsError> {
     if key.secret_access_key.len() < SECRET_LEN_MIN {
         return Err(CredentialsError::WeakSecret { path: path.to_path_buf(), access_key_id: id });
     }
-    let grants = key.allow.into_iter().map(grant).collect::<Result<_, _>>();
-    let grants = grants.map_err(|message| CredentialsError::Grant {
-        path: path.to_path_buf(),
-        access_key_id: id.clone(),
-        message,
-    })?;
-    let secret = SecretAccessKey::new(key.secret_access_key.as_str());
-    Ok(Identity::new(id, key.name, secret, grants))
+    if id == ANONYMOUS {
+        return Err(CredentialsError::AnonymousKey { path: path.to_path_buf() });
+    }
+    let fits =
+        |token: &Zeroizing<String>| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if key.session_token.as_ref().is_some_and(|token| !fits(token)) {
+        return Err(CredentialsError::SessionToken { path: path.to_path_buf(), access_key_id: id });
+    }
+    Ok(Identity {
+        grants: grants(path, &id, key.allow)?,
+        access_key_id: id,
+        name: key.name,
+        secret: Some(SecretAccessKey::new(key.secret_access_key.as_str())),
+        session_token: key.session_token.as_ref().map(|token| SessionToken::new(token.as_str())),
+        upstream_account: account,
+        signing_keys: Mutex::default(),
+    })
 }
 
 fn grant(allow: AllowToml) -> Result<Grant, &'static str> {

@@ -33,10 +33,10 @@ impl CredentialStore {
             }
             *seen = now;
         }
-        match file::load(&self.path) {
+        match file::load(&self.path, &self.accounts) {
             Ok(identities) => {
-                report_keys(identities.len());
-                tracing::info!(keys = identities.len(), "access keys reloaded");
+                report_keys(identities.keys.len());
+                tracing::info!(keys = identities.keys.len(), "access keys reloaded");
                 self.identities.store(Arc::new(identities));
                 metrics::credentials_reloaded(true);
                 Reload::Applied

@@ -15,7 +15,7 @@ fn load(text: &str) -> Result<Arc<CredentialStore>, CredentialsError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("credentials.toml");
     write(&path, text);
-    CredentialStore::load(&path)
+    CredentialStore::load(&path, vec!["alice".to_owned()])
 }
 
 fn key(id: &str) -> String {
@@ -97,7 +97,7 @@ fn a_loose_mode_is_refused() {
     let path = folder.path().join("credentials.toml");
     write(&path, &key("AAA"));
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let error = CredentialStore::load(&path).unwrap_err();
+    let error = CredentialStore::load(&path, vec!["alice".to_owned()]).unwrap_err();
     assert!(error.to_string().contains("chmod 600"), "{error}");
 }
 
@@ -106,7 +106,7 @@ fn a_good_change_is_taken_up_and_a_bad_one_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("credentials.toml");
     write(&path, &(key("OLD") + &grant("[\"b\"]", "[\"write\"]")));
-    let store = CredentialStore::load(&path).unwrap();
+    let store = CredentialStore::load(&path, vec!["alice".to_owned()]).unwrap();
     assert_eq!(store.reload(false), Reload::Unchanged);
     let held = store.lookup("OLD").unwrap();
 
@@ -130,7 +130,7 @@ async fn the_file_is_followed_without_being_asked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("credentials.toml");
     write(&path, &key("OLD"));
-    let store = CredentialStore::load(&path).unwrap();
+    let store = CredentialStore::load(&path, vec!["alice".to_owned()]).unwrap();
     let watching = tokio::spawn(Arc::clone(&store).watch());
     write(&path, &key("NEWER"));
     for _ in 0..100 {
@@ -148,11 +148,100 @@ fn upstream_credentials_load_with_and_without_a_session_token() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("upstream.toml");
     write(&path, &format!("access_key_id = \"AK\"\nsecret_access_key = \"{SECRET}\"\n"));
-    let credentials = UpstreamCredentials::load(&path).unwrap();
+    let credentials = UpstreamAccounts::load(&path).unwrap().own;
     assert_eq!((credentials.access_key_id(), credentials.session_token()), ("AK", None));
     assert!(!format!("{credentials:?}").contains("s3cr3t"));
     write(&path, "access_key_id = \"AK\"\nsecret_access_key = \"x\"\nsession_token = \"T\"\n");
-    assert_eq!(UpstreamCredentials::load(&path).unwrap().session_token(), Some("T"));
+    assert_eq!(UpstreamAccounts::load(&path).unwrap().own.session_token(), Some("T"));
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(UpstreamCredentials::load(&path).is_err());
+    assert!(UpstreamAccounts::load(&path).is_err());
+}
+
+#[test]
+fn a_key_has_the_account_that_it_names_and_one_that_does_not_exist_is_refused_with_its_line() {
+    let text = key("AAA") + "upstream_account = \"alice\"\n" + &key("BBB");
+    let store = load(&text).unwrap();
+    assert_eq!(*store.lookup("AAA").unwrap().upstream_account(), UpstreamAccount::Named("alice".to_owned()));
+    assert_eq!(*store.lookup("BBB").unwrap().upstream_account(), UpstreamAccount::Own);
+    let error = load(&(key("AAA") + "upstream_account = \"bob\"\n")).unwrap_err().to_string();
+    assert!(error.contains(":4: there is no upstream account \"bob\"; add an [[account]]"), "{error}");
+}
+
+#[test]
+fn a_session_token_is_taken_and_never_shown() {
+    let store = load(&(key("AAA") + "session_token = \"s3cr3t/token+=\"\n")).unwrap();
+    let identity = store.lookup("AAA").unwrap();
+    assert!(identity.session_token().unwrap().matches("s3cr3t/token+="));
+    assert!(!format!("{identity:?} {:?}", identity.session_token()).contains("s3cr3t"));
+    assert!(load(&key("AAA")).unwrap().lookup("AAA").unwrap().session_token().is_none());
+    for unusable in ["", "a b", "ä"] {
+        let error = load(&(key("AAA") + &format!("session_token = \"{unusable}\"\n"))).unwrap_err();
+        assert!(matches!(error, CredentialsError::SessionToken { .. }), "{error}");
+    }
+}
+
+#[test]
+fn requests_without_a_signature_are_let_in_by_a_table_of_their_own_only() {
+    assert!(load(&key("AAA")).unwrap().anonymous().is_none());
+    let grants = "[anonymous]\n[[anonymous.allow]]\nbuckets = [\"public-*\"]\nactions = [\"read\"]\n";
+    let store = load(&(key("AAA") + grants)).unwrap();
+    let anonymous = store.anonymous().unwrap();
+    assert_eq!((anonymous.access_key_id(), store.len()), ("anonymous", 1));
+    assert_eq!(*anonymous.upstream_account(), UpstreamAccount::Anonymous);
+    assert!(anonymous.secret().is_none() && store.lookup("anonymous").is_none());
+    assert!(anonymous.permit::<ReadObject>("public-a", "k").is_ok());
+    assert!(anonymous.permit::<ReadObject>("other", "k").is_err());
+    assert!(anonymous.permit::<WriteObject>("public-a", "k").is_err());
+    assert!(load("[anonymous]\n").unwrap().anonymous().unwrap().permit::<ReadObject>("b", "k").is_err());
+    for (text, expected) in [
+        (grants.replace("read", "manage"), "buckets belong to accounts"),
+        (grants.replace("actions", "deeds"), "unknown field `deeds`"),
+        (key("anonymous"), "is no access key"),
+    ] {
+        let error = load(&text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn anonymous_access_ends_with_the_table_that_allowed_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("credentials.toml");
+    write(&path, &(key("AAA") + "[anonymous]\n"));
+    let store = CredentialStore::load(&path, Vec::new()).unwrap();
+    assert!(store.anonymous().is_some());
+    write(&path, &(key("AAA") + "upstream_account = \"alice\"\n"));
+    assert_eq!(store.reload(true), Reload::Refused, "accounts are those of the start");
+    assert!(store.anonymous().is_some());
+    write(&path, &key("AAA"));
+    assert_eq!(store.reload(true), Reload::Applied);
+    assert!(store.anonymous().is_none());
+}
+
+#[test]
+fn further_accounts_have_names_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("upstream.toml");
+    let own = format!("access_key_id = \"AK\"\nsecret_access_key = \"{SECRET}\"\n");
+    let account = |name: &str| {
+        format!(
+            "[[account]]\nname = \"{name}\"\naccess_key_id = \"{name}-key\"\nsecret_access_key = \"{SECRET}\"\n"
+        )
+    };
+    write(&path, &(own.clone() + &account("alice") + &account("bob")));
+    let accounts = UpstreamAccounts::load(&path).unwrap();
+    assert_eq!(accounts.names(), ["alice", "bob"]);
+    assert_eq!(accounts.named["bob"].access_key_id(), "bob-key");
+    assert!(!format!("{accounts:?}").contains("s3cr3t"));
+    for (text, expected) in [
+        (own.clone() + &account("alice") + &account("alice"), ":8: the account name \"alice\" occurs twice"),
+        (own.clone() + &account(""), "must be 1 to 64"),
+        (own.clone() + &account("a b"), "must be 1 to 64"),
+        (own.clone() + &account("alice") + "colour = 1\n", "colour"),
+        (account("alice"), "missing field"),
+    ] {
+        write(&path, &text);
+        let error = UpstreamAccounts::load(&path).unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains("s3cr3t"), "{error}");
+    }
 }

@@ -2,6 +2,7 @@
 //! holds at the provider does not exist here.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::{BucketOnly, CreateBucket, ListBuckets};
@@ -16,6 +17,7 @@ use crate::body::client::ClientBody;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::server::ResponseBody;
+use crate::upstream::Upstream;
 use crate::upstream::list::ListWhat;
 
 /// Serves ListBuckets: what is bound, exists at the provider, and concerns the caller.
@@ -72,6 +74,9 @@ pub(crate) async fn create(
     if !gateway.bindings.is_bound(bucket).await? && holds_foreign_objects(call, bucket).await? {
         return Err(S3Error::new(ErrorCode::BucketAlreadyExists).into());
     }
+    if held_elsewhere(call, bucket).await? {
+        return Err(S3Error::new(ErrorCode::BucketAlreadyExists).into());
+    }
     let is_new = gateway.bindings.bind(bucket).await?;
     match call.upstream.create_bucket(bucket).await {
         // The account's own empty bucket, made before the name was bound.
@@ -92,6 +97,37 @@ async fn holds_foreign_objects(call: &Call<'_>, bucket: &str) -> Result<bool, Ga
         Err(error) if error.is_upstream_not_found() => Ok(false),
         // Somebody else's: creating it will say so.
         Err(error) if error.upstream_code() == Some(ErrorCode::AccessDenied) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the caller's account sees no bucket of this name, while another account of this gateway does. Some stores
+/// keep a space of names for each tenant or key; here a name is bound once. A second bucket of the name must not come to
+/// share the binding of the first, and its end must not end that binding. Costs nothing where there is one account.
+///
+/// # Errors
+/// The provider's, also for an account that it does not know any more: what that one holds can't be told then.
+async fn held_elsewhere(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
+    let own = call.upstream.account();
+    let others: Vec<_> = call.gateway.accounts().filter(|other| !Arc::ptr_eq(other, own)).collect();
+    if others.is_empty() || is_seen(&call.upstream, bucket).await? {
+        return Ok(false);
+    }
+    for other in others {
+        if is_seen(&call.upstream.with_account(other.clone()), bucket).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether an account is told that a bucket exists, its own or not.
+async fn is_seen(upstream: &Upstream, bucket: &str) -> Result<bool, GatewayError> {
+    let what = ListWhat { prefix: "", delimiter: None, max_keys: 1 };
+    match upstream.list_objects_v2(bucket, what, None, None, false).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_upstream_not_found() => Ok(false),
+        Err(error) if error.upstream_code() == Some(ErrorCode::AccessDenied) => Ok(true),
         Err(error) => Err(error),
     }
 }
@@ -129,6 +165,7 @@ pub(crate) async fn delete(call: &Call<'_>, op: &BucketOnly) -> Result<Response<
             let what = ListWhat { prefix: "", delimiter: None, max_keys: 1 };
             if let Err(listed) = call.upstream.list_objects_v2(bucket, what, None, None, false).await
                 && listed.upstream_code() == Some(ErrorCode::NoSuchBucket)
+                && !held_elsewhere(call, bucket).await?
             {
                 gateway.bindings.unbind(bucket, &bound).await?;
             }
@@ -136,7 +173,9 @@ pub(crate) async fn delete(call: &Call<'_>, op: &BucketOnly) -> Result<Response<
         }
         Err(error) => return Err(error),
     }
-    gateway.bindings.unbind(bucket, &bound).await?;
+    if !held_elsewhere(call, bucket).await? {
+        gateway.bindings.unbind(bucket, &bound).await?;
+    }
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

@@ -15,7 +15,6 @@ pub(crate) enum Account {
     /// Signed with an account's own key.
     Keyed(KeyedAccount),
     /// Sent without a signature: the provider's ACLs and policies decide what everybody may do.
-    #[expect(dead_code, reason = "taken by callers without a signature once they can be let in")]
     Anonymous,
 }
 

@@ -224,6 +224,11 @@ impl Upstream {
         Self { pool: self.pool.clone(), account, observed: Some(observed) }
     }
 
+    /// The same call with another account's key.
+    pub(crate) fn with_account(&self, account: Arc<Account>) -> Self {
+        Self { account, ..self.clone() }
+    }
+
     /// The account that requests are signed with.
     pub(crate) fn account(&self) -> &Arc<Account> {
         &self.account

@@ -12,7 +12,10 @@ pub static COMMON_HEADERS: &[Parameter] = &[
     header("x-amz-content-sha256", "verified"),
     header("x-amz-date", "verified"),
     header("x-amz-request-payer", "ignored"),
-    header("x-amz-security-token", "refused with InvalidToken: session tokens are never issued"),
+    header(
+        "x-amz-security-token",
+        "has to be the token of the access key; InvalidToken for a key without one",
+    ),
     header("x-amz-user-agent", "ignored, never passed on"),
 ];
 

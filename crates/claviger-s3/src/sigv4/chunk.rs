@@ -19,7 +19,7 @@ pub struct ChunkVerifier {
 
 impl ChunkVerifier {
     /// Begins the chain with the signature of the request, made at `timestamp` (`YYYYMMDDThhmmssZ`).
-    pub(super) fn new(key: Arc<SigningKey>, timestamp: String, seed: [u8; 32]) -> Self {
+    pub(crate) fn new(key: Arc<SigningKey>, timestamp: String, seed: [u8; 32]) -> Self {
         Self { key, timestamp, previous: seed }
     }
 

@@ -13,9 +13,10 @@ mod sign;
 mod tests;
 
 pub use chunk::ChunkVerifier;
-pub use key::{SecretAccessKey, SigningKey};
+pub use key::{SecretAccessKey, SessionToken, SigningKey};
 pub use parse::PayloadMode;
-pub use presented::{Authenticated, EXPIRES_S_MAX, Presented, SKEW_MS_MAX, VerifyPolicy};
+pub(crate) use presented::content_sha256;
+pub use presented::{EXPIRES_S_MAX, Presented, SKEW_MS_MAX, VerifyPolicy};
 pub use sign::{PayloadHash, Signer, sign};
 
 /// SHA-256 of nothing, in hexadecimal: the payload hash of a request without a body.

@@ -29,7 +29,7 @@ impl PayloadMode {
     }
 
     /// Reads `x-amz-content-sha256`.
-    pub(super) fn parse(value: &str) -> Result<Self, S3Error> {
+    pub(crate) fn parse(value: &str) -> Result<Self, S3Error> {
         match value {
             UNSIGNED_PAYLOAD => Ok(Self::Unsigned),
             "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => Ok(Self::SignedChunks { trailer: false }),

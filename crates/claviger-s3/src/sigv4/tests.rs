@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use proptest::prelude::*;
 
 use super::*;
+use crate::authentication::Authenticated;
 use crate::aws_chunked::{Decoder, Framing, Trailers};
 use crate::error::{ErrorCode, S3Error};
 use crate::request::RequestHead;
@@ -380,9 +381,13 @@ fn broken_presigned_queries_are_named() {
     let cases = [
         ("AWS4-HMAC-SHA256", "AWS4-HMAC-SHA1", ErrorCode::AuthorizationQueryParametersError),
         ("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256", ErrorCode::UnsupportedSignature),
-        ("X-Amz-Expires=86400", "X-Amz-Expires=604801", ErrorCode::AuthorizationQueryParametersError),
-        ("X-Amz-Expires=86400", "X-Amz-Expires=0", ErrorCode::AuthorizationQueryParametersError),
-        ("X-Amz-Expires=86400", "X-Amz-Expires=-1", ErrorCode::AuthorizationQueryParametersError),
+        ("X-Amz-Expires=86400", "X-Amz-Expires=604801", ErrorCode::AccessDenied),
+        ("X-Amz-Expires=86400", "X-Amz-Expires=99999999999999999999", ErrorCode::AccessDenied),
+        ("X-Amz-Expires=86400", "X-Amz-Expires=0", ErrorCode::AccessDenied),
+        ("X-Amz-Expires=86400", "X-Amz-Expires=-1", ErrorCode::AccessDenied),
+        ("X-Amz-Expires=86400", "X-Amz-Expires=-", ErrorCode::AuthorizationQueryParametersError),
+        ("X-Amz-Expires=86400", "X-Amz-Expires=1d", ErrorCode::AuthorizationQueryParametersError),
+        ("X-Amz-Expires=86400", "X-Amz-Expires=", ErrorCode::AuthorizationQueryParametersError),
         ("&X-Amz-Expires=86400", "", ErrorCode::AuthorizationQueryParametersError),
         ("X-Amz-Date=20130524", "X-Amz-Date=20130525", ErrorCode::AuthorizationQueryParametersError),
         (
@@ -424,7 +429,7 @@ fn a_region_can_be_demanded() {
     let sent = published_get();
     let presented = Presented::parse(&sent.head()).unwrap();
     let key = Arc::new(presented.signing_key(&SecretAccessKey::new(SECRET)));
-    let policy = VerifyPolicy { region: Some("eu-central-1") };
+    let policy = VerifyPolicy { region: Some("eu-central-1"), ..VerifyPolicy::default() };
     let error = presented.verify(&sent.head(), &key, &policy, parse_amz_date(DATE).unwrap()).unwrap_err();
     assert_eq!(error.code(), ErrorCode::AuthorizationHeaderMalformed);
     assert!(error.extra().contains(&("Region", "eu-central-1".to_owned())));
@@ -449,6 +454,68 @@ fn a_path_that_was_signed_as_sent_verifies() {
     let uri = format!("{path}?{query}");
     let sent = Sent { method: Method::GET, uri: uri.parse().unwrap(), headers }.signed(names, &signature);
     assert!(sent.verify().is_ok());
+}
+
+/// A GET whose headers are signed here, for what no published example covers.
+fn signed_get(target: &str, host: &str, extra: &[(&'static str, &str)]) -> Sent {
+    let key = SigningKey::derive(&SecretAccessKey::new(SECRET), "20130524", "us-east-1", "s3");
+    let mut sent = Sent::new("GET", target, extra);
+    let (path, query) = (sent.uri.path().to_owned(), sent.uri.query().unwrap_or("").to_owned());
+    sent.headers.insert("host", host.parse().unwrap());
+    let signer = Signer { access_key_id: ID, key: &key, session_token: None };
+    let now_ms = parse_amz_date(DATE).unwrap();
+    sign(&signer, &Method::GET, &path, &query, &mut sent.headers, PayloadHash::Empty, now_ms).unwrap();
+    sent
+}
+
+fn verify_with(sent: &Sent, policy: &VerifyPolicy<'_>) -> Result<Authenticated, ErrorCode> {
+    let verify = || {
+        let presented = Presented::parse(&sent.head())?;
+        let key = Arc::new(presented.signing_key(&SecretAccessKey::new(SECRET)));
+        presented.verify(&sent.head(), &key, policy, parse_amz_date(DATE).unwrap())
+    };
+    verify().map_err(|error| error.code())
+}
+
+#[test]
+fn a_session_token_has_to_be_the_one_that_belongs_to_the_key() {
+    let token = SessionToken::new("tok/en+=");
+    let with = VerifyPolicy { session_token: Some(&token), ..VerifyPolicy::default() };
+    let without = VerifyPolicy::default();
+    let sent = |token: &str| signed_get("/b/k", "h", &[("x-amz-security-token", token)]);
+    assert!(verify_with(&sent("tok/en+="), &with).is_ok());
+    for wrong in ["tok/en+", "tok/en+==", "TOK/en+=", "x"] {
+        assert_eq!(verify_with(&sent(wrong), &with).unwrap_err(), ErrorCode::InvalidToken, "{wrong}");
+    }
+    assert_eq!(verify_with(&sent("tok/en+="), &without).unwrap_err(), ErrorCode::InvalidToken);
+    let missing = signed_get("/b/k", "h", &[]);
+    assert_eq!(verify_with(&missing, &with).unwrap_err(), ErrorCode::InvalidAccessKeyId);
+    let mut unsigned = missing;
+    unsigned.headers.insert("x-amz-security-token", "tok/en+=".parse().unwrap());
+    assert_eq!(verify_with(&unsigned, &with).unwrap_err(), ErrorCode::AccessDenied, "an unsigned token");
+    let mut twice = sent("tok/en+=");
+    twice.headers.append("x-amz-security-token", "tok/en+=".parse().unwrap());
+    assert_eq!(verify_with(&twice, &with).unwrap_err(), ErrorCode::InvalidToken);
+    assert_eq!(format!("{token:?}"), "SessionToken(..)");
+}
+
+#[test]
+fn a_signature_is_verified_against_configured_names_only_and_tells_which() {
+    let aliases = ["s3.example.org".to_owned(), "s3.example.org:8443".to_owned()];
+    let policy = VerifyPolicy { host_aliases: &aliases, ..VerifyPolicy::default() };
+    let as_sent = signed_get("/b/k", "10.0.0.5:9000", &[]);
+    assert_eq!(verify_with(&as_sent, &policy).unwrap().host(), None);
+    let mut rewritten = signed_get("/b/k", "s3.example.org:8443", &[]);
+    rewritten.headers.insert("host", "10.0.0.5:9000".parse().unwrap());
+    assert_eq!(verify_with(&rewritten, &policy).unwrap().host(), Some("s3.example.org:8443"));
+    assert_eq!(
+        verify_with(&rewritten, &VerifyPolicy::default()).unwrap_err(),
+        ErrorCode::SignatureDoesNotMatch
+    );
+    let mut foreign = signed_get("/b/k", "evil.example.org", &[]);
+    foreign.headers.insert("host", "10.0.0.5:9000".parse().unwrap());
+    foreign.headers.insert("x-forwarded-host", "evil.example.org".parse().unwrap());
+    assert_eq!(verify_with(&foreign, &policy).unwrap_err(), ErrorCode::SignatureDoesNotMatch);
 }
 
 #[test]

@@ -93,7 +93,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::config::UpstreamConfig;
-    use crate::credentials::UpstreamCredentials;
+    use crate::credentials::UpstreamAccounts;
     use crate::upstream::account::Account;
     use crate::upstream::tls::client_config;
 
@@ -117,7 +117,7 @@ pub(super) mod tests {
         std::fs::write(&account, "access_key_id = \"A\"\nsecret_access_key = \"0123456789012345\"\n")
             .unwrap();
         std::fs::set_permissions(&account, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        let credentials = UpstreamCredentials::load(&account).unwrap();
+        let credentials = UpstreamAccounts::load(&account).unwrap().own;
         let config = UpstreamConfig::new(endpoint, account);
         let account = Arc::new(Account::keyed(credentials));
         let tls = client_config(None).unwrap();

@@ -1,0 +1,78 @@
+//! Who asks: the signature is verified before anything else about a request is looked at.
+
+use std::sync::Arc;
+
+use claviger_s3::error::{ErrorCode, S3Error};
+use claviger_s3::sigv4::{Presented, VerifyPolicy};
+use claviger_s3::{Authenticated, RequestHead, Scheme};
+
+use crate::credentials::{ANONYMOUS, Identity, UpstreamAccount};
+use crate::error::GatewayError;
+use crate::gateway::Gateway;
+use crate::upstream::account::Account;
+
+impl Gateway {
+    /// The identity that a request is one of, and how its body is covered.
+    ///
+    /// # Errors
+    /// `AccessDenied` for a request without a signature where none is let in; what is wrong with the signature.
+    pub(crate) fn authenticate(
+        &self,
+        head: &RequestHead<'_>,
+    ) -> Result<(Arc<Identity>, Authenticated), GatewayError> {
+        match Scheme::of(head)? {
+            Scheme::Anonymous => self.anonymous(head),
+            // What is presented of another scheme is refused by name there.
+            Scheme::SigV2 | Scheme::SigV4 => self.by_sigv4(head),
+        }
+    }
+
+    fn by_sigv4(&self, head: &RequestHead<'_>) -> Result<(Arc<Identity>, Authenticated), GatewayError> {
+        let presented = Presented::parse(head)?;
+        let unknown = || S3Error::new(ErrorCode::InvalidAccessKeyId);
+        let identity = self.credentials.lookup(presented.access_key_id()).ok_or_else(unknown)?;
+        let secret = identity.secret().ok_or_else(unknown)?;
+        let known = identity.known_signing_key(presented.date(), presented.region());
+        let signing_key = known.clone().unwrap_or_else(|| Arc::new(presented.signing_key(secret)));
+        let policy = VerifyPolicy {
+            // Any region: it is part of what is signed, and tools are configured with many.
+            region: None,
+            session_token: identity.session_token(),
+            host_aliases: &self.config.host_aliases,
+        };
+        let authenticated = presented.verify(head, &signing_key, &policy, self.clock.now_ms())?;
+        if known.is_none() {
+            identity.keep_signing_key(signing_key);
+        }
+        Ok((identity, authenticated))
+    }
+
+    fn anonymous(&self, head: &RequestHead<'_>) -> Result<(Arc<Identity>, Authenticated), GatewayError> {
+        let Some(identity) = self.credentials.anonymous() else {
+            let text = "Anonymous access is not allowed.";
+            return Err(S3Error::new(ErrorCode::AccessDenied).with_message(text).into());
+        };
+        let authenticated = Authenticated::without_payload_signature(ANONYMOUS.to_owned(), head)?;
+        Ok((identity, authenticated))
+    }
+
+    /// The account at the store that an identity's requests are made with.
+    ///
+    /// # Errors
+    /// Never in practice: access keys are only taken up with accounts that exist.
+    pub(crate) fn account_of(&self, identity: &Identity) -> Result<Arc<Account>, GatewayError> {
+        match identity.upstream_account() {
+            UpstreamAccount::Own => Ok(self.upstream.account().clone()),
+            UpstreamAccount::Anonymous => Ok(Arc::new(Account::Anonymous)),
+            UpstreamAccount::Named(name) => {
+                let account = self.accounts.get(name).cloned();
+                account.ok_or(GatewayError::Internal("an access key of an account that does not exist"))
+            }
+        }
+    }
+
+    /// All accounts at the store that this gateway has keys of.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        std::iter::once(self.upstream.account()).chain(self.accounts.values())
+    }
+}
