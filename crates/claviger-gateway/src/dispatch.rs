@@ -147,6 +147,7 @@ impl Gateway {
             Operation::ListMultipartUploads(op) => {
                 ops::multipart::list_uploads::list(&call, &op).boxed().await
             }
+            Operation::Configuration(op) => ops::configuration::serve(&call, *op, body).boxed().await,
         }
     }
 }

@@ -14,7 +14,7 @@ use claviger_s3::xml::ObjectEntry;
 use crate::error::GatewayError;
 use crate::upstream::body::{Ciphertext, UpstreamBody};
 use crate::upstream::list::ListWhat;
-use crate::upstream::object::{StoreAs, StoredHead, Wanted, Which};
+use crate::upstream::object::{MakeAs, StoreAs, StoredHead, Wanted, Which};
 use crate::upstream::transport::{StoreBody, Upstream, read_up_to};
 
 /// Longest record that is read back: eight recipients of an epoch, or a keyset with dozens of versions.
@@ -63,7 +63,7 @@ impl SystemArea {
             Err(error) if error.is_upstream_not_found() => {}
             other => return other.map_err(GatewayError::in_system_area),
         }
-        match self.upstream.create_bucket(&self.bucket).await {
+        match self.upstream.create_bucket(&self.bucket, MakeAs::default()).await {
             Err(error) if error.upstream_code() == Some(ErrorCode::BucketAlreadyOwnedByYou) => Ok(()),
             other => other.map_err(GatewayError::in_system_area),
         }

@@ -62,9 +62,9 @@ fn headers(out: &mut impl Write) -> io::Result<()> {
 
 fn refused(out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "### Operations that answer `NotImplemented`\n")?;
-    writeln!(out, "| operation | request |\n|---|---|")?;
+    writeln!(out, "| operation | request | reason |\n|---|---|---|")?;
     for row in table().filter(|row| row.served.is_none()) {
-        writeln!(out, "| {} | {} |", row.name, request(row))?;
+        writeln!(out, "| {} | {} | {} |", row.name, request(row), row.note)?;
     }
     Ok(())
 }

@@ -40,10 +40,14 @@ macro_rules! error_codes {
 }
 
 error_codes! {
+    AccessControlListNotSupported, 400, "The bucket does not allow ACLs";
     AccessDenied, 403, "Access Denied";
+    AccessForbidden, 403, "CORSResponse: This CORS request is not allowed.";
+    AmbiguousGrantByEmailAddress, 400, "The email address that you provided is associated with more than one account.";
     AuthorizationHeaderMalformed, 400, "The authorization header that you provided is not valid.";
     AuthorizationQueryParametersError, 400, "The authorization query parameters that you provided are not valid.";
     BadDigest, 400, "The Content-MD5 or checksum value that you specified did not match what the server received.";
+    BadRequest, 400, "The request could not be understood.";
     BucketAlreadyExists, 409, "The requested bucket name is not available.";
     BucketAlreadyOwnedByYou, 409, "The bucket that you tried to create already exists, and you own it.";
     BucketNotEmpty, 409, "The bucket that you tried to delete is not empty.";
@@ -56,6 +60,7 @@ error_codes! {
     InternalError, 500, "We encountered an internal error. Please try again.";
     InvalidAccessKeyId, 403, "The access key ID that you provided does not exist in our records.";
     InvalidArgument, 400, "Invalid Argument";
+    InvalidBucketAclWithObjectOwnership, 400, "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting";
     InvalidBucketName, 400, "The specified bucket is not valid.";
     InvalidBucketState, 409, "The request is not valid for the current state of the bucket.";
     InvalidChunkSizeError, 403, "Only the last chunk is allowed to have a size less than 8192 bytes.";
@@ -70,10 +75,14 @@ error_codes! {
     InvalidRequest, 400, "The request is not valid.";
     InvalidSecurity, 403, "The provided security credentials are not valid.";
     InvalidStorageClass, 400, "The storage class that you specified is not valid.";
+    InvalidTag, 400, "The tag provided was not a valid tag. This error can occur if the tag did not pass input validation.";
     InvalidToken, 400, "The provided token is malformed or otherwise not valid.";
     InvalidURI, 400, "Could not parse the specified URI.";
     KeyTooLongError, 400, "Your key is too long";
+    MalformedACLError, 400, "The ACL that you provided was not well formed or did not validate against our published schema.";
     MalformedPOSTRequest, 400, "The body of your POST request is not well-formed multipart/form-data.";
+    MalformedPolicy, 400, "The policy that you provided is not valid.";
+    MalformedPolicyDocument, 400, "The policy document is not well formed.";
     MalformedTrailerError, 400, "The request contained trailing data that was not well-formed or did not conform to our published schema.";
     MalformedXML, 400, "The XML you provided was not well-formed or did not validate against our published schema";
     MaxMessageLengthExceeded, 400, "Your request was too big.";
@@ -83,24 +92,36 @@ error_codes! {
     MissingRequestBodyError, 400, "Request Body is empty";
     MissingSecurityHeader, 400, "Your request was missing a required header";
     NoSuchBucket, 404, "The specified bucket does not exist";
+    NoSuchBucketPolicy, 404, "The bucket policy does not exist";
+    NoSuchCORSConfiguration, 404, "The CORS configuration does not exist";
+    NoSuchConfiguration, 404, "The specified configuration does not exist.";
     NoSuchKey, 404, "The specified key does not exist.";
+    NoSuchLifecycleConfiguration, 404, "The lifecycle configuration does not exist";
+    NoSuchPublicAccessBlockConfiguration, 404, "The public access block configuration was not found";
+    NoSuchTagSet, 404, "The TagSet does not exist";
     NoSuchUpload, 404, "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.";
     NoSuchVersion, 404, "The specified version does not exist.";
+    NoSuchWebsiteConfiguration, 404, "The specified bucket does not have a website configuration";
     NotImplemented, 501, "A header or query you provided requested a function that is not implemented.";
     NotModified, 304, "Not Modified";
     OperationAborted, 409, "A conflicting conditional operation is currently in progress against this resource. Try again.";
+    OwnershipControlsNotFoundError, 404, "The bucket ownership controls were not found";
     PermanentRedirect, 301, "The bucket that you are attempting to access must be addressed using the specified endpoint.";
     PreconditionFailed, 412, "At least one of the pre-conditions you specified did not hold";
     QuotaExceeded, 403, "The quota of the account or bucket is used up.";
+    ReplicationConfigurationNotFoundError, 404, "The replication configuration was not found";
     RequestHeaderSectionTooLarge, 400, "Your request header section exceeds the maximum allowed size.";
     RequestTimeTooSkewed, 403, "The difference between the request time and the current time is too large.";
     RequestTimeout, 400, "Your socket connection to the server was not read from or written to within the timeout period.";
+    ServerSideEncryptionConfigurationNotFoundError, 404, "The server side encryption configuration was not found";
     ServiceUnavailable, 503, "Service is unable to handle request.";
     SignatureDoesNotMatch, 403, "The request signature we calculated does not match the signature you provided. Check your key and signing method.";
     SlowDown, 503, "Please reduce your request rate.";
     TooManyBuckets, 400, "You have attempted to create more buckets than allowed.";
+    TooManyConfigurations, 400, "You have reached the limit of configurations of this kind.";
     TooManyParts, 400, "You have attempted to upload more parts than allowed.";
     UnexpectedContent, 400, "This request contains unsupported content.";
+    UnresolvableGrantByEmailAddress, 400, "The email address that you provided does not match any account on record.";
     UnsupportedSignature, 400, "The provided request is signed with an unsupported signature version.";
     XAmzContentSHA256Mismatch, 400, "The provided 'x-amz-content-sha256' header does not match what was computed.";
 }

@@ -27,6 +27,7 @@ mod request;
 pub mod sigv4;
 pub mod timestamp;
 pub mod uri;
+pub mod version;
 pub mod xml;
 
 pub use authentication::{Authenticated, Scheme};
@@ -35,3 +36,4 @@ pub use etag::ETag;
 pub use name::{BucketName, ObjectKey};
 pub use operation::{Operation, OperationKind, VirtualHosts, classify};
 pub use request::RequestHead;
+pub use version::VersionId;

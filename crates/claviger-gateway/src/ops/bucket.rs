@@ -19,6 +19,7 @@ use crate::error::GatewayError;
 use crate::server::ResponseBody;
 use crate::upstream::Upstream;
 use crate::upstream::list::ListWhat;
+use crate::upstream::object::MakeAs;
 
 /// Serves ListBuckets: what is bound, exists at the provider, and concerns the caller.
 ///
@@ -77,8 +78,9 @@ pub(crate) async fn create(
     if held_elsewhere(call, bucket).await? {
         return Err(S3Error::new(ErrorCode::BucketAlreadyExists).into());
     }
+    let make_as = MakeAs { acl: Some(&op.acl), object_ownership: op.object_ownership };
     let is_new = gateway.bindings.bind(bucket).await?;
-    match call.upstream.create_bucket(bucket).await {
+    match call.upstream.create_bucket(bucket, make_as).await {
         // The account's own empty bucket, made before the name was bound.
         Err(error) if is_new && error.upstream_code() == Some(ErrorCode::BucketAlreadyOwnedByYou) => {}
         other => other?,

@@ -4,6 +4,7 @@
 pub(crate) mod attributes;
 pub(crate) mod bucket;
 pub(crate) mod checksums;
+pub(crate) mod configuration;
 pub(crate) mod copy_object;
 pub(crate) mod delete;
 pub(crate) mod get_object;

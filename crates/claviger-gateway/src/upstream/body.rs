@@ -1,6 +1,7 @@
 //! What may leave for the provider. There is no way from plaintext to [`UpstreamBody`] but through a sealer:
 //! [`Ciphertext`] is made where units are sealed, and [`UpstreamBody::control`] takes only XML that this crate
-//! wrote from names, numbers and entity tags, which docs/threat-model.md declares as leakage.
+//! wrote from names, numbers and entity tags, [`UpstreamBody::configuration`] only documents that were checked for being
+//! configuration; both are leakage that docs/threat-model.md declares.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use claviger_s3::xml::ConfigurationDocument;
 use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
@@ -74,6 +76,11 @@ impl UpstreamBody {
     pub(crate) fn control(xml: impl Into<Bytes>) -> Self {
         let bytes = xml.into();
         Self { remaining_len: bytes.len() as u64, kind: Kind::Whole(Some(bytes)), watched: None }
+    }
+
+    /// A configuration document as the client wrote it: declared leakage, and no object's content.
+    pub(crate) fn configuration(document: ConfigurationDocument) -> Self {
+        Self::control(document.into_bytes())
     }
 
     /// Sealed bytes held in memory.

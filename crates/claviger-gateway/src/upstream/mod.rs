@@ -4,6 +4,7 @@
 
 pub(crate) mod account;
 pub(crate) mod body;
+pub(crate) mod configuration;
 mod connector;
 pub(crate) mod list;
 pub(crate) mod multipart;

@@ -1,12 +1,11 @@
 //! Calls on single objects and on buckets.
 
 use base64::Engine as _;
-use bytes::Bytes;
 use claviger_format::token::object_etag;
 use claviger_s3::conditions::{EtagCondition, WriteCondition, WriteTag};
 use claviger_s3::error::{ErrorCode, S3Error, UpstreamError};
 use claviger_s3::etag::ETag;
-use claviger_s3::operation::{ObjectHeaders, StorageClass};
+use claviger_s3::operation::{AclHeaders, ObjectHeaders, StorageClass};
 use claviger_s3::range::parse_content_range;
 use claviger_s3::timestamp;
 use claviger_s3::uri::{Slash, encode};
@@ -133,6 +132,8 @@ pub(crate) struct StoreAs<'a> {
     pub envelope: Option<&'a str>,
     /// The storage class asked for.
     pub storage_class: Option<&'a str>,
+    /// Who may do what with it, at the store.
+    pub acl: Option<&'a AclHeaders>,
     /// The client's condition, passed through and never emulated.
     pub condition: Option<&'a WriteCondition>,
 }
@@ -141,7 +142,7 @@ impl<'a> StoreAs<'a> {
     /// What a client's request says of it; the envelope is not made yet.
     pub(crate) fn of_request(headers: &'a ObjectHeaders, condition: Option<&'a WriteCondition>) -> Self {
         let storage_class = headers.storage_class.as_ref().map(StorageClass::as_str);
-        Self { envelope: None, storage_class, condition }
+        Self { envelope: None, storage_class, acl: Some(&headers.acl), condition }
     }
 
     /// The headers that say so.
@@ -164,6 +165,9 @@ impl<'a> StoreAs<'a> {
         if let Some(class) = self.storage_class {
             set("x-amz-storage-class", class)?;
         }
+        for (name, value) in self.acl.into_iter().flat_map(AclHeaders::iter) {
+            set(name, value)?;
+        }
         match self.condition {
             Some(WriteCondition::IfNoneMatch(WriteTag::Any)) => set("if-none-match", "*")?,
             // A tag that the gateway can't have issued is on no object: the condition holds, and the tag is not sent.
@@ -180,6 +184,15 @@ impl<'a> StoreAs<'a> {
         }
         Ok(headers)
     }
+}
+
+/// How a bucket is to be made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct MakeAs<'a> {
+    /// Who may do what with it, at the store.
+    pub acl: Option<&'a AclHeaders>,
+    /// Who owns what others store in it.
+    pub object_ownership: Option<&'static str>,
 }
 
 impl Upstream {
@@ -304,8 +317,14 @@ impl Upstream {
     ///
     /// # Errors
     /// The provider's error.
-    pub(crate) async fn create_bucket(&self, bucket: &str) -> Result<(), GatewayError> {
+    pub(crate) async fn create_bucket(&self, bucket: &str, make_as: MakeAs<'_>) -> Result<(), GatewayError> {
         let mut request = StoreRequest::new(Method::PUT, bucket, None);
+        for (name, value) in make_as.acl.into_iter().flat_map(AclHeaders::iter) {
+            request = request.header(name, value)?;
+        }
+        if let Some(ownership) = make_as.object_ownership {
+            request = request.header("x-amz-object-ownership", ownership)?;
+        }
         if self.wants_location_constraint() {
             request = request.body(UpstreamBody::control(xml::write_create_bucket(self.region())));
         }
@@ -399,8 +418,8 @@ fn if_match(condition: &EtagCondition) -> Result<String, GatewayError> {
     Ok(known.join(", "))
 }
 
-/// `Content-MD5` of a control document, which some stores demand; it covers names, never content.
-fn content_md5(document: &Bytes) -> String {
+/// `Content-MD5` of a control or configuration document, which some stores demand; it never covers content.
+pub(super) fn content_md5(document: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(Md5::digest(document))
 }
 

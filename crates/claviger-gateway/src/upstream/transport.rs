@@ -8,7 +8,7 @@ use claviger_env::Clock;
 use claviger_s3::error::{ErrorCode, UpstreamError};
 use claviger_s3::sigv4::PayloadHash;
 use claviger_s3::uri::{Slash, encode};
-use http::header::{HOST, HeaderMap, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -46,6 +46,8 @@ pub(crate) struct StoreRequest<'a> {
     pub bucket: Option<&'a str>,
     /// The key, not encoded; `None` for requests on the bucket.
     pub key: Option<&'a str>,
+    /// The S3 operation's name, where method and query don't tell it.
+    pub name: Option<&'static str>,
     /// Name and value, not encoded; an empty value is sent as `name=`.
     pub query: Vec<(&'a str, String)>,
     /// What goes out beside Host and the signature.
@@ -61,10 +63,17 @@ impl<'a> StoreRequest<'a> {
             method,
             bucket: Some(bucket),
             key,
+            name: None,
             query: Vec::new(),
             headers: HeaderMap::new(),
             body: UpstreamBody::empty(),
         }
+    }
+
+    /// Names the S3 operation, for metrics.
+    pub(crate) fn named(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
     }
 
     /// Adds a query parameter.
@@ -94,6 +103,9 @@ impl<'a> StoreRequest<'a> {
 
     /// The S3 operation's name, for metrics.
     fn operation(&self) -> &'static str {
+        if let Some(name) = self.name {
+            return name;
+        }
         let has = |name: &str| self.query.iter().any(|(other, _)| *other == name);
         let copies = self.headers.contains_key("x-amz-copy-source");
         match (&self.method, self.bucket.is_some(), self.key.is_some()) {
@@ -301,7 +313,7 @@ impl Upstream {
     }
 
     fn signed(&self, request: StoreRequest<'_>) -> Result<(Request<UpstreamBody>, Progress), GatewayError> {
-        let StoreRequest { method, bucket, key, query, mut headers, mut body } = request;
+        let StoreRequest { method, bucket, key, name: _, query, mut headers, mut body } = request;
         let (host, path) = self.pool.place(bucket, key);
         let query = query
             .iter()
@@ -320,6 +332,10 @@ impl Upstream {
         let what = ToSign { method: &method, path: &path, query: &query, payload, region, now_ms };
         self.account.sign(what, &mut headers)?;
         let target = if query.is_empty() { path } else { format!("{path}?{query}") };
+        if matches!(body.in_memory(), Some([])) && (method == Method::PUT || method == Method::POST) {
+            // Without it some stores answer 411.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let uri = format!("{}://{host}{target}", self.pool.scheme);
         let progress = body.watch();
         let mut request = Request::new(body);

@@ -1,5 +1,6 @@
 //! Who may ask: whoever signs with the one key pair, for the right region.
 
+use http::HeaderMap;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
@@ -21,7 +22,7 @@ impl S3Auth for KeyRing {
     }
 }
 
-/// Refuses requests without a signature, and those signed for another region.
+/// Refuses requests without a signature, those signed for another region, and those that would give others rights.
 pub(crate) struct Gate {
     pub(crate) region: String,
 }
@@ -38,9 +39,19 @@ impl S3Access for Gate {
                 "The region '{region}' is wrong; expecting '{}'.",
                 self.region
             )),
-            _ => Ok(()),
+            _ => without_rights(cx.headers()),
         }
     }
+}
+
+/// Refuses headers that give others rights: here nobody has any but the one account, and silence would look like consent.
+fn without_rights(headers: &HeaderMap) -> S3Result<()> {
+    let asks = headers.iter().any(|(name, value)| match name.as_str() {
+        "x-amz-acl" => value != "private",
+        "x-amz-object-ownership" => value != "BucketOwnerEnforced",
+        name => name.starts_with("x-amz-grant-"),
+    });
+    if asks { Err(s3_error!(NotImplemented, "There are no ACLs here.")) } else { Ok(()) }
 }
 
 /// The region of the credential scope `<access key>/<date>/<region>/s3/aws4_request`, in the header or the query.

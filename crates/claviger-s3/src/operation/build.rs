@@ -1,6 +1,8 @@
 //! The typed inputs of each operation from the fields of a request.
 
+use super::acl::AclHeaders;
 use super::classify::Names;
+use super::configuration::{Configuration, Subresource};
 use super::fields::Fields;
 use super::inputs::*;
 use super::values::{
@@ -18,6 +20,9 @@ use crate::range::RangeSpec;
 
 pub(super) fn operation(kind: OperationKind, names: Names, f: &Fields<'_>) -> Result<Operation, S3Error> {
     use OperationKind as Kind;
+    if Subresource::of(kind).is_some() {
+        return Ok(Operation::Configuration(Box::new(Configuration::read(kind, names, f)?)));
+    }
     let Names { bucket, key } = names;
     let Some(bucket) = bucket else { return list_buckets(f).map(Operation::ListBuckets) };
     let Some(key) = key else { return on_bucket(kind, bucket, f) };
@@ -76,7 +81,8 @@ fn list_buckets(f: &Fields<'_>) -> Result<ListBuckets, S3Error> {
 
 fn create_bucket(bucket: BucketName, f: &Fields<'_>) -> Result<CreateBucket, S3Error> {
     super::values::check_harmless(f)?;
-    Ok(CreateBucket { bucket, body: body_head(f)? })
+    let (acl, object_ownership) = (AclHeaders::read(f)?, super::values::object_ownership(f)?);
+    Ok(CreateBucket { bucket, acl, object_ownership, body: body_head(f)? })
 }
 
 fn encoding_type(f: &Fields<'_>) -> Result<Option<EncodingType>, S3Error> {
@@ -325,14 +331,14 @@ fn upload_part(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<Upl
     const CONDITIONS: &[&str] = &["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
     refuse_conditions(f, CONDITIONS)?;
     refuse_content_range(f)?;
-    super::values::check_harmless(f)?;
+    super::values::check_harmless_in_upload(f)?;
     let number = part_number(f.query("partNumber").unwrap_or_default())?;
     Ok(UploadPart { bucket, key, part_number: number, upload_id: upload_id(f)?, body: body_head(f)? })
 }
 
 fn upload_part_copy(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<UploadPartCopy, S3Error> {
     const RANGE: &str = "x-amz-copy-source-range";
-    super::values::check_harmless(f)?;
+    super::values::check_harmless_in_upload(f)?;
     let source_range = match f.header_non_empty(RANGE)? {
         None => None,
         Some(text) => Some(RangeSpec::parse_copy_source(&text).ok_or_else(|| {
@@ -359,7 +365,7 @@ fn complete_multipart(
     key: ObjectKey,
     f: &Fields<'_>,
 ) -> Result<CompleteMultipartUpload, S3Error> {
-    super::values::check_harmless(f)?;
+    super::values::check_harmless_in_upload(f)?;
     let number = |name: &str| f.header_non_empty(name)?.map(|text| length(name, &text)).transpose();
     Ok(CompleteMultipartUpload {
         bucket,

@@ -37,7 +37,8 @@ pub fn classify(head: &RequestHead<'_>, hosts: &VirtualHosts) -> Result<Operatio
     let names = names(head, hosts)?;
     let row = find_row(head.method.as_str(), names.target(), &fields)?;
     let Some(kind) = row.served else {
-        return Err(S3Error::not_implemented(format!("{} is not implemented.", row.name)));
+        let reason = if row.note.is_empty() { String::new() } else { format!(": {}", row.note) };
+        return Err(S3Error::not_implemented(format!("{} is not implemented{reason}.", row.name)));
     };
     check_parameters(row, &fields)?;
     check_headers(row, &fields)?;

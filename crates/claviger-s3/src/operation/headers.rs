@@ -30,8 +30,21 @@ pub(super) static BODY: &[Parameter] = &[
     header("x-amz-trailer", "one checksum, verified over the plaintext"),
 ];
 
+/// Who may do what, at the store.
+pub(super) static ACL: &[Parameter] = &[
+    header("x-amz-acl", "passed on to the store (declared leakage)"),
+    header("x-amz-grant-full-control", "passed on to the store (declared leakage)"),
+    header("x-amz-grant-read", "passed on to the store (declared leakage)"),
+    header("x-amz-grant-read-acp", "passed on to the store (declared leakage)"),
+    header("x-amz-grant-write", "passed on to the store (declared leakage)"),
+    header("x-amz-grant-write-acp", "passed on to the store (declared leakage)"),
+];
+
 pub(super) static HARMLESS_WRITE: &[Parameter] = &[
-    header("x-amz-acl", "`private` is accepted; other ACLs are refused"),
+    header(
+        "x-amz-acl",
+        "`private` is accepted, other ACLs are refused: an upload has its ACL from its beginning",
+    ),
     header("x-amz-server-side-encryption", "`AES256` is accepted and echoed; other values are refused"),
     header("x-amz-server-side-encryption-bucket-key-enabled", "`false` is accepted; `true` is refused"),
     header(
@@ -41,7 +54,6 @@ pub(super) static HARMLESS_WRITE: &[Parameter] = &[
 ];
 
 pub(super) static OBJECT_WRITE: &[Parameter] = &[
-    header("x-amz-acl", "`private` is accepted; other ACLs are refused"),
     header("x-amz-meta-*", "sealed"),
     header("x-amz-server-side-encryption", "`AES256` is accepted and echoed; other values are refused"),
     header("x-amz-server-side-encryption-bucket-key-enabled", "`false` is accepted; `true` is refused"),
@@ -49,9 +61,8 @@ pub(super) static OBJECT_WRITE: &[Parameter] = &[
 ];
 
 pub(super) static BUCKET_CREATE: &[Parameter] = &[
-    header("x-amz-acl", "`private` is accepted; other ACLs are refused"),
     header("x-amz-bucket-object-lock-enabled", "`false` is accepted; `true` is refused"),
-    header("x-amz-object-ownership", "`BucketOwnerEnforced` is accepted; other values are refused"),
+    header("x-amz-object-ownership", "passed on to the store"),
 ];
 
 pub(super) static COPY_SOURCE: &[Parameter] = &[
@@ -103,7 +114,6 @@ pub static REFUSED_HEADERS: &[Parameter] = &[
         "keys of the client would reach the provider",
     ),
     header("x-amz-expected-bucket-owner", "bucket owners are not implemented"),
-    header("x-amz-grant-*", "ACLs are not implemented"),
     header("x-amz-mfa", "MFA delete is not implemented"),
     header("x-amz-object-lock-*", "object lock is not implemented"),
     header("x-amz-optional-object-attributes", "restore status is not implemented"),

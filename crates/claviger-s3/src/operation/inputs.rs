@@ -1,5 +1,6 @@
 //! The typed inputs of each operation: everything a handler needs, so that it never reads a raw header.
 
+use super::acl::AclHeaders;
 use crate::checksum::{BodyIntegrity, ChecksumAlgorithm, ChecksumType, ObjectChecksum};
 use crate::conditions::{EtagCondition, IfRange, ReadConditions, WriteCondition};
 use crate::error::{ErrorCode, S3Error};
@@ -65,6 +66,8 @@ pub struct ObjectHeaders {
     pub user_metadata: UserMetadata,
     /// `x-amz-storage-class`, if it is sent.
     pub storage_class: Option<StorageClass>,
+    /// `x-amz-acl`, `x-amz-grant-*`
+    pub acl: AclHeaders,
     /// `x-amz-server-side-encryption: AES256` was sent: echo it.
     pub sse_s3: bool,
 }
@@ -85,6 +88,10 @@ pub struct ListBuckets {
 pub struct CreateBucket {
     /// The bucket.
     pub bucket: BucketName,
+    /// `x-amz-acl`, `x-amz-grant-*`
+    pub acl: AclHeaders,
+    /// `x-amz-object-ownership`, one of its three values.
+    pub object_ownership: Option<&'static str>,
     /// `Content-Length` and checksums of the document.
     pub body: BodyHead,
 }

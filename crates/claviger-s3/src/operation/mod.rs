@@ -1,7 +1,9 @@
 //! The operations that are served, as one closed enum, and the table that says what is refused.
 
+mod acl;
 mod build;
 mod classify;
+mod configuration;
 mod fields;
 mod headers;
 mod hosts;
@@ -11,7 +13,9 @@ mod table;
 mod tests;
 mod values;
 
+pub use acl::AclHeaders;
 pub use classify::classify;
+pub use configuration::{Choice, Configuration, SUBRESOURCES, Subresource, Verb};
 pub use headers::{COMMON_HEADERS, IGNORED_PARAMETERS, REFUSED_HEADERS};
 pub use hosts::VirtualHosts;
 pub use inputs::*;
@@ -20,17 +24,20 @@ pub use table::{OperationRow, Parameter, Selector, Target, table};
 use crate::name::{BucketName, ObjectKey};
 
 macro_rules! operations {
-    ($($(#[$doc:meta])* $name:ident($input:ty);)*) => {
+    ($($(#[$doc:meta])* $name:ident($input:ty);)* @configurations $($configuration:ident)*) => {
         /// One request, classified: what to do and everything that is needed for it.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Operation {
             $($(#[$doc])* $name($input),)*
+            /// Reads, writes or removes a configuration document.
+            Configuration(Box<Configuration>),
         }
 
         /// The operations without their inputs: for policies, metrics and log lines.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum OperationKind {
             $($(#[$doc])* $name,)*
+            $(#[doc = concat!("`", stringify!($configuration), "`, see [`SUBRESOURCES`]")] $configuration,)*
         }
 
         impl Operation {
@@ -38,18 +45,20 @@ macro_rules! operations {
             pub fn kind(&self) -> OperationKind {
                 match self {
                     $(Self::$name(_) => OperationKind::$name,)*
+                    Self::Configuration(op) => op.kind,
                 }
             }
         }
 
         impl OperationKind {
             /// Every operation that is served.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+            pub const ALL: &'static [Self] = &[$(Self::$name,)* $(Self::$configuration,)*];
 
             /// The name in the S3 API reference.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)*
+                    $(Self::$configuration => stringify!($configuration),)*
                 }
             }
         }
@@ -101,6 +110,28 @@ operations! {
     ListParts(ListParts);
     /// Lists uploads in progress.
     ListMultipartUploads(ListMultipartUploads);
+
+    @configurations
+    GetBucketAcl PutBucketAcl GetObjectAcl PutObjectAcl
+    GetBucketCors PutBucketCors DeleteBucketCors
+    GetBucketLifecycleConfiguration PutBucketLifecycleConfiguration DeleteBucketLifecycle
+    GetBucketPolicy PutBucketPolicy DeleteBucketPolicy GetBucketPolicyStatus
+    GetPublicAccessBlock PutPublicAccessBlock DeletePublicAccessBlock
+    GetBucketOwnershipControls PutBucketOwnershipControls DeleteBucketOwnershipControls
+    GetBucketEncryption PutBucketEncryption DeleteBucketEncryption
+    GetBucketTagging PutBucketTagging DeleteBucketTagging
+    GetBucketRequestPayment PutBucketRequestPayment
+    GetBucketReplication PutBucketReplication DeleteBucketReplication
+    GetBucketLogging
+    GetBucketNotificationConfiguration PutBucketNotificationConfiguration
+    GetBucketAccelerateConfiguration PutBucketAccelerateConfiguration
+    GetBucketMetricsConfiguration PutBucketMetricsConfiguration DeleteBucketMetricsConfiguration
+    ListBucketMetricsConfigurations
+    GetBucketIntelligentTieringConfiguration PutBucketIntelligentTieringConfiguration
+    DeleteBucketIntelligentTieringConfiguration ListBucketIntelligentTieringConfigurations
+    GetBucketWebsite DeleteBucketWebsite
+    GetBucketInventoryConfiguration DeleteBucketInventoryConfiguration ListBucketInventoryConfigurations
+    GetBucketAnalyticsConfiguration DeleteBucketAnalyticsConfiguration ListBucketAnalyticsConfigurations
 }
 
 impl Operation {
@@ -126,6 +157,7 @@ impl Operation {
             Self::AbortMultipartUpload(op) => &op.bucket,
             Self::ListParts(op) => &op.bucket,
             Self::ListMultipartUploads(op) => &op.bucket,
+            Self::Configuration(op) => &op.bucket,
         })
     }
 
@@ -144,6 +176,7 @@ impl Operation {
             Self::CompleteMultipartUpload(op) => &op.key,
             Self::AbortMultipartUpload(op) => &op.key,
             Self::ListParts(op) => &op.key,
+            Self::Configuration(op) => return op.key.as_ref(),
             _ => return None,
         })
     }

@@ -2,8 +2,8 @@
 
 use super::OperationKind;
 use super::headers::{
-    BODY, BUCKET_CREATE, COMPLETE, COPY_SOURCE, COPY_WRITE, CREATE_MULTIPART, GET_ATTRIBUTES, HARMLESS_WRITE,
-    OBJECT_WRITE, READ,
+    ACL, BODY, BUCKET_CREATE, COMPLETE, COPY_SOURCE, COPY_WRITE, CREATE_MULTIPART, GET_ATTRIBUTES,
+    HARMLESS_WRITE, OBJECT_WRITE, READ,
 };
 
 /// What a request is about.
@@ -61,7 +61,7 @@ pub struct OperationRow {
 /// All operations that are served, and those of the S3 API that are refused by name. A request that matches no row is
 /// refused as well.
 pub fn table() -> impl Iterator<Item = &'static OperationRow> {
-    SERVED.iter().chain(REFUSED)
+    SERVED.iter().chain(super::configuration::rows()).chain(REFUSED)
 }
 
 use OperationKind as Kind;
@@ -103,7 +103,7 @@ static SERVED: &[OperationRow] = &[
         ..row(Kind::ListBuckets, "GET", Service, &[])
     },
     OperationRow {
-        headers: &[BUCKET_CREATE, BODY],
+        headers: &[BUCKET_CREATE, ACL, BODY],
         note: "A `CreateBucketConfiguration` may hold a location constraint and nothing else.",
         ..row(Kind::CreateBucket, "PUT", Bucket, &[])
     },
@@ -140,12 +140,12 @@ static SERVED: &[OperationRow] = &[
     },
     OperationRow { headers: &[BODY], ..row(Kind::DeleteObjects, "POST", Bucket, &[Query("delete")]) },
     OperationRow {
-        headers: &[OBJECT_WRITE, BODY],
+        headers: &[OBJECT_WRITE, ACL, BODY],
         note: "`If-None-Match: *` and `If-Match` are passed on to the store.",
         ..row(Kind::PutObject, "PUT", Object, &[])
     },
     OperationRow {
-        headers: &[OBJECT_WRITE, COPY_SOURCE, COPY_WRITE],
+        headers: &[OBJECT_WRITE, ACL, COPY_SOURCE, COPY_WRITE],
         note: "Within the store; only the sealed metadata is made anew.",
         ..row(Kind::CopyObject, "PUT", Object, &[Header("x-amz-copy-source")])
     },
@@ -176,7 +176,7 @@ static SERVED: &[OperationRow] = &[
         ..row(Kind::GetObjectTagging, "GET", Object, &[Query("tagging")])
     },
     OperationRow {
-        headers: &[OBJECT_WRITE, CREATE_MULTIPART],
+        headers: &[OBJECT_WRITE, ACL, CREATE_MULTIPART],
         ..row(Kind::CreateMultipartUpload, "POST", Object, &[Query("uploads")])
     },
     OperationRow {
@@ -214,92 +214,112 @@ const fn refused(
     OperationRow { name, served: None, method, target, selectors, parameters: &[], headers: &[], note: "" }
 }
 
+/// With the reason, which the answer and the documentation give.
+const fn because(reason: &'static str, row: OperationRow) -> OperationRow {
+    OperationRow { note: reason, ..row }
+}
+
+const METADATA_TABLES: &str =
+    "the store would keep tables about sealed objects, which can't be read through the gateway";
+const ANNOTATIONS: &str = "an annotation is content that the store would keep in clear";
+
 /// The rest of the S3 API, so that its refusals can name what was asked for.
 static REFUSED: &[OperationRow] = &[
-    refused("CreateSession", "GET", Bucket, &[Query("session")]),
+    because(
+        "sessions belong to directory buckets, which the gateway does not serve",
+        refused("CreateSession", "GET", Bucket, &[Query("session")]),
+    ),
     refused("PostObject", "POST", Bucket, &[]),
     refused("ListObjectVersions", "GET", Bucket, &[Query("versions")]),
-    refused("GetBucketAccelerateConfiguration", "GET", Bucket, &[Query("accelerate")]),
-    refused("PutBucketAccelerateConfiguration", "PUT", Bucket, &[Query("accelerate")]),
-    refused("GetBucketAcl", "GET", Bucket, &[Query("acl")]),
-    refused("PutBucketAcl", "PUT", Bucket, &[Query("acl")]),
-    refused("GetBucketAnalyticsConfiguration", "GET", Bucket, &[Query("analytics")]),
-    refused("PutBucketAnalyticsConfiguration", "PUT", Bucket, &[Query("analytics")]),
-    refused("DeleteBucketAnalyticsConfiguration", "DELETE", Bucket, &[Query("analytics")]),
-    refused("GetBucketCors", "GET", Bucket, &[Query("cors")]),
-    refused("PutBucketCors", "PUT", Bucket, &[Query("cors")]),
-    refused("DeleteBucketCors", "DELETE", Bucket, &[Query("cors")]),
-    refused("GetBucketEncryption", "GET", Bucket, &[Query("encryption")]),
-    refused("PutBucketEncryption", "PUT", Bucket, &[Query("encryption")]),
-    refused("DeleteBucketEncryption", "DELETE", Bucket, &[Query("encryption")]),
-    refused("GetBucketIntelligentTieringConfiguration", "GET", Bucket, &[Query("intelligent-tiering")]),
-    refused("PutBucketIntelligentTieringConfiguration", "PUT", Bucket, &[Query("intelligent-tiering")]),
-    refused("DeleteBucketIntelligentTieringConfiguration", "DELETE", Bucket, &[Query("intelligent-tiering")]),
-    refused("GetBucketInventoryConfiguration", "GET", Bucket, &[Query("inventory")]),
-    refused("PutBucketInventoryConfiguration", "PUT", Bucket, &[Query("inventory")]),
-    refused("DeleteBucketInventoryConfiguration", "DELETE", Bucket, &[Query("inventory")]),
-    refused("GetBucketLifecycleConfiguration", "GET", Bucket, &[Query("lifecycle")]),
-    refused("PutBucketLifecycleConfiguration", "PUT", Bucket, &[Query("lifecycle")]),
-    refused("DeleteBucketLifecycle", "DELETE", Bucket, &[Query("lifecycle")]),
-    refused("GetBucketLogging", "GET", Bucket, &[Query("logging")]),
-    refused("PutBucketLogging", "PUT", Bucket, &[Query("logging")]),
-    refused("GetBucketMetadataConfiguration", "GET", Bucket, &[Query("metadataConfiguration")]),
-    refused("CreateBucketMetadataConfiguration", "POST", Bucket, &[Query("metadataConfiguration")]),
-    refused("DeleteBucketMetadataConfiguration", "DELETE", Bucket, &[Query("metadataConfiguration")]),
-    refused("GetBucketMetadataTableConfiguration", "GET", Bucket, &[Query("metadataTable")]),
-    refused("CreateBucketMetadataTableConfiguration", "POST", Bucket, &[Query("metadataTable")]),
-    refused("DeleteBucketMetadataTableConfiguration", "DELETE", Bucket, &[Query("metadataTable")]),
-    refused(
-        "UpdateBucketMetadataInventoryTableConfiguration",
-        "PUT",
-        Bucket,
-        &[Query("metadataInventoryTable")],
+    because(
+        "the store would write reports into a bucket, which are not sealed and can't be read through the gateway",
+        refused("PutBucketAnalyticsConfiguration", "PUT", Bucket, &[Query("analytics")]),
     ),
-    refused("UpdateBucketMetadataJournalTableConfiguration", "PUT", Bucket, &[Query("metadataJournalTable")]),
-    refused("GetBucketMetricsConfiguration", "GET", Bucket, &[Query("metrics")]),
-    refused("PutBucketMetricsConfiguration", "PUT", Bucket, &[Query("metrics")]),
-    refused("DeleteBucketMetricsConfiguration", "DELETE", Bucket, &[Query("metrics")]),
-    refused("GetBucketNotificationConfiguration", "GET", Bucket, &[Query("notification")]),
-    refused("PutBucketNotificationConfiguration", "PUT", Bucket, &[Query("notification")]),
+    because(
+        "the store would write reports into a bucket, which are not sealed and can't be read through the gateway",
+        refused("PutBucketInventoryConfiguration", "PUT", Bucket, &[Query("inventory")]),
+    ),
+    because(
+        "the store would write logs into a bucket, which are not sealed and can't be read through the gateway",
+        refused("PutBucketLogging", "PUT", Bucket, &[Query("logging")]),
+    ),
+    because(
+        METADATA_TABLES,
+        refused("GetBucketMetadataConfiguration", "GET", Bucket, &[Query("metadataConfiguration")]),
+    ),
+    because(
+        METADATA_TABLES,
+        refused("CreateBucketMetadataConfiguration", "POST", Bucket, &[Query("metadataConfiguration")]),
+    ),
+    because(
+        METADATA_TABLES,
+        refused("DeleteBucketMetadataConfiguration", "DELETE", Bucket, &[Query("metadataConfiguration")]),
+    ),
+    because(
+        METADATA_TABLES,
+        refused("GetBucketMetadataTableConfiguration", "GET", Bucket, &[Query("metadataTable")]),
+    ),
+    because(
+        METADATA_TABLES,
+        refused("CreateBucketMetadataTableConfiguration", "POST", Bucket, &[Query("metadataTable")]),
+    ),
+    because(
+        METADATA_TABLES,
+        refused("DeleteBucketMetadataTableConfiguration", "DELETE", Bucket, &[Query("metadataTable")]),
+    ),
+    because(
+        METADATA_TABLES,
+        refused(
+            "UpdateBucketMetadataInventoryTableConfiguration",
+            "PUT",
+            Bucket,
+            &[Query("metadataInventoryTable")],
+        ),
+    ),
+    because(
+        METADATA_TABLES,
+        refused(
+            "UpdateBucketMetadataJournalTableConfiguration",
+            "PUT",
+            Bucket,
+            &[Query("metadataJournalTable")],
+        ),
+    ),
     refused("GetObjectLockConfiguration", "GET", Bucket, &[Query("object-lock")]),
     refused("PutObjectLockConfiguration", "PUT", Bucket, &[Query("object-lock")]),
-    refused("GetBucketOwnershipControls", "GET", Bucket, &[Query("ownershipControls")]),
-    refused("PutBucketOwnershipControls", "PUT", Bucket, &[Query("ownershipControls")]),
-    refused("DeleteBucketOwnershipControls", "DELETE", Bucket, &[Query("ownershipControls")]),
-    refused("GetBucketPolicy", "GET", Bucket, &[Query("policy")]),
-    refused("PutBucketPolicy", "PUT", Bucket, &[Query("policy")]),
-    refused("DeleteBucketPolicy", "DELETE", Bucket, &[Query("policy")]),
-    refused("GetBucketPolicyStatus", "GET", Bucket, &[Query("policyStatus")]),
-    refused("GetPublicAccessBlock", "GET", Bucket, &[Query("publicAccessBlock")]),
-    refused("PutPublicAccessBlock", "PUT", Bucket, &[Query("publicAccessBlock")]),
-    refused("DeletePublicAccessBlock", "DELETE", Bucket, &[Query("publicAccessBlock")]),
-    refused("GetBucketReplication", "GET", Bucket, &[Query("replication")]),
-    refused("PutBucketReplication", "PUT", Bucket, &[Query("replication")]),
-    refused("DeleteBucketReplication", "DELETE", Bucket, &[Query("replication")]),
-    refused("GetBucketRequestPayment", "GET", Bucket, &[Query("requestPayment")]),
-    refused("PutBucketRequestPayment", "PUT", Bucket, &[Query("requestPayment")]),
-    refused("GetBucketTagging", "GET", Bucket, &[Query("tagging")]),
-    refused("PutBucketTagging", "PUT", Bucket, &[Query("tagging")]),
-    refused("DeleteBucketTagging", "DELETE", Bucket, &[Query("tagging")]),
     refused("GetBucketVersioning", "GET", Bucket, &[Query("versioning")]),
     refused("PutBucketVersioning", "PUT", Bucket, &[Query("versioning")]),
-    refused("GetBucketWebsite", "GET", Bucket, &[Query("website")]),
-    refused("PutBucketWebsite", "PUT", Bucket, &[Query("website")]),
-    refused("DeleteBucketWebsite", "DELETE", Bucket, &[Query("website")]),
-    refused("GetObjectAcl", "GET", Object, &[Query("acl")]),
-    refused("PutObjectAcl", "PUT", Object, &[Query("acl")]),
-    refused("GetObjectAnnotation", "GET", Object, &[Query("annotation")]),
-    refused("PutObjectAnnotation", "PUT", Object, &[Query("annotation")]),
-    refused("DeleteObjectAnnotation", "DELETE", Object, &[Query("annotation")]),
-    refused("UpdateObjectEncryption", "PUT", Object, &[Query("encryption")]),
+    because(
+        "the store would serve ciphertext as pages",
+        refused("PutBucketWebsite", "PUT", Bucket, &[Query("website")]),
+    ),
+    because(ANNOTATIONS, refused("GetObjectAnnotation", "GET", Object, &[Query("annotation")])),
+    because(ANNOTATIONS, refused("PutObjectAnnotation", "PUT", Object, &[Query("annotation")])),
+    because(ANNOTATIONS, refused("DeleteObjectAnnotation", "DELETE", Object, &[Query("annotation")])),
+    because(
+        "objects are sealed; keys of the store are not used",
+        refused("UpdateObjectEncryption", "PUT", Object, &[Query("encryption")]),
+    ),
     refused("GetObjectLegalHold", "GET", Object, &[Query("legal-hold")]),
     refused("PutObjectLegalHold", "PUT", Object, &[Query("legal-hold")]),
-    refused("RenameObject", "PUT", Object, &[Query("renameObject")]),
-    refused("RestoreObject", "POST", Object, &[Query("restore")]),
+    because(
+        "an object is sealed for its name; copy and delete it",
+        refused("RenameObject", "PUT", Object, &[Query("renameObject")]),
+    ),
+    because(
+        "restore archived objects at the store",
+        refused("RestoreObject", "POST", Object, &[Query("restore")]),
+    ),
     refused("GetObjectRetention", "GET", Object, &[Query("retention")]),
     refused("PutObjectRetention", "PUT", Object, &[Query("retention")]),
-    refused("SelectObjectContent", "POST", Object, &[Query("select")]),
+    because(
+        "the store can't look into sealed objects",
+        refused("SelectObjectContent", "POST", Object, &[Query("select")]),
+    ),
     refused("PutObjectTagging", "PUT", Object, &[Query("tagging")]),
     refused("DeleteObjectTagging", "DELETE", Object, &[Query("tagging")]),
-    refused("GetObjectTorrent", "GET", Object, &[Query("torrent")]),
+    because(
+        "the store would hand out ciphertext",
+        refused("GetObjectTorrent", "GET", Object, &[Query("torrent")]),
+    ),
 ];

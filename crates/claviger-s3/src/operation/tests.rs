@@ -48,6 +48,8 @@ macro_rules! expect {
     };
 }
 
+mod configuration;
+
 const SOURCE: Headers<'static> = &[("x-amz-copy-source", "/src/k")];
 
 #[test]
@@ -83,7 +85,8 @@ fn every_operation_is_reached_in_path_style_and_by_virtual_host() {
         (OperationKind::ListMultipartUploads, "GET", "", "uploads".into(), &[]),
     ];
     assert_eq!(ok("GET", "/", &[]).kind(), OperationKind::ListBuckets);
-    assert_eq!(cases.len() + 1, OperationKind::ALL.len());
+    let configurations = SUBRESOURCES.iter().flat_map(|row| row.operations).count();
+    assert_eq!(cases.len() + 1 + configurations, OperationKind::ALL.len());
     for (kind, method, key, query, headers) in cases {
         let by_path = ok(method, &format!("/bkt/{key}?{query}&x-id={}", kind.as_str()), headers);
         let by_host = classify_on("bkt.s3.test:9000", method, &format!("/{key}?{query}"), headers).unwrap();
@@ -109,12 +112,10 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
         ("PUT", "/bkt/k?renameObject", &[]),
         ("DELETE", "/bkt?metadataConfiguration", &[]),
         ("PUT", "/bkt/k?annotation", &[]),
-        ("PUT", "/bkt/k?acl", &[]),
         ("PUT", "/bkt/k?tagging", &[]),
         ("DELETE", "/bkt/k?tagging", &[]),
         ("PUT", "/bkt/k?uploadId=u", &[]),
         ("PUT", "/bkt/k?partNumber=1", &[]),
-        ("DELETE", "/bkt?lifecycle", &[]),
         ("PUT", "/bkt?versioning", &[]),
         ("GET", "/bkt?versions", &[]),
         ("GET", "/bkt?list-type=3", &[]),
@@ -135,8 +136,6 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
         ("DELETE", "/bkt/k?versionId=abc", &[]),
         ("PUT", "/bkt/k", &[("x-amz-surprise", "1")]),
         ("PUT", "/bkt/k", &[("x-amz-tagging", "a=b")]),
-        ("PUT", "/bkt/k", &[("x-amz-acl", "public-read")]),
-        ("PUT", "/bkt/k", &[("x-amz-grant-read", "id=1")]),
         ("PUT", "/bkt/k", &[("x-amz-server-side-encryption", "aws:kms")]),
         ("PUT", "/bkt/k", &[("x-amz-server-side-encryption-customer-key", "k")]),
         ("GET", "/bkt/k", &[("x-amz-server-side-encryption-customer-algorithm", "AES256")]),
@@ -147,7 +146,6 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
         ("PUT", "/bkt/k", &[("x-amz-expected-bucket-owner", "1")]),
         ("PUT", "/bkt/k", &[("content-range", "bytes 0-1/2")]),
         ("PUT", "/bkt", &[("x-amz-bucket-object-lock-enabled", "true")]),
-        ("PUT", "/bkt", &[("x-amz-object-ownership", "ObjectWriter")]),
         ("PUT", "/bkt/k", &[("if-match", "\"a\", \"b\"")]),
         ("PUT", "/bkt/k", &[("if-match", "\"a\""), ("if-none-match", "*")]),
         ("PUT", "/bkt/k", &[("if-unmodified-since", "Sun, 06 Nov 1994 08:49:37 GMT")]),

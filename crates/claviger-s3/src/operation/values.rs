@@ -1,5 +1,6 @@
 //! Values that several operations share.
 
+use super::acl::AclHeaders;
 use super::build::read_conditions;
 use super::classify::shortened;
 use super::fields::Fields;
@@ -41,15 +42,31 @@ pub(super) fn object_headers(f: &Fields<'_>) -> Result<ObjectHeaders, S3Error> {
             Some(StorageClass(class.ok_or_else(|| S3Error::new(ErrorCode::InvalidStorageClass))?))
         }
     };
-    Ok(ObjectHeaders { system: system_headers(f)?, user_metadata: user_metadata(f)?, storage_class, sse_s3 })
+    Ok(ObjectHeaders {
+        system: system_headers(f)?,
+        user_metadata: user_metadata(f)?,
+        storage_class,
+        acl: AclHeaders::read(f)?,
+        sse_s3,
+    })
+}
+
+/// As [`check_harmless`], for the requests of an upload behind its first, where an ACL says nothing any more.
+pub(super) fn check_harmless_in_upload(f: &Fields<'_>) -> Result<(), S3Error> {
+    check_harmless(f)?;
+    match f.header_non_empty("x-amz-acl")?.filter(|value| value != "private") {
+        None => Ok(()),
+        Some(value) => Err(S3Error::not_implemented(format!(
+            "x-amz-acl: {} is not implemented here, only private is.",
+            shortened(&value)
+        ))),
+    }
 }
 
 /// Refuses the values of tolerated headers that would change something, and gives whether SSE-S3 was asked for.
 pub(super) fn check_harmless(f: &Fields<'_>) -> Result<bool, S3Error> {
     const ALLOWED: &[(&str, &str)] = &[
-        ("x-amz-acl", "private"),
         ("x-amz-bucket-object-lock-enabled", "false"),
-        ("x-amz-object-ownership", "BucketOwnerEnforced"),
         ("x-amz-server-side-encryption", "AES256"),
         ("x-amz-server-side-encryption-bucket-key-enabled", "false"),
     ];
@@ -72,6 +89,19 @@ pub(super) fn check_harmless(f: &Fields<'_>) -> Result<bool, S3Error> {
         }
     }
     Ok(f.header_non_empty("x-amz-server-side-encryption")?.is_some())
+}
+
+/// `x-amz-object-ownership` of a new bucket.
+pub(super) fn object_ownership(f: &Fields<'_>) -> Result<Option<&'static str>, S3Error> {
+    const NAME: &str = "x-amz-object-ownership";
+    const VALUES: &[&str] = &["BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"];
+    let Some(sent) = f.header_non_empty(NAME)? else { return Ok(None) };
+    match VALUES.iter().find(|value| **value == sent) {
+        Some(value) => Ok(Some(value)),
+        None => {
+            Err(S3Error::invalid_argument(NAME, &shortened(&sent), "Invalid x-amz-object-ownership header"))
+        }
+    }
 }
 
 fn system_headers(f: &Fields<'_>) -> Result<SystemHeaders, S3Error> {

@@ -3,6 +3,7 @@
 //! Reading is hardened: no DTD, no entities but the five of XML and character references, at most
 //! [`DEPTH_MAX`] levels, byte and element limits per document.
 
+mod configuration;
 mod list;
 mod multipart;
 mod reader;
@@ -10,6 +11,7 @@ mod request;
 mod result;
 mod writer;
 
+pub use configuration::{ConfigurationDocument, DocumentForm};
 pub use list::*;
 pub use multipart::*;
 pub use reader::{DEPTH_MAX, UPSTREAM_LEN_MAX, XmlError};
