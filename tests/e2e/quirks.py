@@ -34,7 +34,7 @@ ROWS = [
     ("rgw", "boto3", "checksum*a wrong one*", "RGW 16 knows no additional checksums"),
     ("rgw", "boto3", "checksum*multipart*", "RGW 16 knows no additional checksums"),
     ("rgw", "boto3", "GetObjectAttributes*", "RGW 16 has no GetObjectAttributes"),
-    ("rgw claviger-rgw", "boto3", "PUT If-Match", "RGW 16 refuses the right ETag too"),
+    ("rgw", "boto3", "PUT If-Match", "RGW 16 compares the header with its quotes, so that the right ETag is refused too"),
     ("rgw claviger-rgw", "boto3", "Complete If-None-Match*", "RGW 16 ignores conditions on Complete"),
     ("rgw", "boto3", "copy conditions", "RGW 16 ignores copy-source-if-none-match"),
     ("rgw claviger-rgw", "boto3", "some uploaded parts left out*", "RGW 16 wants every uploaded part in Complete"),

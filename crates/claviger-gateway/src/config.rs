@@ -99,7 +99,7 @@ pub struct UpstreamConfig {
     /// PEM file of the authorities that sign the store's certificate. Default: the system's own.
     pub ca_file: Option<PathBuf>,
 
-    /// What kind of store it is: decides about checksums, copies and conditional writes. Default: `generic`.
+    /// What kind of store it is ([`crate::profile`]). Default: `generic`.
     #[serde(default)]
     pub profile: UpstreamProfile,
 
@@ -139,7 +139,7 @@ pub enum Addressing {
     Virtual,
 }
 
-/// Kinds of stores whose behaviour differs where it matters.
+/// Kinds of stores whose behaviour differs where it matters; [`crate::profile`] says how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpstreamProfile {
@@ -149,13 +149,29 @@ pub enum UpstreamProfile {
     /// Amazon S3.
     Aws,
     /// Ceph RADOS Gateway.
-    Ceph,
-    /// MinIO.
-    Minio,
+    #[serde(alias = "ceph")]
+    CephRgw,
     /// Garage.
     Garage,
+    /// MinIO and compatible.
+    Minio,
+    /// Google Cloud Storage, its XML API with HMAC keys.
+    Gcs,
+    /// OVHcloud Object Storage.
+    Ovhcloud,
+    /// Cloudflare R2.
+    R2,
+    /// Backblaze B2, its S3-compatible API.
+    B2,
+    /// Wasabi.
+    Wasabi,
     /// The provider embedded in `claviger demo`.
     Embedded,
+}
+
+impl UpstreamProfile {
+    /// How many there are.
+    pub const COUNT: usize = Self::Embedded as usize + 1;
 }
 
 /// How to reach the key service.

@@ -27,3 +27,4 @@ mod system_area;
 mod upstream;
 pub use error::GatewayError;
 pub use gateway::{Gateway, StartError};
+pub use upstream::profile;

@@ -20,7 +20,8 @@ use anyhow::{Context, anyhow};
 use claviger_env::{Clock, OsRandom, SystemClock};
 use claviger_format::random::Random;
 use claviger_gateway::Gateway;
-use claviger_gateway::config::{Config, KeyServiceConfig, LimitsConfig, SystemAreaConfig};
+use claviger_gateway::config::{Config, KeyServiceConfig, LimitsConfig, SystemAreaConfig, UpstreamProfile};
+use claviger_gateway::profile::{PROFILES, Profile};
 
 use crate::exit::Exit;
 use crate::{serving, signals};
@@ -68,9 +69,19 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "REGION", default_value = "us-east-1")]
     upstream_region: String,
 
+    /// What kind of store that is: generic, aws, ceph-rgw, garage, minio, gcs, ovhcloud, r2, b2, wasabi. Default: it is
+    /// asked
+    #[arg(long, value_name = "NAME", requires = "upstream", value_parser = profile_named)]
+    upstream_profile: Option<UpstreamProfile>,
+
     /// Account at the real store: TOML (access_key_id, secret_access_key) or AWS_…= lines; mode 0600
     #[arg(long, value_name = "FILE", requires = "upstream")]
     upstream_credentials: Option<PathBuf>,
+}
+
+fn profile_named(name: &str) -> Result<UpstreamProfile, String> {
+    let known = || PROFILES.iter().map(|profile| profile.name).collect::<Vec<_>>().join(", ");
+    Profile::named(name).map(|profile| profile.kind).ok_or_else(|| format!("known are {}", known()))
 }
 
 /// Runs the demonstration until it is asked to end.

@@ -13,11 +13,12 @@ use claviger_gateway::Gateway;
 use claviger_gateway::config::{Config, Severity};
 use claviger_gateway::key_client::{self, KeyClient};
 use claviger_gateway::metrics;
+use claviger_gateway::profile::Profile;
 use claviger_gateway::secret_file::read_secret_file;
 use zeroize::Zeroizing;
 
 use crate::exit::Exit;
-use crate::{serving, signals};
+use crate::{serving, signals, store_kind};
 
 /// Run the gateway: an S3 endpoint that seals what it stores
 ///
@@ -81,7 +82,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
     let path = arguments.config.ok_or_else(|| Exit::usage(anyhow!("--config FILE is missing")))?;
     let config = load(&path)?;
     if arguments.check {
-        return check(&config);
+        return check(&config).await;
     }
     serve(config).await
 }
@@ -90,11 +91,12 @@ fn load(path: &Path) -> Result<Config, Exit> {
     Config::load(path).map_err(|error| Exit::usage(anyhow!("the configuration can't be used\n{error}")))
 }
 
-fn check(config: &Config) -> Result<(), Exit> {
+async fn check(config: &Config) -> Result<(), Exit> {
     let problems = config.check();
     for problem in &problems {
         println!("{problem}");
     }
+    warn_of_another_kind(config).await;
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     if errors > 0 {
         return Err(Exit::usage(anyhow!(
@@ -104,6 +106,21 @@ fn check(config: &Config) -> Result<(), Exit> {
     }
     println!("{}: can be used", config.source.display());
     Ok(())
+}
+
+/// The store itself may show that it is of another kind than the configuration says.
+async fn warn_of_another_kind(config: &Config) {
+    let said = Profile::of(config.upstream.profile);
+    let Some(seen) = store_kind::ask(&config.upstream.endpoint).await.map(Profile::of) else { return };
+    if seen.kind != said.kind {
+        println!(
+            "{}: warning: upstream.profile is \"{}\", but the store looks like {}\n    set profile = \"{}\" if it is",
+            config.source.display(),
+            said.name,
+            seen.store,
+            seen.name
+        );
+    }
 }
 
 /// What would keep the gateway from working is said before it starts, all of it at once.

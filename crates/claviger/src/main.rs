@@ -16,6 +16,7 @@ mod peek;
 mod s3_client;
 mod serving;
 mod signals;
+mod store_kind;
 
 use std::process::ExitCode;
 

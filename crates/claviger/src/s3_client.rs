@@ -79,10 +79,14 @@ fn signed_headers(account: &Account, host: &str, path: &str, clock: &dyn Clock) 
     Ok(headers)
 }
 
-type HttpsClient =
+pub(crate) type HttpsClient =
     Client<hyper_rustls::HttpsConnector<hyper_util::client::legacy::connect::HttpConnector>, Empty<Bytes>>;
 
-fn client() -> Result<HttpsClient> {
+/// A client for plain HTTP and for HTTPS with the system's authorities.
+///
+/// # Errors
+/// When these can't be read.
+pub(crate) fn client() -> Result<HttpsClient> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Losing the race means that another thread has set the same one.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::problem::line_of;
-use super::{Config, Problem, Severity};
+use super::{Config, Problem, Severity, UpstreamConfig};
 use crate::credentials::{CredentialStore, CredentialsError, UpstreamAccounts};
+use crate::profile::Profile;
 use crate::server;
 
 /// Collects problems, looking up the line of each setting.
@@ -116,6 +117,7 @@ fn upstream(config: &Config, findings: &mut Findings<'_>) {
             "leave it at 2048 unless the store documents more",
         );
     }
+    against_profile(upstream, findings);
     for (key, seconds) in [
         ("connect_timeout_s", upstream.connect_timeout_s),
         ("response_timeout_s", upstream.response_timeout_s),
@@ -128,6 +130,28 @@ fn upstream(config: &Config, findings: &mut Findings<'_>) {
             ("system_area", "bucket"),
             format!("{:?} is not a bucket name", config.system_area.bucket),
             "use 3 to 63 lower-case letters, digits, dots and dashes",
+        );
+    }
+}
+
+/// What the store's kind does not go along with.
+fn against_profile(upstream: &UpstreamConfig, findings: &mut Findings<'_>) {
+    let profile = Profile::of(upstream.profile);
+    if upstream.metadata_bytes_max > profile.metadata_bytes_max {
+        findings.error(
+            ("upstream", "metadata_bytes_max"),
+            format!(
+                "metadata_bytes_max is {}, but {} takes {}",
+                upstream.metadata_bytes_max, profile.store, profile.metadata_bytes_max
+            ),
+            &format!("give at most {}", profile.metadata_bytes_max),
+        );
+    }
+    if !profile.regions.is_empty() && !profile.regions.contains(&upstream.region.as_str()) {
+        findings.error(
+            ("upstream", "region"),
+            format!("{} has no region {:?}", profile.store, upstream.region),
+            &format!("use one of {}", profile.regions.join(", ")),
         );
     }
 }

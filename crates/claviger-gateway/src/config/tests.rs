@@ -184,3 +184,16 @@ fn the_key_service_is_reached_at_its_port_or_443() {
     assert_eq!(address("https://[::1]:7443"), "[::1]:7443");
     assert_eq!(address("https://[::1]"), "[::1]:443");
 }
+
+#[test]
+fn settings_are_judged_against_the_kind_of_store() {
+    let with = |setting: &str| LEAST.replace("[key_service]", &format!("{setting}\n[key_service]"));
+    let problem = problem_of(&with("profile = \"aws\"\nmetadata_bytes_max = 4096"));
+    assert!(problem.what.contains("Amazon S3 takes 2048"), "{problem}");
+    assert_eq!(problem.line, Some(10));
+    assert!(parse(&with("profile = \"gcs\"\nmetadata_bytes_max = 8192")).is_ok());
+    let problem = problem_of(&with("profile = \"r2\"\nregion = \"eu-central-1\""));
+    assert!(problem.what.contains("Cloudflare R2") && problem.remedy.contains("auto"), "{problem}");
+    assert!(parse(&with("profile = \"r2\"\nregion = \"auto\"")).is_ok());
+    assert_eq!(parse(&with("profile = \"ceph\"")).unwrap().upstream.profile, UpstreamProfile::CephRgw);
+}

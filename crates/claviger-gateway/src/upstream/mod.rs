@@ -4,12 +4,14 @@
 
 pub(crate) mod account;
 pub(crate) mod body;
+mod condition;
 pub(crate) mod configuration;
 mod connector;
 pub(crate) mod list;
 pub(crate) mod multipart;
 pub(crate) mod object;
 pub(crate) mod observed;
+pub mod profile;
 pub(crate) mod tls;
 pub(crate) mod transport;
 

@@ -10,7 +10,8 @@ use http::Method;
 use http::header::{ETAG, HeaderMap};
 
 use super::body::UpstreamBody;
-use super::object::{StoreAs, Which, failed_in_body};
+use super::condition::{self, Write};
+use super::object::{Which, failed_in_body};
 use super::transport::{StoreRequest, Upstream, header_text};
 use crate::error::GatewayError;
 
@@ -90,14 +91,9 @@ impl Upstream {
         parts: &[CompletedPart],
         condition: Option<&WriteCondition>,
     ) -> Result<CompleteMultipartUploadResult, GatewayError> {
-        let conditions = StoreAs { condition, ..StoreAs::default() }.headers()?;
         let mut request =
             upload.request(Method::POST).body(UpstreamBody::control(xml::write_complete(parts)));
-        for name in ["if-match", "if-none-match"] {
-            if let Some(value) = conditions.get(name) {
-                request.headers.insert(name, value.clone());
-            }
-        }
+        condition::set(&mut request.headers, condition, Write::Complete, self.profile())?;
         let (_, answer) = self.document(request).await?;
         let reply = CompleteMultipartUploadResult::parse(&answer);
         match reply.map_err(|_| GatewayError::UpstreamAnswer("CompleteMultipartUpload"))? {

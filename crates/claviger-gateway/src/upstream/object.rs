@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use claviger_format::token::object_etag;
-use claviger_s3::conditions::{EtagCondition, WriteCondition, WriteTag};
-use claviger_s3::error::{ErrorCode, S3Error, UpstreamError};
+use claviger_s3::conditions::{EtagCondition, WriteCondition};
+use claviger_s3::error::UpstreamError;
 use claviger_s3::etag::ETag;
 use claviger_s3::operation::{AclHeaders, ObjectHeaders, StorageClass};
 use claviger_s3::range::parse_content_range;
@@ -18,6 +18,7 @@ use md5::{Digest as _, Md5};
 
 use super::ENVELOPE_HEADER;
 use super::body::UpstreamBody;
+use super::condition::{self, Write};
 use super::transport::{StoreBody, StoreRequest, Upstream, header_text};
 use crate::error::GatewayError;
 
@@ -168,20 +169,6 @@ impl<'a> StoreAs<'a> {
         for (name, value) in self.acl.into_iter().flat_map(AclHeaders::iter) {
             set(name, value)?;
         }
-        match self.condition {
-            Some(WriteCondition::IfNoneMatch(WriteTag::Any)) => set("if-none-match", "*")?,
-            // A tag that the gateway can't have issued is on no object: the condition holds, and the tag is not sent.
-            Some(WriteCondition::IfNoneMatch(WriteTag::Tag(etag))) => {
-                if let Some(etag) = store_etag(etag.as_str()) {
-                    set("if-none-match", &format!("\"{etag}\""))?;
-                }
-            }
-            Some(WriteCondition::IfMatch(WriteTag::Any)) => set("if-match", "*")?,
-            Some(WriteCondition::IfMatch(WriteTag::Tag(etag))) => {
-                set("if-match", &if_match(&EtagCondition::Tags(vec![etag.clone()]))?)?;
-            }
-            None => {}
-        }
         Ok(headers)
     }
 }
@@ -247,6 +234,7 @@ impl Upstream {
     ) -> Result<Stored, GatewayError> {
         let mut request = StoreRequest::new(Method::PUT, bucket, Some(key)).body(body);
         request.headers = store_as.headers()?;
+        condition::set(&mut request.headers, store_as.condition, Write::Put, self.profile())?;
         let response = self.send(request).await?;
         Stored::parse(response.headers())
     }
@@ -264,9 +252,7 @@ impl Upstream {
     ) -> Result<(), GatewayError> {
         let mut request = StoreRequest::new(Method::DELETE, bucket, Some(key))
             .maybe_query("versionId", null_version.then_some("null"));
-        if let Some(condition) = condition {
-            request = request.header("if-match", &if_match(condition)?)?;
-        }
+        condition::set_on_delete(&mut request.headers, condition, self.profile())?;
         self.send(request).await.map(drop)
     }
 
@@ -300,6 +286,7 @@ impl Upstream {
     ) -> Result<CopyResult, GatewayError> {
         let mut request = StoreRequest::new(Method::PUT, dest.0, Some(dest.1));
         request.headers = store_as.headers()?;
+        condition::set(&mut request.headers, store_as.condition, Write::Put, self.profile())?;
         let version = if source.null_version { "?versionId=null" } else { "" };
         let path = format!("/{}/{}{version}", source.bucket, encode(source.key.as_bytes(), Slash::Keep));
         request = request
@@ -325,7 +312,7 @@ impl Upstream {
         if let Some(ownership) = make_as.object_ownership {
             request = request.header("x-amz-object-ownership", ownership)?;
         }
-        if self.wants_location_constraint() {
+        if self.profile().names_location(self.region()) {
             request = request.body(UpstreamBody::control(xml::write_create_bucket(self.region())));
         }
         self.send(request).await.map(drop)
@@ -404,20 +391,6 @@ fn is_tag_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')
 }
 
-/// The header of an `If-Match` on a write.
-///
-/// # Errors
-/// `PreconditionFailed` when no tag in it can be ours.
-fn if_match(condition: &EtagCondition) -> Result<String, GatewayError> {
-    let EtagCondition::Tags(tags) = condition else { return Ok("*".to_owned()) };
-    let known: Vec<String> =
-        tags.iter().filter_map(|tag| store_etag(tag.as_str())).map(|tag| format!("\"{tag}\"")).collect();
-    if known.is_empty() {
-        return Err(S3Error::new(ErrorCode::PreconditionFailed).with_extra("Condition", "If-Match").into());
-    }
-    Ok(known.join(", "))
-}
-
 /// `Content-MD5` of a control or configuration document, which some stores demand; it never covers content.
 pub(super) fn content_md5(document: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(Md5::digest(document))
@@ -436,13 +409,5 @@ mod tests {
         for tag in ["", "-", "-0", "a-", "any text-1", "x-123456", "secret words"] {
             assert_eq!(store_etag(tag), None, "{tag}");
         }
-    }
-
-    #[test]
-    fn a_write_condition_that_can_not_hold_fails_without_a_request() {
-        let tags = |text: &str| EtagCondition::parse(text).unwrap();
-        assert!(if_match(&tags("5d41402abc4b2a76b9719d911017c592")).is_err());
-        assert_eq!(if_match(&tags("\"a-0\", \"plain\", \"b-2\"")).unwrap(), "\"a\", \"b-2\"");
-        assert_eq!(if_match(&EtagCondition::Any).unwrap(), "*");
     }
 }

@@ -21,7 +21,8 @@ use super::account::{Account, ToSign};
 use super::body::{Progress, UpstreamBody};
 use super::connector::TimedConnector;
 use super::observed::Observed;
-use crate::config::{Addressing, UpstreamConfig, UpstreamProfile};
+use super::profile::Profile;
+use crate::config::{Addressing, UpstreamConfig};
 use crate::error::GatewayError;
 use crate::metrics::{UPSTREAM_REQUESTS, UPSTREAM_SECONDS};
 use crate::server::IdleTimeout;
@@ -179,7 +180,7 @@ struct Pool {
     clock: Arc<dyn Clock>,
     response_timeout: Duration,
     body_idle_timeout: Duration,
-    profile: UpstreamProfile,
+    profile: &'static Profile,
 }
 
 impl Upstream {
@@ -226,7 +227,7 @@ impl Upstream {
             clock,
             response_timeout: Duration::from_secs(config.response_timeout_s),
             body_idle_timeout: Duration::from_secs(config.body_idle_timeout_s),
-            profile: config.profile,
+            profile: Profile::of(config.profile),
         };
         Ok(Self { pool: Arc::new(pool), account, observed: None })
     }
@@ -345,9 +346,9 @@ impl Upstream {
         Ok((request, progress))
     }
 
-    /// Whether a new bucket's region has to be named in the request; only AWS wants it, and not in its first region.
-    pub(crate) fn wants_location_constraint(&self) -> bool {
-        self.pool.profile == UpstreamProfile::Aws && self.pool.region != "us-east-1"
+    /// What kind of store it is.
+    pub(crate) fn profile(&self) -> &'static Profile {
+        self.pool.profile
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use claviger_env::Clock;
 use claviger_gateway::config::{UpstreamConfig, UpstreamProfile};
+use claviger_gateway::profile::Profile;
 use claviger_provider::{Credentials, Provider};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -13,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::folder::{Folder, KeyPair, Run, State};
 use super::{Arguments, upstream_file};
 use crate::exit::Exit;
-use crate::serving;
+use crate::{serving, store_kind};
 
 const FIRST_REGION: &str = "us-east-1";
 const EMBEDDED_REGION: &str = FIRST_REGION;
@@ -25,6 +26,7 @@ pub(super) struct Store {
     endpoint: String,
     region: String,
     key: KeyPair,
+    profile: UpstreamProfile,
     embedded: Option<Embedded>,
 }
 
@@ -47,7 +49,11 @@ impl Store {
         if let (Some(endpoint), Some(file)) = (&arguments.upstream, &arguments.upstream_credentials) {
             let key = upstream_file::load(file).map_err(Exit::usage)?;
             let region = arguments.upstream_region.clone();
-            return Ok(Self { endpoint: endpoint.clone(), region, key, embedded: None });
+            let profile = match arguments.upstream_profile {
+                Some(profile) => profile,
+                None => recognised(endpoint).await,
+            };
+            return Ok(Self { endpoint: endpoint.clone(), region, key, profile, embedded: None });
         }
         Ok(Self::start_embedded(folder, &state.provider, clock).await?)
     }
@@ -66,7 +72,8 @@ impl Store {
         let serving =
             tokio::spawn(async move { provider.serve(listener, async move { drop(stopped.await) }).await });
         let embedded = Some(Embedded { stop, serving });
-        Ok(Self { endpoint, region: EMBEDDED_REGION.to_owned(), key: key.clone(), embedded })
+        let (region, key) = (EMBEDDED_REGION.to_owned(), key.clone());
+        Ok(Self { endpoint, region, key, profile: UpstreamProfile::Embedded, embedded })
     }
 
     /// The account that the gateway has there.
@@ -78,9 +85,7 @@ impl Store {
     pub(super) fn upstream_config(&self, credentials_file: PathBuf) -> UpstreamConfig {
         let mut config = UpstreamConfig::new(self.endpoint.clone(), credentials_file);
         config.region.clone_from(&self.region);
-        if self.embedded.is_some() {
-            config.profile = UpstreamProfile::Embedded;
-        }
+        config.profile = self.profile;
         config
     }
 
@@ -111,4 +116,16 @@ impl Store {
             tracing::warn!(%error, "the embedded provider ended badly");
         }
     }
+}
+
+/// Asks the store what it is, and says what was taken.
+async fn recognised(endpoint: &str) -> UpstreamProfile {
+    let kind = store_kind::ask(endpoint).await;
+    let profile = Profile::of(kind.unwrap_or_default());
+    let how = if kind.is_some() { "looks like" } else { "is not recognised; taken for" };
+    println!(
+        "The store at {endpoint} {how} {}: profile {} (--upstream-profile)",
+        profile.store, profile.name
+    );
+    profile.kind
 }
