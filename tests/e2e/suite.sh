@@ -8,6 +8,7 @@
 #   tests/e2e/suite.sh lying           a provider that lies: no byte reaches a client that was not written there
 #   tests/e2e/suite.sh fleet           a key service and gateways with different rights before Ceph RGW: uploads through several,
 #                                      restarts, outages, refusals, malformed requests
+#   tests/e2e/suite.sh accounts        clients with accounts of their own at Ceph RGW, and clients without a signature
 #   tests/e2e/suite.sh direct          no Claviger: the clients against both stores, which shows what the suite itself expects,
 #                                      and the control that the leak check finds leaks
 #
@@ -172,12 +173,19 @@ fleet() {
     "$root/tests/stores/rgw.py" stop --dir "$out/rgw"
 }
 
+accounts() {
+    say "clients with accounts of their own, and without any, before Ceph RGW"
+    start_rgw
+    "$checker" "$here/accounts.py" --claviger "$claviger" --rgw "$out/rgw" || failed="$failed accounts"
+    "$root/tests/stores/rgw.py" stop --dir "$out/rgw"
+}
+
 mkdir -p "$out"
 [ "${CLAVIGER_E2E_SETUP:-yes}" = no ] || "$root/tests/clients/setup.sh"
 "$checker" "$here/leak_check.py" --self-test
-parts=${*:-direct embedded lying rgw fleet}
+parts=${*:-direct embedded lying rgw fleet accounts}
 case $parts in
-    *embedded* | *rgw* | *lying* | *fleet*)
+    *embedded* | *rgw* | *lying* | *fleet* | *accounts*)
         [ -x "$claviger" ] || cargo build --release --manifest-path "$root/Cargo.toml" -p claviger ;;
 esac
 for part in $parts; do
@@ -187,6 +195,7 @@ for part in $parts; do
         lying) lying ;;
         rgw) rgw ;;
         fleet) fleet ;;
+        accounts) accounts ;;
         *) say "unknown part: $part"; exit 2 ;;
     esac
 done

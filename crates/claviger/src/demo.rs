@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "the demonstration talks to a person")]
 
+mod access;
 pub(crate) mod folder;
 mod keys;
 mod screen;
@@ -25,7 +26,7 @@ use claviger_gateway::profile::{PROFILES, Profile};
 
 use crate::exit::Exit;
 use crate::{serving, signals};
-use folder::{Folder, KeyPair, State, write_private};
+use folder::{Folder, State, write_private};
 use store::Store;
 
 /// Where the demonstration keeps its state unless told otherwise.
@@ -45,7 +46,9 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// To put the same before a real store:
 ///   claviger demo --upstream https://s3.eu-central-1.amazonaws.com \
-///       --upstream-region eu-central-1 --upstream-credentials FILE
+///       --upstream-region eu-central-1 --upstream-credentials ~/.aws/credentials
+///
+/// Clients then go on with the keys and profiles that they have; only the endpoint changes.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
@@ -74,9 +77,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", requires = "upstream", value_parser = profile_named)]
     upstream_profile: Option<UpstreamProfile>,
 
-    /// Account at the real store: TOML (access_key_id, secret_access_key) or AWS_…= lines; mode 0600
+    /// Accounts at the real store, mode 0600: TOML (access_key_id, secret_access_key; [[account]]), an AWS
+    /// shared credentials file with its profiles, or AWS_…= lines. Their keys work for clients as they are
     #[arg(long, value_name = "FILE", requires = "upstream")]
     upstream_credentials: Option<PathBuf>,
+
+    /// Let requests without a signature through, unsigned: the store decides what everybody may do
+    #[arg(long)]
+    anonymous: bool,
 }
 
 fn profile_named(name: &str) -> Result<UpstreamProfile, String> {
@@ -99,7 +107,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
 
     let store = Store::open(&arguments, &folder, &state, &clock).await?;
     let keys = keys::start(&folder, GATEWAY_NAME, &clock, &random).await?;
-    let config = gateway_config(&folder, &state, &store, listener.local_addr().map_err(Exit::failed)?)?;
+    let config =
+        gateway_config(&arguments, &folder, &state, &store, listener.local_addr().map_err(Exit::failed)?)?;
     let gateway = Gateway::start(config.clone(), keys.client(), Arc::clone(&clock), Arc::clone(&random))
         .await
         .map_err(Exit::failed)?;
@@ -154,15 +163,17 @@ async fn until_ready(readiness: &claviger_gateway::admin::Readiness) -> anyhow::
 
 /// The gateway's configuration, and the two files of secrets that it names.
 fn gateway_config(
+    arguments: &Arguments,
     folder: &Folder,
     state: &State,
     store: &Store,
     listen: SocketAddr,
 ) -> anyhow::Result<Config> {
     let credentials_file = folder.join("gateway/credentials.toml");
-    write_private(&credentials_file, &access_keys(&state.user)?)?;
+    let keys = access::access_keys(&state.user, store.accounts(), arguments.anonymous)?;
+    write_private(&credentials_file, &keys)?;
     let upstream_file = folder.join("gateway/upstream.toml");
-    write_private(&upstream_file, &upstream_account(store.key())?)?;
+    write_private(&upstream_file, &store.upstream_accounts()?)?;
     Ok(Config {
         listen,
         tls: None,
@@ -177,33 +188,6 @@ fn gateway_config(
         admin: None,
         source: PathBuf::new(),
     })
-}
-
-/// The one access key of the demonstration, which may do everything.
-fn access_keys(user: &KeyPair) -> anyhow::Result<String> {
-    let grant = toml::toml! {
-        [[key]]
-        name = "demo"
-        [[key.allow]]
-        buckets = ["*"]
-        actions = ["read", "write", "delete", "list", "manage"]
-    };
-    let mut file = grant;
-    let key = file.get_mut("key").and_then(|keys| keys.get_mut(0)).and_then(toml::Value::as_table_mut);
-    let key = key.context("the table above has one key")?;
-    key.insert("access_key_id".to_owned(), user.access_key_id.clone().into());
-    key.insert("secret_access_key".to_owned(), user.secret_access_key.clone().into());
-    Ok(toml::to_string(&file)?)
-}
-
-fn upstream_account(key: &KeyPair) -> anyhow::Result<String> {
-    let mut file = toml::Table::new();
-    file.insert("access_key_id".to_owned(), key.access_key_id.clone().into());
-    file.insert("secret_access_key".to_owned(), key.secret_access_key.clone().into());
-    if let Some(token) = &key.session_token {
-        file.insert("session_token".to_owned(), token.clone().into());
-    }
-    Ok(toml::to_string(&file)?)
 }
 
 /// Everything works: tell the shell, the waiting script and the person.
@@ -234,23 +218,5 @@ mod tests {
         assert_eq!(endpoint("0.0.0.0:9000"), "http://127.0.0.1:9000");
         assert_eq!(endpoint("[::]:9000"), "http://[::1]:9000");
         assert_eq!(endpoint("192.0.2.1:9000"), "http://192.0.2.1:9000");
-    }
-
-    #[test]
-    fn secrets_of_any_spelling_survive_the_files_they_are_written_to() {
-        let folder = tempfile::tempdir().unwrap();
-        let key = KeyPair {
-            access_key_id: "AKI".to_owned(),
-            secret_access_key: "a\"b\\c'd/e+f=0123456789".to_owned(),
-            session_token: Some("t".to_owned()),
-        };
-        let path = folder.path().join("upstream.toml");
-        write_private(&path, &upstream_account(&key).unwrap()).unwrap();
-        let account = claviger_gateway::credentials::UpstreamAccounts::load(&path).unwrap().own;
-        assert_eq!((account.access_key_id(), account.session_token()), ("AKI", Some("t")));
-        let path = folder.path().join("credentials.toml");
-        write_private(&path, &access_keys(&key).unwrap()).unwrap();
-        let store = claviger_gateway::credentials::CredentialStore::load(&path, Vec::new()).unwrap();
-        assert!(store.lookup("AKI").unwrap().may_see_bucket("any"));
     }
 }

@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::folder::{Folder, KeyPair, Run, State};
-use super::{Arguments, upstream_file};
+use super::upstream_file::Accounts;
+use super::{Arguments, access, upstream_file};
 use crate::exit::Exit;
 use crate::{serving, store_kind};
 
@@ -25,7 +26,7 @@ const CLIENT_REGION: &str = "eu-central-1";
 pub(super) struct Store {
     endpoint: String,
     region: String,
-    key: KeyPair,
+    accounts: Accounts,
     profile: UpstreamProfile,
     embedded: Option<Embedded>,
 }
@@ -47,13 +48,13 @@ impl Store {
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, Exit> {
         if let (Some(endpoint), Some(file)) = (&arguments.upstream, &arguments.upstream_credentials) {
-            let key = upstream_file::load(file).map_err(Exit::usage)?;
+            let accounts = upstream_file::load(file).map_err(Exit::usage)?;
             let region = arguments.upstream_region.clone();
             let profile = match arguments.upstream_profile {
                 Some(profile) => profile,
                 None => recognised(endpoint).await,
             };
-            return Ok(Self { endpoint: endpoint.clone(), region, key, profile, embedded: None });
+            return Ok(Self { endpoint: endpoint.clone(), region, accounts, profile, embedded: None });
         }
         Ok(Self::start_embedded(folder, &state.provider, clock).await?)
     }
@@ -71,14 +72,26 @@ impl Store {
         // A dropped sender means the same as a sent message: end.
         let serving =
             tokio::spawn(async move { provider.serve(listener, async move { drop(stopped.await) }).await });
-        let embedded = Some(Embedded { stop, serving });
-        let (region, key) = (EMBEDDED_REGION.to_owned(), key.clone());
-        Ok(Self { endpoint, region, key, profile: UpstreamProfile::Embedded, embedded })
+        Ok(Self {
+            endpoint,
+            region: EMBEDDED_REGION.to_owned(),
+            accounts: Accounts { own: key.clone(), others: Vec::new() },
+            profile: UpstreamProfile::Embedded,
+            embedded: Some(Embedded { stop, serving }),
+        })
     }
 
-    /// The account that the gateway has there.
-    pub(super) fn key(&self) -> &KeyPair {
-        &self.key
+    /// The accounts whose keys clients have; nobody has the embedded provider's.
+    pub(super) fn accounts(&self) -> Option<&Accounts> {
+        self.embedded.is_none().then_some(&self.accounts)
+    }
+
+    /// The gateway's file of accounts.
+    ///
+    /// # Errors
+    /// When TOML can't hold it.
+    pub(super) fn upstream_accounts(&self) -> anyhow::Result<String> {
+        access::upstream_accounts(&self.accounts)
     }
 
     /// How the gateway reaches it.
@@ -102,7 +115,7 @@ impl Store {
             upstream: self.endpoint.clone(),
             region: self.client_region().to_owned(),
             upstream_region: self.region.clone(),
-            upstream_key: self.key.clone(),
+            upstream_key: self.accounts.own.clone(),
             embedded: self.embedded.is_some(),
         }
     }

@@ -1,0 +1,363 @@
+#!/usr/bin/env python3
+"""Clients with accounts of their own, and clients with none, through Claviger before a real Ceph RGW.
+
+    accounts.py --claviger BINARY --rgw DIR        DIR: where tests/stores/rgw.py has started one
+
+Run it with a Python that has boto3. It makes users at the store, gives `claviger demo` their keys as an AWS shared credentials
+file, and shows that the store's owners, ACLs and policies mean through Claviger what they mean directly: most steps are done
+both ways and compared. The last line is `N passed, N failed`.
+"""
+
+import argparse
+import http.client
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import uuid
+
+import boto3
+import botocore
+import botocore.config
+import botocore.exceptions
+
+RUN = uuid.uuid4().hex[:8]
+ALICE = (f"ALICE{RUN.upper()}", "alice-secret-of-forty-characters-0123456")
+BOB = (f"BOB{RUN.upper()}", "bob-secret-of-forty-characters-012345678")
+CAROL = (f"CAROL{RUN.upper()}", "carol-secret-of-forty-characters-0123456")
+DAVE = ("DAVEOFTHEGATEWAY", "dave-secret-of-forty-characters-01234567", "dave/token+of=the/gateway")
+BODY = b"for the eyes of whom the store lets in" * 100
+passed, failed = 0, 0
+
+
+def step(name):
+    """Decorator: runs the function now and reports."""
+
+    def run(function):
+        global passed, failed
+        try:
+            function()
+            passed += 1
+            print(f"PASS     {name}", flush=True)
+        except Exception as error:  # noqa: BLE001 - whatever is thrown is the step's failure
+            failed += 1
+            frame = error.__traceback__.tb_next or error.__traceback__
+            print(f"FAIL     {name}: {type(error).__name__} in line {frame.tb_lineno}: {error}", flush=True)
+
+    return run
+
+
+def same(got, want):
+    if got != want:
+        raise AssertionError(f"{got!r} is not {want!r}")
+
+
+def settings(**more):
+    return botocore.config.Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, **more)
+
+
+def client(endpoint, key, **more):
+    if key is None:
+        return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", config=settings(signature_version=botocore.UNSIGNED))
+    return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id=key[0], aws_secret_access_key=key[1],
+                        aws_session_token=key[2] if len(key) > 2 else None, config=settings(**({"signature_version": "s3v4"} | more)))
+
+
+def outcome(call, **arguments):
+    """The error code of a call, or its HTTP status."""
+    try:
+        return call(**arguments)["ResponseMetadata"]["HTTPStatusCode"]
+    except botocore.exceptions.ClientError as error:
+        return error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def read(s3, bucket, key):
+    return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+class Demo:
+    def __init__(self, claviger, folder, upstream, credentials):
+        self.claviger, self.folder, self.upstream, self.credentials = claviger, folder, upstream, credentials
+        self.log, self.process, self.endpoint = folder / "demo.log", None, None
+
+    def start(self, *more):
+        ready = self.folder / "ready"
+        ready.unlink(missing_ok=True)
+        self.process = subprocess.Popen(
+            [self.claviger, "demo", "--dir", self.folder / "demo", "--listen", "127.0.0.1:0", "--ready-file", ready,
+             "--upstream", self.upstream, "--upstream-credentials", self.credentials, "--log", "info", "--log-format", "json", *more],
+            stdout=subprocess.DEVNULL, stderr=open(self.log, "ab"))
+        deadline = time.monotonic() + 60
+        while not ready.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"claviger demo did not start:\n{self.log.read_text()[-3000:]}")
+            time.sleep(0.05)
+        self.endpoint = ready.read_text().strip()
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(30)
+
+    def logged(self, **wanted):
+        """The fields of the lines of the access log that have these."""
+        found = []
+        for line in self.log.read_text().splitlines():
+            record = json.loads(line) if line.startswith("{") else {}
+            fields = record.get("fields", record)
+            if all(fields.get(name) == value for name, value in wanted.items()):
+                found.append(fields)
+        return found
+
+
+def make_user(rgw, uid, key, tenant=None):
+    subprocess.run(
+        ["radosgw-admin", "--conf", rgw / "ceph.conf", "user", "create", "--uid", f"{uid}-{RUN}", "--display-name", uid,
+         "--access-key", key[0], "--secret-key", key[1], *(["--tenant", tenant] if tenant else [])],
+        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def owners(demo, direct):
+    """Steps about buckets of two accounts; `direct` is the store's endpoint."""
+    alice, bob, carol = (client(demo.endpoint, key) for key in (ALICE, BOB, CAROL))
+    direct_alice, direct_bob = client(direct, ALICE), client(direct, BOB)
+    bucket, other = f"alice-{RUN}", f"bob-{RUN}"
+
+    @step("a client's own key of the store works as it is, and what it makes is its own")
+    def _():
+        for s3, name in [(alice, bucket), (bob, other)]:
+            s3.create_bucket(Bucket=name)
+            s3.put_object(Bucket=name, Key="k", Body=BODY)
+            same(read(s3, name, "k"), BODY)
+        same(outcome(direct_alice.head_object, Bucket=bucket, Key="k"), 200)
+        same(outcome(direct_bob.head_object, Bucket=bucket, Key="k")[1], 403)
+
+    @step("ListBuckets has the account's own buckets and the store's owner")
+    def _():
+        for through, directly in [(alice, direct_alice), (bob, direct_bob)]:
+            ours, theirs = through.list_buckets(), directly.list_buckets()
+            same(ours["Owner"], theirs["Owner"])
+            same([b["Name"] for b in ours["Buckets"]], [b["Name"] for b in theirs["Buckets"]])
+
+    @step("listings have the owner that the store gives")
+    def _():
+        ours, theirs = (s3.list_objects(Bucket=bucket)["Contents"][0]["Owner"] for s3 in (alice, direct_alice))
+        same(ours, theirs)
+
+    @step("what another account may not do is refused as the store refuses it")
+    def _():
+        for s3, reference in [(bob, direct_bob)]:
+            for call, arguments in [
+                ("get_object", {"Key": "k"}), ("head_object", {"Key": "k"}), ("delete_object", {"Key": "k"}),
+                ("put_object", {"Key": "new", "Body": BODY}), ("list_objects_v2", {}), ("head_bucket", {}), ("delete_bucket", {}),
+                ("create_multipart_upload", {"Key": "new"}), ("list_multipart_uploads", {}),
+            ]:
+                got = outcome(getattr(s3, call), Bucket=bucket, **arguments)
+                want = outcome(getattr(reference, call), Bucket=bucket, **arguments)
+                if got != want or got == 200:
+                    raise AssertionError(f"{call}: {got} is not {want}")
+
+    @step("a bucket's name is bound once: the store's answer to a second owner, and to its own")
+    def _():
+        same(outcome(bob.create_bucket, Bucket=bucket), outcome(direct_bob.create_bucket, Bucket=bucket))
+        same(outcome(bob.create_bucket, Bucket=bucket), ("BucketAlreadyExists", 409))
+        same(outcome(alice.create_bucket, Bucket=bucket), outcome(direct_alice.create_bucket, Bucket=bucket))
+        same(read(alice, bucket, "k"), BODY)
+
+    @step("a tenant with names of its own can neither take nor end the binding of another's bucket")
+    def _():
+        same(outcome(carol.create_bucket, Bucket=bucket), ("BucketAlreadyExists", 409))
+        same(outcome(carol.delete_bucket, Bucket=bucket), ("NoSuchBucket", 404))
+        same(read(alice, bucket, "k"), BODY)
+        # Made behind Claviger's back, it is a bucket of that name all the same.
+        client(direct, CAROL).create_bucket(Bucket=bucket)
+        same(outcome(carol.delete_bucket, Bucket=bucket), 204)
+        same(read(alice, bucket, "k"), BODY)
+        carol.create_bucket(Bucket=f"carol-{RUN}")
+        carol.put_object(Bucket=f"carol-{RUN}", Key="k", Body=BODY)
+        same(read(carol, f"carol-{RUN}", "k"), BODY)
+
+    @step("copies read with the caller's account")
+    def _():
+        same(outcome(bob.copy_object, Bucket=other, Key="copy", CopySource=f"{bucket}/k"), ("AccessDenied", 403))
+        upload = bob.create_multipart_upload(Bucket=other, Key="parts")["UploadId"]
+        same(outcome(bob.upload_part_copy, Bucket=other, Key="parts", UploadId=upload, PartNumber=1, CopySource=f"{bucket}/k"),
+             ("AccessDenied", 403))
+        bob.abort_multipart_upload(Bucket=other, Key="parts", UploadId=upload)
+
+    @step("a policy of the store lets another account read and copy")
+    def _():
+        arn = f"arn:aws:s3:::{bucket}"
+        direct_alice.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam:::user/bob-{RUN}"}, "Action": ["s3:GetObject", "s3:ListBucket"],
+             "Resource": [arn, f"{arn}/*"]}]}))
+        same(read(bob, bucket, "k"), BODY)
+        bob.copy_object(Bucket=other, Key="copy", CopySource=f"{bucket}/k")
+        same(read(bob, other, "copy"), BODY)
+        same(outcome(bob.delete_object, Bucket=bucket, Key="k"), ("AccessDenied", 403))
+        direct_alice.delete_bucket_policy(Bucket=bucket)
+        same(outcome(bob.get_object, Bucket=bucket, Key="k"), ("AccessDenied", 403))
+
+    @step("an upload in parts is its account's")
+    def _():
+        upload = alice.create_multipart_upload(Bucket=bucket, Key="parts")["UploadId"]
+        part = {"Bucket": bucket, "Key": "parts", "UploadId": upload, "PartNumber": 1, "Body": bytes(5 << 20)}
+        same(outcome(bob.upload_part, **part), ("AccessDenied", 403))
+        etag = alice.upload_part(**part)["ETag"]
+        done = {"Bucket": bucket, "Key": "parts", "UploadId": upload, "MultipartUpload": {"Parts": [{"PartNumber": 1, "ETag": etag}]}}
+        same(outcome(bob.complete_multipart_upload, **done), ("AccessDenied", 403))
+        same(outcome(bob.list_parts, Bucket=bucket, Key="parts", UploadId=upload), ("AccessDenied", 403))
+        same(outcome(bob.abort_multipart_upload, Bucket=bucket, Key="parts", UploadId=upload), ("AccessDenied", 403))
+        alice.complete_multipart_upload(**done)
+        same(len(read(alice, bucket, "parts")), 5 << 20)
+
+    @step("one line of the log has the request ids of both sides")
+    def _():
+        answer = alice.get_object(Bucket=bucket, Key="k")
+        answer["Body"].read()
+        time.sleep(0.2)
+        lines = demo.logged(request_id=answer["ResponseMetadata"]["RequestId"])
+        same(len(lines), 1)
+        if not re.match(r"tx[0-9a-f]+-", lines[0].get("store_request_ids", "")):
+            raise AssertionError(f"no id of the store in {lines[0]}")
+        same(lines[0]["access_key_id"], ALICE[0])
+
+
+def nobody(demo, direct):
+    """Steps about requests without a signature, which are let in."""
+    alice, direct_alice = client(demo.endpoint, ALICE), client(direct, ALICE)
+    anyone, direct_anyone = client(demo.endpoint, None), client(direct, None)
+    bucket, public = f"alice-{RUN}", f"public-{RUN}"
+
+    @step("without a signature: what is private stays so, with the store's answers")
+    def _():
+        for call, arguments in [
+            ("get_object", {"Key": "k"}), ("head_object", {"Key": "k"}), ("delete_object", {"Key": "k"}), ("list_objects_v2", {}),
+            ("put_object", {"Key": "new", "Body": BODY}), ("delete_bucket", {}),
+        ]:
+            got = outcome(getattr(anyone, call), Bucket=bucket, **arguments)
+            same(got, outcome(getattr(direct_anyone, call), Bucket=bucket, **arguments))
+            same(got[1], 403)
+        same(outcome(anyone.create_bucket, Bucket=f"nobodys-{RUN}"), ("AccessDenied", 403))
+
+    @step("without a signature: ListBuckets is the store's, which knows nobody's buckets")
+    def _():
+        same(anyone.list_buckets()["Buckets"], direct_anyone.list_buckets()["Buckets"])
+
+    @step("without a signature: an object that the store lets everybody read is opened")
+    def _():
+        direct_alice.put_object_acl(Bucket=bucket, Key="k", ACL="public-read")
+        same(read(anyone, bucket, "k"), BODY)
+        same(anyone.get_object(Bucket=bucket, Key="k", Range="bytes=3-9")["Body"].read(), BODY[3:10])
+        same(anyone.head_object(Bucket=bucket, Key="k")["ContentLength"], len(BODY))
+        line = demo.logged(access_key_id="anonymous", operation="GetObject", status=200)
+        if not line:
+            raise AssertionError("the log names nobody")
+
+    @step("without a signature: a bucket that everybody may write to takes sealed objects")
+    def _():
+        alice.create_bucket(Bucket=public)
+        direct_alice.put_bucket_acl(Bucket=public, ACL="public-read-write")
+        anyone.put_object(Bucket=public, Key="from-anyone", Body=BODY)
+        named = {"Bucket": public, "Key": "from-anyone"}
+        same(outcome(anyone.get_object, **named), outcome(direct_anyone.get_object, **named))
+        ours, theirs = (s3.list_objects_v2(Bucket=public)["Contents"][0] for s3 in (anyone, direct_anyone))
+        same((ours["Key"], ours["Size"]), ("from-anyone", len(BODY)))
+        if theirs["Size"] <= len(BODY):
+            raise AssertionError("what the store has is no longer than the plaintext")
+        anyone.delete_object(Bucket=public, Key="from-anyone")
+
+    @step("without a signature: a signature that is wrong is not nobody's")
+    def _():
+        wrong = client(demo.endpoint, (ALICE[0], "x" * 40))
+        same(outcome(wrong.get_object, Bucket=bucket, Key="k"), ("SignatureDoesNotMatch", 403))
+        unknown = client(demo.endpoint, ("NOSUCHKEY", "x" * 40))
+        same(outcome(unknown.get_object, Bucket=bucket, Key="k"), ("InvalidAccessKeyId", 403))
+
+
+def tokens(demo):
+    """Steps about a key that has a session token, which is added to the running gateway's file."""
+    path = demo.folder / "demo" / "gateway" / "credentials.toml"
+    path.write_text(path.read_text() + f"""
+[[key]]
+access_key_id = "{DAVE[0]}"
+secret_access_key = "{DAVE[1]}"
+session_token = "{DAVE[2]}"
+[[key.allow]]
+buckets = ["*"]
+actions = ["read", "write", "delete", "list", "manage"]
+""")
+    dave, bucket = client(demo.endpoint, DAVE), f"dave-{RUN}"
+
+    @step("a key with a session token is taken up, and works with it")
+    def _():
+        deadline = time.monotonic() + 15
+        while outcome(dave.list_buckets) != 200 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        dave.create_bucket(Bucket=bucket)
+        dave.put_object(Bucket=bucket, Key="k", Body=BODY)
+        same(read(dave, bucket, "k"), BODY)
+
+    @step("a presigned URL carries the session token")
+    def _():
+        url = dave.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"})
+        same(get(url), (200, BODY))
+        same(get(url.replace("dave%2Ftoken", "eve%2Ftoken"))[0], 403)
+
+    @step("a wrong, a missing and a foreign session token are refused")
+    def _():
+        same(outcome(client(demo.endpoint, (*DAVE[:2], "wrong")).list_buckets), ("InvalidToken", 400))
+        same(outcome(client(demo.endpoint, DAVE[:2]).list_buckets), ("InvalidAccessKeyId", 403))
+        same(outcome(client(demo.endpoint, (*ALICE, DAVE[2])).list_buckets), ("InvalidToken", 400))
+
+
+def get(url):
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=20)
+    connection.request("GET", f"{parts.path}?{parts.query}")
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--claviger", required=True)
+    parser.add_argument("--rgw", required=True, type=pathlib.Path)
+    options = parser.parse_args()
+    env = dict(re.findall(r"export (\w+)=(.*)", (options.rgw / "rgw.env").read_text()))
+    direct = env["AWS_ENDPOINT_URL"]
+    for uid, key, tenant in [("alice", ALICE, None), ("bob", BOB, None), ("carol", CAROL, "corner")]:
+        make_user(options.rgw, uid, key, tenant)
+    with tempfile.TemporaryDirectory(prefix="claviger-accounts-") as folder:
+        folder = pathlib.Path(folder)
+        credentials = folder / "credentials"
+        profiles = [("default", (env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])), ("alice", ALICE), ("bob", BOB), ("carol", CAROL)]
+        credentials.touch(mode=0o600)
+        credentials.write_text("".join(
+            f"[{name}]\naws_access_key_id = {key[0]}\naws_secret_access_key = {key[1]}\n" for name, key in profiles))
+        demo = Demo(options.claviger, folder, direct, credentials)
+        try:
+            demo.start("--anonymous", "--upstream-profile", "ceph-rgw")
+            owners(demo, direct)
+            nobody(demo, direct)
+            tokens(demo)
+            demo.stop()
+            demo.start()
+
+            @step("nobody is let in unasked")
+            def _():
+                same(outcome(client(demo.endpoint, None).get_object, Bucket=f"alice-{RUN}", Key="k"), ("AccessDenied", 403))
+                same(read(client(demo.endpoint, ALICE), f"alice-{RUN}", "k"), BODY)
+        finally:
+            demo.stop()
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
