@@ -56,6 +56,7 @@ error_codes! {
     EntityTooSmall, 400, "Your proposed upload is smaller than the minimum allowed size.";
     ExpiredToken, 400, "The provided token has expired.";
     IllegalLocationConstraintException, 400, "The location constraint is not valid for this endpoint.";
+    IllegalVersioningConfigurationException, 400, "The versioning configuration that you specified is not valid.";
     IncompleteBody, 400, "You did not provide the number of bytes specified by the Content-Length HTTP header.";
     InternalError, 500, "We encountered an internal error. Please try again.";
     InvalidAccessKeyId, 403, "The access key ID that you provided does not exist in our records.";
@@ -73,6 +74,7 @@ error_codes! {
     InvalidPartOrder, 400, "The list of parts was not in ascending order. The parts list must be specified in order by part number.";
     InvalidRange, 416, "The requested range is not satisfiable";
     InvalidRequest, 400, "The request is not valid.";
+    InvalidRetentionPeriod, 400, "The retention period has to be a positive number.";
     InvalidSecurity, 403, "The provided security credentials are not valid.";
     InvalidStorageClass, 400, "The storage class that you specified is not valid.";
     InvalidTag, 400, "The tag provided was not a valid tag. This error can occur if the tag did not pass input validation.";
@@ -97,6 +99,7 @@ error_codes! {
     NoSuchConfiguration, 404, "The specified configuration does not exist.";
     NoSuchKey, 404, "The specified key does not exist.";
     NoSuchLifecycleConfiguration, 404, "The lifecycle configuration does not exist";
+    NoSuchObjectLockConfiguration, 404, "The specified object does not have an object lock configuration.";
     NoSuchPublicAccessBlockConfiguration, 404, "The public access block configuration was not found";
     NoSuchTagSet, 404, "The TagSet does not exist";
     NoSuchUpload, 404, "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.";
@@ -104,6 +107,7 @@ error_codes! {
     NoSuchWebsiteConfiguration, 404, "The specified bucket does not have a website configuration";
     NotImplemented, 501, "A header or query you provided requested a function that is not implemented.";
     NotModified, 304, "Not Modified";
+    ObjectLockConfigurationNotFoundError, 404, "Object Lock configuration does not exist for this bucket.";
     OperationAborted, 409, "A conflicting conditional operation is currently in progress against this resource. Try again.";
     OwnershipControlsNotFoundError, 404, "The bucket ownership controls were not found";
     PermanentRedirect, 301, "The bucket that you are attempting to access must be addressed using the specified endpoint.";

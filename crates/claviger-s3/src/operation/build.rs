@@ -1,13 +1,13 @@
 //! The typed inputs of each operation from the fields of a request.
 
 use super::acl::AclHeaders;
-use super::classify::Names;
+use super::classify::{Names, shortened};
 use super::configuration::{Configuration, Subresource};
 use super::fields::Fields;
 use super::inputs::*;
 use super::values::{
     body_head, checksum_algorithm, checksum_type, content_md5, copy_source, etag_condition, http_time,
-    length, limit, object_checksum, object_headers, part_number, refuse_conditions, version_null,
+    length, limit, object_checksum, object_headers, part_number, refuse_conditions, version_id,
     write_condition,
 };
 use super::{Operation, OperationKind};
@@ -17,6 +17,7 @@ use crate::error::{ErrorCode, S3Error};
 use crate::header::SystemHeaders;
 use crate::name::{BucketName, ObjectKey};
 use crate::range::RangeSpec;
+use crate::version::VersionId;
 
 pub(super) fn operation(kind: OperationKind, names: Names, f: &Fields<'_>) -> Result<Operation, S3Error> {
     use OperationKind as Kind;
@@ -34,7 +35,7 @@ pub(super) fn operation(kind: OperationKind, names: Names, f: &Fields<'_>) -> Re
         Kind::CopyObject => Operation::CopyObject(Box::new(copy_object(bucket, key, f)?)),
         Kind::GetObjectAttributes => Operation::GetObjectAttributes(get_attributes(bucket, key, f)?),
         Kind::GetObjectTagging => {
-            Operation::GetObjectTagging(GetObjectTagging { bucket, key, null_version: version_null(f)? })
+            Operation::GetObjectTagging(GetObjectTagging { bucket, key, version: version_id(f)? })
         }
         Kind::CreateMultipartUpload => {
             Operation::CreateMultipartUpload(Box::new(create_multipart(bucket, key, f)?))
@@ -59,8 +60,13 @@ fn on_bucket(kind: OperationKind, bucket: BucketName, f: &Fields<'_>) -> Result<
         Kind::HeadBucket => Operation::HeadBucket(BucketOnly { bucket }),
         Kind::DeleteBucket => Operation::DeleteBucket(BucketOnly { bucket }),
         Kind::GetBucketLocation => Operation::GetBucketLocation(BucketOnly { bucket }),
+        Kind::GetBucketVersioning => Operation::GetBucketVersioning(BucketOnly { bucket }),
+        Kind::PutBucketVersioning => {
+            Operation::PutBucketVersioning(BucketDocument { bucket, body: body_head(f)? })
+        }
         Kind::ListObjects => Operation::ListObjects(list_objects(bucket, f)?),
         Kind::ListObjectsV2 => Operation::ListObjectsV2(list_objects_v2(bucket, f)?),
+        Kind::ListObjectVersions => Operation::ListObjectVersions(list_versions(bucket, f)?),
         Kind::ListMultipartUploads => Operation::ListMultipartUploads(list_uploads(bucket, f)?),
         Kind::DeleteObjects => Operation::DeleteObjects(DeleteObjects { bucket, body: body_head(f)? }),
         _ => return Err(ErrorCode::InternalError.into()),
@@ -133,6 +139,27 @@ fn list_objects_v2(bucket: BucketName, f: &Fields<'_>) -> Result<ListObjectsV2, 
     })
 }
 
+fn list_versions(bucket: BucketName, f: &Fields<'_>) -> Result<ListObjectVersions, S3Error> {
+    const MARKER: &str = "version-id-marker";
+    let key_marker = f.query_string("key-marker");
+    let version_id_marker = f.query_non_empty(MARKER);
+    if key_marker.is_empty()
+        && let Some(marker) = &version_id_marker
+    {
+        let text = "A version-id marker cannot be specified without a key marker.";
+        return Err(S3Error::invalid_argument(MARKER, &shortened(marker), text));
+    }
+    Ok(ListObjectVersions {
+        bucket,
+        prefix: f.query_string("prefix"),
+        delimiter: f.query_non_empty("delimiter"),
+        key_marker,
+        version_id_marker: version_id_marker.map(|marker| VersionId::parse(&marker)).transpose()?,
+        max_keys: limit(f, "max-keys", 1000)?,
+        encoding_type: encoding_type(f)?,
+    })
+}
+
 fn list_uploads(bucket: BucketName, f: &Fields<'_>) -> Result<ListMultipartUploads, S3Error> {
     Ok(ListMultipartUploads {
         bucket,
@@ -178,7 +205,7 @@ fn get_object(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<GetO
         overrides: overrides(f)?,
         part_number: number,
         checksum_mode: checksum_mode(f)?,
-        null_version: version_null(f)?,
+        version: version_id(f)?,
     })
 }
 
@@ -220,7 +247,7 @@ fn overrides(f: &Fields<'_>) -> Result<ResponseOverrides, S3Error> {
 
 fn delete_object(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<DeleteObject, S3Error> {
     refuse_conditions(f, &["if-none-match", "if-modified-since", "if-unmodified-since"])?;
-    Ok(DeleteObject { bucket, key, if_match: etag_condition(f, "if-match")?, null_version: version_null(f)? })
+    Ok(DeleteObject { bucket, key, if_match: etag_condition(f, "if-match")?, version: version_id(f)? })
 }
 
 fn copy_object(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<CopyObject, S3Error> {
@@ -259,6 +286,8 @@ fn copy_object(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<Cop
 fn changes_nothing(copy: &CopyObject) -> bool {
     copy.source.bucket == copy.bucket
         && copy.source.key == copy.key
+        // An older version may be put on top again.
+        && copy.source.version.is_none()
         && copy.metadata_directive == MetadataDirective::Copy
         && copy.headers.storage_class.is_none()
         && !copy.headers.sse_s3
@@ -298,7 +327,7 @@ fn get_attributes(
         attributes,
         max_parts: u32::try_from(max_parts).unwrap_or(1000),
         part_number_marker: u16::try_from(marker).unwrap_or(10_000),
-        null_version: version_null(f)?,
+        version: version_id(f)?,
     })
 }
 

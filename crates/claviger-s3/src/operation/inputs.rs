@@ -8,6 +8,7 @@ use crate::header::{SystemHeaders, UserMetadata};
 use crate::name::{BucketName, ObjectKey};
 use crate::range::RangeSpec;
 use crate::sigv4::PayloadMode;
+use crate::version::VersionId;
 
 /// `encoding-type=url` of listings: keys, prefixes, markers and delimiters are percent-encoded in the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,11 +97,20 @@ pub struct CreateBucket {
     pub body: BodyHead,
 }
 
-/// Operations that only name a bucket: HeadBucket, DeleteBucket, GetBucketLocation.
+/// Operations that only name a bucket: HeadBucket, DeleteBucket, GetBucketLocation, GetBucketVersioning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketOnly {
     /// The bucket.
     pub bucket: BucketName,
+}
+
+/// Operations that send a document about a bucket: PutBucketVersioning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketDocument {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Lengths and checksums of the document.
+    pub body: BodyHead,
 }
 
 /// `PUT /bucket/key`
@@ -144,8 +154,8 @@ pub struct GetObject {
     pub part_number: Option<u16>,
     /// `x-amz-checksum-mode: ENABLED`
     pub checksum_mode: bool,
-    /// `versionId=null`; any other version is refused.
-    pub null_version: bool,
+    /// `versionId`; `None` for the newest version.
+    pub version: Option<VersionId>,
 }
 
 /// `DELETE /bucket/key`
@@ -157,8 +167,8 @@ pub struct DeleteObject {
     pub key: ObjectKey,
     /// `If-Match`
     pub if_match: Option<EtagCondition>,
-    /// `versionId=null`; any other version is refused.
-    pub null_version: bool,
+    /// `versionId`; `None` for the newest version.
+    pub version: Option<VersionId>,
 }
 
 /// `POST /bucket?delete`; the body is read with [`crate::xml::parse_delete`].
@@ -177,8 +187,8 @@ pub struct CopySource {
     pub bucket: BucketName,
     /// The source key.
     pub key: ObjectKey,
-    /// `?versionId=null` was appended; any other version is refused.
-    pub null_version: bool,
+    /// `?versionId=` behind the key; `None` for the newest version.
+    pub version: Option<VersionId>,
     /// `x-amz-copy-source-if-*`
     pub conditions: ReadConditions,
 }
@@ -239,8 +249,8 @@ pub struct GetObjectAttributes {
     pub max_parts: u32,
     /// `x-amz-part-number-marker`; 0 for the start.
     pub part_number_marker: u16,
-    /// `versionId=null`; any other version is refused.
-    pub null_version: bool,
+    /// `versionId`; `None` for the newest version.
+    pub version: Option<VersionId>,
 }
 
 /// `GET /bucket/key?tagging`: answered with an empty set.
@@ -250,8 +260,8 @@ pub struct GetObjectTagging {
     pub bucket: BucketName,
     /// The key.
     pub key: ObjectKey,
-    /// `versionId=null`; any other version is refused.
-    pub null_version: bool,
+    /// `versionId`; `None` for the newest version.
+    pub version: Option<VersionId>,
 }
 
 /// `GET /bucket`
@@ -288,6 +298,25 @@ pub struct ListObjectsV2 {
     pub max_keys: u32,
     /// Whether to name owners.
     pub fetch_owner: bool,
+    /// Whether names in the answer are encoded.
+    pub encoding_type: Option<EncodingType>,
+}
+
+/// `GET /bucket?versions`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListObjectVersions {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Only keys that begin so; empty for all.
+    pub prefix: String,
+    /// Groups keys into common prefixes; never empty when present.
+    pub delimiter: Option<String>,
+    /// Only keys behind it (or at it, behind [`Self::version_id_marker`]); empty for the start.
+    pub key_marker: String,
+    /// Of the marked key, only versions older than this one. Only together with a key marker.
+    pub version_id_marker: Option<VersionId>,
+    /// 0 to 1,000; larger values are cut.
+    pub max_keys: u32,
     /// Whether names in the answer are encoded.
     pub encoding_type: Option<EncodingType>,
 }

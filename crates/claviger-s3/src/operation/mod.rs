@@ -76,6 +76,10 @@ operations! {
     DeleteBucket(BucketOnly);
     /// The region of a bucket.
     GetBucketLocation(BucketOnly);
+    /// Whether a bucket keeps versions.
+    GetBucketVersioning(BucketOnly);
+    /// Makes a bucket keep versions, or stop to.
+    PutBucketVersioning(BucketDocument);
     /// Stores an object.
     PutObject(Box<PutObject>);
     /// Reads an object.
@@ -96,6 +100,8 @@ operations! {
     ListObjects(ListObjects);
     /// Lists keys, version 2.
     ListObjectsV2(ListObjectsV2);
+    /// Lists the versions of keys.
+    ListObjectVersions(ListObjectVersions);
     /// Begins an upload in parts.
     CreateMultipartUpload(Box<CreateMultipartUpload>);
     /// Stores a part.
@@ -140,7 +146,11 @@ impl Operation {
         Some(match self {
             Self::ListBuckets(_) => return None,
             Self::CreateBucket(op) => &op.bucket,
-            Self::HeadBucket(op) | Self::DeleteBucket(op) | Self::GetBucketLocation(op) => &op.bucket,
+            Self::HeadBucket(op)
+            | Self::DeleteBucket(op)
+            | Self::GetBucketLocation(op)
+            | Self::GetBucketVersioning(op) => &op.bucket,
+            Self::PutBucketVersioning(op) => &op.bucket,
             Self::PutObject(op) => &op.bucket,
             Self::GetObject(op) | Self::HeadObject(op) => &op.bucket,
             Self::DeleteObject(op) => &op.bucket,
@@ -150,6 +160,7 @@ impl Operation {
             Self::GetObjectTagging(op) => &op.bucket,
             Self::ListObjects(op) => &op.bucket,
             Self::ListObjectsV2(op) => &op.bucket,
+            Self::ListObjectVersions(op) => &op.bucket,
             Self::CreateMultipartUpload(op) => &op.bucket,
             Self::UploadPart(op) => &op.bucket,
             Self::UploadPartCopy(op) => &op.bucket,

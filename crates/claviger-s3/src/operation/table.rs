@@ -110,6 +110,12 @@ static SERVED: &[OperationRow] = &[
     row(Kind::HeadBucket, "HEAD", Bucket, &[]),
     row(Kind::DeleteBucket, "DELETE", Bucket, &[]),
     row(Kind::GetBucketLocation, "GET", Bucket, &[Query("location")]),
+    row(Kind::GetBucketVersioning, "GET", Bucket, &[Query("versioning")]),
+    OperationRow {
+        headers: &[BODY],
+        note: "MFA delete is refused.",
+        ..row(Kind::PutBucketVersioning, "PUT", Bucket, &[Query("versioning")])
+    },
     OperationRow {
         parameters: &["allow-unordered", "delimiter", "encoding-type", "marker", "max-keys", "prefix"],
         ..row(Kind::ListObjects, "GET", Bucket, &[])
@@ -126,6 +132,10 @@ static SERVED: &[OperationRow] = &[
             "start-after",
         ],
         ..row(Kind::ListObjectsV2, "GET", Bucket, &[QueryValue("list-type", "2")])
+    },
+    OperationRow {
+        parameters: &["delimiter", "encoding-type", "key-marker", "max-keys", "prefix", "version-id-marker"],
+        ..row(Kind::ListObjectVersions, "GET", Bucket, &[Query("versions")])
     },
     OperationRow {
         parameters: &[
@@ -230,7 +240,6 @@ static REFUSED: &[OperationRow] = &[
         refused("CreateSession", "GET", Bucket, &[Query("session")]),
     ),
     refused("PostObject", "POST", Bucket, &[]),
-    refused("ListObjectVersions", "GET", Bucket, &[Query("versions")]),
     because(
         "the store would write reports into a bucket, which are not sealed and can't be read through the gateway",
         refused("PutBucketAnalyticsConfiguration", "PUT", Bucket, &[Query("analytics")]),
@@ -287,8 +296,6 @@ static REFUSED: &[OperationRow] = &[
     ),
     refused("GetObjectLockConfiguration", "GET", Bucket, &[Query("object-lock")]),
     refused("PutObjectLockConfiguration", "PUT", Bucket, &[Query("object-lock")]),
-    refused("GetBucketVersioning", "GET", Bucket, &[Query("versioning")]),
-    refused("PutBucketVersioning", "PUT", Bucket, &[Query("versioning")]),
     because(
         "the store would serve ciphertext as pages",
         refused("PutBucketWebsite", "PUT", Bucket, &[Query("website")]),

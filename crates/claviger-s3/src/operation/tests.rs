@@ -60,6 +60,8 @@ fn every_operation_is_reached_in_path_style_and_by_virtual_host() {
         (OperationKind::HeadBucket, "HEAD", "", String::new(), &[]),
         (OperationKind::DeleteBucket, "DELETE", "", String::new(), &[]),
         (OperationKind::GetBucketLocation, "GET", "", "location".into(), &[]),
+        (OperationKind::GetBucketVersioning, "GET", "", "versioning".into(), &[]),
+        (OperationKind::PutBucketVersioning, "PUT", "", "versioning".into(), &[]),
         (OperationKind::PutObject, "PUT", "k", String::new(), &[]),
         (OperationKind::GetObject, "GET", "k", String::new(), &[]),
         (OperationKind::HeadObject, "HEAD", "k", String::new(), &[]),
@@ -76,6 +78,7 @@ fn every_operation_is_reached_in_path_style_and_by_virtual_host() {
         (OperationKind::GetObjectTagging, "GET", "k", "tagging".into(), &[]),
         (OperationKind::ListObjects, "GET", "", String::new(), &[]),
         (OperationKind::ListObjectsV2, "GET", "", "list-type=2".into(), &[]),
+        (OperationKind::ListObjectVersions, "GET", "", "versions".into(), &[]),
         (OperationKind::CreateMultipartUpload, "POST", "k", "uploads".into(), &[]),
         (OperationKind::UploadPart, "PUT", "k", part.into(), &[]),
         (OperationKind::UploadPartCopy, "PUT", "k", part.into(), SOURCE),
@@ -116,8 +119,6 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
         ("DELETE", "/bkt/k?tagging", &[]),
         ("PUT", "/bkt/k?uploadId=u", &[]),
         ("PUT", "/bkt/k?partNumber=1", &[]),
-        ("PUT", "/bkt?versioning", &[]),
-        ("GET", "/bkt?versions", &[]),
         ("GET", "/bkt?list-type=3", &[]),
         ("GET", "/bkt/k?torrent", &[]),
         ("GET", "/bkt/k?surprise=1", &[]),
@@ -132,8 +133,6 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
         ("PATCH", "/bkt/k", &[]),
         ("OPTIONS", "/bkt/k", &[]),
         ("GET", "/bkt/k?x-amz-meta-a=1", &[]),
-        ("GET", "/bkt/k?versionId=abc", &[]),
-        ("DELETE", "/bkt/k?versionId=abc", &[]),
         ("PUT", "/bkt/k", &[("x-amz-surprise", "1")]),
         ("PUT", "/bkt/k", &[("x-amz-tagging", "a=b")]),
         ("PUT", "/bkt/k", &[("x-amz-server-side-encryption", "aws:kms")]),
@@ -154,7 +153,6 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
         ("PUT", "/bkt/k?partNumber=1&uploadId=u", &[("if-match", "\"a\"")]),
         ("PUT", "/bkt/k?partNumber=1&uploadId=u", &[("x-amz-meta-a", "1")]),
         ("PUT", "/bkt/k", &[("x-amz-copy-source", "src/k"), ("x-amz-copy-source-range", "bytes=0-1")]),
-        ("PUT", "/bkt/k", &[("x-amz-copy-source", "src/k?versionId=abc")]),
         ("PUT", "/bkt/k", &[("x-amz-copy-source", "arn:aws:s3:eu-1:1:accesspoint/a/object/k")]),
     ];
     for (method, uri, headers) in cases {
@@ -164,8 +162,8 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
 
 #[test]
 fn a_refusal_names_what_is_missing() {
-    let error = request("GET", "/bkt?versioning", &[]).unwrap_err();
-    assert_eq!(error.message(), "GetBucketVersioning is not implemented.");
+    let error = request("GET", "/bkt/k?torrent", &[]).unwrap_err();
+    assert_eq!(error.message(), "GetObjectTorrent is not implemented.");
     let error = request("PUT", "/bkt/k", &[("x-amz-tagging", "a=b")]).unwrap_err();
     assert!(error.message().contains("object tags are not implemented"), "{}", error.message());
 }
@@ -373,7 +371,7 @@ fn get_object_carries_ranges_conditions_and_overrides() {
     assert_eq!(get.conditions.if_unmodified_since_ms, None);
     let overrides: Vec<_> = get.overrides.headers.iter().collect();
     assert_eq!(overrides, [("content-type", "text/plain"), ("expires", "0")]);
-    assert!(get.checksum_mode && get.null_version);
+    assert!(get.checksum_mode && get.version.is_some_and(|version| version.is_null()));
     assert_eq!(expect!(GetObject, ok("GET", "/bkt/k?partNumber=7", &[])).part_number, Some(7));
     let cases: &[(&str, Headers<'_>, ErrorCode)] = &[
         ("partNumber=0", &[], ErrorCode::InvalidArgument),
@@ -382,6 +380,7 @@ fn get_object_carries_ranges_conditions_and_overrides() {
         ("partNumber=1&partNumber=1", &[], ErrorCode::InvalidArgument),
         ("partNumber=1", &[("range", "bytes=0-1")], ErrorCode::InvalidRequest),
         ("versionId=", &[], ErrorCode::InvalidArgument),
+        ("versionId=a%20b", &[], ErrorCode::InvalidArgument),
         ("response-content-type=a%0d%0aSet-Cookie:x", &[], ErrorCode::InvalidArgument),
         ("", &[("if-match", "\"a")], ErrorCode::InvalidArgument),
         ("", &[("x-amz-checksum-mode", "MAYBE")], ErrorCode::InvalidArgument),
@@ -419,6 +418,27 @@ fn copies_name_their_source() {
         assert_eq!(source(text).unwrap_err().code(), ErrorCode::InvalidArgument, "{text}");
     }
     assert_eq!(source("S/k").unwrap_err().code(), ErrorCode::InvalidBucketName);
+}
+
+#[test]
+fn a_copy_may_put_an_older_version_of_a_key_on_top_again() {
+    let copy = |source: &str| request("PUT", "/bkt/k", &[("x-amz-copy-source", source)]);
+    let older = expect!(CopyObject, copy("bkt/k?versionId=v%2B1").unwrap());
+    assert_eq!(older.source.version.unwrap().as_str(), "v+1");
+    assert_eq!(copy("bkt/k").unwrap_err().code(), ErrorCode::InvalidRequest);
+    assert_eq!(copy("bkt/k?versionId=").unwrap_err().code(), ErrorCode::InvalidArgument);
+}
+
+#[test]
+fn a_listing_of_versions_goes_on_behind_a_version_of_a_key() {
+    let list = expect!(
+        ListObjectVersions,
+        ok("GET", "/bkt?versions&prefix=a&key-marker=a%2Fb&version-id-marker=v1&max-keys=2000", &[])
+    );
+    assert_eq!((list.prefix.as_str(), list.key_marker.as_str(), list.max_keys), ("a", "a/b", 1000));
+    assert_eq!(list.version_id_marker.unwrap().as_str(), "v1");
+    assert_eq!(code("GET", "/bkt?versions&version-id-marker=v1", &[]), ErrorCode::InvalidArgument);
+    assert!(request("GET", "/bkt?versions&version-id-marker=&key-marker=", &[]).is_ok());
 }
 
 #[test]

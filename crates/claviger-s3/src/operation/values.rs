@@ -15,6 +15,7 @@ use crate::header::{SystemHeaders, UserMetadata, content_encoding_without_aws_ch
 use crate::name::{BucketName, ObjectKey};
 use crate::timestamp::parse_http_date;
 use crate::uri::decode_path;
+use crate::version::VersionId;
 
 const STORAGE_CLASSES: &[&str] = &[
     "STANDARD",
@@ -248,26 +249,19 @@ pub(super) fn copy_source(f: &Fields<'_>) -> Result<CopySource, S3Error> {
             "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
         )
     })?;
-    let null_version = version.map(check_version).transpose()?.is_some();
+    let version = version.map(decode_path).transpose()?;
+    let version = version.map(|version| VersionId::parse(&version)).transpose()?;
     Ok(CopySource {
         bucket: BucketName::parse(bucket)?,
         key: ObjectKey::parse(key.to_owned())?,
-        null_version,
+        version,
         conditions: read_conditions(f, "x-amz-copy-source-")?,
     })
 }
 
-/// Whether `versionId=null` was given; versions are not implemented.
-pub(super) fn version_null(f: &Fields<'_>) -> Result<bool, S3Error> {
-    Ok(f.query("versionId").map(check_version).transpose()?.is_some())
-}
-
-fn check_version(version: &str) -> Result<(), S3Error> {
-    match version {
-        "null" => Ok(()),
-        "" => Err(S3Error::invalid_argument("versionId", "", "Version id cannot be the empty string")),
-        _ => Err(S3Error::not_implemented("Versions are not implemented; only versionId=null is.")),
-    }
+/// `versionId`
+pub(super) fn version_id(f: &Fields<'_>) -> Result<Option<VersionId>, S3Error> {
+    f.query("versionId").map(VersionId::parse).transpose()
 }
 
 /// `If-None-Match: *` or `If-Match` with one tag: what stores can do for a write.

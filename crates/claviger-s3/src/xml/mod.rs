@@ -9,6 +9,8 @@ mod multipart;
 mod reader;
 mod request;
 mod result;
+mod versioning;
+mod versions;
 mod writer;
 
 pub use configuration::{ConfigurationDocument, DocumentForm};
@@ -17,6 +19,8 @@ pub use multipart::*;
 pub use reader::{DEPTH_MAX, UPSTREAM_LEN_MAX, XmlError};
 pub use request::*;
 pub use result::*;
+pub use versioning::*;
+pub use versions::*;
 
 pub(crate) use result::{parse_error, write_error};
 
