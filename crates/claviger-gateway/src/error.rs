@@ -84,6 +84,7 @@ impl GatewayError {
     pub(crate) fn answer_headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         match self {
             Self::NotModified(headers) => headers.clone(),
+            Self::Upstream(error) => error.passed.clone(),
             Self::RangeBeyond { length } => HeaderValue::from_str(&content_range_unsatisfiable(*length))
                 .map(|value| vec![(header::CONTENT_RANGE, value)])
                 .unwrap_or_default(),

@@ -14,7 +14,7 @@ use claviger_s3::xml::ObjectEntry;
 use crate::error::GatewayError;
 use crate::upstream::body::{Ciphertext, UpstreamBody};
 use crate::upstream::list::ListWhat;
-use crate::upstream::object::{MakeAs, StoreAs, StoredHead, Wanted, Which};
+use crate::upstream::object::{Deletion, MakeAs, StoreAs, StoredHead, Wanted, Which};
 use crate::upstream::transport::{StoreBody, Upstream, read_up_to};
 
 /// Longest record that is read back: eight recipients of an epoch, or a keyset with dozens of versions.
@@ -199,8 +199,8 @@ impl SystemArea {
     }
 
     async fn remove(&self, key: &str) {
-        match self.upstream.delete_object(&self.bucket, key, None, false).await {
-            Ok(()) => {}
+        match self.upstream.delete_object(&self.bucket, key, Deletion::default()).await {
+            Ok(_) => {}
             Err(error) if error.is_upstream_not_found() => {}
             Err(error) => tracing::warn!(%error, key, "a leftover of a finished upload could not be removed"),
         }

@@ -271,6 +271,9 @@ pub struct UpstreamError {
     pub code_text: String,
     /// The message as it was written, shortened to 1,000 characters.
     pub message: String,
+    /// Headers of the answer that go to the client with the error, as whoever read the answer has chosen them; none
+    /// from [`UpstreamError::parse`].
+    pub passed: Vec<(http::HeaderName, http::HeaderValue)>,
 }
 
 impl UpstreamError {
@@ -281,7 +284,8 @@ impl UpstreamError {
     pub fn parse(status: StatusCode, body: &[u8]) -> Self {
         let (code_text, message) = xml::parse_error(body).unwrap_or_default();
         let code = ErrorCode::from_name(&code_text).or_else(|| code_of_status(status));
-        Self { status, code, code_text, message: message.chars().take(1000).collect() }
+        let message = message.chars().take(1000).collect();
+        Self { status, code, code_text, message, passed: Vec::new() }
     }
 
     /// Whether the same request may succeed when it is sent again.

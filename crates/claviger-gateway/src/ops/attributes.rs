@@ -23,7 +23,7 @@ pub(crate) async fn get(
     op: &GetObjectAttributes,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
-    let source = Source::locate(call, &permit, op.null_version).await?;
+    let source = Source::locate(call, &permit, op.version.as_ref()).await?;
     let found = source.head().await?;
     let object = source.open(found).await?;
     let mut result = GetObjectAttributesResult::default();
@@ -44,6 +44,7 @@ pub(crate) async fn get(
         add_manifest(&source, op, &object, &mut result).await?;
     }
     let mut response = reply::document(result.to_xml());
+    object.head.passed.set_on(response.headers_mut());
     reply::set(response.headers_mut(), LAST_MODIFIED, &http_date(object.head.last_modified_ms));
     Ok(response)
 }
@@ -92,7 +93,7 @@ pub(crate) async fn tagging(
     op: &GetObjectTagging,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
-    let source = Source::locate(call, &permit, op.null_version).await?;
+    let source = Source::locate(call, &permit, op.version.as_ref()).await?;
     source.head().await?;
     Ok(reply::document(xml::empty_tagging()))
 }

@@ -22,7 +22,8 @@ use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::keys::read::unit_keys;
 use crate::server::ResponseBody;
-use crate::upstream::object::{CopyFrom, StoreAs};
+use crate::upstream::object::{CopyFrom, StoreAs, Stored};
+use crate::upstream::passed::Passed;
 
 /// A provider copies at most this many stored bytes in one request.
 const SERVER_SIDE_COPY_LEN_MAX: u64 = 5 << 30;
@@ -41,24 +42,30 @@ pub(crate) async fn copy(call: &Call<'_>, op: CopyObject) -> Result<Response<Res
     let read = call.permit::<ReadObject>(op.source.bucket.as_str(), op.source.key.as_str())?;
     let write = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
     let same = op.source.bucket == op.bucket && op.source.key == op.key;
-    if same && op.metadata_directive == MetadataDirective::Copy && op.headers.storage_class.is_none() {
+    let unchanged = op.metadata_directive == MetadataDirective::Copy && op.headers.storage_class.is_none();
+    // An older version may be put on top again.
+    if same && unchanged && op.source.version.is_none() {
         let text = "This copy request is illegal because it is trying to copy an object to itself without changing the \
                     object's metadata, storage class, website redirect location or encryption attributes.";
         return Err(S3Error::new(ErrorCode::InvalidRequest).with_message(text).into());
     }
-    let source = Source::locate(call, &read, op.source.null_version).await?;
+    let source = Source::locate(call, &read, op.source.version.as_ref()).await?;
     let bound = call.gateway.bindings.resolve(write.bucket()).await?;
     let name = bound.name(write.key())?;
     let dest = Destination { permit: &write, bound, name };
     let found = find_source(&source, &op.source).await?;
     let in_place =
         dest.bound.keyset_id == source.bound.keyset_id && found.head.total_size <= SERVER_SIDE_COPY_LEN_MAX;
-    let result = if in_place {
+    let copied = found.head.passed.version();
+    let (result, passed) = if in_place {
         rebind(call, &op, &source, found, &dest).await?
     } else {
         reseal(call, &op, &source, found, &dest).await?
     };
-    Ok(reply::document(result.to_object_xml()))
+    let mut response = reply::document(result.to_object_xml());
+    passed.set_on(response.headers_mut());
+    reply::set_copied_version(response.headers_mut(), copied.as_ref());
+    Ok(response)
 }
 
 /// The source of a copy, if it meets the request's conditions. They are judged here, since the provider's own check
@@ -95,8 +102,8 @@ async fn rebind(
     source: &Source<'_>,
     found: Found,
     dest: &Destination<'_>,
-) -> Result<CopyResult, GatewayError> {
-    let etag = found.head.etag.clone();
+) -> Result<(CopyResult, Passed), GatewayError> {
+    let (etag, version) = (found.head.etag.clone(), found.head.passed.version());
     let envelope = if call.gateway.read_keys.leases(&source.bound).await? {
         rebind_here(call, op, source, found, dest).await?
     } else {
@@ -108,16 +115,17 @@ async fn rebind(
         bucket: op.source.bucket.as_str(),
         key: op.source.key.as_str(),
         etag: &etag,
-        null_version: op.source.null_version,
+        version: version.as_ref().or(op.source.version.as_ref()),
     };
     let to = (dest.permit.bucket(), dest.permit.key());
-    let mut result = call.upstream.copy_object(from, to, store_as).await?;
-    if let Some(stored) = ETag::parse(&result.etag) {
+    let (mut result, passed) = call.upstream.copy_object(from, to, store_as).await?;
+    if let Some(etag) = ETag::parse(&result.etag) {
+        let stored = Stored { etag, passed: passed.clone() };
         confirm(call.gateway, &call.upstream, dest.permit, &dest.bound, &stored).await?;
     }
     result.etag = claviger_format::token::object_etag::mark(result.etag.trim_matches('"'));
     result.checksum = None;
-    Ok(result)
+    Ok((result, passed))
 }
 
 /// With a leased epoch: the object's key is here.
@@ -176,7 +184,7 @@ async fn reseal(
     source: &Source<'_>,
     found: Found,
     dest: &Destination<'_>,
-) -> Result<CopyResult, GatewayError> {
+) -> Result<(CopyResult, Passed), GatewayError> {
     let _share = call.gateway.stream_share().await?;
     let object = source.open(found).await?;
     let body = source.get_again(&object).await?;
@@ -193,5 +201,6 @@ async fn reseal(
     };
     let (stored, _, _) = store(call.gateway, &call.upstream, new, opened).await?;
     let etag = reply::marked(&stored.etag).as_str().to_owned();
-    Ok(CopyResult { etag, last_modified_ms: call.gateway.clock.now_ms(), checksum: None })
+    let result = CopyResult { etag, last_modified_ms: call.gateway.clock.now_ms(), checksum: None };
+    Ok((result, stored.passed))
 }

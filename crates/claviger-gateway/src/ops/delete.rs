@@ -1,23 +1,24 @@
 //! DeleteObject and DeleteObjects. Nothing is opened for them; every key of a batch is authorised by itself.
 
 use claviger_format::token::object_etag;
-use claviger_s3::ETag;
 use claviger_s3::conditions::EtagCondition;
 use claviger_s3::error::ErrorCode;
 use claviger_s3::operation::{DeleteObject as DeleteOp, DeleteObjects};
 use claviger_s3::xml::{
     self, DELETE_LEN_MAX, DeleteEntry, DeleteErrorEntry, DeleteRequest, DeleteResult, DeletedEntry,
 };
+use claviger_s3::{ETag, VersionId};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::reply;
-use crate::authz::{DeleteObject, ReadBucket};
+use crate::authz::{DeleteObject, ManageBucket, ReadBucket};
 use crate::body::client::ClientBody;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::server::ResponseBody;
-use crate::upstream::object::store_etag;
+use crate::upstream::object::{Deletion, store_etag};
+use crate::upstream::passed::Passed;
 
 /// Serves DeleteObject.
 ///
@@ -29,18 +30,36 @@ pub(crate) async fn delete_object(
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<DeleteObject>(op.bucket.as_str(), op.key.as_str())?;
     call.gateway.bindings.resolve(permit.bucket()).await?;
-    match call
-        .upstream
-        .delete_object(permit.bucket(), permit.key(), op.if_match.as_ref(), op.null_version)
-        .await
-    {
-        Ok(()) => Ok(reply::empty(StatusCode::NO_CONTENT)),
+    let what = Deletion {
+        version: op.version.as_ref(),
+        condition: op.if_match.as_ref(),
+        bypass_governance: may_bypass(call, op.bucket.as_str(), op.bypass_governance)?,
+    };
+    let passed = match call.upstream.delete_object(permit.bucket(), permit.key(), what).await {
+        Ok(passed) => passed,
         // Deleting what is not there succeeds, whatever the store says to it.
-        Err(error) if error.upstream_code() == Some(ErrorCode::NoSuchKey) && op.if_match.is_none() => {
-            Ok(reply::empty(StatusCode::NO_CONTENT))
-        }
-        Err(error) => Err(error),
+        Err(error) if is_gone(&error) && op.if_match.is_none() => Passed::default(),
+        Err(error) => return Err(error),
+    };
+    let mut response = reply::empty(StatusCode::NO_CONTENT);
+    passed.set_on(response.headers_mut());
+    Ok(response)
+}
+
+/// Whether retention in governance mode is to be overridden. The account at the store may do that for everybody, so the
+/// client needs a grant of its own.
+///
+/// # Errors
+/// `AccessDenied` for a client that may not manage the bucket.
+pub(crate) fn may_bypass(call: &Call<'_>, bucket: &str, asked: bool) -> Result<bool, GatewayError> {
+    if asked {
+        call.permit::<ManageBucket>(bucket, "")?;
     }
+    Ok(asked)
+}
+
+fn is_gone(error: &GatewayError) -> bool {
+    matches!(error.upstream_code(), Some(ErrorCode::NoSuchKey | ErrorCode::NoSuchVersion))
 }
 
 /// Serves DeleteObjects.
@@ -56,17 +75,18 @@ pub(crate) async fn delete_objects(
     call.permit::<ReadBucket>(op.bucket.as_str(), "")?;
     let body = ClientBody::new(call, body, &op.body, &[])?;
     let request = xml::parse_delete(&body.document(DELETE_LEN_MAX).await?)?;
+    let bypass_governance = may_bypass(call, op.bucket.as_str(), op.bypass_governance)?;
     gateway.bindings.resolve(op.bucket.as_str()).await?;
     let (allowed, errors) = authorise(call, op.bucket.as_str(), request.objects);
     let mut result = DeleteResult { deleted: Vec::new(), errors };
     let (plain, awkward): (Vec<_>, Vec<_>) =
         allowed.into_iter().partition(|entry| xml::is_xml_text(&entry.key));
     if !plain.is_empty() {
-        delete_batch(call, op.bucket.as_str(), plain, &mut result).await?;
+        delete_batch(call, op.bucket.as_str(), plain, bypass_governance, &mut result).await?;
     }
     // No XML document can name these keys, and one of them would fail the whole batch.
     for entry in awkward {
-        delete_alone(call, op.bucket.as_str(), entry, &mut result).await;
+        delete_alone(call, op.bucket.as_str(), entry, bypass_governance, &mut result).await;
     }
     if request.quiet {
         result.deleted.clear();
@@ -79,14 +99,20 @@ async fn delete_batch(
     call: &Call<'_>,
     bucket: &str,
     entries: Vec<DeleteEntry>,
+    bypass_governance: bool,
     result: &mut DeleteResult,
 ) -> Result<(), GatewayError> {
     let request = DeleteRequest { objects: entries, quiet: false };
-    let mut answered = call.upstream.delete_objects(bucket, &request).await?;
+    let mut answered = call.upstream.delete_objects(bucket, &request, bypass_governance).await?;
     for entry in request.objects {
-        // Each line of the answer is used once: a key may have been named twice.
-        let failed = answered.errors.iter().position(|error| error.key == entry.key);
-        let done = answered.deleted.iter().position(|deleted| deleted.key == entry.key);
+        // Each line of the answer is used once: a key may have been named twice, and in several versions. Stores leave
+        // the version out where it is `null`.
+        let is_of = |key: &str, version: Option<&str>| {
+            let null = |version: Option<&str>| version.unwrap_or("null").to_owned();
+            key == entry.key && null(version) == null(entry.version_id.as_deref())
+        };
+        let failed = answered.errors.iter().position(|error| is_of(&error.key, error.version_id.as_deref()));
+        let done = answered.deleted.iter().position(|done| is_of(&done.key, done.version_id.as_deref()));
         if let Some(at) = failed {
             let code = ErrorCode::from_name(&answered.errors.swap_remove(at).code);
             result.errors.push(refusal(code.unwrap_or(ErrorCode::InternalError), entry));
@@ -99,8 +125,14 @@ async fn delete_batch(
     Ok(())
 }
 
-async fn delete_alone(call: &Call<'_>, bucket: &str, entry: DeleteEntry, result: &mut DeleteResult) {
-    let null_version = entry.version_id.is_some();
+async fn delete_alone(
+    call: &Call<'_>,
+    bucket: &str,
+    entry: DeleteEntry,
+    bypass_governance: bool,
+    result: &mut DeleteResult,
+) {
+    let version = entry.version_id.as_deref().and_then(|version| VersionId::parse(version).ok());
     // The tag is the provider's by now; on its way out the mark is taken off once more.
     let condition = entry.etag.as_deref().and_then(|etag| ETag::parse(&object_etag::mark(etag)));
     let condition = condition.map(|etag| EtagCondition::Tags(vec![etag]));
@@ -109,12 +141,26 @@ async fn delete_alone(call: &Call<'_>, bucket: &str, entry: DeleteEntry, result:
             && error.upstream_code().is_none_or(|code| code == ErrorCode::NoSuchKey)
             && error.is_upstream_not_found()
     };
-    match call.upstream.delete_object(bucket, &entry.key, condition.as_ref(), null_version).await {
-        Err(error) if !gone(&error) => {
+    let what = Deletion { version: version.as_ref(), condition: condition.as_ref(), bypass_governance };
+    match call.upstream.delete_object(bucket, &entry.key, what).await {
+        Ok(passed) => result.deleted.push(deleted(entry, &passed)),
+        Err(error) if gone(&error) => result.deleted.push(deleted(entry, &Passed::default())),
+        Err(error) => {
             let code = error.upstream_code().unwrap_or(ErrorCode::InternalError);
             result.errors.push(refusal(code, entry));
         }
-        _ => result.deleted.push(DeletedEntry { key: entry.key, ..DeletedEntry::default() }),
+    }
+}
+
+/// What the answer to a single DELETE means in the words of a batch: a marker was made, or the one that was named was
+/// removed.
+fn deleted(entry: DeleteEntry, passed: &Passed) -> DeletedEntry {
+    let marker = passed.is_delete_marker();
+    DeletedEntry {
+        key: entry.key,
+        version_id: entry.version_id,
+        delete_marker: marker,
+        delete_marker_version_id: passed.version().filter(|_| marker).map(String::from),
     }
 }
 
@@ -134,8 +180,8 @@ fn authorise(
 ) -> (Vec<DeleteEntry>, Vec<DeleteErrorEntry>) {
     let (mut allowed, mut errors) = (Vec::new(), Vec::new());
     for entry in entries {
-        if entry.version_id.as_deref().is_some_and(|version| version != "null") {
-            errors.push(refusal(ErrorCode::NotImplemented, entry));
+        if entry.version_id.as_deref().is_some_and(|version| VersionId::parse(version).is_err()) {
+            errors.push(refusal(ErrorCode::NoSuchVersion, entry));
         } else if call.permit::<DeleteObject>(bucket, &entry.key).is_err() {
             errors.push(refusal(ErrorCode::AccessDenied, entry));
         } else {

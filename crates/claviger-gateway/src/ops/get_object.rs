@@ -45,7 +45,7 @@ impl Slice {
 pub(crate) async fn get(call: &Call<'_>, op: GetObject) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
     let share = call.gateway.stream_share().await?;
-    let source = Source::locate(call, &permit, op.null_version).await?;
+    let source = Source::locate(call, &permit, op.version.as_ref()).await?;
     let (mut response, opened) = match attempt(&source, &op).await {
         // The object was replaced between two requests of ours: once more, with the new one.
         Err(error) if was_replaced(&error) => attempt(&source, &op).await?,

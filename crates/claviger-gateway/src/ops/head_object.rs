@@ -19,7 +19,7 @@ use crate::server::ResponseBody;
 /// Everything that [`Source`] reports.
 pub(crate) async fn head(call: &Call<'_>, op: GetObject) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
-    let source = Source::locate(call, &permit, op.null_version).await?;
+    let source = Source::locate(call, &permit, op.version.as_ref()).await?;
     let found = source.head().await?;
     judge(&op.conditions, &found.head)?;
     if !call.gateway.read_keys.may_open_metadata(&source.bound).await? {

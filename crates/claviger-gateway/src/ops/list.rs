@@ -72,7 +72,11 @@ pub(crate) async fn list_v2(call: &Call<'_>, op: &ListV2) -> Result<Response<Res
     Ok(reply::document(page.to_xml()))
 }
 
-fn what<'a>(permit: &'a Permit<ListObjects>, delimiter: Option<&'a str>, max_keys: u32) -> ListWhat<'a> {
+pub(crate) fn what<'a>(
+    permit: &'a Permit<ListObjects>,
+    delimiter: Option<&'a str>,
+    max_keys: u32,
+) -> ListWhat<'a> {
     ListWhat { prefix: permit.prefix(), delimiter, max_keys }
 }
 
@@ -87,18 +91,33 @@ pub(crate) fn confine(
     common_prefixes: &[String],
     max_keys: u32,
 ) -> Result<(), GatewayError> {
-    let keys = || contents.iter().map(|entry| entry.key.as_str());
+    let keys: Vec<&str> = contents.iter().map(|entry| entry.key.as_str()).collect();
+    confine_names(permit, &keys, common_prefixes, max_keys)?;
+    if keys.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(out_of_order()) }
+}
+
+/// As [`confine`], for listings that may name a key several times: once for each of its versions.
+///
+/// # Errors
+/// When the page does not keep to it.
+pub(crate) fn confine_names(
+    permit: &Permit<ListObjects>,
+    keys: &[&str],
+    common_prefixes: &[String],
+    max_keys: u32,
+) -> Result<(), GatewayError> {
     let prefixes = || common_prefixes.iter().map(String::as_str);
-    if !keys().chain(prefixes()).all(|name| name.starts_with(permit.prefix())) {
+    if !keys.iter().copied().chain(prefixes()).all(|name| name.starts_with(permit.prefix())) {
         return Err(GatewayError::UpstreamAnswer("a listing beyond the prefix"));
     }
-    if contents.len() + common_prefixes.len() > usize::try_from(max_keys).unwrap_or(usize::MAX) {
+    if keys.len() + common_prefixes.len() > usize::try_from(max_keys).unwrap_or(usize::MAX) {
         return Err(GatewayError::UpstreamAnswer("a listing longer than asked for"));
     }
-    if !keys().is_sorted_by(|a, b| a < b) || !prefixes().is_sorted_by(|a, b| a < b) {
-        return Err(GatewayError::UpstreamAnswer("a listing out of order"));
-    }
-    Ok(())
+    if keys.is_sorted() && prefixes().is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(out_of_order()) }
+}
+
+fn out_of_order() -> GatewayError {
+    GatewayError::UpstreamAnswer("a listing out of order")
 }
 
 /// Where a page ends: the later of its last key and its last common prefix.
@@ -107,13 +126,17 @@ fn last_of(contents: &[ObjectEntry], common_prefixes: &[String]) -> Option<Strin
     key.max(common_prefixes.last().cloned())
 }
 
-/// Sizes and presence are the provider's claims; a size that no sealed object has is shown as it is and counted.
 fn as_plaintext(entry: &mut ObjectEntry) {
-    match g_inverse(entry.size) {
-        Some(length) => entry.size = length,
-        None => ::metrics::counter!(crate::metrics::FOREIGN_SIZES).increment(1),
-    }
-    entry.etag = object_etag::mark(entry.etag.trim_matches('"'));
+    show_as_plaintext(&mut entry.size, &mut entry.etag);
     entry.checksum_algorithm = None;
     entry.checksum_type = None;
+}
+
+/// Sizes and presence are the provider's claims; a size that no sealed object has is shown as it is and counted.
+pub(crate) fn show_as_plaintext(size: &mut u64, etag: &mut String) {
+    match g_inverse(*size) {
+        Some(length) => *size = length,
+        None => ::metrics::counter!(crate::metrics::FOREIGN_SIZES).increment(1),
+    }
+    *etag = object_etag::mark(etag.trim_matches('"'));
 }

@@ -8,15 +8,13 @@ use http::header::{ACCEPT_RANGES, ETAG, HeaderMap, HeaderName, HeaderValue, LAST
 use super::reply;
 use crate::upstream::object::StoredHead;
 
-/// Sets what the provider says of the object: entity tag (marked), date, storage class.
+/// Sets what the provider says of the object: entity tag (marked), date, version, storage class and the like.
 pub(crate) fn set_stored(headers: &mut HeaderMap, head: &StoredHead) {
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     for (name, value) in validators(head) {
         headers.insert(name, value);
     }
-    if let Some(class) = head.storage_class.as_deref().filter(|class| *class != "STANDARD") {
-        reply::set(headers, HeaderName::from_static("x-amz-storage-class"), class);
-    }
+    head.passed.set_on(headers);
 }
 
 /// Echoes that the client asked for encryption by the store's own keys: the object is sealed anyway.

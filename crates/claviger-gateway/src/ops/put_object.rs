@@ -7,7 +7,7 @@ use claviger_format::layout::{CLIENT_PUT_LEN_MAX, SINGLE_PUT_LEN_MAX};
 use claviger_format::metadata::Layout;
 use claviger_format::object::BodyWriter;
 use claviger_format::{Checksum, ObjectName};
-use claviger_s3::ETag;
+use claviger_s3::VersionId;
 use claviger_s3::checksum::{ChecksumAlgorithm, ChecksumValue, ExpectedChecksum, ObjectChecksum};
 use claviger_s3::conditions::EtagCondition;
 use claviger_s3::error::{ErrorCode, S3Error};
@@ -29,7 +29,7 @@ use crate::keys::write::NewObject;
 use crate::server::ResponseBody;
 use crate::upstream::Upstream;
 use crate::upstream::body::UpstreamBody;
-use crate::upstream::object::{StoreAs, Stored, Which};
+use crate::upstream::object::{Deletion, StoreAs, Stored, Which};
 
 /// Where and how a stream of plaintext becomes an object.
 pub(crate) struct NewBody<'a> {
@@ -129,7 +129,7 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     match stored {
         Ok(stored) => {
             let (summary, verified) = outcome.committed()?;
-            confirm(gateway, upstream, new.permit, new.bound, &stored.etag).await?;
+            confirm(gateway, upstream, new.permit, new.bound, &stored).await?;
             Ok((stored, verified, summary.crc64))
         }
         Err(error) => Err(outcome.cause_or(error)),
@@ -147,7 +147,7 @@ pub(crate) async fn confirm(
     upstream: &Upstream,
     permit: &Permit<WriteObject>,
     bound: &BoundBucket,
-    stored: &ETag,
+    stored: &Stored,
 ) -> Result<(), GatewayError> {
     if gateway.bindings.still_bound(permit.bucket(), bound).await? {
         return Ok(());
@@ -158,20 +158,26 @@ pub(crate) async fn confirm(
     Err(S3Error::new(ErrorCode::OperationAborted).into())
 }
 
-/// Deletes the object if it is still the one that was stored. Not every store honours a condition on DELETE, so the
-/// object is looked at first: one that somebody else has written meanwhile stays.
+/// Deletes the object if it is still the one that was stored: its very version where the bucket has versions. Not every
+/// store honours a condition on DELETE, so the object is looked at first: one that somebody else has written meanwhile
+/// stays.
 async fn take_back(
     upstream: &Upstream,
     permit: &Permit<WriteObject>,
-    stored: &ETag,
+    stored: &Stored,
 ) -> Result<(), GatewayError> {
     let (bucket, key) = (permit.bucket(), permit.key());
-    let now = upstream.head_object(bucket, key, Which::default()).await?;
-    if now.etag != *stored {
+    let version = stored.passed.version();
+    let now = upstream.head_object(bucket, key, Which { version: version.as_ref(), same_as: None }).await?;
+    if now.etag != stored.etag {
         return Ok(());
     }
-    let only = EtagCondition::Tags(vec![reply::marked(stored)]);
-    upstream.delete_object(bucket, key, Some(&only), false).await
+    let only = EtagCondition::Tags(vec![reply::marked(&stored.etag)]);
+    // A version of its own is nobody else's, so that no condition is needed; and not every store takes one.
+    let is_shared = version.as_ref().is_none_or(VersionId::is_null);
+    let condition = (is_shared && upstream.takes_condition_on_delete()).then_some(&only);
+    let what = Deletion { version: version.as_ref(), condition, bypass_governance: false };
+    upstream.delete_object(bucket, key, what).await.map(drop)
 }
 
 /// `EntityTooLarge` with the figures.
@@ -206,5 +212,6 @@ fn answer(
         checksums::set_headers(out, &ObjectChecksum::full(value));
     }
     object_headers::echo_sse(out, headers);
+    stored.passed.set_on(out);
     response
 }

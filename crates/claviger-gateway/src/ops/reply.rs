@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use claviger_format::token::object_etag;
-use claviger_s3::ETag;
 use claviger_s3::xml::CONTENT_TYPE as XML;
+use claviger_s3::{ETag, VersionId};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
@@ -34,6 +34,13 @@ pub(crate) fn document(xml: Bytes) -> Response<ResponseBody> {
 pub(crate) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
         headers.insert(name, value);
+    }
+}
+
+/// Says which version was copied, where there are versions.
+pub(crate) fn set_copied_version(headers: &mut HeaderMap, version: Option<&VersionId>) {
+    if let Some(version) = version {
+        set(headers, HeaderName::from_static("x-amz-copy-source-version-id"), version.as_str());
     }
 }
 

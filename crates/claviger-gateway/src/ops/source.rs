@@ -9,7 +9,7 @@ use claviger_format::layout::{PlainRange, covering_single, g_inverse};
 use claviger_format::metadata::Layout;
 use claviger_format::object::ObjectReader;
 use claviger_format::{Dek, Error, ObjectName, OpenedEnvelope, Structure};
-use claviger_s3::ETag;
+use claviger_s3::VersionId;
 use claviger_s3::conditions::{ReadConditions, Verdict};
 use claviger_s3::error::{ErrorCode, S3Error};
 
@@ -37,7 +37,7 @@ pub(crate) struct Source<'a> {
     upstream: &'a Upstream,
     on_behalf_of: &'a str,
     permit: &'a Permit<ReadObject>,
-    null_version: bool,
+    version: Option<&'a VersionId>,
     /// The bucket.
     pub bound: Arc<BoundBucket>,
     name: ObjectName,
@@ -55,6 +55,8 @@ pub(crate) struct Found {
 pub(crate) struct Object {
     /// What the provider says.
     pub head: StoredHead,
+    /// Under which version id it was found; none in a bucket that never had versions.
+    pub version: Option<VersionId>,
     /// Layout, metadata, identity.
     pub envelope: OpenedEnvelope,
     /// Its key.
@@ -65,14 +67,14 @@ pub(crate) struct Object {
 }
 
 impl<'a> Source<'a> {
-    /// Resolves the bucket of a name that may be read; `null_version` if it was asked for as version `null`.
+    /// Resolves the bucket of a name that may be read; `version` if one was asked for.
     ///
     /// # Errors
     /// `NoSuchBucket`, or the key service's failure.
     pub(crate) async fn locate(
         call: &'a Call<'_>,
         permit: &'a Permit<ReadObject>,
-        null_version: bool,
+        version: Option<&'a VersionId>,
     ) -> Result<Self, GatewayError> {
         let bound = call.gateway.bindings.resolve(permit.bucket()).await?;
         let name = bound.name(permit.key())?;
@@ -81,14 +83,30 @@ impl<'a> Source<'a> {
             upstream: &call.upstream,
             on_behalf_of: call.on_behalf_of(),
             permit,
-            null_version,
+            version,
             bound,
             name,
         })
     }
 
-    fn which<'b>(&self, same_as: Option<&'b ETag>) -> Which<'b> {
-        Which { same_as, null_version: self.null_version }
+    /// What was asked for.
+    fn asked_for(&self) -> Which<'a> {
+        Which { same_as: None, version: self.version }
+    }
+
+    /// Exactly what was found before, also if a newer version has come meanwhile.
+    fn same_as<'b>(&'b self, object: &'b Object) -> Which<'b> {
+        Which { same_as: Some(&object.head.etag), version: object.version.as_ref().or(self.version) }
+    }
+
+    /// Takes an answer to [`Self::asked_for`].
+    fn found(&self, head: StoredHead) -> Result<Found, GatewayError> {
+        match (self.version, head.passed.version()) {
+            (Some(asked), Some(answered)) if *asked != answered => {
+                Err(GatewayError::UpstreamAnswer("another version than was asked for"))
+            }
+            _ => Found::new(head),
+        }
     }
 
     /// HEAD at the provider.
@@ -97,7 +115,7 @@ impl<'a> Source<'a> {
     /// The provider's; refused when there is no envelope of ours.
     pub(crate) async fn head(&self) -> Result<Found, GatewayError> {
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
-        Found::new(self.upstream.head_object(bucket, key, self.which(None)).await?)
+        self.found(self.upstream.head_object(bucket, key, self.asked_for()).await?)
     }
 
     /// GET at the provider.
@@ -106,8 +124,8 @@ impl<'a> Source<'a> {
     /// As [`Self::head`].
     pub(crate) async fn get(&self, wanted: Wanted) -> Result<(Found, StoreBody), GatewayError> {
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
-        let (head, body) = self.upstream.get_object(bucket, key, wanted, self.which(None)).await?;
-        Ok((Found::new(head)?, body))
+        let (head, body) = self.upstream.get_object(bucket, key, wanted, self.asked_for()).await?;
+        Ok((self.found(head)?, body))
     }
 
     /// The whole body of the very object that was found and opened before.
@@ -116,7 +134,7 @@ impl<'a> Source<'a> {
     /// [`GatewayError::Replaced`] when it has been, or when another version comes under the same tag.
     pub(crate) async fn get_again(&self, object: &Object) -> Result<StoreBody, GatewayError> {
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
-        let which = self.which(Some(&object.head.etag));
+        let which = self.same_as(object);
         let (head, body) =
             self.upstream.get_object(bucket, key, Wanted::Whole, which).await.map_err(pinned)?;
         // Headers and body of one answer have to be of one version, also where the provider says so of two.
@@ -143,7 +161,8 @@ impl<'a> Source<'a> {
     pub(crate) async fn open(&self, found: Found) -> Result<Object, GatewayError> {
         let OpenedObject { envelope, dek } = self.gateway.read_keys.open(self.asked(&found)).await?;
         let length = plaintext_len(&found.head, &envelope)?;
-        Ok(Object { head: found.head, envelope, dek, length })
+        let version = found.head.passed.version();
+        Ok(Object { head: found.head, version, envelope, dek, length })
     }
 
     /// The verified footer of an object: the proof that it was committed, and the map of its parts.
@@ -189,7 +208,7 @@ impl<'a> Source<'a> {
     async fn fetch(&self, object: &Object, first: u64, last: u64) -> Result<bytes::Bytes, GatewayError> {
         let wanted = Wanted::Bytes(first, Some(last));
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
-        let which = self.which(Some(&object.head.etag));
+        let which = self.same_as(object);
         let (head, body) = self.upstream.get_object(bucket, key, wanted, which).await.map_err(pinned)?;
         let len = last + 1 - first;
         if head.range != Some((first, last + 1)) && (first > 0 || head.total_size != len) {
@@ -255,7 +274,7 @@ impl<'a> Source<'a> {
     async fn fetch_stream(&self, object: &Object, first: u64, last: u64) -> Result<StoreBody, GatewayError> {
         let wanted = Wanted::Bytes(first, Some(last));
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
-        let which = self.which(Some(&object.head.etag));
+        let which = self.same_as(object);
         let (head, body) = self.upstream.get_object(bucket, key, wanted, which).await.map_err(pinned)?;
         match head.range {
             Some((start, end)) if start == first && end > last => Ok(body),

@@ -1,7 +1,8 @@
 //! Listings of objects. The provider is always asked with `encoding-type=url`, whatever the client asked for, since
 //! keys may hold characters that XML can't.
 
-use claviger_s3::xml::{ListObjectsResult, ListObjectsV2Result};
+use claviger_s3::VersionId;
+use claviger_s3::xml::{ListObjectsResult, ListObjectsV2Result, ListVersionsResult};
 use http::Method;
 
 use super::transport::{StoreRequest, Upstream};
@@ -54,6 +55,27 @@ impl Upstream {
             .maybe_query("fetch-owner", fetch_owner.then_some("true"));
         let (_, answer) = self.document(request).await?;
         ListObjectsV2Result::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("ListObjectsV2"))
+    }
+}
+
+impl Upstream {
+    /// One page of versions.
+    ///
+    /// # Errors
+    /// The provider's error.
+    pub(crate) async fn list_versions(
+        &self,
+        bucket: &str,
+        what: ListWhat<'_>,
+        key_marker: &str,
+        version_id_marker: Option<&VersionId>,
+    ) -> Result<ListVersionsResult, GatewayError> {
+        let request = list_request(bucket, what)
+            .query("versions", "")
+            .maybe_query("key-marker", Some(key_marker).filter(|marker| !marker.is_empty()))
+            .maybe_query("version-id-marker", version_id_marker.map(VersionId::as_str));
+        let (_, answer) = self.document(request).await?;
+        ListVersionsResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("ListObjectVersions"))
     }
 }
 

@@ -11,9 +11,11 @@ pub(crate) mod list;
 pub(crate) mod multipart;
 pub(crate) mod object;
 pub(crate) mod observed;
+pub(crate) mod passed;
 pub mod profile;
 pub(crate) mod tls;
 pub(crate) mod transport;
+mod versioning;
 
 pub(crate) use transport::Upstream;
 

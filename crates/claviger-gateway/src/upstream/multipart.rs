@@ -11,7 +11,8 @@ use http::header::{ETAG, HeaderMap};
 
 use super::body::UpstreamBody;
 use super::condition::{self, Write};
-use super::object::{Which, failed_in_body};
+use super::object::{Stored, Which, failed_in_body};
+use super::passed::Passed;
 use super::transport::{StoreRequest, Upstream, header_text};
 use crate::error::GatewayError;
 
@@ -81,7 +82,8 @@ impl Upstream {
         etag.ok_or(GatewayError::UpstreamAnswer("a part without an entity tag"))
     }
 
-    /// Makes an object of parts; the entity tags are the provider's.
+    /// Makes an object of parts; the entity tags are the provider's. Asks for the object's own tag where the store
+    /// does not answer it.
     ///
     /// # Errors
     /// The provider's error, also the one that comes with status 200.
@@ -90,31 +92,26 @@ impl Upstream {
         upload: StoreUpload<'_>,
         parts: &[CompletedPart],
         condition: Option<&WriteCondition>,
-    ) -> Result<CompleteMultipartUploadResult, GatewayError> {
+    ) -> Result<Stored, GatewayError> {
         let mut request =
             upload.request(Method::POST).body(UpstreamBody::control(xml::write_complete(parts)));
         condition::set(&mut request.headers, condition, Write::Complete, self.profile())?;
-        let (_, answer) = self.document(request).await?;
+        let (answered, answer) = self.document(request).await?;
         let reply = CompleteMultipartUploadResult::parse(&answer);
-        match reply.map_err(|_| GatewayError::UpstreamAnswer("CompleteMultipartUpload"))? {
-            Reply::Done(result) => Ok(result),
-            Reply::Failed(error) => Err(failed_in_body(error)),
-        }
-    }
-
-    /// The provider's entity tag of an object that Complete has made. Some stores answer an empty one there; the object
-    /// itself knows better.
-    ///
-    /// # Errors
-    /// The provider's error.
-    pub(crate) async fn completed_etag(
-        &self,
-        upload: StoreUpload<'_>,
-        completed: &CompleteMultipartUploadResult,
-    ) -> Result<ETag, GatewayError> {
-        match ETag::parse(&completed.etag) {
-            Some(etag) => Ok(etag),
-            None => Ok(self.head_object(upload.bucket, upload.key, Which::default()).await?.etag),
+        let result = match reply.map_err(|_| GatewayError::UpstreamAnswer("CompleteMultipartUpload"))? {
+            Reply::Done(result) => result,
+            Reply::Failed(error) => return Err(failed_in_body(error)),
+        };
+        let passed = Passed::of_answer(&answered.headers);
+        match ETag::parse(&result.etag) {
+            Some(etag) => Ok(Stored { etag, passed }),
+            // Some stores answer an empty tag here; the object itself knows better.
+            None => {
+                let version = passed.version();
+                let which = Which { version: version.as_ref(), same_as: None };
+                let head = self.head_object(upload.bucket, upload.key, which).await?;
+                Ok(Stored { etag: head.etag, passed: if version.is_some() { passed } else { head.passed } })
+            }
         }
     }
 

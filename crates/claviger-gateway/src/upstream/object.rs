@@ -1,7 +1,9 @@
 //! Calls on single objects and on buckets.
 
 use base64::Engine as _;
+use bytes::Bytes;
 use claviger_format::token::object_etag;
+use claviger_s3::VersionId;
 use claviger_s3::conditions::{EtagCondition, WriteCondition};
 use claviger_s3::error::UpstreamError;
 use claviger_s3::etag::ETag;
@@ -19,6 +21,8 @@ use md5::{Digest as _, Md5};
 use super::ENVELOPE_HEADER;
 use super::body::UpstreamBody;
 use super::condition::{self, Write};
+use super::passed::Passed;
+use super::profile::Condition;
 use super::transport::{StoreBody, StoreRequest, Upstream, header_text};
 use crate::error::GatewayError;
 
@@ -37,6 +41,8 @@ pub(crate) struct StoredHead {
     pub storage_class: Option<String>,
     /// For a partial answer: first byte and one past the last.
     pub range: Option<(u64, u64)>,
+    /// What else the client hears of it.
+    pub passed: Passed,
 }
 
 impl StoredHead {
@@ -57,6 +63,7 @@ impl StoredHead {
             envelope: header_text(headers, ENVELOPE_HEADER).map(str::to_owned),
             storage_class: header_text(headers, "x-amz-storage-class").map(str::to_owned),
             range,
+            passed: Passed::of_answer(headers),
         })
     }
 }
@@ -86,8 +93,8 @@ impl Wanted {
 pub(crate) struct Which<'a> {
     /// Exactly the object that an earlier answer spoke of, in the provider's entity tag.
     pub same_as: Option<&'a ETag>,
-    /// `versionId=null`, the only version that is served by name.
-    pub null_version: bool,
+    /// This version; the newest if there is none.
+    pub version: Option<&'a VersionId>,
 }
 
 impl Which<'_> {
@@ -95,7 +102,7 @@ impl Which<'_> {
         if let Some(etag) = self.same_as {
             request = request.header("if-match", &etag.quoted())?;
         }
-        Ok(request.maybe_query("versionId", self.null_version.then_some("null")))
+        Ok(request.maybe_query("versionId", self.version.map(VersionId::as_str)))
     }
 }
 
@@ -108,8 +115,8 @@ pub(crate) struct CopyFrom<'a> {
     pub key: &'a str,
     /// The very object, in the provider's entity tag.
     pub etag: &'a ETag,
-    /// `versionId=null` was asked for.
-    pub null_version: bool,
+    /// The version that was found; none in a bucket that never had versions.
+    pub version: Option<&'a VersionId>,
 }
 
 /// The new version of an object.
@@ -117,13 +124,27 @@ pub(crate) struct CopyFrom<'a> {
 pub(crate) struct Stored {
     /// The provider's entity tag.
     pub etag: ETag,
+    /// What else the client hears of it, its version id above all.
+    pub passed: Passed,
 }
 
 impl Stored {
     fn parse(headers: &HeaderMap) -> Result<Self, GatewayError> {
         let etag = header_text(headers, ETAG.as_str()).and_then(ETag::parse);
-        Ok(Self { etag: etag.ok_or(GatewayError::UpstreamAnswer("a stored object without an entity tag"))? })
+        let etag = etag.ok_or(GatewayError::UpstreamAnswer("a stored object without an entity tag"))?;
+        Ok(Self { etag, passed: Passed::of_answer(headers) })
     }
+}
+
+/// What a DELETE is about.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Deletion<'a> {
+    /// This version, for good; else the newest, which a bucket with versions only hides behind a marker.
+    pub version: Option<&'a VersionId>,
+    /// The client's condition, passed through and never emulated.
+    pub condition: Option<&'a EtagCondition>,
+    /// In spite of a retention in governance mode, where the account may.
+    pub bypass_governance: bool,
 }
 
 /// How an object is to be stored beside its bytes.
@@ -239,7 +260,7 @@ impl Upstream {
         Stored::parse(response.headers())
     }
 
-    /// DELETE of an object.
+    /// DELETE of an object or of one of its versions.
     ///
     /// # Errors
     /// The provider's error.
@@ -247,13 +268,21 @@ impl Upstream {
         &self,
         bucket: &str,
         key: &str,
-        condition: Option<&EtagCondition>,
-        null_version: bool,
-    ) -> Result<(), GatewayError> {
+        what: Deletion<'_>,
+    ) -> Result<Passed, GatewayError> {
         let mut request = StoreRequest::new(Method::DELETE, bucket, Some(key))
-            .maybe_query("versionId", null_version.then_some("null"));
-        condition::set_on_delete(&mut request.headers, condition, self.profile())?;
-        self.send(request).await.map(drop)
+            .maybe_query("versionId", what.version.map(VersionId::as_str));
+        condition::set_on_delete(&mut request.headers, what.condition, self.profile())?;
+        if what.bypass_governance {
+            request = request.header(BYPASS_NAME, "true")?;
+        }
+        let response = self.send(request).await?;
+        Ok(Passed::of_answer(response.headers()))
+    }
+
+    /// Whether a DELETE can have a condition; one that has is refused elsewhere.
+    pub(crate) fn takes_condition_on_delete(&self) -> bool {
+        self.profile().conditions.delete != Condition::NotSent
     }
 
     /// DELETE of up to 1,000 objects in one request.
@@ -264,12 +293,14 @@ impl Upstream {
         &self,
         bucket: &str,
         delete: &DeleteRequest,
+        bypass_governance: bool,
     ) -> Result<DeleteResult, GatewayError> {
         let document = xml::write_delete(delete);
-        let request = StoreRequest::new(Method::POST, bucket, None)
-            .query("delete", "")
-            .header("content-md5", &content_md5(&document))?
-            .body(UpstreamBody::control(document));
+        let request = StoreRequest::new(Method::POST, bucket, None).query("delete", "");
+        let mut request = control(request, document)?;
+        if bypass_governance {
+            request = request.header(BYPASS_NAME, "true")?;
+        }
         let (_, answer) = self.document(request).await?;
         DeleteResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("DeleteObjects"))
     }
@@ -283,19 +314,20 @@ impl Upstream {
         source: CopyFrom<'_>,
         dest: (&str, &str),
         store_as: StoreAs<'_>,
-    ) -> Result<CopyResult, GatewayError> {
+    ) -> Result<(CopyResult, Passed), GatewayError> {
         let mut request = StoreRequest::new(Method::PUT, dest.0, Some(dest.1));
         request.headers = store_as.headers()?;
         condition::set(&mut request.headers, store_as.condition, Write::Put, self.profile())?;
-        let version = if source.null_version { "?versionId=null" } else { "" };
+        let version = source.version.map(|version| encode(version.as_str().as_bytes(), Slash::Encode));
+        let version = version.map(|version| format!("?versionId={version}")).unwrap_or_default();
         let path = format!("/{}/{}{version}", source.bucket, encode(source.key.as_bytes(), Slash::Keep));
         request = request
             .header("x-amz-copy-source", &path)?
             .header("x-amz-copy-source-if-match", &source.etag.quoted())?
             .header("x-amz-metadata-directive", "REPLACE")?;
-        let (_, answer) = self.document(request).await?;
+        let (parts, answer) = self.document(request).await?;
         match CopyResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("CopyObject"))? {
-            Reply::Done(result) => Ok(result),
+            Reply::Done(result) => Ok((result, Passed::of_answer(&parts.headers))),
             Reply::Failed(error) => Err(failed_in_body(error)),
         }
     }
@@ -370,6 +402,7 @@ impl Upstream {
 }
 
 const RANGE_NAME: &str = "range";
+const BYPASS_NAME: &str = "x-amz-bypass-governance-retention";
 
 /// The error of an answer with status 200: only a code of an error is believed.
 pub(super) fn failed_in_body(mut error: UpstreamError) -> GatewayError {
@@ -394,6 +427,12 @@ fn is_tag_byte(byte: u8) -> bool {
 /// `Content-MD5` of a control or configuration document, which some stores demand; it never covers content.
 pub(super) fn content_md5(document: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(Md5::digest(document))
+}
+
+/// A request with a control document as its body. `Content-MD5` goes with it, which some stores demand; it covers names
+/// and settings, never content.
+pub(super) fn control(request: StoreRequest<'_>, document: Bytes) -> Result<StoreRequest<'_>, GatewayError> {
+    Ok(request.header("content-md5", &content_md5(&document))?.body(UpstreamBody::control(document)))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use super::account::{Account, ToSign};
 use super::body::{Progress, UpstreamBody};
 use super::connector::TimedConnector;
 use super::observed::Observed;
+use super::passed::Passed;
 use super::profile::Profile;
 use crate::config::{Addressing, UpstreamConfig};
 use crate::error::GatewayError;
@@ -114,6 +115,7 @@ impl<'a> StoreRequest<'a> {
             (&Method::PUT, _, true) if has("uploadId") => "UploadPart",
             (&Method::PUT, _, true) if copies => "CopyObject",
             (&Method::PUT, _, true) => "PutObject",
+            (&Method::PUT, ..) if has("versioning") => "PutBucketVersioning",
             (&Method::PUT, ..) => "CreateBucket",
             (&Method::POST, _, true) if has("uploads") => "CreateMultipartUpload",
             (&Method::POST, _, true) => "CompleteMultipartUpload",
@@ -126,6 +128,8 @@ impl<'a> StoreRequest<'a> {
             (_, _, true) if has("uploadId") => "ListParts",
             (_, _, true) => "GetObject",
             _ if has("uploads") => "ListMultipartUploads",
+            _ if has("versions") => "ListObjectVersions",
+            _ if has("versioning") => "GetBucketVersioning",
             _ => "ListObjects",
         }
     }
@@ -270,6 +274,7 @@ impl Upstream {
         let document = read_up_to(body, ERROR_LEN_MAX).await.unwrap_or_default();
         let mut error = UpstreamError::parse(parts.status, &document);
         error.code = error.code.filter(|code| asked.explains(*code, parts.status));
+        error.passed = Passed::of_error(parts.status, &parts.headers);
         Err(GatewayError::Upstream(Box::new(error)))
     }
 

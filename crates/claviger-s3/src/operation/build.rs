@@ -6,9 +6,9 @@ use super::configuration::{Configuration, Subresource};
 use super::fields::Fields;
 use super::inputs::*;
 use super::values::{
-    body_head, checksum_algorithm, checksum_type, content_md5, copy_source, etag_condition, http_time,
-    length, limit, object_checksum, object_headers, part_number, refuse_conditions, version_id,
-    write_condition,
+    body_head, bypass_governance, checksum_algorithm, checksum_type, content_md5, copy_source,
+    etag_condition, http_time, length, limit, object_checksum, object_headers, part_number,
+    refuse_conditions, version_id, write_condition,
 };
 use super::{Operation, OperationKind};
 use crate::checksum::BodyIntegrity;
@@ -68,7 +68,11 @@ fn on_bucket(kind: OperationKind, bucket: BucketName, f: &Fields<'_>) -> Result<
         Kind::ListObjectsV2 => Operation::ListObjectsV2(list_objects_v2(bucket, f)?),
         Kind::ListObjectVersions => Operation::ListObjectVersions(list_versions(bucket, f)?),
         Kind::ListMultipartUploads => Operation::ListMultipartUploads(list_uploads(bucket, f)?),
-        Kind::DeleteObjects => Operation::DeleteObjects(DeleteObjects { bucket, body: body_head(f)? }),
+        Kind::DeleteObjects => Operation::DeleteObjects(DeleteObjects {
+            bucket,
+            body: body_head(f)?,
+            bypass_governance: bypass_governance(f)?,
+        }),
         _ => return Err(ErrorCode::InternalError.into()),
     })
 }
@@ -247,7 +251,13 @@ fn overrides(f: &Fields<'_>) -> Result<ResponseOverrides, S3Error> {
 
 fn delete_object(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<DeleteObject, S3Error> {
     refuse_conditions(f, &["if-none-match", "if-modified-since", "if-unmodified-since"])?;
-    Ok(DeleteObject { bucket, key, if_match: etag_condition(f, "if-match")?, version: version_id(f)? })
+    Ok(DeleteObject {
+        bucket,
+        key,
+        if_match: etag_condition(f, "if-match")?,
+        version: version_id(f)?,
+        bypass_governance: bypass_governance(f)?,
+    })
 }
 
 fn copy_object(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<CopyObject, S3Error> {

@@ -65,6 +65,9 @@ pub(super) static BUCKET_CREATE: &[Parameter] = &[
     header("x-amz-object-ownership", "passed on to the store"),
 ];
 
+pub(super) static BYPASS: &[Parameter] =
+    &[header("x-amz-bypass-governance-retention", "passed on, for access keys that may `manage` the bucket")];
+
 pub(super) static COPY_SOURCE: &[Parameter] = &[
     header("x-amz-copy-source", "the source, authorised like a read"),
     header("x-amz-copy-source-if-match", "honoured"),
@@ -108,7 +111,6 @@ pub(super) static GET_ATTRIBUTES: &[Parameter] = &[
 /// Headers of S3 that are refused wherever they come, with the reason. Headers that are not listed anywhere are refused
 /// as well.
 pub static REFUSED_HEADERS: &[Parameter] = &[
-    header("x-amz-bypass-governance-retention", "object lock is not implemented"),
     header(
         "x-amz-copy-source-server-side-encryption-customer-*",
         "keys of the client would reach the provider",

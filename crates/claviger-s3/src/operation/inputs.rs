@@ -169,6 +169,8 @@ pub struct DeleteObject {
     pub if_match: Option<EtagCondition>,
     /// `versionId`; `None` for the newest version.
     pub version: Option<VersionId>,
+    /// `x-amz-bypass-governance-retention: true`
+    pub bypass_governance: bool,
 }
 
 /// `POST /bucket?delete`; the body is read with [`crate::xml::parse_delete`].
@@ -178,6 +180,8 @@ pub struct DeleteObjects {
     pub bucket: BucketName,
     /// Lengths and checksums of the document.
     pub body: BodyHead,
+    /// `x-amz-bypass-governance-retention: true`
+    pub bypass_governance: bool,
 }
 
 /// `x-amz-copy-source`, decoded.

@@ -2,7 +2,7 @@
 
 use super::OperationKind;
 use super::headers::{
-    ACL, BODY, BUCKET_CREATE, COMPLETE, COPY_SOURCE, COPY_WRITE, CREATE_MULTIPART, GET_ATTRIBUTES,
+    ACL, BODY, BUCKET_CREATE, BYPASS, COMPLETE, COPY_SOURCE, COPY_WRITE, CREATE_MULTIPART, GET_ATTRIBUTES,
     HARMLESS_WRITE, OBJECT_WRITE, READ,
 };
 
@@ -148,7 +148,7 @@ static SERVED: &[OperationRow] = &[
         ],
         ..row(Kind::ListMultipartUploads, "GET", Bucket, &[Query("uploads")])
     },
-    OperationRow { headers: &[BODY], ..row(Kind::DeleteObjects, "POST", Bucket, &[Query("delete")]) },
+    OperationRow { headers: &[BYPASS, BODY], ..row(Kind::DeleteObjects, "POST", Bucket, &[Query("delete")]) },
     OperationRow {
         headers: &[OBJECT_WRITE, ACL, BODY],
         note: "`If-None-Match: *` and `If-Match` are passed on to the store.",
@@ -172,6 +172,7 @@ static SERVED: &[OperationRow] = &[
     },
     OperationRow {
         parameters: &["versionId"],
+        headers: &[BYPASS],
         note: "`If-Match` is passed on to the store.",
         ..row(Kind::DeleteObject, "DELETE", Object, &[])
     },

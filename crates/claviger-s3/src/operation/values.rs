@@ -264,6 +264,19 @@ pub(super) fn version_id(f: &Fields<'_>) -> Result<Option<VersionId>, S3Error> {
     f.query("versionId").map(VersionId::parse).transpose()
 }
 
+/// `x-amz-bypass-governance-retention`
+pub(super) fn bypass_governance(f: &Fields<'_>) -> Result<bool, S3Error> {
+    const NAME: &str = "x-amz-bypass-governance-retention";
+    match f.header_non_empty(NAME)? {
+        None => Ok(false),
+        Some(text) if text.eq_ignore_ascii_case("true") => Ok(true),
+        Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
+        Some(text) => {
+            Err(S3Error::invalid_argument(NAME, &shortened(&text), "The value has to be true or false."))
+        }
+    }
+}
+
 /// `If-None-Match: *` or `If-Match` with one tag: what stores can do for a write.
 pub(super) fn write_condition(f: &Fields<'_>) -> Result<Option<WriteCondition>, S3Error> {
     refuse_conditions(f, &["if-modified-since", "if-unmodified-since"])?;

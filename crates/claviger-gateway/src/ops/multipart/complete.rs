@@ -31,10 +31,19 @@ use crate::ops::{checksums, reply};
 use crate::server::ResponseBody;
 use crate::upstream::body::{Abandoned, Ciphertext, SealedStream, UpstreamBody};
 use crate::upstream::object::Which;
+use crate::upstream::passed::Passed;
 use crate::upstream::transport::StoreBody;
 
 /// How long a client waits for the head of the answer; after that it gets it, and spaces until the document is there.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a Complete came to.
+pub(super) struct Completed {
+    /// The document of the answer.
+    pub result: CompleteMultipartUploadResult,
+    /// Headers of the answer; too late where its head has gone out before.
+    pub passed: Passed,
+}
 
 /// Serves CompleteMultipartUpload. Once it has begun it goes on without the client.
 ///
@@ -59,7 +68,12 @@ pub(crate) async fn complete(
         finish(&gateway, &upload, &op, list).await
     });
     match tokio::time::timeout(PATIENCE, &mut task).await {
-        Ok(Ok(result)) => Ok(reply::document(result?.to_xml())),
+        Ok(Ok(completed)) => {
+            let Completed { result, passed } = completed?;
+            let mut response = reply::document(result.to_xml());
+            passed.set_on(response.headers_mut());
+            Ok(response)
+        }
         Ok(Err(_)) => Err(GatewayError::Internal("the completion of an upload panicked")),
         Err(_) => Ok(late_answer::respond(task, resource, call.meta)),
     }
@@ -70,7 +84,7 @@ async fn finish(
     upload: &NamedUpload,
     op: &CompleteMultipartUpload,
     list: Vec<CompletedPart>,
-) -> Result<CompleteMultipartUploadResult, GatewayError> {
+) -> Result<Completed, GatewayError> {
     let result = match commit(gateway, upload, op, list).await {
         Ok(result) => result,
         // The token is not verified on this way: what it says may be compared, and nothing be removed by it.
@@ -89,7 +103,7 @@ async fn commit(
     upload: &NamedUpload,
     op: &CompleteMultipartUpload,
     list: Vec<CompletedPart>,
-) -> Result<CompleteMultipartUploadResult, GatewayError> {
+) -> Result<Completed, GatewayError> {
     // Nothing of the upload is looked at before the token is known to be this upload's.
     gateway.uploads.check(upload.asked()).await?;
     let parts = part_list::read(gateway, upload, list).await?;
@@ -119,26 +133,26 @@ async fn commit(
         .chain([(PARTS_MAX, last.as_str().to_owned())])
         .map(|(part_number, etag)| CompletedPart { part_number, etag, checksum: None })
         .collect();
-    let completed =
-        upload.upstream.complete_upload(upload.at_store(), &at_store, op.condition.as_ref()).await?;
-    let etag = upload.upstream.completed_etag(upload.at_store(), &completed).await?;
-    confirm(gateway, &upload.upstream, &upload.permit, &upload.bound, &etag).await?;
-    Ok(answer(upload, &etag, checksum.as_ref().and_then(checksums::to_s3)))
+    let stored = upload.upstream.complete_upload(upload.at_store(), &at_store, op.condition.as_ref()).await?;
+    confirm(gateway, &upload.upstream, &upload.permit, &upload.bound, &stored).await?;
+    Ok(answer(upload, &stored.etag, stored.passed, checksum.as_ref().and_then(checksums::to_s3)))
 }
 
 fn answer(
     upload: &NamedUpload,
     etag: &ETag,
+    passed: Passed,
     checksum: Option<claviger_s3::checksum::ObjectChecksum>,
-) -> CompleteMultipartUploadResult {
+) -> Completed {
     let at = upload.at_store();
-    CompleteMultipartUploadResult {
+    let result = CompleteMultipartUploadResult {
         location: format!("/{}/{}", at.bucket, at.key),
         bucket: at.bucket.to_owned(),
         key: at.key.to_owned(),
         etag: reply::marked(etag).as_str().to_owned(),
         checksum,
-    }
+    };
+    Completed { result, passed }
 }
 
 /// Uploads the provider's last part: the held one, if the list ends with it, and the footer.
@@ -259,10 +273,8 @@ fn is_gone(error: &GatewayError) -> bool {
     }
 }
 
-/// Whether an earlier Complete of this very upload has made the object (docs/format.md §7.2).
-async fn already_committed(
-    upload: &NamedUpload,
-) -> Result<Option<CompleteMultipartUploadResult>, GatewayError> {
+/// Whether an earlier Complete of this very upload has made the object that is the newest (docs/format.md §7.2).
+async fn already_committed(upload: &NamedUpload) -> Result<Option<Completed>, GatewayError> {
     let at = upload.at_store();
     let head = match upload.upstream.head_object(at.bucket, at.key, Which::default()).await {
         Ok(head) => head,
@@ -271,5 +283,5 @@ async fn already_committed(
     };
     let envelope = head.envelope.as_deref().and_then(|text| Envelope::parse(text).ok());
     let same = envelope.is_some_and(|envelope| envelope.object_id() == upload.token.fields().object_id);
-    Ok(same.then(|| answer(upload, &head.etag, None)))
+    Ok(same.then(|| answer(upload, &head.etag, head.passed, None)))
 }

@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use claviger_s3::xml::CompleteMultipartUploadResult;
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body::{Body, Frame};
@@ -15,6 +14,7 @@ use http_body_util::BodyExt;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::complete::Completed;
 use crate::error::GatewayError;
 use crate::server::{BodyError, RequestMeta, ResponseBody};
 
@@ -22,7 +22,7 @@ use crate::server::{BodyError, RequestMeta, ResponseBody};
 const EVERY: Duration = Duration::from_secs(10);
 const DECLARATION: &[u8] = b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
-type Completion = JoinHandle<Result<CompleteMultipartUploadResult, GatewayError>>;
+type Completion = JoinHandle<Result<Completed, GatewayError>>;
 
 /// The head of the answer now, the document when `completion` has ended.
 pub(crate) fn respond(
@@ -55,9 +55,9 @@ struct LateAnswer {
 }
 
 impl LateAnswer {
-    fn document(&self, result: Result<CompleteMultipartUploadResult, GatewayError>) -> Bytes {
-        let document = match result {
-            Ok(result) => result.to_xml(),
+    fn document(&self, completed: Result<Completed, GatewayError>) -> Bytes {
+        let document = match completed {
+            Ok(completed) => completed.result.to_xml(),
             Err(error) => {
                 tracing::warn!(blame = error.blame().as_str(), %error, "a Complete failed after its answer had begun");
                 error.count();
@@ -96,11 +96,14 @@ impl Body for LateAnswer {
 mod tests {
     use super::*;
     use claviger_s3::error::{ErrorCode, S3Error};
+    use claviger_s3::xml::CompleteMultipartUploadResult;
+
+    use crate::upstream::passed::Passed;
 
     async fn answer(result: Result<CompleteMultipartUploadResult, GatewayError>) -> String {
         let completion = tokio::spawn(async {
             tokio::time::sleep(EVERY * 3 + EVERY / 2).await;
-            result
+            result.map(|result| Completed { result, passed: Passed::default() })
         });
         let body = LateAnswer {
             completion: Some(completion),

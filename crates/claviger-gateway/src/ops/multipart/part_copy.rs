@@ -36,8 +36,9 @@ pub(crate) async fn copy(
     let write = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
     let upload = NamedUpload::locate(call, write, &op.upload_id).await?;
     let _share = call.gateway.stream_share().await?;
-    let source = Source::locate(call, &read, op.source.null_version).await?;
+    let source = Source::locate(call, &read, op.source.version.as_ref()).await?;
     let found = find_source(&source, &op.source).await?;
+    let copied = found.head.passed.version();
     let object = source.open(found).await?;
     let range = op.source_range.map(|range| source_range(range, object.length)).transpose()?;
     let opened = open(&source, &object, range).await?;
@@ -48,7 +49,9 @@ pub(crate) async fn copy(
         .and_then(|algorithm| verified.client.as_ref()?.value(algorithm))
         .map(claviger_s3::checksum::ObjectChecksum::full);
     let result = CopyResult { etag: tag.to_text(), last_modified_ms: call.gateway.clock.now_ms(), checksum };
-    Ok(reply::document(result.to_part_xml()))
+    let mut response = reply::document(result.to_part_xml());
+    reply::set_copied_version(response.headers_mut(), copied.as_ref());
+    Ok(response)
 }
 
 /// The range has to lie inside the source: nothing saturates here, unlike in a GET.

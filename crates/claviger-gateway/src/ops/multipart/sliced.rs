@@ -69,10 +69,9 @@ pub(crate) async fn store(
         upstream.complete_upload(upload, &parts, condition).await
     };
     match stored.await {
-        Ok(completed) => {
-            let etag = upstream.completed_etag(upload, &completed).await;
+        Ok(stored) => {
             begun.keep();
-            Ok(Stored { etag: etag? })
+            Ok(stored)
         }
         Err(error) => {
             begun.abandon().await;
