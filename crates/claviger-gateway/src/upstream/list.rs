@@ -71,6 +71,7 @@ impl Upstream {
         version_id_marker: Option<&VersionId>,
     ) -> Result<ListVersionsResult, GatewayError> {
         let request = list_request(bucket, what)
+            .named("ListObjectVersions")
             .query("versions", "")
             .maybe_query("key-marker", Some(key_marker).filter(|marker| !marker.is_empty()))
             .maybe_query("version-id-marker", version_id_marker.map(VersionId::as_str));

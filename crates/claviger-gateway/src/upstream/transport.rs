@@ -115,7 +115,6 @@ impl<'a> StoreRequest<'a> {
             (&Method::PUT, _, true) if has("uploadId") => "UploadPart",
             (&Method::PUT, _, true) if copies => "CopyObject",
             (&Method::PUT, _, true) => "PutObject",
-            (&Method::PUT, ..) if has("versioning") => "PutBucketVersioning",
             (&Method::PUT, ..) => "CreateBucket",
             (&Method::POST, _, true) if has("uploads") => "CreateMultipartUpload",
             (&Method::POST, _, true) => "CompleteMultipartUpload",
@@ -128,8 +127,6 @@ impl<'a> StoreRequest<'a> {
             (_, _, true) if has("uploadId") => "ListParts",
             (_, _, true) => "GetObject",
             _ if has("uploads") => "ListMultipartUploads",
-            _ if has("versions") => "ListObjectVersions",
-            _ if has("versioning") => "GetBucketVersioning",
             _ => "ListObjects",
         }
     }

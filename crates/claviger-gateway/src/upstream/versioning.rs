@@ -1,6 +1,7 @@
 //! Calls on the versioning state of buckets.
 
-use claviger_s3::xml::{self, VersioningResult, VersioningStatus};
+use claviger_s3::S3Error;
+use claviger_s3::xml::{self, VersioningResult, VersioningStatus, XmlError};
 use http::Method;
 
 use super::object::control;
@@ -13,12 +14,22 @@ impl Upstream {
     /// # Errors
     /// The provider's error.
     pub(crate) async fn versioning(&self, bucket: &str) -> Result<VersioningResult, GatewayError> {
-        let request = StoreRequest::new(Method::GET, bucket, None).query("versioning", "");
+        let request =
+            StoreRequest::new(Method::GET, bucket, None).named("GetBucketVersioning").query("versioning", "");
         let (_, answer) = self.document(request).await?;
-        VersioningResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("GetBucketVersioning"))
+        match VersioningResult::parse(&answer) {
+            Ok(result) => Ok(result),
+            // Stores that know no versions answer with the bucket's listing.
+            Err(XmlError::UnexpectedRoot(_)) => {
+                Err(S3Error::not_implemented("The object store behind this gateway keeps no versions.")
+                    .into())
+            }
+            Err(_) => Err(GatewayError::UpstreamAnswer("GetBucketVersioning")),
+        }
     }
 
-    /// Makes a bucket keep versions, or stop to.
+    /// Makes a bucket keep versions, or stop to. It is asked about them first: some stores take a PUT of what they don't
+    /// know for one of the bucket, which would succeed and do nothing.
     ///
     /// # Errors
     /// The provider's error.
@@ -27,7 +38,9 @@ impl Upstream {
         bucket: &str,
         status: VersioningStatus,
     ) -> Result<(), GatewayError> {
-        let request = StoreRequest::new(Method::PUT, bucket, None).query("versioning", "");
+        self.versioning(bucket).await?;
+        let request =
+            StoreRequest::new(Method::PUT, bucket, None).named("PutBucketVersioning").query("versioning", "");
         self.send(control(request, xml::write_versioning(status))?).await.map(drop)
     }
 }

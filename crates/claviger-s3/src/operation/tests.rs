@@ -163,7 +163,7 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
 #[test]
 fn a_refusal_names_what_is_missing() {
     let error = request("GET", "/bkt/k?torrent", &[]).unwrap_err();
-    assert_eq!(error.message(), "GetObjectTorrent is not implemented.");
+    assert_eq!(error.message(), "GetObjectTorrent is not implemented: the store would hand out ciphertext.");
     let error = request("PUT", "/bkt/k", &[("x-amz-tagging", "a=b")]).unwrap_err();
     assert!(error.message().contains("object tags are not implemented"), "{}", error.message());
 }
