@@ -9,6 +9,7 @@
 #   tests/e2e/suite.sh fleet           a key service and gateways with different rights before Ceph RGW: uploads through several,
 #                                      restarts, outages, refusals, malformed requests
 #   tests/e2e/suite.sh accounts        clients with accounts of their own at Ceph RGW, and clients without a signature
+#   tests/e2e/suite.sh soak            a minute of mixed load with clients that vanish and clients that are slow (tests/soak)
 #   tests/e2e/suite.sh direct          no Claviger: the clients against both stores, which shows what the suite itself expects,
 #                                      and the control that the leak check finds leaks
 #
@@ -180,12 +181,19 @@ accounts() {
     "$root/tests/stores/rgw.py" stop --dir "$out/rgw"
 }
 
+soak() {
+    say "a minute of mixed load"
+    python3 "$root/tests/soak/judge.py" --self-test
+    "$checker" "$root/tests/soak/soak.py" --claviger "$claviger" --minutes 1 --huge-mib 128 --clients 4 \
+        --seed "${CLAVIGER_E2E_SEED:-1}" --out "$out/soak" || failed="$failed soak"
+}
+
 mkdir -p "$out"
 [ "${CLAVIGER_E2E_SETUP:-yes}" = no ] || "$root/tests/clients/setup.sh"
 "$checker" "$here/leak_check.py" --self-test
-parts=${*:-direct embedded lying rgw fleet accounts}
+parts=${*:-direct embedded lying rgw fleet accounts soak}
 case $parts in
-    *embedded* | *rgw* | *lying* | *fleet* | *accounts*)
+    *embedded* | *rgw* | *lying* | *fleet* | *accounts* | *soak*)
         [ -x "$claviger" ] || cargo build --release --manifest-path "$root/Cargo.toml" -p claviger ;;
 esac
 for part in $parts; do
@@ -195,6 +203,7 @@ for part in $parts; do
         lying) lying ;;
         rgw) rgw ;;
         fleet) fleet ;;
+        soak) soak ;;
         accounts) accounts ;;
         *) say "unknown part: $part"; exit 2 ;;
     esac

@@ -21,7 +21,10 @@ use anyhow::{Context, anyhow};
 use claviger_env::{Clock, OsRandom, SystemClock};
 use claviger_format::random::Random;
 use claviger_gateway::Gateway;
-use claviger_gateway::config::{Config, KeyServiceConfig, LimitsConfig, SystemAreaConfig, UpstreamProfile};
+use claviger_gateway::config::{
+    AdminConfig, Config, KeyServiceConfig, LimitsConfig, SystemAreaConfig, UpstreamProfile,
+};
+use claviger_gateway::metrics;
 use claviger_gateway::profile::{PROFILES, Profile};
 
 use crate::exit::Exit;
@@ -85,6 +88,10 @@ pub(crate) struct Arguments {
     /// Let requests without a signature through, unsigned: the store decides what everybody may do
     #[arg(long)]
     anonymous: bool,
+
+    /// Where health and metrics are shown: /health/live, /health/ready, /metrics. No authentication
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
 }
 
 fn profile_named(name: &str) -> Result<UpstreamProfile, String> {
@@ -100,6 +107,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let random: Arc<dyn Random> = Arc::new(OsRandom::new(Arc::clone(&clock)).map_err(Exit::failed)?);
     let shutdown = signals::listen()?;
+    if arguments.admin.is_some() {
+        // Before anything is counted: what is recorded earlier is lost.
+        metrics::install().map_err(Exit::failed)?;
+    }
     let folder = Folder::open(&arguments.dir).map_err(Exit::usage)?;
     let mut state = folder.state(&*random)?;
     let listener = serving::bind(arguments.listen, "S3 clients").await.map_err(Exit::usage)?;
@@ -185,7 +196,7 @@ fn gateway_config(
         key_service: KeyServiceConfig { endpoint: String::new(), state_dir: folder.join("gateway/identity") },
         system_area: SystemAreaConfig::default(),
         limits: LimitsConfig { drain_timeout_s: DRAIN_TIMEOUT_S, ..LimitsConfig::default() },
-        admin: None,
+        admin: arguments.admin.map(|listen| AdminConfig { listen }),
         source: PathBuf::new(),
     })
 }

@@ -367,6 +367,17 @@ def _():
         s3.abort_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload)
 
 
+@step("ListMultipartUploads gives keys as they were written")
+def _():
+    keys = [f"as written/{name}" for name in ["%41", "a&b<c>", "plus+and space", "ü %2F"]]
+    ids = {key: s3.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"] for key in keys}
+    listed_keys = [u["Key"] for u in s3.list_multipart_uploads(Bucket=BUCKET, Prefix="as written/")["Uploads"]]
+    same(listed_keys, keys, "all")
+    for key, upload in ids.items():
+        same([u["Key"] for u in s3.list_multipart_uploads(Bucket=BUCKET, Prefix=key)["Uploads"]], [key], "by its key")
+        s3.abort_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload)
+
+
 @step("abort removes the upload")
 def _():
     upload = s3.create_multipart_upload(Bucket=BUCKET, Key="aborted")["UploadId"]
