@@ -18,11 +18,15 @@ use moka::sync::Cache;
 
 use crate::error::GatewayError;
 use crate::keys::session::Session;
+use crate::per_second::PerSecond;
 
 /// How many bucket names are remembered.
 const ENTRIES_MAX: u64 = 100_000;
 /// An entry that nobody used for this long is forgotten.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// So many questions about buckets go to the key service in a second on behalf of people who did not sign.
+const STRANGERS_PER_SECOND_MAX: u32 = 20;
 
 /// A bucket as the format knows it.
 #[derive(Debug, Clone)]
@@ -58,6 +62,7 @@ pub(crate) struct Bindings {
     clock: Arc<dyn Clock>,
     session: Arc<Session>,
     cache: Cache<String, Entry>,
+    strangers: PerSecond,
 }
 
 #[derive(Clone)]
@@ -73,7 +78,7 @@ struct Entry {
 impl Bindings {
     pub(crate) fn new(keys: Arc<dyn KeyService>, clock: Arc<dyn Clock>, session: Arc<Session>) -> Self {
         let cache = Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(IDLE).build();
-        Self { keys, clock, session, cache }
+        Self { keys, clock, session, cache, strangers: PerSecond::new(STRANGERS_PER_SECOND_MAX) }
     }
 
     /// The binding of a bucket.
@@ -105,6 +110,22 @@ impl Bindings {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The binding of a bucket that somebody without any proof of who he is names. Only so many such questions go to the
+    /// key service in a second; a name that is bound and in use here costs none.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`], and [`GatewayError::Busy`] beyond that.
+    pub(crate) async fn resolve_for_anyone(&self, bucket: &str) -> Result<Arc<BoundBucket>, GatewayError> {
+        let now = self.clock.boot_ms();
+        let is_fresh = |entry: Entry| entry.bound.is_some() && now < entry.until_boot_ms;
+        if !self.cache.get(bucket).is_some_and(is_fresh) && !self.strangers.admits(now) {
+            return Err(GatewayError::Busy(
+                "too many ask without a signature about buckets that are not in use here",
+            ));
+        }
+        self.resolve(bucket).await
     }
 
     /// Whether a name still stands for `used`: a write that took long may have outlived its bucket. Costs nothing while

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use claviger_s3::cors::CrossOrigin;
 use claviger_s3::error::{ErrorCode, S3Error};
+use claviger_s3::operation::Accompanying;
 use claviger_s3::{Authenticated, Operation, RequestHead, classify};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -19,6 +21,8 @@ use crate::gateway::Gateway;
 use crate::ops;
 use crate::server::{AccessNote, Handler, RequestMeta, ResponseBody, error_reply};
 use crate::upstream::Upstream;
+use crate::upstream::account::Account;
+use crate::upstream::along::Along;
 use crate::upstream::observed::Observed;
 
 /// One request of a known identity, which may be the anonymous one.
@@ -84,6 +88,7 @@ impl Handler for Gateway {
             if !progress.body_read_to_end.load(Ordering::Relaxed) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            progress.observed.tell_browser(response.headers_mut());
             let note = response.extensions_mut().get_or_insert_default::<AccessNote>();
             note.operation = progress.operation;
             note.access_key_id = progress.access_key_id;
@@ -104,6 +109,9 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         progress.body_read_to_end.store(body.is_end_stream(), Ordering::Relaxed);
         let head = RequestHead::from_parts(&parts);
+        if *head.method == Method::OPTIONS {
+            return self.preflight(&head, progress).await;
+        }
         let (identity, authenticated) = self.authenticate(&head)?;
         progress.access_key_id = Some(identity.access_key_id().to_owned());
         // The bucket of a virtual host is the one that was signed, whatever a load balancer made of the name.
@@ -111,10 +119,11 @@ impl Gateway {
         let operation = classify(&head, &self.hosts)?;
         progress.operation = Some(operation.kind().as_str());
         let account = self.account_of(&identity)?;
+        let along = Arc::new(Along::of(head.method, &operation, Accompanying::read(&head)?));
         let call = Call {
             gateway: self,
             identity,
-            upstream: self.upstream.on_behalf_of(account, progress.observed.clone()),
+            upstream: self.upstream.on_behalf_of(account, along, progress.observed.clone()),
             authenticated,
             body_read_to_end: progress.body_read_to_end.clone(),
             meta,
@@ -150,7 +159,27 @@ impl Gateway {
             Operation::ListMultipartUploads(op) => {
                 ops::multipart::list_uploads::list(&call, &op).boxed().await
             }
+            // Served before anybody is asked who he is.
+            Operation::Preflight(_) => Err(GatewayError::Internal("a preflight with another method")),
             Operation::Configuration(op) => ops::configuration::serve(&call, *op, body).boxed().await,
+        }
+    }
+
+    /// Nobody signs a preflight: what it says is read like any other request's, and only the bucket's rules are asked.
+    async fn preflight(
+        &self,
+        head: &RequestHead<'_>,
+        progress: &mut Progress,
+    ) -> Result<Response<ResponseBody>, GatewayError> {
+        let operation = classify(head, &self.hosts)?;
+        progress.operation = Some(operation.kind().as_str());
+        let said = Accompanying { cross_origin: CrossOrigin::read(head.headers)?, ..Accompanying::default() };
+        let along = Arc::new(Along::of(head.method, &operation, said));
+        let upstream =
+            self.upstream.on_behalf_of(Arc::new(Account::Anonymous), along, progress.observed.clone());
+        match operation {
+            Operation::Preflight(op) => ops::preflight::answer(self, &upstream, &op).boxed().await,
+            _ => Err(GatewayError::Internal("an operation of OPTIONS that is none")),
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod key_client;
 mod keys;
 pub mod metrics;
 mod ops;
+mod per_second;
 pub mod secret_file;
 pub mod server;
 mod system_area;

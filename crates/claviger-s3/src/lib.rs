@@ -17,6 +17,7 @@ mod authentication;
 pub mod aws_chunked;
 pub mod checksum;
 pub mod conditions;
+pub mod cors;
 pub mod error;
 pub mod etag;
 pub mod header;

@@ -118,6 +118,52 @@ def _():
     refused("NoSuchCORSConfiguration", s3.get_bucket_cors, Bucket=BUCKET)
 
 
+def cross_origin(method, path, **headers):
+    """A request without a signature, or presigned in its path; status and what of the answer is for browsers."""
+    names = {"acr_method": "Access-Control-Request-Method", "acr_headers": "Access-Control-Request-Headers", "origin": "Origin"}
+    url = path if path.startswith("http") else f"{URL}/{path}"
+    sent = urllib.request.Request(url, method=method, headers={names[name]: value for name, value in headers.items()})
+    try:
+        with urllib.request.urlopen(sent, timeout=30) as answer:
+            status, got = answer.status, answer.headers
+    except urllib.error.HTTPError as error:
+        status, got = error.code, error.headers
+    return status, got.get("Access-Control-Allow-Origin"), got.get("Access-Control-Allow-Methods"), got.get("Vary")
+
+
+APP = "https://app.example"
+
+
+@step("CORS: a preflight is answered by the bucket's rules, without a signature")
+def _():
+    same(cross_origin("OPTIONS", "object", origin=APP, acr_method="GET")[0], 403, "without rules")
+    s3.put_bucket_cors(Bucket=BUCKET, CORSConfiguration=CORS)
+    for method in ["GET", "PUT"]:
+        got = cross_origin("OPTIONS", "object", origin=APP, acr_method=method, acr_headers="content-type")
+        same(got, (200, APP, method, "Origin"), f"preflight of {method}")
+    upload = f"{URL}/new?partNumber=1&uploadId=x&X-Amz-Signature=abc&response-expires=1"
+    same(cross_origin("OPTIONS", upload, origin=APP, acr_method="PUT")[:2], (200, APP), "URL of an upload")
+    same(cross_origin("OPTIONS", "", origin=APP, acr_method="GET")[:2], (200, APP), "the bucket")
+    same(cross_origin("OPTIONS", "object", origin=APP, acr_method="DELETE")[:2], (403, None), "a method that no rule has")
+    same(cross_origin("OPTIONS", "object", origin="https://evil.example", acr_method="GET")[:2], (403, None), "another origin")
+    same(cross_origin("OPTIONS", "object")[:2], (400, None), "no origin")
+    same(cross_origin("OPTIONS", f"{suite.endpoint}/{BUCKET}-none/k", origin=APP, acr_method="GET")[:2], (404, None), "no bucket")
+
+
+@step("CORS: answers to a page's requests say what it may read, errors too")
+def _():
+    def url(key, method="get_object"):
+        return s3.generate_presigned_url(method, Params={"Bucket": BUCKET, "Key": key}, ExpiresIn=60)
+
+    same(cross_origin("GET", url("object"), origin=APP), (200, APP, "GET", "Origin"), "GET")
+    same(cross_origin("GET", url("none"), origin=APP), (404, APP, "GET", "Origin"), "GET of nothing")
+    same(cross_origin("PUT", url("object-by-page", "put_object"), origin=APP)[:3], (200, APP, "PUT"), "PUT")
+    same(cross_origin("GET", url("object"), origin="https://evil.example")[:2], (200, None), "another origin")
+    same(cross_origin("GET", url("object")), (200, None, None, None), "no page")
+    s3.delete_bucket_cors(Bucket=BUCKET)
+    same(cross_origin("GET", url("object"), origin=APP)[:2], (200, None), "without rules")
+
+
 @step("lifecycle: none, written, read, removed")
 def _():
     rules = [
@@ -264,6 +310,14 @@ def _():
     assert status == 400 and "<Code>BadDigest</Code>" in answer, (status, answer)
     if suite.target != "claviger":
         refused("NoSuchCORSConfiguration", s3.get_bucket_cors, Bucket=BUCKET)
+
+
+@step("expected owners and paying requesters go to the store")
+def _():
+    owner = s3.list_buckets()["Owner"]["ID"]
+    s3.head_object(Bucket=BUCKET, Key="object", ExpectedBucketOwner=owner, RequestPayer="requester")
+    copy = {"Bucket": BUCKET, "Key": "object"}
+    s3.copy_object(Bucket=BUCKET, Key="copied", CopySource=copy, ExpectedBucketOwner=owner, ExpectedSourceBucketOwner=owner)
 
 
 @step("an unknown bucket is NoSuchBucket for its configuration too")

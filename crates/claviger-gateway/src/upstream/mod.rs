@@ -3,6 +3,7 @@
 //! calls of the S3 API that the gateway makes.
 
 pub(crate) mod account;
+pub(crate) mod along;
 pub(crate) mod body;
 mod condition;
 pub(crate) mod configuration;

@@ -320,7 +320,8 @@ impl Upstream {
         condition::set(&mut request.headers, store_as.condition, Write::Put, self.profile())?;
         let version = source.version.map(|version| encode(version.as_str().as_bytes(), Slash::Encode));
         let version = version.map(|version| format!("?versionId={version}")).unwrap_or_default();
-        let path = format!("/{}/{}{version}", source.bucket, encode(source.key.as_bytes(), Slash::Keep));
+        // Policies compare it as it stands, and are written without a slash before the bucket.
+        let path = format!("{}/{}{version}", source.bucket, encode(source.key.as_bytes(), Slash::Keep));
         request = request
             .header("x-amz-copy-source", &path)?
             .header("x-amz-copy-source-if-match", &source.etag.quoted())?
@@ -366,6 +367,14 @@ impl Upstream {
     /// The provider's error, 404 when there is none.
     pub(crate) async fn head_bucket(&self, bucket: &str) -> Result<(), GatewayError> {
         self.send(StoreRequest::new(Method::HEAD, bucket, None)).await.map(drop)
+    }
+
+    /// Asks the bucket's CORS rules; what they say is in the headers that go with the call.
+    ///
+    /// # Errors
+    /// The provider's refusal.
+    pub(crate) async fn preflight(&self, bucket: &str) -> Result<(), GatewayError> {
+        self.send(StoreRequest::new(Method::OPTIONS, bucket, None).named("Preflight")).await.map(drop)
     }
 
     /// Deletes an empty bucket.

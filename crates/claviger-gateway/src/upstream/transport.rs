@@ -18,6 +18,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::account::{Account, ToSign};
+use super::along::Along;
 use super::body::{Progress, UpstreamBody};
 use super::connector::TimedConnector;
 use super::observed::Observed;
@@ -169,6 +170,8 @@ pub(crate) struct Upstream {
     account: Arc<Account>,
     /// `None` for what is nobody's call.
     observed: Option<Arc<Observed>>,
+    /// `None` for what is nobody's call.
+    along: Option<Arc<Along>>,
 }
 
 /// Where the provider is, and the connections to it.
@@ -230,12 +233,18 @@ impl Upstream {
             body_idle_timeout: Duration::from_secs(config.body_idle_timeout_s),
             profile: Profile::of(config.profile),
         };
-        Ok(Self { pool: Arc::new(pool), account, observed: None })
+        Ok(Self { pool: Arc::new(pool), account, observed: None, along: None })
     }
 
-    /// The same provider for one call of a client: requests are `account`'s, and `observed` hears of the answers.
-    pub(crate) fn on_behalf_of(&self, account: Arc<Account>, observed: Arc<Observed>) -> Self {
-        Self { pool: self.pool.clone(), account, observed: Some(observed) }
+    /// The same provider for one call of a client: requests are `account`'s, `along` goes with them, and `observed` hears
+    /// of the answers.
+    pub(crate) fn on_behalf_of(
+        &self,
+        account: Arc<Account>,
+        along: Arc<Along>,
+        observed: Arc<Observed>,
+    ) -> Self {
+        Self { pool: self.pool.clone(), account, observed: Some(observed), along: Some(along) }
     }
 
     /// The same call with another account's key.
@@ -291,6 +300,7 @@ impl Upstream {
         let operation = request.operation();
         let pool = &self.pool;
         let begun_ms = pool.clock.boot_ms();
+        let bucket = request.bucket.map(str::to_owned);
         let (request, progress) = self.signed(request)?;
         let answer = pool.client.request(request);
         let patience = progress.until_stalled(pool.body_idle_timeout * STALL_FACTOR, pool.response_timeout);
@@ -311,6 +321,11 @@ impl Upstream {
         let response = result?;
         if let Some(observed) = &self.observed {
             observed.answer(response.headers());
+            if let Some(judgement) =
+                self.along.as_ref().and_then(|along| along.judgement(bucket.as_deref(), response.headers()))
+            {
+                observed.judged(judgement);
+            }
         }
         Ok(response.map(|body| IdleTimeout::new(body, pool.body_idle_timeout)))
     }
@@ -326,6 +341,9 @@ impl Upstream {
         let host_value =
             HeaderValue::from_str(&host).map_err(|_| GatewayError::Internal("malformed host name"))?;
         headers.insert(HOST, host_value);
+        if let Some(along) = &self.along {
+            along.apply(&method, bucket, &mut headers)?;
+        }
         let payload = match body.in_memory() {
             Some([]) => PayloadHash::Empty,
             Some(bytes) => PayloadHash::Body(bytes),

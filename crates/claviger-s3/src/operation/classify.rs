@@ -4,7 +4,7 @@ use super::build;
 use super::fields::Fields;
 use super::headers::{COMMON_HEADERS, REFUSED_HEADERS};
 use super::table::{OperationRow, Selector, Target, table};
-use super::{Operation, VirtualHosts};
+use super::{BucketOnly, Operation, VirtualHosts};
 use crate::error::{ErrorCode, S3Error};
 use crate::name::{BucketName, ObjectKey};
 use crate::request::RequestHead;
@@ -33,8 +33,14 @@ impl Names {
 /// can't be are `InvalidArgument`, `InvalidRequest` and their kin; names `InvalidBucketName`, `KeyTooLongError`,
 /// `InvalidURI`.
 pub fn classify(head: &RequestHead<'_>, hosts: &VirtualHosts) -> Result<Operation, S3Error> {
-    let fields = Fields::read(head)?;
     let names = names(head, hosts)?;
+    if *head.method == http::Method::OPTIONS
+        && let Some(bucket) = names.bucket
+    {
+        // A browser asks about the URL of the request that it is going to send, with all that will be in its query.
+        return Ok(Operation::Preflight(BucketOnly { bucket }));
+    }
+    let fields = Fields::read(head)?;
     let row = find_row(head.method.as_str(), names.target(), &fields)?;
     let Some(kind) = row.served else {
         let reason = if row.note.is_empty() { String::new() } else { format!(": {}", row.note) };

@@ -11,7 +11,8 @@ pub static COMMON_HEADERS: &[Parameter] = &[
     header("x-amz-api-version", "ignored: some SDKs name the year of their API model"),
     header("x-amz-content-sha256", "verified"),
     header("x-amz-date", "verified"),
-    header("x-amz-request-payer", "ignored"),
+    header("x-amz-expected-bucket-owner", "passed on to the store, which checks it"),
+    header("x-amz-request-payer", "`requester` is passed on to the store"),
     header(
         "x-amz-security-token",
         "has to be the token of the access key; InvalidToken for a key without one",
@@ -75,6 +76,7 @@ pub(super) static COPY_SOURCE: &[Parameter] = &[
     header("x-amz-copy-source-if-none-match", "honoured"),
     header("x-amz-copy-source-if-unmodified-since", "honoured"),
     header("x-amz-copy-source-range", "UploadPartCopy only"),
+    header("x-amz-source-expected-bucket-owner", "passed on to the store, which checks it"),
 ];
 
 pub(super) static COPY_WRITE: &[Parameter] = &[
@@ -115,7 +117,6 @@ pub static REFUSED_HEADERS: &[Parameter] = &[
         "x-amz-copy-source-server-side-encryption-customer-*",
         "keys of the client would reach the provider",
     ),
-    header("x-amz-expected-bucket-owner", "bucket owners are not implemented"),
     header("x-amz-mfa", "MFA delete is not implemented"),
     header("x-amz-object-lock-*", "object lock is not implemented"),
     header("x-amz-optional-object-attributes", "restore status is not implemented"),
@@ -123,7 +124,6 @@ pub static REFUSED_HEADERS: &[Parameter] = &[
     header("x-amz-server-side-encryption-aws-kms-key-id", "keys of the provider are not used"),
     header("x-amz-server-side-encryption-context", "keys of the provider are not used"),
     header("x-amz-server-side-encryption-customer-*", "keys of the client would reach the provider"),
-    header("x-amz-source-expected-bucket-owner", "bucket owners are not implemented"),
     header("x-amz-tagging", "object tags are not implemented"),
     header("x-amz-website-redirect-location", "website redirects are not implemented"),
     header("x-amz-write-offset-bytes", "appending is not implemented"),

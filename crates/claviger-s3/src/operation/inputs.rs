@@ -97,7 +97,8 @@ pub struct CreateBucket {
     pub body: BodyHead,
 }
 
-/// Operations that only name a bucket: HeadBucket, DeleteBucket, GetBucketLocation, GetBucketVersioning.
+/// Operations that only name a bucket: HeadBucket, DeleteBucket, GetBucketLocation, GetBucketVersioning, and the preflight
+/// of browsers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketOnly {
     /// The bucket.

@@ -1,5 +1,6 @@
 //! The operations that are served, as one closed enum, and the table that says what is refused.
 
+mod accompanying;
 mod acl;
 mod build;
 mod classify;
@@ -13,6 +14,7 @@ mod table;
 mod tests;
 mod values;
 
+pub use accompanying::Accompanying;
 pub use acl::AclHeaders;
 pub use classify::classify;
 pub use configuration::{Choice, Configuration, SUBRESOURCES, Subresource, Verb};
@@ -116,6 +118,8 @@ operations! {
     ListParts(ListParts);
     /// Lists uploads in progress.
     ListMultipartUploads(ListMultipartUploads);
+    /// A browser asks what a page of another origin may do.
+    Preflight(BucketOnly);
 
     @configurations
     GetBucketAcl PutBucketAcl GetObjectAcl PutObjectAcl
@@ -149,7 +153,8 @@ impl Operation {
             Self::HeadBucket(op)
             | Self::DeleteBucket(op)
             | Self::GetBucketLocation(op)
-            | Self::GetBucketVersioning(op) => &op.bucket,
+            | Self::GetBucketVersioning(op)
+            | Self::Preflight(op) => &op.bucket,
             Self::PutBucketVersioning(op) => &op.bucket,
             Self::PutObject(op) => &op.bucket,
             Self::GetObject(op) | Self::HeadObject(op) => &op.bucket,

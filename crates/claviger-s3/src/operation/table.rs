@@ -150,6 +150,10 @@ static SERVED: &[OperationRow] = &[
     },
     OperationRow { headers: &[BYPASS, BODY], ..row(Kind::DeleteObjects, "POST", Bucket, &[Query("delete")]) },
     OperationRow {
+        note: "Also on an object. Needs no signature; parameters and further headers are ignored. The store is asked without one, by the bucket's name.",
+        ..row(Kind::Preflight, "OPTIONS", Bucket, &[])
+    },
+    OperationRow {
         headers: &[OBJECT_WRITE, ACL, BODY],
         note: "`If-None-Match: *` and `If-Match` are passed on to the store.",
         ..row(Kind::PutObject, "PUT", Object, &[])

@@ -113,3 +113,44 @@ fn acls_in_headers_come_from_lists() {
     let part: Headers<'_> = &[("x-amz-acl", "public-read")];
     assert_eq!(code("PUT", "/bkt/k?partNumber=1&uploadId=u", part), ErrorCode::NotImplemented);
 }
+
+#[test]
+fn a_preflight_is_about_the_bucket_whatever_the_url_of_the_request_to_come() {
+    let long = format!("/bkt/{}?X-Amz-Signature=s&partNumber=1&uploadId=u&a&a&surprise", "k".repeat(1000));
+    for uri in ["/bkt", "/bkt/k?list-type=2", &long] {
+        let preflight = expect!(Preflight, ok("OPTIONS", uri, &[("x-amz-surprise", "1")]));
+        assert_eq!(preflight.bucket.as_str(), "bkt");
+    }
+    let by_host = classify_on("bkt.s3.test", "OPTIONS", "/k", &[]).unwrap();
+    assert_eq!((by_host.kind(), by_host.key()), (OperationKind::Preflight, None));
+}
+
+fn accompanying(uri: &str, headers: Headers<'_>) -> Result<Accompanying, S3Error> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(HeaderName::from_static(name), value.parse().unwrap());
+    }
+    Accompanying::read(&RequestHead::new(&Method::GET, &uri.parse().unwrap(), &map))
+}
+
+#[test]
+fn owners_and_payers_are_read_from_headers_and_presigned_queries() {
+    let owners: Headers<'_> = &[
+        ("x-amz-expected-bucket-owner", "123456789012"),
+        ("x-amz-source-expected-bucket-owner", "tenant$user"),
+    ];
+    let read = accompanying("/bkt/k", owners).unwrap();
+    assert_eq!(read.expected_owner.as_deref(), Some("123456789012"));
+    assert_eq!(read.source_expected_owner.as_deref(), Some("tenant$user"));
+    let query = "/bkt/k?X-Amz-Signature=s&x-amz-expected-bucket-owner=1&x-amz-request-payer=requester";
+    let read = accompanying(query, &[]).unwrap();
+    assert_eq!((read.expected_owner.as_deref(), read.requester_pays), (Some("1"), true));
+    assert_eq!(accompanying("/bkt/k", &[]).unwrap(), Accompanying::default());
+    for headers in [[("x-amz-expected-bucket-owner", "some secret")], [("x-amz-request-payer", "owner")]] {
+        assert_eq!(
+            accompanying("/bkt/k", &headers).unwrap_err().code(),
+            ErrorCode::InvalidArgument,
+            "{headers:?}"
+        );
+    }
+}
