@@ -1,10 +1,10 @@
-//! Any authorization, in the header or the query: no panic, and nothing verifies that was not signed.
+//! Any authorization of either version, in the header or the query: no panic, and nothing verifies that was not signed.
 #![no_main]
 
 use std::sync::Arc;
 
-use claviger_s3::RequestHead;
 use claviger_s3::sigv4::{Presented, SecretAccessKey, VerifyPolicy};
+use claviger_s3::{RequestHead, Scheme, VirtualHosts, sigv2};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use libfuzzer_sys::fuzz_target;
 
@@ -25,5 +25,12 @@ fuzz_target!(|input: (Vec<u8>, String, Vec<u8>)| {
         let key = Arc::new(presented.signing_key(&SecretAccessKey::new("a secret that no input knows")));
         let verified = presented.verify(&head, &key, &VerifyPolicy::default(), 1_750_000_000_000);
         assert!(verified.is_err());
+    }
+    if matches!(Scheme::of(&head), Ok(Scheme::SigV2))
+        && let Ok(presented) = sigv2::Presented::parse(&head)
+    {
+        let policy = sigv2::VerifyPolicy { hosts: &VirtualHosts::default(), session_token: None };
+        let secret = SecretAccessKey::new("a secret that no input knows");
+        assert!(presented.verify(&head, &secret, &policy, 1_750_000_000_000).is_err());
     }
 });

@@ -316,6 +316,44 @@ actions = ["read", "write", "delete", "list", "manage"]
         same(outcome(client(demo.endpoint, (*ALICE, DAVE[2])).list_buckets), ("InvalidToken", 400))
 
 
+def version_2(demo):
+    """Steps about Signature Version 2, before a store whose profile asks for it."""
+    alice, bucket = client(demo.endpoint, ALICE, signature_version="s3"), f"alice-{RUN}"
+
+    @step("version 2: objects, sub-resources, metadata, uploads in parts")
+    def _():
+        alice.put_object(Bucket=bucket, Key="v2/ä b+c", Body=BODY, ContentType="text/plain", Metadata={"a": "x  y", "b": "z"})
+        answer = alice.get_object(Bucket=bucket, Key="v2/ä b+c", ResponseContentType="text/x; a=b")
+        same((answer["Body"].read(), answer["ContentType"], answer["Metadata"]), (BODY, "text/x; a=b", {"a": "x  y", "b": "z"}))
+        upload = alice.create_multipart_upload(Bucket=bucket, Key="v2/parts")["UploadId"]
+        part = alice.upload_part(Bucket=bucket, Key="v2/parts", UploadId=upload, PartNumber=1, Body=BODY)
+        alice.complete_multipart_upload(Bucket=bucket, Key="v2/parts", UploadId=upload,
+                                        MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]})
+        same(read(alice, bucket, "v2/parts"), BODY)
+        alice.get_bucket_acl(Bucket=bucket)
+        listed = alice.list_objects_v2(Bucket=bucket, Prefix="v2/")["Contents"]
+        alice.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": entry["Key"]} for entry in listed]})
+        same(alice.list_objects_v2(Bucket=bucket, Prefix="v2/")["KeyCount"], 0)
+
+    @step("version 2: presigned URLs, and what must not be made of them")
+    def _():
+        presign = client(demo.endpoint, ALICE, signature_version="s3-query").generate_presigned_url
+        url = presign("get_object", Params={"Bucket": bucket, "Key": "k", "ResponseContentType": "text/x"})
+        same("AWSAccessKeyId=" in url, True)
+        same(get(url), (200, BODY))
+        for other in [url + "&acl", url + "&%61cl", url + "&versionId=null", url.replace("text%2Fx", "text%2Fhtml"),
+                      re.sub(r"Expires=(\d)", r"Expires=9\1", url)]:
+            same(get(other)[0], 403)
+        same(get(presign("get_object", Params={"Bucket": bucket, "Key": "k"}, ExpiresIn=-5))[0], 403)
+
+    @step("version 2: a wrong secret, an unknown key")
+    def _():
+        wrong = client(demo.endpoint, (ALICE[0], "x" * 40), signature_version="s3")
+        same(outcome(wrong.list_buckets), ("SignatureDoesNotMatch", 403))
+        unknown = client(demo.endpoint, ("NOSUCHKEY", "x" * 40), signature_version="s3")
+        same(outcome(unknown.list_buckets), ("InvalidAccessKeyId", 403))
+
+
 def get(url):
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=20)
@@ -345,14 +383,20 @@ def main():
             demo.start("--anonymous", "--upstream-profile", "ceph-rgw")
             owners(demo, direct)
             nobody(demo, direct)
+            version_2(demo)
             tokens(demo)
             demo.stop()
-            demo.start()
+            demo.start("--upstream-profile", "generic")
 
             @step("nobody is let in unasked")
             def _():
                 same(outcome(client(demo.endpoint, None).get_object, Bucket=f"alice-{RUN}", Key="k"), ("AccessDenied", 403))
                 same(read(client(demo.endpoint, ALICE), f"alice-{RUN}", "k"), BODY)
+
+            @step("version 2 is refused in words where the profile does not ask for it")
+            def _():
+                answer = outcome(client(demo.endpoint, ALICE, signature_version="s3").list_buckets)
+                same(answer, ("InvalidRequest", 400))
         finally:
             demo.stop()
     print(f"{passed} passed, {failed} failed")

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::sigv4::{Presented, VerifyPolicy};
-use claviger_s3::{Authenticated, RequestHead, Scheme};
+use claviger_s3::{Authenticated, RequestHead, Scheme, sigv2};
 
 use crate::credentials::{ANONYMOUS, Identity, UpstreamAccount};
 use crate::error::GatewayError;
@@ -22,6 +22,7 @@ impl Gateway {
     ) -> Result<(Arc<Identity>, Authenticated), GatewayError> {
         match Scheme::of(head)? {
             Scheme::Anonymous => self.anonymous(head),
+            Scheme::SigV2 if self.upstream.profile().signature_v2 => self.by_sigv2(head),
             // What is presented of another scheme is refused by name there.
             Scheme::SigV2 | Scheme::SigV4 => self.by_sigv4(head),
         }
@@ -44,6 +45,16 @@ impl Gateway {
         if known.is_none() {
             identity.keep_signing_key(signing_key);
         }
+        Ok((identity, authenticated))
+    }
+
+    fn by_sigv2(&self, head: &RequestHead<'_>) -> Result<(Arc<Identity>, Authenticated), GatewayError> {
+        let presented = sigv2::Presented::parse(head)?;
+        let unknown = || S3Error::new(ErrorCode::InvalidAccessKeyId);
+        let identity = self.credentials.lookup(presented.access_key_id()).ok_or_else(unknown)?;
+        let secret = identity.secret().ok_or_else(unknown)?;
+        let policy = sigv2::VerifyPolicy { hosts: &self.hosts, session_token: identity.session_token() };
+        let authenticated = presented.verify(head, secret, &policy, self.clock.now_ms())?;
         Ok((identity, authenticated))
     }
 

@@ -7,7 +7,13 @@ use http::header::AUTHORIZATION;
 use crate::aws_chunked::Framing;
 use crate::error::{ErrorCode, S3Error};
 use crate::request::RequestHead;
-use crate::sigv4::{ChunkVerifier, PayloadMode, SigningKey, content_sha256};
+use crate::sigv4::{ChunkVerifier, PayloadMode, SessionToken, SigningKey};
+use crate::timestamp::{amz_date, iso8601, parse_amz_date, parse_http_date};
+
+/// How far the client's clock may be from ours, either way.
+pub const SKEW_MS_MAX: u64 = 15 * 60 * 1000;
+
+pub(crate) const CONTENT_SHA256: &str = "x-amz-content-sha256";
 
 /// How a request says whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +122,89 @@ impl Authenticated {
             }
             (PayloadMode::UnsignedChunksTrailer, _) => Some(Framing::UnsignedTrailer),
             _ => None,
+        }
+    }
+}
+
+/// Verifies a signature and the session token that comes with it; what `verify` gives is given.
+///
+/// `InvalidToken` for a token that does not belong to the key, `InvalidAccessKeyId` where one is missing: the key of
+/// temporary credentials alone is no key. A token is compared, in constant time, after the signature.
+pub(crate) fn check_token<T>(
+    expected: Option<&SessionToken>,
+    presented: Option<&str>,
+    verify: impl FnOnce() -> Result<T, S3Error>,
+) -> Result<T, S3Error> {
+    match (expected, presented) {
+        (None, None) => verify(),
+        (None, Some(_)) => Err(ErrorCode::InvalidToken.into()),
+        (Some(_), None) => Err(ErrorCode::InvalidAccessKeyId.into()),
+        (Some(expected), Some(presented)) => {
+            let verified = verify()?;
+            if expected.matches(presented) { Ok(verified) } else { Err(ErrorCode::InvalidToken.into()) }
+        }
+    }
+}
+
+/// Whether a request was signed near enough to now.
+///
+/// `RequestTimeTooSkewed` with both times.
+pub(crate) fn check_skew(signed_at_ms: u64, now_ms: u64) -> Result<(), S3Error> {
+    if signed_at_ms.abs_diff(now_ms) <= SKEW_MS_MAX {
+        return Ok(());
+    }
+    Err(S3Error::new(ErrorCode::RequestTimeTooSkewed)
+        .with_extra("RequestTime", amz_date(signed_at_ms))
+        .with_extra("ServerTime", iso8601(now_ms))
+        .with_extra("MaxAllowedSkewMilliseconds", SKEW_MS_MAX.to_string()))
+}
+
+/// `x-amz-date`, else `Date`, whole seconds in ms. `x-amz-date` wins where both are there.
+///
+/// `AccessDenied` where neither can be read.
+pub(crate) fn header_time(head: &RequestHead<'_>) -> Result<u64, S3Error> {
+    let text = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap_or("").trim());
+    let time = text("x-amz-date").or_else(|| text("date")).and_then(parse_time);
+    time.map(|ms| ms / 1000 * 1000).ok_or_else(|| {
+        S3Error::new(ErrorCode::AccessDenied)
+            .with_message("AWS authentication requires a valid Date or x-amz-date header")
+    })
+}
+
+/// ISO 8601 in short, the forms of HTTP, and that of mail where it is in UTC; nothing before 1970.
+fn parse_time(text: &str) -> Option<u64> {
+    let http = || match text.strip_suffix(" +0000") {
+        Some(mail) => parse_http_date(&format!("{mail} GMT")),
+        None => parse_http_date(text),
+    };
+    parse_amz_date(text).or_else(http).filter(|ms| *ms > 0)
+}
+
+/// `x-amz-security-token`, or what the query holds of it.
+///
+/// `InvalidToken` when there is more than one.
+pub(crate) fn security_token(
+    head: &RequestHead<'_>,
+    query: Option<String>,
+) -> Result<Option<String>, S3Error> {
+    let mut values = head.headers.get_all("x-amz-security-token").iter();
+    match (values.next(), values.next(), query) {
+        (None, _, query) => Ok(query),
+        (Some(value), None, None) => Ok(Some(value.to_str().unwrap_or("").trim().to_owned())),
+        _ => Err(ErrorCode::InvalidToken.into()),
+    }
+}
+
+/// `x-amz-content-sha256`.
+///
+/// `InvalidRequest` when it was sent twice.
+pub(crate) fn content_sha256(head: &RequestHead<'_>) -> Result<Option<String>, S3Error> {
+    let mut values = head.headers.get_all(CONTENT_SHA256).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => Ok(Some(value.to_str().unwrap_or("").trim().to_owned())),
+        _ => {
+            Err(S3Error::new(ErrorCode::InvalidRequest).with_message("x-amz-content-sha256 was sent twice."))
         }
     }
 }

@@ -25,13 +25,14 @@ pub mod name;
 pub mod operation;
 pub mod range;
 mod request;
+pub mod sigv2;
 pub mod sigv4;
 pub mod timestamp;
 pub mod uri;
 pub mod version;
 pub mod xml;
 
-pub use authentication::{Authenticated, Scheme};
+pub use authentication::{Authenticated, SKEW_MS_MAX, Scheme};
 pub use error::{Blame, ErrorCode, S3Error, UpstreamError};
 pub use etag::ETag;
 pub use name::{BucketName, ObjectKey};

@@ -21,14 +21,15 @@ pub struct RequestHead<'a> {
 }
 
 impl<'a> RequestHead<'a> {
-    /// Borrows the head of an HTTP request. The `Host` header wins over the authority of the target.
+    /// Borrows the head of an HTTP request. Of a target in absolute form (`GET http://host/path`) the authority is the
+    /// host, and a `Host` header is ignored (RFC 9112 §3.2.2).
     pub fn new(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap) -> Self {
         let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
         Self {
             method,
             raw_path: if uri.path().is_empty() { "/" } else { uri.path() },
             raw_query: uri.query().unwrap_or(""),
-            host: host.or_else(|| uri.authority().map(|authority| authority.as_str())),
+            host: uri.authority().map(|authority| authority.as_str()).or(host),
             headers,
         }
     }
@@ -49,5 +50,29 @@ impl<'a> RequestHead<'a> {
         self.raw_pairs()
             .map(|(name, value)| Ok((decode_query_component(name)?, decode_query_component(value)?)))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_names_the_host_where_it_is_in_absolute_form() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, "h:1".parse().unwrap());
+        let host = |target: &str, headers: &HeaderMap| {
+            let uri: Uri = target.parse().unwrap();
+            let head = RequestHead::new(&Method::GET, &uri, headers);
+            (head.host.map(str::to_owned), head.raw_path.to_owned())
+        };
+        assert_eq!(host("/b/k", &headers), (Some("h:1".to_owned()), "/b/k".to_owned()));
+        assert_eq!(host("http://other:2/b/k", &headers), (Some("other:2".to_owned()), "/b/k".to_owned()));
+        assert_eq!(host("http://other:2", &headers), (Some("other:2".to_owned()), "/".to_owned()));
+        assert_eq!(
+            host("http://other/b?acl", &HeaderMap::new()),
+            (Some("other".to_owned()), "/b".to_owned())
+        );
+        assert_eq!(host("/b/k", &HeaderMap::new()).0, None);
     }
 }

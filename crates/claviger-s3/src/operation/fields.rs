@@ -15,6 +15,9 @@ const PRESIGN: &[&str] = &[
     "X-Amz-SignedHeaders",
 ];
 
+/// Those of Signature Version 2.
+const PRESIGN_V2: &[&str] = &["AWSAccessKeyId", "Expires", "Signature"];
+
 /// Plain headers that presigning SDKs move into the query, besides every `x-amz-*` one.
 const HOISTED: &[&str] = &[
     "cache-control",
@@ -43,10 +46,15 @@ impl<'a> Fields<'a> {
     /// `InvalidArgument`, a header that says something else than its hoisted form `InvalidRequest`.
     pub(super) fn read(head: &'a RequestHead<'a>) -> Result<Self, S3Error> {
         let pairs = head.pairs()?;
-        let is_presigned = pairs.iter().any(|(name, _)| name == "X-Amz-Signature");
+        let has = |wanted: &str| pairs.iter().any(|(name, _)| name == wanted);
+        let is_presigned_v2 = has("AWSAccessKeyId") && has("Signature");
+        let is_presigned = is_presigned_v2 || has("X-Amz-Signature");
         let mut fields = Self { head, hoisted: Vec::new(), query: Vec::new() };
         for (name, value) in pairs {
             if is_presigned && PRESIGN.contains(&name.as_str()) {
+                continue;
+            }
+            if is_presigned_v2 && PRESIGN_V2.contains(&name.as_str()) {
                 continue;
             }
             let lower = name.to_ascii_lowercase();

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha1::Sha1;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -16,6 +17,13 @@ impl SecretAccessKey {
     /// Takes the secret; the caller's copy is the caller's to erase.
     pub fn new(secret: impl Into<String>) -> Self {
         Self(Zeroizing::new(secret.into()))
+    }
+
+    /// HMAC-SHA-1 under the secret itself, as Version 2 of the signature has it.
+    pub(crate) fn hmac_sha1(&self, message: &[u8]) -> [u8; 20] {
+        let mut mac = Hmac::<Sha1>::new_from_slice(self.0.as_bytes()).expect("HMAC takes keys of any length");
+        mac.update(message);
+        mac.finalize().into_bytes().into()
     }
 }
 

@@ -1,7 +1,7 @@
 //! AWS Signature Version 4: verifying requests of clients, signing requests to the store.
 //!
-//! Source: "Authenticating Requests (AWS Signature Version 4)" in the S3 API reference. Version 2 and the asymmetric
-//! version 4a are refused.
+//! Source: "Authenticating Requests (AWS Signature Version 4)" in the S3 API reference. Version 2 has a module
+//! of its own ([`crate::sigv2`]), the asymmetric version 4a is refused.
 
 mod canonical;
 mod chunk;
@@ -15,8 +15,7 @@ mod tests;
 pub use chunk::ChunkVerifier;
 pub use key::{SecretAccessKey, SessionToken, SigningKey};
 pub use parse::PayloadMode;
-pub(crate) use presented::content_sha256;
-pub use presented::{EXPIRES_S_MAX, Presented, SKEW_MS_MAX, VerifyPolicy};
+pub use presented::{EXPIRES_S_MAX, Presented, VerifyPolicy};
 pub use sign::{PayloadHash, Signer, sign};
 
 /// SHA-256 of nothing, in hexadecimal: the payload hash of a request without a body.

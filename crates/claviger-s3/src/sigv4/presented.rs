@@ -8,18 +8,16 @@ use super::canonical::{Canonical, Form, string_to_sign};
 use super::key::{SecretAccessKey, SessionToken, SigningKey};
 use super::parse::{Claims, PayloadMode, malformed, query_error, sigv2_refused, sigv4a_refused};
 use super::{UNSIGNED_PAYLOAD, hex};
-use crate::authentication::{Authenticated, ChunkSeed, Scheme};
+use crate::authentication::{
+    Authenticated, CONTENT_SHA256, ChunkSeed, SKEW_MS_MAX, Scheme, check_skew, check_token, content_sha256,
+    header_time, security_token,
+};
 use crate::error::{ErrorCode, S3Error};
 use crate::request::RequestHead;
-use crate::timestamp::{amz_date, iso8601, parse_amz_date, parse_http_date};
-
-/// How far the client's clock may be from ours, either way.
-pub const SKEW_MS_MAX: u64 = 15 * 60 * 1000;
+use crate::timestamp::{amz_date, iso8601, parse_amz_date};
 
 /// How long a presigned request may be valid: seven days.
 pub const EXPIRES_S_MAX: u64 = 7 * 24 * 60 * 60;
-
-const CONTENT_SHA256: &str = "x-amz-content-sha256";
 
 /// What the caller accepts.
 #[derive(Debug, Clone, Copy, Default)]
@@ -117,19 +115,9 @@ impl Presented {
         if key.date() != self.date() || key.region() != self.region() {
             return Err(ErrorCode::InternalError.into());
         }
-        let wants_token = policy.session_token.is_some();
-        match (&self.session_token, wants_token) {
-            (Some(_), false) => return Err(ErrorCode::InvalidToken.into()),
-            // The key of temporary credentials alone is no key.
-            (None, true) => return Err(ErrorCode::InvalidAccessKeyId.into()),
-            _ => {}
-        }
-        let host = self.check_signature(head, key, policy.host_aliases)?;
-        if let (Some(token), Some(presented)) = (policy.session_token, &self.session_token)
-            && !token.matches(presented)
-        {
-            return Err(ErrorCode::InvalidToken.into());
-        }
+        let host = check_token(policy.session_token, self.session_token.as_deref(), || {
+            self.check_signature(head, key, policy.host_aliases)
+        })?;
         let timestamp = amz_date(self.signed_at_ms);
         let seed = ChunkSeed { key: Arc::clone(key), timestamp, signature: self.claims.signature };
         let id = self.claims.credential.access_key_id;
@@ -147,7 +135,7 @@ impl Presented {
             return Err(malformed("The date of the credential is not that of the request."));
         }
         let payload = PayloadMode::parse(&payload_hash)?;
-        let session_token = header_token(head)?;
+        let session_token = security_token(head, None)?;
         Ok(Self { claims, signed_at_ms, expires_s: None, payload_hash, payload, session_token })
     }
 
@@ -168,10 +156,7 @@ impl Presented {
             None => query.content_sha256.clone().unwrap_or_else(|| UNSIGNED_PAYLOAD.to_owned()),
         };
         let payload = PayloadMode::parse(&payload_hash)?;
-        let session_token = match (header_token(head)?, &query.security_token) {
-            (Some(_), Some(_)) => return Err(ErrorCode::InvalidToken.into()),
-            (header, query) => header.or_else(|| query.clone()),
-        };
+        let session_token = security_token(head, query.security_token.clone())?;
         let expires_s = Some(query.expires_s()?);
         Ok(Self { claims, signed_at_ms, expires_s, payload_hash, payload, session_token })
     }
@@ -194,13 +179,7 @@ impl Presented {
 
     fn check_time(&self, now_ms: u64) -> Result<(), S3Error> {
         let Some(expires_s) = self.expires_s else {
-            if self.signed_at_ms.abs_diff(now_ms) <= SKEW_MS_MAX {
-                return Ok(());
-            }
-            return Err(S3Error::new(ErrorCode::RequestTimeTooSkewed)
-                .with_extra("RequestTime", amz_date(self.signed_at_ms))
-                .with_extra("ServerTime", iso8601(now_ms))
-                .with_extra("MaxAllowedSkewMilliseconds", SKEW_MS_MAX.to_string()));
+            return check_skew(self.signed_at_ms, now_ms);
         };
         let denied = |message| S3Error::new(ErrorCode::AccessDenied).with_message(message);
         let expires_ms = self.signed_at_ms.saturating_add(expires_s * 1000);
@@ -326,44 +305,6 @@ impl PresignedQuery {
                 "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less \
                  than 604800 seconds",
             ),
-        }
-    }
-}
-
-/// `x-amz-date`, else `Date`.
-fn header_time(head: &RequestHead<'_>) -> Result<u64, S3Error> {
-    let text = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap_or("").trim());
-    let time = match (text("x-amz-date"), text("date")) {
-        (Some(date), _) => parse_amz_date(date).or_else(|| parse_http_date(date)),
-        (None, Some(date)) => parse_http_date(date).or_else(|| parse_amz_date(date)),
-        (None, None) => None,
-    };
-    time.map(|ms| ms / 1000 * 1000).ok_or_else(|| {
-        S3Error::new(ErrorCode::AccessDenied)
-            .with_message("AWS authentication requires a valid Date or x-amz-date header")
-    })
-}
-
-/// `x-amz-security-token`.
-fn header_token(head: &RequestHead<'_>) -> Result<Option<String>, S3Error> {
-    let mut values = head.headers.get_all("x-amz-security-token").iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => Ok(Some(value.to_str().unwrap_or("").trim().to_owned())),
-        _ => Err(ErrorCode::InvalidToken.into()),
-    }
-}
-
-/// `x-amz-content-sha256`.
-///
-/// `InvalidRequest` when it was sent twice.
-pub(crate) fn content_sha256(head: &RequestHead<'_>) -> Result<Option<String>, S3Error> {
-    let mut values = head.headers.get_all(CONTENT_SHA256).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => Ok(Some(value.to_str().unwrap_or("").trim().to_owned())),
-        _ => {
-            Err(S3Error::new(ErrorCode::InvalidRequest).with_message("x-amz-content-sha256 was sent twice."))
         }
     }
 }
