@@ -46,6 +46,7 @@ CLIENTS = {
     "boto3": [python("boto3"), suite("boto3_suite.py")],
     "configuration": [python("boto3"), suite("configuration_suite.py")],
     "versions": [python("boto3"), suite("versions_suite.py")],
+    "forms": [python("boto3"), suite("forms_suite.py")],
     "awscli": [sys.executable, suite("awscli_suite.py")],
     "s3cmd": [sys.executable, suite("s3cmd_suite.py")],
     "s5cmd": [sys.executable, suite("s5cmd_suite.py")],

@@ -59,12 +59,20 @@ impl Gateway {
     }
 
     fn anonymous(&self, head: &RequestHead<'_>) -> Result<(Arc<Identity>, Authenticated), GatewayError> {
-        let Some(identity) = self.credentials.anonymous() else {
-            let text = "Anonymous access is not allowed.";
-            return Err(S3Error::new(ErrorCode::AccessDenied).with_message(text).into());
-        };
+        let identity = self.anonymous_identity()?;
         let authenticated = Authenticated::without_payload_signature(ANONYMOUS.to_owned(), head)?;
         Ok((identity, authenticated))
+    }
+
+    /// The identity of those who don't sign.
+    ///
+    /// # Errors
+    /// `AccessDenied` where none is let in.
+    pub(crate) fn anonymous_identity(&self) -> Result<Arc<Identity>, GatewayError> {
+        self.credentials.anonymous().ok_or_else(|| {
+            let text = "Anonymous access is not allowed.";
+            S3Error::new(ErrorCode::AccessDenied).with_message(text).into()
+        })
     }
 
     /// The account at the store that an identity's requests are made with.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use claviger_s3::cors::CrossOrigin;
 use claviger_s3::error::{ErrorCode, S3Error};
-use claviger_s3::operation::Accompanying;
-use claviger_s3::{Authenticated, Operation, RequestHead, classify};
+use claviger_s3::operation::{Accompanying, PostObject};
+use claviger_s3::{Authenticated, Operation, OperationKind, RequestHead, classify, post_form};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
@@ -15,11 +15,12 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::authz::{Action, Permit};
+use crate::body::form::FormBody;
 use crate::credentials::Identity;
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
 use crate::ops;
-use crate::server::{AccessNote, Handler, RequestMeta, ResponseBody, error_reply};
+use crate::server::{AccessNote, Handler, IdleTimeout, RequestMeta, ResponseBody, error_reply};
 use crate::upstream::Upstream;
 use crate::upstream::account::Account;
 use crate::upstream::along::Along;
@@ -112,6 +113,13 @@ impl Gateway {
         if *head.method == Method::OPTIONS {
             return self.preflight(&head, progress).await;
         }
+        if post_form::is_form(&head) {
+            let operation = classify(&head, &self.hosts)?;
+            let along = Arc::new(Along::of(head.method, &operation, Accompanying::read(&head)?));
+            if let Operation::PostObject(op) = operation {
+                return self.serve_form(&head, (op, along), body, meta, progress).boxed().await;
+            }
+        }
         let (identity, authenticated) = self.authenticate(&head)?;
         progress.access_key_id = Some(identity.access_key_id().to_owned());
         // The bucket of a virtual host is the one that was signed, whatever a load balancer made of the name.
@@ -137,6 +145,10 @@ impl Gateway {
             Operation::GetBucketLocation(op) => ops::bucket::location(&call, &op).boxed().await,
             Operation::GetBucketVersioning(op) => ops::versioning::get(&call, &op).boxed().await,
             Operation::PutBucketVersioning(op) => ops::versioning::put(&call, op, body).boxed().await,
+            Operation::PostObject(_) => {
+                let text = "A form is signed by its fields, not by a header or the query.";
+                Err(S3Error::new(ErrorCode::InvalidRequest).with_message(text).into())
+            }
             Operation::PutObject(op) => ops::put_object::put(&call, *op, body).boxed().await,
             Operation::GetObject(op) => ops::get_object::get(&call, *op).boxed().await,
             Operation::HeadObject(op) => ops::head_object::head(&call, *op).boxed().await,
@@ -181,6 +193,29 @@ impl Gateway {
             Operation::Preflight(op) => ops::preflight::answer(self, &upstream, &op).boxed().await,
             _ => Err(GatewayError::Internal("an operation of OPTIONS that is none")),
         }
+    }
+
+    /// An HTML form: its fields say who signed it, so they are read first.
+    async fn serve_form(
+        self: &Arc<Self>,
+        head: &RequestHead<'_>,
+        (op, along): (PostObject, Arc<Along>),
+        body: Incoming,
+        meta: &RequestMeta,
+        progress: &mut Progress,
+    ) -> Result<Response<ResponseBody>, GatewayError> {
+        progress.operation = Some(OperationKind::PostObject.as_str());
+        let body_read_to_end = progress.body_read_to_end.clone();
+        let body = IdleTimeout::new(body, self.client_idle_timeout());
+        let body = FormBody::new(body, body_read_to_end.clone());
+        let (form, identity, authenticated) = ops::post_object::authenticate(self, &op, body).await?;
+        progress.access_key_id = Some(identity.access_key_id().to_owned());
+        let account = self.account_of(&identity)?;
+        let upstream = self.upstream.on_behalf_of(account, along, progress.observed.clone());
+        let call = Call { gateway: self, identity, upstream, authenticated, body_read_to_end, meta };
+        let scheme = if meta.tls { "https" } else { "http" };
+        let address = format!("{scheme}://{}{}", head.host.unwrap_or_default(), head.raw_path);
+        ops::post_object::post(&call, op, form, &address).await
     }
 }
 

@@ -44,18 +44,16 @@ const SETTLE: Duration = Duration::from_secs(10);
 const STREAM_UNIT_LEN: usize = 64 << 10;
 /// … of which one transfer takes so many: two frames and what the sockets hold of each side.
 const STREAM_UNITS: u32 = 16;
-/// The same in bytes.
-const STREAM_LEN: u32 = STREAM_UNITS * 65_536;
-
 /// One transfer's share of the memory budget, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct StreamShare {
     _permit: OwnedSemaphorePermit,
+    len: u32,
 }
 
 impl Drop for StreamShare {
     fn drop(&mut self) {
-        ::metrics::gauge!(crate::metrics::BUFFERED_BYTES).decrement(STREAM_LEN);
+        ::metrics::gauge!(crate::metrics::BUFFERED_BYTES).decrement(self.len);
     }
 }
 
@@ -173,10 +171,23 @@ impl Gateway {
     /// # Errors
     /// Never in practice; the budget is not closed while the gateway lives.
     pub(crate) async fn stream_share(&self) -> Result<StreamShare, GatewayError> {
-        let units = self.stream_budget.clone().acquire_many_owned(STREAM_UNITS).await;
-        let permit = units.map_err(|_| GatewayError::Busy("the gateway is going down"))?;
-        ::metrics::gauge!(crate::metrics::BUFFERED_BYTES).increment(STREAM_LEN);
-        Ok(StreamShare { _permit: permit })
+        self.stream_share_holding(0).await
+    }
+
+    /// A share for a transfer that holds `held_len` bytes of plaintext beyond what every transfer does. A budget that is
+    /// smaller is taken whole.
+    ///
+    /// # Errors
+    /// As [`Self::stream_share`].
+    pub(crate) async fn stream_share_holding(&self, held_len: usize) -> Result<StreamShare, GatewayError> {
+        let held = u32::try_from(held_len.div_ceil(STREAM_UNIT_LEN)).unwrap_or(u32::MAX);
+        let all = stream_units(self.config.limits.buffered_bytes_max);
+        let units = STREAM_UNITS.saturating_add(held).min(u32::try_from(all).unwrap_or(u32::MAX));
+        let permit = self.stream_budget.clone().acquire_many_owned(units).await;
+        let permit = permit.map_err(|_| GatewayError::Busy("the gateway is going down"))?;
+        let len = units.saturating_mul(65_536);
+        ::metrics::gauge!(crate::metrics::BUFFERED_BYTES).increment(len);
+        Ok(StreamShare { _permit: permit, len })
     }
 
     /// How long a client may stand still while it sends.

@@ -90,6 +90,11 @@ impl Authenticated {
         Ok(Self { access_key_id, payload, chunks: None, host: None })
     }
 
+    /// Whoever sent a form; its body has neither a hash nor chunks.
+    pub fn of_form(access_key_id: String) -> Self {
+        Self { access_key_id, payload: PayloadMode::Unsigned, chunks: None, host: None }
+    }
+
     /// Notes the host name under which the signature verified, where it was not the one in the request.
     pub(crate) fn under_host(mut self, host: Option<&str>) -> Self {
         self.host = host.map(str::to_owned);

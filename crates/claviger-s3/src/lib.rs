@@ -23,6 +23,7 @@ pub mod etag;
 pub mod header;
 pub mod name;
 pub mod operation;
+pub mod post_form;
 pub mod range;
 mod request;
 pub mod sigv2;

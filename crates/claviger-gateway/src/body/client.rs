@@ -132,7 +132,8 @@ fn incomplete(message: &'static str) -> GatewayError {
     S3Error::new(ErrorCode::IncompleteBody).with_message(message).into()
 }
 
-fn body_error(error: &RequestBodyError) -> GatewayError {
+/// A body that stood still or broke off.
+pub(super) fn body_error(error: &RequestBodyError) -> GatewayError {
     match error {
         RequestBodyError::Idle(_) => S3Error::new(ErrorCode::RequestTimeout).into(),
         RequestBodyError::Broken(error) => GatewayError::ClientBody(error.to_string()),

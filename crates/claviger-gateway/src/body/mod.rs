@@ -3,6 +3,7 @@
 //! adapter: no task and no channel, so backpressure reaches from one socket to the other by itself.
 
 pub(crate) mod client;
+pub(crate) mod form;
 pub(crate) mod open;
 pub(crate) mod seal;
 

@@ -15,6 +15,7 @@ pub(crate) mod manifests;
 pub(crate) mod metadata;
 pub(crate) mod multipart;
 pub(crate) mod object_headers;
+pub(crate) mod post_object;
 pub(crate) mod preflight;
 pub(crate) mod put_object;
 pub(crate) mod reply;

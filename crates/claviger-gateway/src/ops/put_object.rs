@@ -64,20 +64,40 @@ pub(crate) async fn put(
     if length > CLIENT_PUT_LEN_MAX {
         return Err(too_large(length, CLIENT_PUT_LEN_MAX));
     }
+    store_asked(call, &permit, &op, length, body).await
+}
+
+/// Stores what `op` asks for with `length` bytes from `source`, and answers as PutObject does.
+///
+/// # Errors
+/// As [`put`].
+pub(crate) async fn store_asked<S: PlaintextSource + 'static>(
+    call: &Call<'_>,
+    permit: &Permit<WriteObject>,
+    op: &PutObject,
+    length: u64,
+    source: S,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let gateway = call.gateway;
     let bound = gateway.bindings.resolve(permit.bucket()).await?;
     let name = bound.name(permit.key())?;
-    let mut metadata = metadata::of_request(&op.headers, gateway.clock.now_ms());
-    metadata.checksum = known_early(op.body.integrity.checksum.as_ref());
     let new = NewBody {
-        permit: &permit,
+        permit,
         bound: &bound,
         name: &name,
         length,
-        metadata,
+        metadata: metadata_asked(call, op),
         store_as: StoreAs::of_request(&op.headers, op.condition.as_ref()),
     };
-    let (stored, verified, crc64) = store(gateway, &call.upstream, new, body).await?;
+    let (stored, verified, crc64) = store(gateway, &call.upstream, new, source).await?;
     Ok(answer(&stored, &verified, crc64, &op.headers))
+}
+
+/// What `op` wants sealed beside the bytes.
+pub(crate) fn metadata_asked(call: &Call<'_>, op: &PutObject) -> claviger_format::Metadata {
+    let mut metadata = metadata::of_request(&op.headers, call.gateway.clock.now_ms());
+    metadata.checksum = known_early(op.body.integrity.checksum.as_ref());
+    metadata
 }
 
 /// Seals a stream of plaintext into a new object and stores it through `upstream`, the caller's account. Gives the client's verified checksum and the CRC64NVME.

@@ -16,6 +16,7 @@ use crate::conditions::{IfRange, ReadConditions};
 use crate::error::{ErrorCode, S3Error};
 use crate::header::SystemHeaders;
 use crate::name::{BucketName, ObjectKey};
+use crate::post_form::Boundary;
 use crate::range::RangeSpec;
 use crate::version::VersionId;
 
@@ -73,6 +74,7 @@ fn on_bucket(kind: OperationKind, bucket: BucketName, f: &Fields<'_>) -> Result<
             body: body_head(f)?,
             bypass_governance: bypass_governance(f)?,
         }),
+        Kind::PostObject => Operation::PostObject(post_object(bucket, f)?),
         _ => return Err(ErrorCode::InternalError.into()),
     })
 }
@@ -176,7 +178,17 @@ fn list_uploads(bucket: BucketName, f: &Fields<'_>) -> Result<ListMultipartUploa
     })
 }
 
-fn put_object(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<PutObject, S3Error> {
+fn post_object(bucket: BucketName, f: &Fields<'_>) -> Result<PostObject, S3Error> {
+    const CONDITIONS: &[&str] = &["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
+    refuse_conditions(f, CONDITIONS)?;
+    refuse_content_range(f)?;
+    let boundary = Boundary::of(f.head())?;
+    let text = f.header_non_empty("content-length")?;
+    let text = text.ok_or_else(|| S3Error::new(ErrorCode::MissingContentLength))?;
+    Ok(PostObject { bucket, boundary, content_length: length("content-length", &text)? })
+}
+
+pub(super) fn put_object(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<PutObject, S3Error> {
     refuse_content_range(f)?;
     Ok(PutObject {
         bucket,

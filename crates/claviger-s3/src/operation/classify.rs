@@ -1,10 +1,12 @@
 //! From a request head to an [`Operation`].
 
+use http::{HeaderMap, Method};
+
 use super::build;
 use super::fields::Fields;
 use super::headers::{COMMON_HEADERS, REFUSED_HEADERS};
 use super::table::{OperationRow, Selector, Target, table};
-use super::{BucketOnly, Operation, VirtualHosts};
+use super::{BucketOnly, Operation, OperationKind, PutObject, VirtualHosts};
 use crate::error::{ErrorCode, S3Error};
 use crate::name::{BucketName, ObjectKey};
 use crate::request::RequestHead;
@@ -49,6 +51,22 @@ pub fn classify(head: &RequestHead<'_>, hosts: &VirtualHosts) -> Result<Operatio
     check_parameters(row, &fields)?;
     check_headers(row, &fields)?;
     build::operation(kind, names, &fields)
+}
+
+/// PutObject as a form asks for it, with `headers` made of its fields; judged as the headers of a request are.
+pub(crate) fn put_object_of_headers(
+    bucket: BucketName,
+    key: ObjectKey,
+    headers: &HeaderMap,
+) -> Result<PutObject, S3Error> {
+    let head = RequestHead { method: &Method::PUT, raw_path: "/", raw_query: "", host: None, headers };
+    let fields = Fields::read(&head)?;
+    let row = find_row(Method::PUT.as_str(), Target::Object, &fields)?;
+    if row.served != Some(OperationKind::PutObject) {
+        return Err(S3Error::not_implemented(format!("{} can't be asked for by a form.", row.name)));
+    }
+    check_headers(row, &fields)?;
+    build::put_object(bucket, key, &fields)
 }
 
 /// Bucket and key from host and path. The path is decoded before it is split, since the signature does not tell `%2F`

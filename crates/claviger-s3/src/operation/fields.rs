@@ -42,6 +42,11 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// The request itself.
+    pub(super) fn head(&self) -> &'a RequestHead<'a> {
+        self.head
+    }
+
     /// Sorts the query into signature, hoisted headers and parameters. A parameter that occurs twice is
     /// `InvalidArgument`, a header that says something else than its hoisted form `InvalidRequest`.
     pub(super) fn read(head: &'a RequestHead<'a>) -> Result<Self, S3Error> {

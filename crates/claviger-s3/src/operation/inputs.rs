@@ -6,6 +6,7 @@ use crate::conditions::{EtagCondition, IfRange, ReadConditions, WriteCondition};
 use crate::error::{ErrorCode, S3Error};
 use crate::header::{SystemHeaders, UserMetadata};
 use crate::name::{BucketName, ObjectKey};
+use crate::post_form::Boundary;
 use crate::range::RangeSpec;
 use crate::sigv4::PayloadMode;
 use crate::version::VersionId;
@@ -127,6 +128,17 @@ pub struct PutObject {
     pub condition: Option<WriteCondition>,
     /// Lengths and checksums.
     pub body: BodyHead,
+}
+
+/// `POST /bucket` with a form: everything else is in its body (see [`crate::post_form`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostObject {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// What separates the parts of the body.
+    pub boundary: Boundary,
+    /// `Content-Length`: bytes of the whole body.
+    pub content_length: u64,
 }
 
 /// `response-*` parameters: replace headers of the answer to a GET or HEAD.

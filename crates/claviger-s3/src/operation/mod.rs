@@ -17,6 +17,7 @@ mod values;
 pub use accompanying::Accompanying;
 pub use acl::AclHeaders;
 pub use classify::classify;
+pub(crate) use classify::put_object_of_headers;
 pub use configuration::{Choice, Configuration, SUBRESOURCES, Subresource, Verb};
 pub use headers::{COMMON_HEADERS, IGNORED_PARAMETERS, REFUSED_HEADERS};
 pub use hosts::VirtualHosts;
@@ -84,6 +85,8 @@ operations! {
     PutBucketVersioning(BucketDocument);
     /// Stores an object.
     PutObject(Box<PutObject>);
+    /// Stores an object that an HTML form brings.
+    PostObject(PostObject);
     /// Reads an object.
     GetObject(Box<GetObject>);
     /// Reads an object's headers.
@@ -157,6 +160,7 @@ impl Operation {
             | Self::Preflight(op) => &op.bucket,
             Self::PutBucketVersioning(op) => &op.bucket,
             Self::PutObject(op) => &op.bucket,
+            Self::PostObject(op) => &op.bucket,
             Self::GetObject(op) | Self::HeadObject(op) => &op.bucket,
             Self::DeleteObject(op) => &op.bucket,
             Self::DeleteObjects(op) => &op.bucket,

@@ -117,7 +117,18 @@ static SERVED: &[OperationRow] = &[
         ..row(Kind::PutBucketVersioning, "PUT", Bucket, &[Query("versioning")])
     },
     OperationRow {
-        parameters: &["allow-unordered", "delimiter", "encoding-type", "marker", "max-keys", "prefix"],
+        parameters: &[
+            "allow-unordered",
+            "bucket",
+            "delimiter",
+            "encoding-type",
+            "etag",
+            "key",
+            "marker",
+            "max-keys",
+            "prefix",
+        ],
+        note: "`bucket`, `key` and `etag` mean nothing: a form's redirect may lead to the bucket with them.",
         ..row(Kind::ListObjects, "GET", Bucket, &[])
     },
     OperationRow {
@@ -157,6 +168,10 @@ static SERVED: &[OperationRow] = &[
         headers: &[OBJECT_WRITE, ACL, BODY],
         note: "`If-None-Match: *` and `If-Match` are passed on to the store.",
         ..row(Kind::PutObject, "PUT", Object, &[])
+    },
+    OperationRow {
+        note: "An HTML form: its fields are judged as the headers of PutObject are.",
+        ..row(Kind::PostObject, "POST", Bucket, &[])
     },
     OperationRow {
         headers: &[OBJECT_WRITE, ACL, COPY_SOURCE, COPY_WRITE],
@@ -244,7 +259,6 @@ static REFUSED: &[OperationRow] = &[
         "sessions belong to directory buckets, which the gateway does not serve",
         refused("CreateSession", "GET", Bucket, &[Query("session")]),
     ),
-    refused("PostObject", "POST", Bucket, &[]),
     because(
         "the store would write reports into a bucket, which are not sealed and can't be read through the gateway",
         refused("PutBucketAnalyticsConfiguration", "PUT", Bucket, &[Query("analytics")]),

@@ -52,6 +52,8 @@ mod configuration;
 
 const SOURCE: Headers<'static> = &[("x-amz-copy-source", "/src/k")];
 
+const FORM: Headers<'_> = &[("content-type", "multipart/form-data; boundary=b"), ("content-length", "9")];
+
 #[test]
 fn every_operation_is_reached_in_path_style_and_by_virtual_host() {
     let part = "partNumber=1&uploadId=u";
@@ -63,6 +65,7 @@ fn every_operation_is_reached_in_path_style_and_by_virtual_host() {
         (OperationKind::GetBucketVersioning, "GET", "", "versioning".into(), &[]),
         (OperationKind::PutBucketVersioning, "PUT", "", "versioning".into(), &[]),
         (OperationKind::PutObject, "PUT", "k", String::new(), &[]),
+        (OperationKind::PostObject, "POST", "", String::new(), FORM),
         (OperationKind::GetObject, "GET", "k", String::new(), &[]),
         (OperationKind::HeadObject, "HEAD", "k", String::new(), &[]),
         (OperationKind::DeleteObject, "DELETE", "k", String::new(), &[]),
@@ -111,6 +114,22 @@ fn every_operation_is_reached_in_path_style_and_by_virtual_host() {
 }
 
 #[test]
+fn a_post_to_a_bucket_has_to_be_a_form_of_known_length() {
+    let form = |changed: &[(&'static str, &'static str)]| {
+        let mut headers: Vec<_> =
+            FORM.iter().filter(|(name, _)| changed.iter().all(|(c, _)| c != name)).copied().collect();
+        headers.extend(changed.iter().filter(|(_, value)| !value.is_empty()));
+        code("POST", "/bkt", &headers)
+    };
+    assert_eq!(form(&[("content-type", "text/plain")]), ErrorCode::PreconditionFailed);
+    assert_eq!(form(&[("content-type", "")]), ErrorCode::PreconditionFailed);
+    assert_eq!(form(&[("content-type", "multipart/form-data")]), ErrorCode::MalformedPOSTRequest);
+    assert_eq!(form(&[("content-length", "")]), ErrorCode::MissingContentLength);
+    assert_eq!(form(&[("if-none-match", "*")]), ErrorCode::NotImplemented);
+    assert_eq!(form(&[("x-amz-meta-a", "1")]), ErrorCode::NotImplemented);
+}
+
+#[test]
 fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
     let cases: &[(&str, &str, Headers<'_>)] = &[
         ("PUT", "/bkt/k?renameObject", &[]),
@@ -127,7 +146,6 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
         ("GET", "/bkt?uploads&delete", &[]),
         ("POST", "/bkt/k?select&select-type=2", &[]),
         ("POST", "/bkt/k?restore", &[]),
-        ("POST", "/bkt", &[]),
         ("POST", "/bkt/k", &[]),
         ("POST", "/", &[]),
         ("HEAD", "/", &[]),

@@ -5,6 +5,7 @@
 
 mod canonical;
 mod chunk;
+mod form;
 mod key;
 mod parse;
 mod presented;
@@ -13,8 +14,10 @@ mod sign;
 mod tests;
 
 pub use chunk::ChunkVerifier;
+pub use form::FormClaims;
 pub use key::{SecretAccessKey, SessionToken, SigningKey};
 pub use parse::PayloadMode;
+pub(crate) use parse::sigv2_refused;
 pub use presented::{EXPIRES_S_MAX, Presented, VerifyPolicy};
 pub use sign::{PayloadHash, Signer, sign};
 

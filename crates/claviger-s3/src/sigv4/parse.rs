@@ -57,7 +57,7 @@ pub(super) struct Credential {
 
 impl Credential {
     /// `Err` holds the reason, for a message.
-    fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         let mut fields = text.rsplitn(5, '/');
         let mut next = || {
             fields
@@ -168,7 +168,7 @@ pub(super) fn query_error(message: &'static str) -> S3Error {
     S3Error::new(ErrorCode::AuthorizationQueryParametersError).with_message(message)
 }
 
-pub(super) fn sigv2_refused() -> S3Error {
+pub(crate) fn sigv2_refused() -> S3Error {
     S3Error::new(ErrorCode::InvalidRequest).with_message(
         "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
     )

@@ -4,6 +4,7 @@
 //! [`DEPTH_MAX`] levels, byte and element limits per document.
 
 mod configuration;
+mod form;
 mod list;
 mod multipart;
 mod reader;
@@ -14,6 +15,7 @@ mod versions;
 mod writer;
 
 pub use configuration::{ConfigurationDocument, DocumentForm};
+pub use form::*;
 pub use list::*;
 pub use multipart::*;
 pub use reader::{DEPTH_MAX, UPSTREAM_LEN_MAX, XmlError};

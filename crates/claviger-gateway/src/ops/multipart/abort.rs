@@ -9,6 +9,7 @@ use super::NamedUpload;
 use crate::authz::WriteObject;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
+use crate::gateway::Gateway;
 use crate::ops::reply;
 use crate::server::ResponseBody;
 use crate::upstream::multipart::StoreUpload;
@@ -32,7 +33,15 @@ pub(crate) async fn abort(
     }
     let upload = NamedUpload::locate(call, permit, &op.upload_id).await?;
     gateway.uploads.check(upload.asked()).await?;
-    let aborted = call.upstream.abort_upload(upload.at_store()).await;
+    drop_upload(gateway, &upload).await.map(|()| reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// Drops an upload whose token is known to be right, and what was kept for it.
+///
+/// # Errors
+/// The provider's.
+pub(crate) async fn drop_upload(gateway: &Gateway, upload: &NamedUpload) -> Result<(), GatewayError> {
+    let aborted = upload.upstream.abort_upload(upload.at_store()).await;
     let gone = matches!(&aborted, Err(error) if error.upstream_code() == Some(ErrorCode::NoSuchUpload));
     if aborted.is_ok() || gone {
         let fields = upload.token.fields();
@@ -40,5 +49,5 @@ pub(crate) async fn abort(
         gateway.system.forget_upload(bucket_id, &fields.upstream_upload_id, fields.object_id).await;
         gateway.uploads.finished(upload.asked()).await;
     }
-    aborted.map(|()| reply::empty(StatusCode::NO_CONTENT))
+    aborted
 }

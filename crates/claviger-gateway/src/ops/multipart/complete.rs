@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use claviger_format::Checksum;
 use claviger_format::envelope::Envelope;
 use claviger_format::footer::{self, FooterInfo};
 use claviger_format::layout::{HEADER_LEN, PARTS_MAX, h};
@@ -38,7 +39,7 @@ use crate::upstream::transport::StoreBody;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a Complete came to.
-pub(super) struct Completed {
+pub(crate) struct Completed {
     /// The document of the answer.
     pub result: CompleteMultipartUploadResult,
     /// Headers of the answer; too late where its head has gone out before.
@@ -65,7 +66,7 @@ pub(crate) async fn complete(
     let errands = gateway.errands.clone();
     let mut task = errands.spawn(async move {
         let _share = share;
-        finish(&gateway, &upload, &op, list).await
+        finish(&gateway, &upload, &op, list, None).await
     });
     match tokio::time::timeout(PATIENCE, &mut task).await {
         Ok(Ok(completed)) => {
@@ -79,13 +80,18 @@ pub(crate) async fn complete(
     }
 }
 
-async fn finish(
+/// Completes an upload; `checksum` of the whole object where it was verified elsewhere than by parts.
+///
+/// # Errors
+/// As [`complete`].
+pub(crate) async fn finish(
     gateway: &Gateway,
     upload: &NamedUpload,
     op: &CompleteMultipartUpload,
     list: Vec<CompletedPart>,
+    checksum: Option<Checksum>,
 ) -> Result<Completed, GatewayError> {
-    let result = match commit(gateway, upload, op, list).await {
+    let result = match commit(gateway, upload, op, list, checksum).await {
         Ok(result) => result,
         // The token is not verified on this way: what it says may be compared, and nothing be removed by it.
         Err(error) if is_gone(&error) => return already_committed(upload).await?.ok_or(error),
@@ -103,6 +109,7 @@ async fn commit(
     upload: &NamedUpload,
     op: &CompleteMultipartUpload,
     list: Vec<CompletedPart>,
+    known: Option<Checksum>,
 ) -> Result<Completed, GatewayError> {
     // Nothing of the upload is looked at before the token is known to be this upload's.
     gateway.uploads.check(upload.asked()).await?;
@@ -116,7 +123,7 @@ async fn commit(
     }
     let UnitRight { grant, etag_key } = gateway.uploads.footer_right(upload.asked(), count, length).await?;
     part_list::verify(&parts, &etag_key)?;
-    let checksum = part_list::object_checksum(upload, op, &parts)?;
+    let checksum = known.or(part_list::object_checksum(upload, op, &parts)?);
     let entries: Vec<_> = parts.iter().map(|part| part.entry).collect();
     let info = FooterInfo {
         created_ms: gateway.clock.now_ms(),
