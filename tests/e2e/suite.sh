@@ -184,7 +184,7 @@ accounts() {
 soak() {
     say "a minute of mixed load"
     python3 "$root/tests/soak/judge.py" --self-test
-    "$checker" "$root/tests/soak/soak.py" --claviger "$claviger" --minutes 1 --huge-mib 128 --clients 4 \
+    "$checker" "$root/tests/soak/soak.py" --claviger "$claviger" --minutes 0.75 --huge-mib 128 --clients 4 \
         --seed "${CLAVIGER_E2E_SEED:-1}" --out "$out/soak" || failed="$failed soak"
 }
 

@@ -22,6 +22,7 @@ from leftovers import clear, look, prove_sight, system_keys
 from load import Huge, Mixed, World, client_of
 from rude import Rude, Slow
 from sampler import Sampler
+from stop import stop_in_the_middle
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN_S, QUIET_WITHIN_S, END_WITHIN_S = 60, 60, 25
@@ -45,7 +46,7 @@ class Gateway:
         if options.upstream:
             command += ["--upstream", options.upstream, "--upstream-region", options.upstream_region,
                         "--upstream-credentials", options.upstream_credentials]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=open(self.log, "wb"))
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=open(self.log, "ab"))
         deadline = time.monotonic() + READY_WITHIN_S
         while not ready.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -68,6 +69,12 @@ class Gateway:
             return [f"the process did not end within {END_WITHIN_S} s of SIGTERM"]
         say(f"ended {time.monotonic() - began:.1f} s after SIGTERM, exit code {code}")
         return [f"exit code {code}"] if code else []
+
+    def kill(self):
+        """For a run that has failed: nothing may stay behind."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def complaints(self):
         """Errors of the log, and how often what was warned of."""
@@ -210,10 +217,10 @@ def main():
     world = World(gateway.account, f"soak-{int(time.time())}", options.seed, options.huge_mib << 20)
     try:
         problems, figures = soak(options, gateway, world)
-        problems += gateway.stop()
+        if not problems:
+            problems = stop_in_the_middle(gateway, world, lambda: Gateway(options, options.out))
     finally:
-        if gateway.process.poll() is None:
-            gateway.process.kill()
+        gateway.kill()
     errors, warnings = gateway.complaints()
     problems = world.failures + problems + errors
     summary = {"minutes": options.minutes, "seed": options.seed, "steps": dict(sorted(world.done.items())),
