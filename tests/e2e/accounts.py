@@ -18,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.parse
+import urllib.request
 import uuid
 
 import boto3
@@ -74,6 +76,16 @@ def outcome(call, **arguments):
         return call(**arguments)["ResponseMetadata"]["HTTPStatusCode"]
     except botocore.exceptions.ClientError as error:
         return error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def preflight(url):
+    """Status and allowed origin of a preflight of a GET."""
+    headers = {"Origin": "https://app.example", "Access-Control-Request-Method": "GET"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="OPTIONS", headers=headers), timeout=30) as answer:
+            return answer.status, answer.headers.get("Access-Control-Allow-Origin")
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers.get("Access-Control-Allow-Origin")
 
 
 def read(s3, bucket, key):
@@ -181,6 +193,26 @@ def owners(demo, direct):
         carol.create_bucket(Bucket=f"carol-{RUN}")
         carol.put_object(Bucket=f"carol-{RUN}", Key="k", Body=BODY)
         same(read(carol, f"carol-{RUN}", "k"), BODY)
+
+    @step("a preflight about a presigned URL finds the bucket of a tenant; one with another signature does not")
+    def _():
+        name = f"carol-{RUN}"
+        rule = {"AllowedMethods": ["GET"], "AllowedOrigins": ["https://app.example"]}
+        carol.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [rule]})
+        url = carol.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "k"})
+        same(preflight(url), (200, "https://app.example"))
+        same(preflight(url[:-4] + "0000")[0], 404)
+        carol.delete_bucket_cors(Bucket=name)
+
+    @step("an ACL that is set through Claviger lets another account read, and no longer when it is gone")
+    def _():
+        bobs_id = bob.list_buckets()["Owner"]["ID"]
+        same(outcome(bob.put_object_acl, Bucket=bucket, Key="k", ACL="public-read"), ("AccessDenied", 403))
+        same(outcome(bob.get_bucket_acl, Bucket=bucket), ("AccessDenied", 403))
+        alice.put_object_acl(Bucket=bucket, Key="k", GrantRead=f"id={bobs_id}")
+        same(read(bob, bucket, "k"), BODY)
+        alice.put_object_acl(Bucket=bucket, Key="k", ACL="private")
+        same(outcome(bob.get_object, Bucket=bucket, Key="k"), ("AccessDenied", 403))
 
     @step("copies read with the caller's account")
     def _():

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::sigv4::{Presented, VerifyPolicy};
 use claviger_s3::{Authenticated, RequestHead, Scheme, sigv2};
+use http::Method;
+use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 
 use crate::credentials::{ANONYMOUS, Identity, UpstreamAccount};
 use crate::error::GatewayError;
@@ -87,6 +89,23 @@ impl Gateway {
                 let account = self.accounts.get(name).cloned();
                 account.ok_or(GatewayError::Internal("an access key of an account that does not exist"))
             }
+        }
+    }
+
+    /// In whose name a preflight goes to the store: nobody's, unless it is about a presigned URL of a key with an account of
+    /// its own. Some stores keep each account's buckets apart, and know of none of that name for nobody.
+    pub(crate) fn preflight_account(&self, head: &RequestHead<'_>) -> Arc<Account> {
+        let nobody = || Arc::new(Account::Anonymous);
+        let intended = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
+        let Some(method) = intended.and_then(|value| Method::from_bytes(value.as_bytes()).ok()) else {
+            return nobody();
+        };
+        // The signature in the URL is that of the request to come.
+        let to_come = RequestHead { method: &method, ..*head };
+        let Ok((identity, _)) = self.authenticate(&to_come) else { return nobody() };
+        match identity.upstream_account() {
+            UpstreamAccount::Named(_) => self.account_of(&identity).unwrap_or_else(|_| nobody()),
+            UpstreamAccount::Own | UpstreamAccount::Anonymous => nobody(),
         }
     }
 

@@ -32,10 +32,10 @@ pub(crate) struct Grant {
     pub(crate) actions: Actions,
 }
 
-/// Reading one object: content, metadata, attributes, tags.
+/// Reading one object: content, metadata, attributes, tags, ACL.
 #[derive(Debug)]
 pub enum ReadObject {}
-/// Writing one object, at once or in parts.
+/// Writing one object, at once or in parts, and its ACL.
 #[derive(Debug)]
 pub enum WriteObject {}
 /// Deleting one object.
@@ -44,10 +44,10 @@ pub enum DeleteObject {}
 /// Listing the objects or uploads of a bucket under a prefix.
 #[derive(Debug)]
 pub enum ListObjects {}
-/// Creating or deleting a bucket.
+/// Creating or deleting a bucket, and changing its configuration: ACL, policy, rules.
 #[derive(Debug)]
 pub enum ManageBucket {}
-/// Knowing that a bucket exists and where it is.
+/// Knowing that a bucket exists, where it is and how it is configured.
 #[derive(Debug)]
 pub enum ReadBucket {}
 

@@ -22,7 +22,6 @@ use crate::gateway::Gateway;
 use crate::ops;
 use crate::server::{AccessNote, Handler, IdleTimeout, RequestMeta, ResponseBody, error_reply};
 use crate::upstream::Upstream;
-use crate::upstream::account::Account;
 use crate::upstream::along::Along;
 use crate::upstream::observed::Observed;
 
@@ -185,12 +184,14 @@ impl Gateway {
     ) -> Result<Response<ResponseBody>, GatewayError> {
         let operation = classify(head, &self.hosts)?;
         progress.operation = Some(operation.kind().as_str());
-        let said = Accompanying { cross_origin: CrossOrigin::read(head.headers)?, ..Accompanying::default() };
+        let cross_origin = CrossOrigin::read(head.headers)?;
+        let complete = CrossOrigin::check_preflight(cross_origin.as_ref());
+        let said = Accompanying { cross_origin, ..Accompanying::default() };
         let along = Arc::new(Along::of(head.method, &operation, said));
-        let upstream =
-            self.upstream.on_behalf_of(Arc::new(Account::Anonymous), along, progress.observed.clone());
+        let account = self.preflight_account(head);
+        let upstream = self.upstream.on_behalf_of(account, along, progress.observed.clone());
         match operation {
-            Operation::Preflight(op) => ops::preflight::answer(self, &upstream, &op).boxed().await,
+            Operation::Preflight(op) => ops::preflight::answer(self, &upstream, &op, complete).boxed().await,
             _ => Err(GatewayError::Internal("an operation of OPTIONS that is none")),
         }
     }

@@ -38,6 +38,16 @@ impl CrossOrigin {
         }))
     }
 
+    /// What a preflight has to say: `BadRequest`, in S3's words, without `Origin` or the method that is asked about.
+    pub fn check_preflight(said: Option<&Self>) -> Result<(), S3Error> {
+        let text = match said {
+            None => "Insufficient information. Origin request header needed.",
+            Some(Self { method: None, .. }) => "Invalid Access-Control-Request-Method: null",
+            Some(_) => return Ok(()),
+        };
+        Err(S3Error::new(ErrorCode::BadRequest).with_message(text))
+    }
+
     /// The headers that tell it to the store. `method` is that of the client's request where the one to the store has
     /// another: stores judge by the method that is asked about, if one is.
     pub fn apply(&self, method: Option<&http::Method>, to: &mut HeaderMap) {
@@ -143,6 +153,15 @@ mod tests {
         let mut told = HeaderMap::new();
         asked(&all[..1]).apply(Some(&http::Method::GET), &mut told);
         assert_eq!(told.get("access-control-request-method").unwrap(), "GET");
+    }
+
+    #[test]
+    fn a_preflight_names_its_origin_and_a_method() {
+        assert_eq!(CrossOrigin::check_preflight(None).unwrap_err().code(), ErrorCode::BadRequest);
+        let origin = ("origin", "https://a");
+        assert!(CrossOrigin::check_preflight(Some(&asked(&[origin]))).is_err());
+        let whole = asked(&[origin, ("access-control-request-method", "GET")]);
+        assert_eq!(CrossOrigin::check_preflight(Some(&whole)), Ok(()));
     }
 
     #[test]

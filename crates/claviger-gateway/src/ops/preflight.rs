@@ -14,17 +14,19 @@ use crate::upstream::Upstream;
 /// `upstream` carries the three headers that it consists of, and its answer's headers are collected there.
 ///
 /// # Errors
-/// `NoSuchBucket`, the store's refusal, or that too many ask about buckets that this gateway does not know.
+/// `NoSuchBucket`, what `complete` lacks, the store's refusal, or that too many ask about buckets that this gateway does not know.
 pub(crate) async fn answer(
     gateway: &Gateway,
     upstream: &Upstream,
     op: &BucketOnly,
+    complete: Result<(), S3Error>,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let bucket = op.bucket.as_str();
     if bucket == gateway.system.bucket() {
         return Err(S3Error::new(ErrorCode::AccessDenied).into());
     }
     gateway.bindings.resolve_for_anyone(bucket).await?;
+    complete?;
     upstream.preflight(bucket).await?;
     Ok(reply::empty(StatusCode::OK))
 }

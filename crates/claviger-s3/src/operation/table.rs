@@ -161,7 +161,7 @@ static SERVED: &[OperationRow] = &[
     },
     OperationRow { headers: &[BYPASS, BODY], ..row(Kind::DeleteObjects, "POST", Bucket, &[Query("delete")]) },
     OperationRow {
-        note: "Also on an object. Needs no signature; parameters and further headers are ignored. The store is asked without one, by the bucket's name.",
+        note: "Also on an object. Needs no signature; parameters and further headers are ignored. The store is asked by the bucket's name alone.",
         ..row(Kind::Preflight, "OPTIONS", Bucket, &[])
     },
     OperationRow {
