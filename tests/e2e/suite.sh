@@ -10,6 +10,7 @@
 #                                      restarts, outages, refusals, malformed requests
 #   tests/e2e/suite.sh accounts        clients with accounts of their own at Ceph RGW, and clients without a signature
 #   tests/e2e/suite.sh soak            a minute of mixed load with clients that vanish and clients that are slow (tests/soak)
+#   tests/e2e/suite.sh doubles         doubles of the providers that can't be run here (Amazon S3, R2, B2, ...), each with its profile
 #   tests/e2e/suite.sh direct          no Claviger: the clients against both stores, which shows what the suite itself expects,
 #                                      and the control that the leak check finds leaks
 #
@@ -165,6 +166,13 @@ lying() {
     "$checker" "$here/leak_check.py" "$out/lying" || failed="$failed lying-leaks"
 }
 
+doubles() {
+    say "doubles of providers that can't be run here"
+    cargo build --quiet --manifest-path "$root/Cargo.toml" -p claviger-testkit --example store_double
+    "$checker" "$here/doubles.py" --claviger "$claviger" \
+        --double "${CARGO_TARGET_DIR:-$root/target}/debug/examples/store_double" || failed="$failed doubles"
+}
+
 fleet() {
     say "a key service and four gateways as processes of their own, before Ceph RGW"
     start_rgw
@@ -191,9 +199,9 @@ soak() {
 mkdir -p "$out"
 [ "${CLAVIGER_E2E_SETUP:-yes}" = no ] || "$root/tests/clients/setup.sh"
 "$checker" "$here/leak_check.py" --self-test
-parts=${*:-direct embedded lying rgw fleet accounts soak}
+parts=${*:-direct embedded lying doubles rgw fleet accounts soak}
 case $parts in
-    *embedded* | *rgw* | *lying* | *fleet* | *accounts* | *soak*)
+    *embedded* | *rgw* | *lying* | *doubles* | *fleet* | *accounts* | *soak*)
         [ -x "$claviger" ] || cargo build --release --manifest-path "$root/Cargo.toml" -p claviger ;;
 esac
 for part in $parts; do
@@ -201,6 +209,7 @@ for part in $parts; do
         direct) direct ;;
         embedded) embedded ;;
         lying) lying ;;
+        doubles) doubles ;;
         rgw) rgw ;;
         fleet) fleet ;;
         soak) soak ;;

@@ -56,6 +56,8 @@ pub(crate) struct Uploads {
     begun: Cache<ObjectId, Arc<Dek>>,
     /// Parts that this gateway has stored as held ones and not removed since.
     held_here: Cache<(ObjectId, u16), ()>,
+    /// Plaintext bytes of the first parts that came by here, for providers that want all parts of one size.
+    first_parts: Cache<ObjectId, u64>,
     /// Finished uploads that the key service has not heard of yet.
     unreported: Mutex<Vec<FinishedUpload>>,
 }
@@ -69,7 +71,18 @@ impl Uploads {
     ) -> Self {
         let held_here = Cache::builder().max_capacity(HELD_MAX).time_to_live(UPLOAD_LIFE).build();
         let begun = Cache::builder().max_capacity(UPLOADS_MAX).time_to_live(UPLOAD_LIFE).build();
-        Self { keys, system, clock, random, begun, held_here, unreported: Mutex::default() }
+        let first_parts = Cache::builder().max_capacity(UPLOADS_MAX).time_to_live(UPLOAD_LIFE).build();
+        Self { keys, system, clock, random, begun, held_here, first_parts, unreported: Mutex::default() }
+    }
+
+    /// Notes the length of an upload's first part.
+    pub(crate) fn note_first_part(&self, object_id: ObjectId, length: u64) {
+        self.first_parts.insert(object_id, length);
+    }
+
+    /// The length of an upload's first part, if it came by here.
+    pub(crate) fn first_part_len(&self, object_id: ObjectId) -> Option<u64> {
+        self.first_parts.get(&object_id)
     }
 
     /// Notes how a part was stored. Gives whether a held one of that number was stored here before, which a part that
@@ -139,6 +152,7 @@ impl Uploads {
     /// (docs/format.md §2.8).
     pub(crate) async fn finished(&self, asked: AskedUpload<'_>) {
         self.begun.invalidate(&asked.token.fields().object_id);
+        self.first_parts.invalidate(&asked.token.fields().object_id);
         self.report(vec![FinishedUpload {
             record: None,
             upload_token: asked.token.to_text(),

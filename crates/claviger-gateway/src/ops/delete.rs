@@ -8,6 +8,7 @@ use claviger_s3::xml::{
     self, DELETE_LEN_MAX, DeleteEntry, DeleteErrorEntry, DeleteRequest, DeleteResult, DeletedEntry,
 };
 use claviger_s3::{ETag, VersionId};
+use futures_util::{StreamExt as _, stream};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -16,9 +17,13 @@ use crate::authz::{DeleteObject, ManageBucket, ReadBucket};
 use crate::body::client::ClientBody;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
+use crate::profile;
 use crate::server::ResponseBody;
 use crate::upstream::object::{Deletion, store_etag};
 use crate::upstream::passed::Passed;
+
+/// Keys that are deleted at the same time where each takes a request of its own.
+const ALONE_AT_ONCE: usize = 16;
 
 /// Serves DeleteObject.
 ///
@@ -79,14 +84,21 @@ pub(crate) async fn delete_objects(
     gateway.bindings.resolve(op.bucket.as_str()).await?;
     let (allowed, errors) = authorise(call, op.bucket.as_str(), request.objects);
     let mut result = DeleteResult { deleted: Vec::new(), errors };
+    let together = call.upstream.profile().delete_objects == profile::DeleteObjects::Together;
     let (plain, awkward): (Vec<_>, Vec<_>) =
-        allowed.into_iter().partition(|entry| xml::is_xml_text(&entry.key));
+        allowed.into_iter().partition(|entry| together && xml::is_xml_text(&entry.key));
     if !plain.is_empty() {
         delete_batch(call, op.bucket.as_str(), plain, bypass_governance, &mut result).await?;
     }
-    // No XML document can name these keys, and one of them would fail the whole batch.
-    for entry in awkward {
-        delete_alone(call, op.bucket.as_str(), entry, bypass_governance, &mut result).await;
+    // No XML document can name these keys, and one of them would fail the whole batch; or the store takes none.
+    let alone =
+        awkward.into_iter().map(|entry| delete_alone(call, op.bucket.as_str(), entry, bypass_governance));
+    let mut alone = stream::iter(alone).buffered(ALONE_AT_ONCE);
+    while let Some(deleted) = alone.next().await {
+        match deleted {
+            Ok(entry) => result.deleted.push(entry),
+            Err(entry) => result.errors.push(entry),
+        }
     }
     if request.quiet {
         result.deleted.clear();
@@ -125,13 +137,13 @@ async fn delete_batch(
     Ok(())
 }
 
+/// One request for one key.
 async fn delete_alone(
     call: &Call<'_>,
     bucket: &str,
     entry: DeleteEntry,
     bypass_governance: bool,
-    result: &mut DeleteResult,
-) {
+) -> Result<DeletedEntry, DeleteErrorEntry> {
     let version = entry.version_id.as_deref().and_then(|version| VersionId::parse(version).ok());
     // The tag is the provider's by now; on its way out the mark is taken off once more.
     let condition = entry.etag.as_deref().and_then(|etag| ETag::parse(&object_etag::mark(etag)));
@@ -143,11 +155,14 @@ async fn delete_alone(
     };
     let what = Deletion { version: version.as_ref(), condition: condition.as_ref(), bypass_governance };
     match call.upstream.delete_object(bucket, &entry.key, what).await {
-        Ok(passed) => result.deleted.push(deleted(entry, &passed)),
-        Err(error) if gone(&error) => result.deleted.push(deleted(entry, &Passed::default())),
+        Ok(passed) => Ok(deleted(entry, &passed)),
+        Err(error) if gone(&error) => Ok(deleted(entry, &Passed::default())),
         Err(error) => {
-            let code = error.upstream_code().unwrap_or(ErrorCode::InternalError);
-            result.errors.push(refusal(code, entry));
+            let code = match &error {
+                GatewayError::S3(error) => Some(error.code()),
+                other => other.upstream_code(),
+            };
+            Err(refusal(code.unwrap_or(ErrorCode::InternalError), entry))
         }
     }
 }

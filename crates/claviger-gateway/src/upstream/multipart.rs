@@ -49,7 +49,7 @@ pub(crate) struct ListUploadsWhat<'a> {
 }
 
 impl Upstream {
-    /// Begins an upload with the headers of [`StoreAs`]; gives the provider's id.
+    /// Begins an upload with the headers of a `StoreAs`; gives the provider's id.
     ///
     /// # Errors
     /// The provider's error.

@@ -1,39 +1,30 @@
 //! CompleteMultipartUpload: the footer is sealed over the part list and goes up as the provider's part 10,000, behind
 //! the held last part if there is one; the provider's own Complete is the commit (docs/format.md §4.5).
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use claviger_format::Checksum;
 use claviger_format::envelope::Envelope;
 use claviger_format::footer::{self, FooterInfo};
-use claviger_format::layout::{HEADER_LEN, PARTS_MAX, h};
-use claviger_format::unit::{Kind, UnitHeader};
 use claviger_s3::ETag;
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::CompleteMultipartUpload;
 use claviger_s3::xml::{self, COMPLETE_LEN_MAX, CompleteMultipartUploadResult, CompletedPart};
 use http::Response;
-use http_body::Body;
 use hyper::body::Incoming;
 
-use super::part_list::{self, NamedPart};
-use super::{NamedUpload, late_answer};
+use super::{NamedUpload, late_answer, part_list, store_last};
 use crate::authz::WriteObject;
 use crate::body::client::ClientBody;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
-use crate::keys::uploads::{UnitRight, no_such_upload};
+use crate::keys::uploads::UnitRight;
 use crate::ops::put_object::confirm;
 use crate::ops::{checksums, reply};
 use crate::server::ResponseBody;
-use crate::upstream::body::{Abandoned, Ciphertext, SealedStream, UpstreamBody};
 use crate::upstream::object::Which;
 use crate::upstream::passed::Passed;
-use crate::upstream::transport::StoreBody;
 
 /// How long a client waits for the head of the answer; after that it gets it, and spaces until the document is there.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -132,14 +123,7 @@ async fn commit(
     };
     let footer =
         footer::seal_granted(grant, &entries, &info).map_err(GatewayError::integrity("sealing a footer"))?;
-    let last = store_last(gateway, upload, &parts, footer.into()).await?;
-    let at_store: Vec<CompletedPart> = parts
-        .iter()
-        .filter(|part| !part.held)
-        .map(|part| (part.entry.number, part.store_etag().to_owned()))
-        .chain([(PARTS_MAX, last.as_str().to_owned())])
-        .map(|(part_number, etag)| CompletedPart { part_number, etag, checksum: None })
-        .collect();
+    let at_store = store_last::store(gateway, upload, &parts, footer.into()).await?;
     let stored = upload.upstream.complete_upload(upload.at_store(), &at_store, op.condition.as_ref()).await?;
     confirm(gateway, &upload.upstream, &upload.permit, &upload.bound, &stored).await?;
     Ok(answer(upload, &stored.etag, stored.passed, checksum.as_ref().and_then(checksums::to_s3)))
@@ -160,116 +144,6 @@ fn answer(
         checksum,
     };
     Completed { result, passed }
-}
-
-/// Uploads the provider's last part: the held one, if the list ends with it, and the footer.
-async fn store_last(
-    gateway: &Gateway,
-    upload: &NamedUpload,
-    parts: &[NamedPart],
-    footer: Bytes,
-) -> Result<ETag, GatewayError> {
-    let body = match parts.last().filter(|part| part.held) {
-        None => UpstreamBody::sealed(Ciphertext::sealed(footer)),
-        Some(part) => {
-            let held_len =
-                h(part.entry.length).ok_or(GatewayError::Internal("a held part beyond the format"))?;
-            let held = open_held(gateway, upload, part, held_len).await?;
-            let sealed_len = held_len + footer.len() as u64;
-            let expected = ExpectedPart::new(upload, part);
-            let stream =
-                HeldThenFooter { held, left_len: held_len, header: Vec::new(), part: expected, footer };
-            UpstreamBody::stream(Box::new(stream), sealed_len)
-        }
-    };
-    upload.upstream.upload_part(upload.at_store(), PARTS_MAX, body).await
-}
-
-async fn open_held(
-    gateway: &Gateway,
-    upload: &NamedUpload,
-    part: &NamedPart,
-    held_len: u64,
-) -> Result<StoreBody, GatewayError> {
-    let number = part.entry.number;
-    let held = gateway.system.fetch_held(upload.token.fields().object_id, number).await?;
-    // Gone: the upload was completed or aborted meanwhile.
-    let (head, body) = held.ok_or_else(no_such_upload)?;
-    if head.total_size != held_len || head.etag.as_str() != part.store_etag() {
-        // A later upload of the same number has taken its place.
-        return Err(S3Error::new(ErrorCode::InvalidPart).with_extra("PartNumber", number.to_string()).into());
-    }
-    Ok(body)
-}
-
-/// What the header of a held part has to say.
-struct ExpectedPart {
-    epoch_id: claviger_format::EpochId,
-    object_id: claviger_format::ObjectId,
-    number: u16,
-    length: u64,
-    salt: Option<claviger_format::Salt>,
-}
-
-impl ExpectedPart {
-    fn new(upload: &NamedUpload, part: &NamedPart) -> Self {
-        let fields = upload.token.fields();
-        Self {
-            epoch_id: fields.epoch_id,
-            object_id: fields.object_id,
-            number: part.entry.number,
-            length: part.entry.length,
-            salt: part.entry.salt,
-        }
-    }
-
-    fn matches(&self, header: &[u8]) -> bool {
-        UnitHeader::parse(header).is_ok_and(|header| {
-            let context = header.context;
-            context.kind == Kind::Part
-                && context.epoch_id == self.epoch_id
-                && context.object_id == self.object_id
-                && context.number == self.number
-                && context.length == self.length
-                && self.salt.is_none_or(|salt| salt == context.salt)
-        })
-    }
-}
-
-/// A held part as it lies in the system area, then the footer. Its header is looked at on the way, so that a provider
-/// that hands back another part is noticed before the commit and not at the first read.
-struct HeldThenFooter {
-    held: StoreBody,
-    left_len: u64,
-    header: Vec<u8>,
-    part: ExpectedPart,
-    footer: Bytes,
-}
-
-impl SealedStream for HeldThenFooter {
-    fn poll_sealed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Ciphertext, Abandoned>>> {
-        if self.left_len == 0 {
-            let footer = std::mem::take(&mut self.footer);
-            return Poll::Ready((!footer.is_empty()).then(|| Ok(Ciphertext::sealed(footer))));
-        }
-        let frame = match Pin::new(&mut self.held).poll_frame(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Some(Ok(frame))) => frame,
-            Poll::Ready(_) => return Poll::Ready(Some(Err(Abandoned))),
-        };
-        let mut data = frame.into_data().unwrap_or_default();
-        data.truncate(usize::try_from(self.left_len).unwrap_or(usize::MAX));
-        self.left_len -= data.len() as u64;
-        let header_len = usize::try_from(HEADER_LEN).unwrap_or(usize::MAX);
-        if self.header.len() < header_len {
-            let missing = (header_len - self.header.len()).min(data.len());
-            self.header.extend_from_slice(&data[..missing]);
-            if self.header.len() == header_len && !self.part.matches(&self.header) {
-                return Poll::Ready(Some(Err(Abandoned)));
-            }
-        }
-        Poll::Ready(Some(Ok(Ciphertext::sealed(data))))
-    }
 }
 
 fn is_gone(error: &GatewayError) -> bool {

@@ -5,6 +5,7 @@ pub(crate) mod abort;
 mod begun;
 pub(crate) mod complete;
 pub(crate) mod create;
+mod holding;
 mod late_answer;
 pub(crate) mod list_parts;
 pub(crate) mod list_uploads;
@@ -12,6 +13,7 @@ pub(crate) mod part;
 pub(crate) mod part_copy;
 pub(crate) mod part_list;
 pub(crate) mod sliced;
+mod store_last;
 
 use std::sync::Arc;
 

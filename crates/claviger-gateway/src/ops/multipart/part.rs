@@ -1,7 +1,7 @@
 //! UploadPart: one unit under a fresh salt, with its last segment held back until the body has been verified. A part
 //! that can only be the last one goes to the system area until Complete (docs/format.md §4.5).
 
-use claviger_format::layout::{CLIENT_PART_LEN_MAX, PART_LEN_MIN, PARTS_MAX};
+use claviger_format::layout::CLIENT_PART_LEN_MAX;
 use claviger_format::object::PartWriter;
 use claviger_format::token::{PartTag, PartTagState};
 use claviger_s3::checksum::{ChecksumAlgorithm, ObjectChecksum};
@@ -11,7 +11,7 @@ use http::header::ETAG;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::NamedUpload;
+use super::{NamedUpload, holding};
 use crate::aead::AwsLcAead;
 use crate::authz::WriteObject;
 use crate::body::client::ClientBody;
@@ -89,7 +89,7 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     let sealed_len = writer.sealed_len();
     let (stream, outcome) = Sealing::new(source, writer);
     let body = UpstreamBody::stream(Box::new(stream), sealed_len);
-    let held = length < PART_LEN_MIN || number == PARTS_MAX;
+    let held = holding::is_held(gateway, upload, number, length).await?;
     let stored = if held {
         gateway.system.store_held(upload.token.fields().object_id, number, body).await
     } else {

@@ -75,7 +75,7 @@ pub(crate) async fn read(
         named.push(part);
     }
     let non_last = &named[..named.len() - 1];
-    if let Some(small) = non_last.iter().find(|part| part.entry.length < PART_LEN_MIN || part.held) {
+    if let Some(small) = non_last.iter().find(|part| part.entry.length < PART_LEN_MIN) {
         return Err(S3Error::new(ErrorCode::EntityTooSmall)
             .with_extra("ProposedSize", small.entry.length.to_string())
             .with_extra("MinSizeAllowed", PART_LEN_MIN.to_string())

@@ -204,7 +204,6 @@ pub static PROFILES: &[Profile] = &[
         shown_by: ShownBy::ADouble,
         location: Location::OutsideUsEast1,
         metadata_bytes_max: S3_METADATA,
-        signature_v2: true,
         lock_wants_digest: true,
         storage_classes: &["STANDARD"],
         sources: &[
