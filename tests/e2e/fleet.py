@@ -27,7 +27,10 @@ import urllib.parse
 import urllib.request
 
 import boto3
+import botocore.auth
+import botocore.awsrequest
 import botocore.config
+import botocore.credentials
 import botocore.exceptions
 
 MIB = 1 << 20
@@ -154,6 +157,7 @@ listen = "127.0.0.1:{self.ports[name]}"
 credentials_file = "credentials.toml"
 region = "eu-central-1"
 virtual_hosts = ["s3.fleet.test"]
+{'host_aliases = ["s3.fleet.test", "s3.fleet.test:8443"]' if name == "north" else ""}
 [upstream]
 endpoint = "{self.options.endpoint}"
 region = "{self.options.region}"
@@ -310,6 +314,34 @@ def _(fleet):
     tail = fleet.claviger("keys audit tail -n 200")
     for wanted in ["gateway:reader", "team/a", "FLEETTESTALICE"]:
         assert wanted in tail, f"{wanted} is not in the audit log"
+
+
+def passed_on(fleet, name, signed_host, sent_host, path="/fleet-one/team/a", **more):
+    """What a gateway answers when a load balancer has put `sent_host` where the client signed `signed_host`."""
+    request = botocore.awsrequest.AWSRequest("GET", f"http://{signed_host}{path}")
+    request.headers["Host"] = signed_host
+    botocore.auth.S3SigV4Auth(botocore.credentials.Credentials(*ALICE), "s3", "eu-central-1").add_auth(request)
+    connection = http.client.HTTPConnection("127.0.0.1", fleet.ports[name], timeout=30)
+    connection.request("GET", path, headers={**dict(request.headers), "Host": sent_host, **more})
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+@step("behind a load balancer that rewrites Host, what was signed for a configured name is served, and for that name only")
+def _(fleet):
+    served = (200, b"from the south")
+    inner = f"127.0.0.1:{fleet.ports['north']}"
+    for signed_host in ["s3.fleet.test", "s3.fleet.test:8443", inner]:
+        same(passed_on(fleet, "north", signed_host, inner), served, f"signed for {signed_host}")
+    # The bucket of a virtual host is the one that was signed, not one that stands in the name which arrives.
+    same(passed_on(fleet, "north", "s3.fleet.test", "fleet-two.s3.fleet.test"), served, "with another bucket in Host")
+    same(passed_on(fleet, "north", "fleet-one.s3.fleet.test", "fleet-one.s3.fleet.test", "/team/a"), served, "a virtual host")
+    for name, signed_host, more in [
+        ("north", "elsewhere.test", {"X-Forwarded-Host": "elsewhere.test"}), ("north", "fleet-one.s3.fleet.test", {}),
+        ("south", "s3.fleet.test", {"X-Forwarded-Host": "s3.fleet.test"}),
+    ]:
+        status, answer = passed_on(fleet, name, signed_host, f"127.0.0.1:{fleet.ports[name]}", **more)
+        same((status, b"SignatureDoesNotMatch" in answer), (403, True), f"signed for {signed_host}, to {name}")
 
 
 @step("a write-only gateway stores, also in parts, and is told clearly what it can't do")
@@ -581,11 +613,11 @@ def _(fleet):
 @step("what the gateway does not know never reaches the store")
 def _(fleet):
     north = fleet.s3("north")
-    refused("NotImplemented", north.get_bucket_acl, Bucket="fleet-one")
+    refused("NotImplemented", north.get_bucket_website, Bucket="fleet-one")
     refused("NotImplemented", north.put_object_tagging, Bucket="fleet-one", Key="before", Tagging={
         "TagSet": [{"Key": "secret", "Value": "plain"}]})
     refused("NotImplemented", north.put_object, Bucket="fleet-one", Key="t", Body=b"x", Tagging="secret=plain")
-    refused("NotImplemented", north.put_bucket_policy, Bucket="fleet-one", Policy="{}")
+    refused("NotImplemented", north.put_bucket_website, Bucket="fleet-one", WebsiteConfiguration={"IndexDocument": {"Suffix": "i"}})
     refused("NotImplemented", north.put_object, Bucket="fleet-one", Key="t", Body=b"x", WebsiteRedirectLocation="/x")
 
 

@@ -44,6 +44,7 @@ def suite(name):
 # Client: the program that runs its steps.
 CLIENTS = {
     "boto3": [python("boto3"), suite("boto3_suite.py")],
+    "signatures": [sys.executable, suite("signatures_suite.py")],
     "configuration": [python("boto3"), suite("configuration_suite.py")],
     "versions": [python("boto3"), suite("versions_suite.py")],
     "forms": [python("boto3"), suite("forms_suite.py")],
