@@ -118,3 +118,6 @@ fn unknown(asked: &Configuration) -> GatewayError {
     let text = format!("{name} is not implemented by the object store behind this gateway.");
     S3Error::not_implemented(text).into()
 }
+
+#[cfg(test)]
+mod tests;
