@@ -38,6 +38,8 @@ ROWS = [
 
     # --- Ceph RGW 16.2, by itself; and with Claviger before it, where a proxy can't make up for what the store does:
     # conditions are passed through and never emulated, and the store decides which parts it joins
+    ("provider", "boto3", "a PUT without a length*", "the embedded provider wants a length"),
+    ("rgw", "boto3", "a PUT without a length*", "RGW 16 wants a length"),
     ("rgw", "boto3", "checksum*computed*", "RGW 16 knows no additional checksums"),
     ("rgw", "boto3", "checksum*a wrong one*", "RGW 16 knows no additional checksums"),
     ("rgw", "boto3", "checksum*multipart*", "RGW 16 knows no additional checksums"),

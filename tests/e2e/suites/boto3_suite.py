@@ -797,6 +797,20 @@ def _():
     same(head("presigned")["ContentType"], canary.CONTENT_TYPE, "content type")
 
 
+@step("a PUT without a length: a small body is counted, a long one refused")
+def _():
+    def send(key, body):
+        # urllib sends an iterable in HTTP's own chunks.
+        url = s3.generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": key})
+        return fetch(url, "PUT", iter([body[:7], body[7:]]), {"Content-Type": "text/plain"})
+    status, body, _ = send("uncounted", data("one"))
+    same(status, 200, f"status ({body[:200]!r})")
+    same(get("uncounted"), data("one"), "body")
+    status, body, _ = send("uncounted-long", data("large")[: (1 << 20) + 1])
+    same((status, b"MissingContentLength" in body), (411, True), f"long body ({body[:200]!r})")
+    refused(404, head, "uncounted-long")
+
+
 @step("presigned UploadPart and DELETE")
 def _():
     upload = s3.create_multipart_upload(Bucket=BUCKET, Key="presigned-mp")["UploadId"]

@@ -56,6 +56,29 @@ impl ClientBody {
         })
     }
 
+    /// Reads a body that came without a length into memory, and verifies it.
+    ///
+    /// # Errors
+    /// `MissingContentLength` when it is longer than `len_max` bytes; what [`PlaintextSource`] reports.
+    pub(crate) async fn uncounted(
+        call: &Call<'_>,
+        incoming: Incoming,
+        head: &BodyHead,
+        len_max: usize,
+    ) -> Result<(Bytes, Verified), GatewayError> {
+        let bounded = BodyHead { content_length: Some(len_max as u64), ..head.clone() };
+        let mut body = Self::new(call, incoming, &bounded, &[])?;
+        let mut all = Vec::new();
+        while let Some(piece) = std::future::poll_fn(|cx| body.poll_plaintext(cx)).await {
+            all.extend_from_slice(&piece.map_err(|error| uncounted_error(error))?);
+        }
+        if head.decoded_content_length.is_some_and(|declared| declared != all.len() as u64) {
+            return Err(incomplete("the body is not as long as declared"));
+        }
+        body.left_len = 0;
+        Ok((all.into(), body.verify()?))
+    }
+
     /// Plaintext bytes that the client declared.
     pub(crate) fn plaintext_len(&self) -> u64 {
         self.plaintext_len
@@ -130,6 +153,16 @@ impl PlaintextSource for ClientBody {
 
 fn incomplete(message: &'static str) -> GatewayError {
     S3Error::new(ErrorCode::IncompleteBody).with_message(message).into()
+}
+
+/// That more came than the bound which stood in for a declared length: the client has to declare one.
+fn uncounted_error(error: GatewayError) -> GatewayError {
+    match error {
+        GatewayError::S3(error) if error.code() == ErrorCode::IncompleteBody => {
+            S3Error::new(ErrorCode::MissingContentLength).into()
+        }
+        other => other,
+    }
 }
 
 /// A body that stood still or broke off.

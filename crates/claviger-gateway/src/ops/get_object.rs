@@ -102,7 +102,7 @@ async fn attempt(
 /// Decides what goes out.
 ///
 /// # Errors
-/// 416, or `InvalidPartNumber`.
+/// 416, or that there is no such part.
 pub(crate) async fn resolve(
     source: &Source<'_>,
     op: &GetObject,
@@ -131,7 +131,7 @@ pub(crate) async fn resolve(
 }
 
 async fn resolve_part(source: &Source<'_>, object: &Object, number: u16) -> Result<Slice, GatewayError> {
-    let invalid = || GatewayError::from(S3Error::new(ErrorCode::InvalidPartNumber));
+    let invalid = || GatewayError::from(S3Error::new(source.no_such_part()));
     if let Layout::Single { .. } = object.envelope.layout {
         let range = (object.length > 0).then_some((0, object.length));
         return if number == 1 { Ok(Slice { range, parts_count: None }) } else { Err(invalid()) };

@@ -20,6 +20,7 @@ use super::{checksums, metadata, object_headers, reply};
 use crate::authz::{Permit, WriteObject};
 use crate::bindings::BoundBucket;
 use crate::body::client::ClientBody;
+use crate::body::form::HeldFile;
 use crate::body::seal::{ObjectUnit, Sealing};
 use crate::body::{PlaintextSource, Verified};
 use crate::dispatch::Call;
@@ -30,6 +31,9 @@ use crate::server::ResponseBody;
 use crate::upstream::Upstream;
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::object::{Deletion, StoreAs, Stored, Which};
+
+/// Bytes of a body without a length that are held in memory; a longer one is `MissingContentLength`, as at AWS any is.
+const UNCOUNTED_LEN_MAX: usize = 1 << 20;
 
 /// Where and how a stream of plaintext becomes an object.
 pub(crate) struct NewBody<'a> {
@@ -58,6 +62,9 @@ pub(crate) async fn put(
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
     let gateway = call.gateway;
+    if op.body.content_length.is_none() && !call.authenticated.payload().is_chunked() {
+        return put_uncounted(call, &permit, &op, body).await;
+    }
     let _share = gateway.stream_share().await?;
     let body = ClientBody::new(call, body, &op.body, &[])?;
     let length = body.plaintext_len();
@@ -65,6 +72,19 @@ pub(crate) async fn put(
         return Err(too_large(length, CLIENT_PUT_LEN_MAX));
     }
     store_asked(call, &permit, &op, length, body).await
+}
+
+/// A body of HTTP's own chunks says no length, which sealing has to know: a small one is counted first.
+async fn put_uncounted(
+    call: &Call<'_>,
+    permit: &Permit<WriteObject>,
+    op: &PutObject,
+    body: Incoming,
+) -> Result<Response<ResponseBody>, GatewayError> {
+    let _share = call.gateway.stream_share_holding(UNCOUNTED_LEN_MAX).await?;
+    let (bytes, verified) = ClientBody::uncounted(call, body, &op.body, UNCOUNTED_LEN_MAX).await?;
+    let length = bytes.len() as u64;
+    store_asked(call, permit, op, length, HeldFile::new(bytes, verified)).await
 }
 
 /// Stores what `op` asks for with `length` bytes from `source`, and answers as PutObject does.

@@ -109,6 +109,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// What the store would say of a part number beyond the object's parts.
+    pub(crate) fn no_such_part(&self) -> ErrorCode {
+        self.upstream.profile().no_such_part
+    }
+
     /// HEAD at the provider.
     ///
     /// # Errors

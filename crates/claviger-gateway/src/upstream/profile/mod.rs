@@ -6,6 +6,8 @@
 
 mod table;
 
+use claviger_s3::error::ErrorCode;
+
 use crate::config::UpstreamProfile;
 
 pub use table::PROFILES;
@@ -43,6 +45,8 @@ pub struct Profile {
     pub lock_wants_digest: bool,
     /// CompleteMultipartUpload fails unless it names every part that was uploaded.
     pub complete_wants_all_parts: bool,
+    /// What a read of a part number beyond the object's parts is answered; the gateway answers in the store's stead.
+    pub no_such_part: ErrorCode,
     /// What else of S3 the store has.
     pub features: Features,
     /// Storage classes that it knows; empty: only the standard one, or none is documented.

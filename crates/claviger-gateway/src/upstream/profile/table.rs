@@ -1,5 +1,7 @@
 //! The table. Where a fact of a provider's is not documented, the row says `Unknown`, or what is safest.
 
+use claviger_s3::error::ErrorCode;
+
 use super::{Condition, Conditions, DeleteObjects, Features, Location, Profile, ShownBy, TagForm};
 use crate::config::UpstreamProfile;
 
@@ -26,6 +28,7 @@ pub(super) const GENERIC: Profile = Profile {
     signature_v2: false,
     lock_wants_digest: false,
     complete_wants_all_parts: false,
+    no_such_part: ErrorCode::InvalidPartNumber,
     features: Features::ALL,
     storage_classes: &[],
     sources: &[],
@@ -75,6 +78,7 @@ pub static PROFILES: &[Profile] = &[
         },
         signature_v2: true,
         complete_wants_all_parts: true,
+        no_such_part: ErrorCode::InvalidPart,
         storage_classes: &["STANDARD"],
         sources: &[
             "the store itself",
@@ -85,6 +89,7 @@ pub static PROFILES: &[Profile] = &[
     },
     Profile {
         kind: UpstreamProfile::Garage,
+        no_such_part: ErrorCode::InvalidPart,
         name: "garage",
         store: "Garage (2.5)",
         shown_by: ShownBy::TheStoreOnDemand,
