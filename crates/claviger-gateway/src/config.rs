@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::authz::Glob;
+
 mod check;
 mod problem;
 
@@ -54,6 +56,10 @@ pub struct Config {
     /// Where epoch records and upload tokens lie (docs/format.md §2.5).
     #[serde(default)]
     pub system_area: SystemAreaConfig,
+
+    /// Which buckets' objects may have tags; the first entry that names a bucket counts. Default: none, tags are refused.
+    #[serde(default)]
+    pub tags: Vec<TagsConfig>,
 
     /// Bounds on connections, requests, memory and waiting.
     #[serde(default)]
@@ -205,6 +211,26 @@ pub struct SystemAreaConfig {
     pub bucket: String,
 }
 
+/// Whether the objects of some buckets may have tags.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagsConfig {
+    /// Names of buckets; `*` stands for any run of characters, `?` for one.
+    pub buckets: Vec<String>,
+    /// What becomes of tags.
+    pub mode: TagMode,
+}
+
+/// What becomes of the tags of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TagMode {
+    /// A request that brings any is refused; reading them answers none.
+    Refused,
+    /// They go to the store in clear, so that its rules by tags work: declared leakage.
+    Plain,
+}
+
 /// Bounds on connections, requests, memory and waiting.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -269,6 +295,13 @@ impl Config {
         let mut problems = check::values(self, &text, &self.source);
         problems.extend(check::files(self, &text));
         problems
+    }
+
+    /// What becomes of the tags of a bucket's objects.
+    #[must_use]
+    pub fn tag_mode(&self, bucket: &str) -> TagMode {
+        let names = |entry: &&TagsConfig| entry.buckets.iter().any(|glob| Glob::new(glob).matches(bucket));
+        self.tags.iter().find(names).map_or(TagMode::Refused, |entry| entry.mode)
     }
 
     /// The region that clients see.

@@ -155,7 +155,23 @@ impl Gateway {
             Operation::DeleteObjects(op) => ops::delete::delete_objects(&call, op, body).boxed().await,
             Operation::CopyObject(op) => ops::copy_object::copy(&call, *op).boxed().await,
             Operation::GetObjectAttributes(op) => ops::attributes::get(&call, &op).boxed().await,
-            Operation::GetObjectTagging(op) => ops::attributes::tagging(&call, &op).boxed().await,
+            Operation::GetObjectTagging(op) => ops::tagging::get(&call, &op).boxed().await,
+            Operation::PutObjectTagging(op) => ops::tagging::put(&call, op, body).boxed().await,
+            Operation::DeleteObjectTagging(op) => ops::tagging::delete(&call, &op).boxed().await,
+            Operation::GetObjectRetention(op) => ops::object_lock::retention(&call, &op).boxed().await,
+            Operation::PutObjectRetention(op) => {
+                ops::object_lock::put_retention(&call, op, body).boxed().await
+            }
+            Operation::GetObjectLegalHold(op) => ops::object_lock::legal_hold(&call, &op).boxed().await,
+            Operation::PutObjectLegalHold(op) => {
+                ops::object_lock::put_legal_hold(&call, op, body).boxed().await
+            }
+            Operation::GetObjectLockConfiguration(op) => {
+                ops::object_lock::configuration(&call, &op).boxed().await
+            }
+            Operation::PutObjectLockConfiguration(op) => {
+                ops::object_lock::put_configuration(&call, op, body).boxed().await
+            }
             Operation::ListObjects(op) => ops::list::list_v1(&call, &op).boxed().await,
             Operation::ListObjectsV2(op) => ops::list::list_v2(&call, &op).boxed().await,
             Operation::ListObjectVersions(op) => ops::list_versions::list(&call, &op).boxed().await,

@@ -22,7 +22,8 @@ use claviger_env::{Clock, OsRandom, SystemClock};
 use claviger_format::random::Random;
 use claviger_gateway::Gateway;
 use claviger_gateway::config::{
-    AdminConfig, Config, KeyServiceConfig, LimitsConfig, SystemAreaConfig, UpstreamProfile,
+    AdminConfig, Config, KeyServiceConfig, LimitsConfig, SystemAreaConfig, TagMode, TagsConfig,
+    UpstreamProfile,
 };
 use claviger_gateway::metrics;
 use claviger_gateway::profile::{PROFILES, Profile};
@@ -88,6 +89,10 @@ pub(crate) struct Arguments {
     /// Let requests without a signature through, unsigned: the store decides what everybody may do
     #[arg(long)]
     anonymous: bool,
+
+    /// Let objects have tags: they go to the store in clear
+    #[arg(long)]
+    plain_tags: bool,
 
     /// Where health and metrics are shown: /health/live, /health/ready, /metrics. No authentication
     #[arg(long, value_name = "ADDRESS")]
@@ -195,10 +200,16 @@ fn gateway_config(
         upstream: store.upstream_config(upstream_file),
         key_service: KeyServiceConfig { endpoint: String::new(), state_dir: folder.join("gateway/identity") },
         system_area: SystemAreaConfig::default(),
+        tags: if arguments.plain_tags { vec![plain_tags()] } else { Vec::new() },
         limits: LimitsConfig { drain_timeout_s: DRAIN_TIMEOUT_S, ..LimitsConfig::default() },
         admin: arguments.admin.map(|listen| AdminConfig { listen }),
         source: PathBuf::new(),
     })
+}
+
+/// Tags in clear, in every bucket.
+fn plain_tags() -> TagsConfig {
+    TagsConfig { buckets: vec!["*".to_owned()], mode: TagMode::Plain }
 }
 
 /// Everything works: tell the shell, the waiting script and the person.

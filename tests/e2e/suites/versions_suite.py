@@ -1,8 +1,8 @@
 """boto3 on buckets with versions: versions, delete markers, tags, object lock."""
 
 import concurrent.futures
+import datetime
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -317,8 +317,180 @@ def _():
     same((len(rows), sum(1 for row in rows if row[3])), (24, 1), "versions, newest ones")
 
 
+TAGS = [{"Key": "plain key", "Value": "a=b&c"}, {"Key": "x", "Value": ""}]
+
+
+def tags(key, **arguments):
+    answer = s3.get_object_tagging(Bucket=BUCKET, Key=key, **arguments)["TagSet"]
+    return sorted((tag["Key"], tag["Value"]) for tag in answer)
+
+
+@step("tags: written, counted, read, replaced and removed, for each version")
+def _():
+    one = put("t/key", short(1), Tagging="plain%20key=a%3Db%26c&x=")
+    same(tags("t/key"), [("plain key", "a=b&c"), ("x", "")], "tags of the PUT")
+    same(s3.head_object(Bucket=BUCKET, Key="t/key").get("TagCount") or 2, 2, "count")
+    two = put("t/key", short(2))
+    same((tags("t/key"), tags("t/key", VersionId=one)), ([], [("plain key", "a=b&c"), ("x", "")]), "by version")
+    s3.put_object_tagging(Bucket=BUCKET, Key="t/key", VersionId=two, Tagging={"TagSet": TAGS[:1]})
+    same(tags("t/key"), [("plain key", "a=b&c")], "replaced")
+    s3.delete_object_tagging(Bucket=BUCKET, Key="t/key", VersionId=one)
+    same(tags("t/key", VersionId=one), [], "removed")
+    same((get("t/key"), get("t/key", VersionId=one)), (short(2), short(1)), "objects afterwards")
+
+
+@step("tags of an upload in parts")
+def _():
+    upload = s3.create_multipart_upload(Bucket=BUCKET, Key="t/parts", Tagging="n=1&m=2")["UploadId"]
+    etag = s3.upload_part(Bucket=BUCKET, Key="t/parts", UploadId=upload, PartNumber=1, Body=short(3))["ETag"]
+    parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    s3.complete_multipart_upload(Bucket=BUCKET, Key="t/parts", UploadId=upload, MultipartUpload=parts)
+    same(tags("t/parts"), [("m", "2"), ("n", "1")])
+
+
+@step("tags of copies, by directive")
+def _():
+    put("t/src", short(3), Tagging="n=1&m=2")
+    source = f"{BUCKET}/t/src"
+    s3.copy_object(Bucket=BUCKET, Key="t/copy", CopySource=source)
+    same(tags("t/copy"), [("m", "2"), ("n", "1")], "of a copy")
+    s3.copy_object(Bucket=BUCKET, Key="t/meta", CopySource=source, MetadataDirective="REPLACE", Metadata={"n": "1"})
+    same(tags("t/meta"), [("m", "2"), ("n", "1")], "of a copy with other metadata")
+    s3.copy_object(Bucket=BUCKET, Key="t/other", CopySource=source, TaggingDirective="REPLACE", Tagging="o=3")
+    same(tags("t/other"), [("o", "3")], "of a copy with other tags")
+    s3.copy_object(Bucket=BUCKET, Key="t/none", CopySource=source, TaggingDirective="REPLACE")
+    same(tags("t/none"), [], "of a copy with none")
+
+
+@step("tags that break a rule are refused, and nothing is stored")
+def _():
+    many = "&".join(f"k{n}=v" for n in range(11))
+    refused("InvalidTag", s3.put_object, Bucket=BUCKET, Key="t/bad", Body=short(0), Tagging=many)
+    refused("InvalidTag", s3.put_object, Bucket=BUCKET, Key="t/bad", Body=short(0), Tagging="a=1&a=2")
+    refused(404, s3.head_object, Bucket=BUCKET, Key="t/bad")
+    put("t/bad", short(0))
+    twice = {"TagSet": [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]}
+    refused("InvalidTag", s3.put_object_tagging, Bucket=BUCKET, Key="t/bad", Tagging=twice)
+    long = {"TagSet": [{"Key": "k" * 129, "Value": "v"}]}
+    refused("InvalidTag", s3.put_object_tagging, Bucket=BUCKET, Key="t/bad", Tagging=long)
+    same(tags("t/bad"), [])
+    refused("NoSuchKey", s3.get_object_tagging, Bucket=BUCKET, Key="t/nothing")
+
+
 @step("every version can be removed, then the bucket")
 def _():
     empty(BUCKET)
     same(versions(""), [], "what is left")
     s3.delete_bucket(Bucket=BUCKET)
+
+
+LOCKED = f"{BUCKET}-lock"
+
+
+def later(days):
+    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0) + datetime.timedelta(days=days)
+
+
+def locked(key, body, **arguments):
+    return s3.put_object(Bucket=LOCKED, Key=key, Body=body, **arguments)["VersionId"]
+
+
+@step("a bucket with Object Lock keeps versions, and says how long")
+def _():
+    s3.create_bucket(Bucket=LOCKED, ObjectLockEnabledForBucket=True)
+    same(s3.get_bucket_versioning(Bucket=LOCKED)["Status"], "Enabled")
+    refused("InvalidBucketState", s3.put_bucket_versioning, Bucket=LOCKED, VersioningConfiguration={"Status": "Suspended"})
+    for period in ({"Days": 2}, {"Years": 1}):
+        conf = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", **period}}}
+        s3.put_object_lock_configuration(Bucket=LOCKED, ObjectLockConfiguration=conf)
+        same(s3.get_object_lock_configuration(Bucket=LOCKED)["ObjectLockConfiguration"], conf)
+    conf = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "NONE", "Days": 1}}}
+    refused("MalformedXML", s3.put_object_lock_configuration, Bucket=LOCKED, ObjectLockConfiguration=conf)
+    version = locked("default", short(1))
+    same(s3.head_object(Bucket=LOCKED, Key="default")["ObjectLockMode"], "GOVERNANCE", "default of the bucket")
+    refused("AccessDenied", s3.delete_object, Bucket=LOCKED, Key="default", VersionId=version)
+    s3.put_object_lock_configuration(Bucket=LOCKED, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"})
+
+
+@step("what a bucket without Object Lock says of it")
+def _():
+    bucket = f"{BUCKET}-free"
+    s3.create_bucket(Bucket=bucket)
+    refused("ObjectLockConfigurationNotFoundError", s3.get_object_lock_configuration, Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="k", Body=short(0))
+    refused("InvalidRequest", s3.get_object_retention, Bucket=bucket, Key="k")
+    refused("InvalidRequest", s3.put_object_legal_hold, Bucket=bucket, Key="k", LegalHold={"Status": "ON"})
+    same(s3.get_object(Bucket=bucket, Key="k")["Body"].read(), short(0), "object afterwards")
+    s3.delete_object(Bucket=bucket, Key="k")
+    s3.delete_bucket(Bucket=bucket)
+
+
+@step("retention: set with the object, lengthened, bypassed")
+def _():
+    until = later(30)
+    lock = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": until}
+    one = locked("r/key", data("small2"), **lock)
+    head = s3.head_object(Bucket=LOCKED, Key="r/key")
+    same((head["ObjectLockMode"], head["ObjectLockRetainUntilDate"]), ("GOVERNANCE", until), "HEAD")
+    got = s3.get_object(Bucket=LOCKED, Key="r/key", VersionId=one)
+    same((got["Body"].read(), got["ObjectLockMode"]), (data("small2"), "GOVERNANCE"), "GET")
+    same(s3.get_object_retention(Bucket=LOCKED, Key="r/key", VersionId=one)["Retention"],
+         {"Mode": "GOVERNANCE", "RetainUntilDate": until})
+    refused("AccessDenied", s3.delete_object, Bucket=LOCKED, Key="r/key", VersionId=one)
+    batch = s3.delete_objects(Bucket=LOCKED, Delete={"Objects": [{"Key": "r/key", "VersionId": one}]})
+    same([(row["Key"], row["VersionId"], row["Code"]) for row in batch["Errors"]], [("r/key", one, "AccessDenied")], "batch")
+    longer = {"Mode": "GOVERNANCE", "RetainUntilDate": later(60)}
+    s3.put_object_retention(Bucket=LOCKED, Key="r/key", Retention=longer)
+    same(s3.get_object_retention(Bucket=LOCKED, Key="r/key")["Retention"], longer, "lengthened")
+    shorter = {"Mode": "GOVERNANCE", "RetainUntilDate": later(1)}
+    refused("AccessDenied", s3.put_object_retention, Bucket=LOCKED, Key="r/key", Retention=shorter)
+    s3.put_object_retention(Bucket=LOCKED, Key="r/key", Retention=shorter, BypassGovernanceRetention=True)
+    s3.delete_object(Bucket=LOCKED, Key="r/key", VersionId=one, BypassGovernanceRetention=True)
+    refused(("NoSuchVersion", "NoSuchKey"), s3.get_object, Bucket=LOCKED, Key="r/key", VersionId=one)
+
+
+@step("retention of an upload in parts")
+def _():
+    until = later(30)
+    upload = s3.create_multipart_upload(
+        Bucket=LOCKED, Key="r/parts", ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=until,
+    )["UploadId"]
+    etag = s3.upload_part(Bucket=LOCKED, Key="r/parts", UploadId=upload, PartNumber=1, Body=short(2))["ETag"]
+    parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    s3.complete_multipart_upload(Bucket=LOCKED, Key="r/parts", UploadId=upload, MultipartUpload=parts)
+    same(s3.get_object_retention(Bucket=LOCKED, Key="r/parts")["Retention"]["RetainUntilDate"], until, "of an upload")
+
+
+@step("a copy gets the lock that its request says")
+def _():
+    locked("r/src", short(3))
+    until = later(3)
+    s3.copy_object(Bucket=LOCKED, Key="r/copy", CopySource=f"{LOCKED}/r/src", ObjectLockMode="GOVERNANCE",
+                   ObjectLockRetainUntilDate=until, ObjectLockLegalHoldStatus="OFF")
+    same(s3.get_object_retention(Bucket=LOCKED, Key="r/copy")["Retention"], {"Mode": "GOVERNANCE", "RetainUntilDate": until})
+
+
+@step("legal hold: with the object, on, off")
+def _():
+    version = locked("h/key", short(4), ObjectLockLegalHoldStatus="ON")
+    same(s3.get_object_legal_hold(Bucket=LOCKED, Key="h/key")["LegalHold"], {"Status": "ON"})
+    same(s3.head_object(Bucket=LOCKED, Key="h/key")["ObjectLockLegalHoldStatus"], "ON", "HEAD")
+    refused("AccessDenied", s3.delete_object, Bucket=LOCKED, Key="h/key", VersionId=version, BypassGovernanceRetention=True)
+    s3.put_object_legal_hold(Bucket=LOCKED, Key="h/key", VersionId=version, LegalHold={"Status": "OFF"})
+    same(s3.get_object_legal_hold(Bucket=LOCKED, Key="h/key", VersionId=version)["LegalHold"], {"Status": "OFF"})
+    refused("MalformedXML", s3.put_object_legal_hold, Bucket=LOCKED, Key="h/key", LegalHold={"Status": "abc"})
+    same(s3.get_object(Bucket=LOCKED, Key="h/key")["Body"].read(), short(4), "object afterwards")
+    s3.delete_object(Bucket=LOCKED, Key="h/key", VersionId=version)
+
+
+@step("half a lock is refused before anything is stored")
+def _():
+    refused("InvalidArgument", s3.put_object, Bucket=LOCKED, Key="bad", Body=short(0), ObjectLockMode="GOVERNANCE")
+    refused("InvalidArgument", s3.put_object, Bucket=LOCKED, Key="bad", Body=short(0), ObjectLockLegalHoldStatus="maybe")
+    refused(404, s3.head_object, Bucket=LOCKED, Key="bad")
+
+
+@step("a bucket with locks is emptied by bypassing them")
+def _():
+    empty(LOCKED)
+    s3.delete_bucket(Bucket=LOCKED)

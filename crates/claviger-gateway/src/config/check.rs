@@ -41,8 +41,19 @@ pub(super) fn values(config: &Config, text: &str, file: &Path) -> Vec<Problem> {
     front(config, &mut findings);
     upstream(config, &mut findings);
     key_service(config, &mut findings);
+    tags(config, &mut findings);
     limits(config, &mut findings);
     findings.problems
+}
+
+fn tags(config: &Config, findings: &mut Findings<'_>) {
+    if config.tags.iter().any(|entry| entry.buckets.iter().all(String::is_empty)) {
+        findings.error(
+            ("tags", "buckets"),
+            "a [[tags]] entry names no bucket".to_owned(),
+            "list names of buckets, or \"*\" for all",
+        );
+    }
 }
 
 fn front(config: &Config, findings: &mut Findings<'_>) {

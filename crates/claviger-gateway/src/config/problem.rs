@@ -116,7 +116,9 @@ pub(crate) fn line_of(text: &str, section: &str, key: &str) -> Option<usize> {
     let mut current = "";
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+        if let Some(name) =
+            line.strip_prefix('[').and_then(|rest| rest.trim_start_matches('[').split(']').next())
+        {
             current = name.trim();
         } else if current == section && line.split('=').next().map(str::trim) == Some(key) {
             return Some(index + 1);

@@ -47,6 +47,29 @@ fn is_commented_setting(line: &str) -> bool {
 }
 
 #[test]
+fn tags_are_refused_unless_an_entry_names_the_bucket() {
+    assert_eq!(parse(LEAST).unwrap().tag_mode("any"), TagMode::Refused);
+    let some = "[[tags]]\nbuckets = [\"plain-secret\"]\nmode = \"refused\"\n\
+                [[tags]]\nbuckets = [\"plain-*\", \"other\"]\nmode = \"plain\"\n";
+    let config = parse(&format!("{LEAST}\n{some}")).unwrap();
+    for (bucket, mode) in [
+        ("plain-a", TagMode::Plain),
+        ("other", TagMode::Plain),
+        ("plain-secret", TagMode::Refused),
+        ("another", TagMode::Refused),
+    ] {
+        assert_eq!(config.tag_mode(bucket), mode, "{bucket}");
+    }
+}
+
+#[test]
+fn a_tags_entry_without_a_bucket_or_with_an_unknown_mode_is_refused() {
+    let problem = problem_of(&format!("{LEAST}\n[[tags]]\nbuckets = []\nmode = \"plain\"\n"));
+    assert!(problem.what.contains("names no bucket") && problem.line.is_some(), "{problem:?}");
+    assert!(parse(&format!("{LEAST}\n[[tags]]\nbuckets = [\"a\"]\nmode = \"sealed\"\n")).is_err());
+}
+
+#[test]
 fn the_least_configuration_gets_the_documented_defaults() {
     let config = parse(LEAST).unwrap();
     assert_eq!(config.region(), "us-east-1");

@@ -1,9 +1,9 @@
-//! GetObjectAttributes, and GetObjectTagging, which answers an empty set: aws-cli asks for tags before it copies.
+//! GetObjectAttributes.
 
 use claviger_format::metadata::Layout;
-use claviger_s3::operation::{GetObjectAttributes, GetObjectTagging};
+use claviger_s3::operation::GetObjectAttributes;
 use claviger_s3::timestamp::http_date;
-use claviger_s3::xml::{self, GetObjectAttributesResult, ObjectPartsResult, PartEntry};
+use claviger_s3::xml::{GetObjectAttributesResult, ObjectPartsResult, PartEntry};
 use http::Response;
 use http::header::LAST_MODIFIED;
 
@@ -82,18 +82,4 @@ async fn add_manifest(
         parts: shown,
     });
     Ok(())
-}
-
-/// Serves GetObjectTagging.
-///
-/// # Errors
-/// `NoSuchKey`, or what [`Source`] reports.
-pub(crate) async fn tagging(
-    call: &Call<'_>,
-    op: &GetObjectTagging,
-) -> Result<Response<ResponseBody>, GatewayError> {
-    let permit = call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
-    let source = Source::locate(call, &permit, op.version.as_ref()).await?;
-    source.head().await?;
-    Ok(reply::document(xml::empty_tagging()))
 }

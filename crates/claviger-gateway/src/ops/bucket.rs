@@ -78,7 +78,8 @@ pub(crate) async fn create(
     if held_elsewhere(call, bucket).await? {
         return Err(S3Error::new(ErrorCode::BucketAlreadyExists).into());
     }
-    let make_as = MakeAs { acl: Some(&op.acl), object_ownership: op.object_ownership };
+    let make_as =
+        MakeAs { acl: Some(&op.acl), object_ownership: op.object_ownership, object_lock: op.object_lock };
     let is_new = gateway.bindings.bind(bucket).await?;
     match call.upstream.create_bucket(bucket, make_as).await {
         // The account's own empty bucket, made before the name was bound.

@@ -15,7 +15,7 @@ use http::Response;
 
 use super::put_object::{NewBody, confirm, store};
 use super::source::{Found, Source, plaintext_len};
-use super::{metadata, reply};
+use super::{metadata, reply, tagging};
 use crate::authz::{Permit, ReadObject, WriteObject};
 use crate::bindings::BoundBucket;
 use crate::dispatch::Call;
@@ -23,6 +23,7 @@ use crate::error::GatewayError;
 use crate::keys::read::unit_keys;
 use crate::server::ResponseBody;
 use crate::upstream::object::{CopyFrom, StoreAs, Stored};
+use crate::upstream::object_settings::At;
 use crate::upstream::passed::Passed;
 
 /// A provider copies at most this many stored bytes in one request.
@@ -57,10 +58,12 @@ pub(crate) async fn copy(call: &Call<'_>, op: CopyObject) -> Result<Response<Res
     let in_place =
         dest.bound.keyset_id == source.bound.keyset_id && found.head.total_size <= SERVER_SIDE_COPY_LEN_MAX;
     let copied = found.head.passed.version();
+    let tags = tagging::of_copy(call, &op, &source, &found).await?;
+    let store_as = StoreAs { tags: tags.as_ref(), ..StoreAs::of_request(&op.headers, op.condition.as_ref()) };
     let (result, passed) = if in_place {
-        rebind(call, &op, &source, found, &dest).await?
+        rebind(call, &op, &source, found, &dest, store_as).await?
     } else {
-        reseal(call, &op, &source, found, &dest).await?
+        reseal(call, &op, &source, found, &dest, store_as).await?
     };
     let mut response = reply::document(result.to_object_xml());
     passed.set_on(response.headers_mut());
@@ -102,6 +105,7 @@ async fn rebind(
     source: &Source<'_>,
     found: Found,
     dest: &Destination<'_>,
+    store_as: StoreAs<'_>,
 ) -> Result<(CopyResult, Passed), GatewayError> {
     let (etag, version) = (found.head.etag.clone(), found.head.passed.version());
     let envelope = if call.gateway.read_keys.leases(&source.bound).await? {
@@ -109,8 +113,7 @@ async fn rebind(
     } else {
         rebind_by_service(call, op, source, &found, dest).await?
     };
-    let asked = StoreAs::of_request(&op.headers, op.condition.as_ref());
-    let store_as = StoreAs { envelope: Some(&envelope), ..asked };
+    let store_as = StoreAs { envelope: Some(&envelope), ..store_as };
     let from = CopyFrom {
         bucket: op.source.bucket.as_str(),
         key: op.source.key.as_str(),
@@ -122,6 +125,12 @@ async fn rebind(
     if let Some(etag) = ETag::parse(&result.etag) {
         let stored = Stored { etag, passed: passed.clone() };
         confirm(call.gateway, &call.upstream, dest.permit, &dest.bound, &stored).await?;
+    }
+    if let Some(tags) = store_as.tags.filter(|tags| !tags.is_empty() && call.upstream.wants_tags_after_copy())
+    {
+        let version = passed.version();
+        let copy = At { bucket: dest.permit.bucket(), key: dest.permit.key(), version: version.as_ref() };
+        call.upstream.set_tags(copy, tags).await?;
     }
     result.etag = claviger_format::token::object_etag::mark(result.etag.trim_matches('"'));
     result.checksum = None;
@@ -184,6 +193,7 @@ async fn reseal(
     source: &Source<'_>,
     found: Found,
     dest: &Destination<'_>,
+    store_as: StoreAs<'_>,
 ) -> Result<(CopyResult, Passed), GatewayError> {
     let _share = call.gateway.stream_share().await?;
     let object = source.open(found).await?;
@@ -191,14 +201,8 @@ async fn reseal(
     let metadata = new_metadata(call, op, &object.envelope);
     let length = object.length;
     let opened = source.whole(&object, body).await?;
-    let new = NewBody {
-        permit: dest.permit,
-        bound: &dest.bound,
-        name: &dest.name,
-        length,
-        metadata,
-        store_as: StoreAs::of_request(&op.headers, op.condition.as_ref()),
-    };
+    let new =
+        NewBody { permit: dest.permit, bound: &dest.bound, name: &dest.name, length, metadata, store_as };
     let (stored, _, _) = store(call.gateway, &call.upstream, new, opened).await?;
     let etag = reply::marked(&stored.etag).as_str().to_owned();
     let result = CopyResult { etag, last_modified_ms: call.gateway.clock.now_ms(), checksum: None };

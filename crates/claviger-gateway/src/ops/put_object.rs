@@ -16,7 +16,7 @@ use http::header::ETAG;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::{checksums, metadata, object_headers, reply};
+use super::{checksums, metadata, object_headers, reply, tagging};
 use crate::authz::{Permit, WriteObject};
 use crate::bindings::BoundBucket;
 use crate::body::client::ClientBody;
@@ -99,6 +99,7 @@ pub(crate) async fn store_asked<S: PlaintextSource + 'static>(
     source: S,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let gateway = call.gateway;
+    tagging::check(call, permit.bucket(), &op.headers)?;
     let bound = gateway.bindings.resolve(permit.bucket()).await?;
     let name = bound.name(permit.key())?;
     let new = NewBody {

@@ -24,6 +24,7 @@ use crate::gateway::Gateway;
 use crate::keys::read::{Asked, OpenedObject};
 use crate::upstream::Upstream;
 use crate::upstream::object::{StoredHead, Wanted, Which};
+use crate::upstream::object_settings::At;
 use crate::upstream::transport::{StoreBody, read_up_to};
 
 /// Last bytes of a single object that hold its footer: manifest of one entry, tag, header.
@@ -87,6 +88,11 @@ impl<'a> Source<'a> {
             bound,
             name,
         })
+    }
+
+    /// The name at the provider, in one version.
+    pub(crate) fn at<'b>(&'b self, version: Option<&'b VersionId>) -> At<'b> {
+        At { bucket: self.permit.bucket(), key: self.permit.key(), version: version.or(self.version) }
     }
 
     /// What was asked for.

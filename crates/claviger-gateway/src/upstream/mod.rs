@@ -11,6 +11,7 @@ mod connector;
 pub(crate) mod list;
 pub(crate) mod multipart;
 pub(crate) mod object;
+pub(crate) mod object_settings;
 pub(crate) mod observed;
 pub(crate) mod passed;
 pub mod profile;

@@ -7,8 +7,10 @@ use claviger_s3::VersionId;
 use claviger_s3::conditions::{EtagCondition, WriteCondition};
 use claviger_s3::error::UpstreamError;
 use claviger_s3::etag::ETag;
+use claviger_s3::lock::LockHeaders;
 use claviger_s3::operation::{AclHeaders, ObjectHeaders, StorageClass};
 use claviger_s3::range::parse_content_range;
+use claviger_s3::tagging::TagSet;
 use claviger_s3::timestamp;
 use claviger_s3::uri::{Slash, encode};
 use claviger_s3::xml::{self, CopyResult, DeleteRequest, DeleteResult, ListBucketsResult, Reply};
@@ -156,6 +158,10 @@ pub(crate) struct StoreAs<'a> {
     pub storage_class: Option<&'a str>,
     /// Who may do what with it, at the store.
     pub acl: Option<&'a AclHeaders>,
+    /// Tags, in clear: the bucket's policy allows them.
+    pub tags: Option<&'a TagSet>,
+    /// Until when the store lets nobody delete it.
+    pub lock: Option<&'a LockHeaders>,
     /// The client's condition, passed through and never emulated.
     pub condition: Option<&'a WriteCondition>,
 }
@@ -164,7 +170,14 @@ impl<'a> StoreAs<'a> {
     /// What a client's request says of it; the envelope is not made yet.
     pub(crate) fn of_request(headers: &'a ObjectHeaders, condition: Option<&'a WriteCondition>) -> Self {
         let storage_class = headers.storage_class.as_ref().map(StorageClass::as_str);
-        Self { envelope: None, storage_class, acl: Some(&headers.acl), condition }
+        Self {
+            envelope: None,
+            storage_class,
+            acl: Some(&headers.acl),
+            tags: Some(&headers.tags),
+            lock: Some(&headers.lock),
+            condition,
+        }
     }
 
     /// The headers that say so.
@@ -190,6 +203,16 @@ impl<'a> StoreAs<'a> {
         for (name, value) in self.acl.into_iter().flat_map(AclHeaders::iter) {
             set(name, value)?;
         }
+        if let Some(tags) = self.tags.filter(|tags| !tags.is_empty()) {
+            set("x-amz-tagging", &tags.to_header())?;
+        }
+        if let Some(retention) = self.lock.and_then(|lock| lock.retention.as_ref()) {
+            set("x-amz-object-lock-mode", retention.mode.as_str())?;
+            set("x-amz-object-lock-retain-until-date", retention.until.as_str())?;
+        }
+        if let Some(hold) = self.lock.and_then(|lock| lock.legal_hold) {
+            set("x-amz-object-lock-legal-hold", hold.as_str())?;
+        }
         Ok(headers)
     }
 }
@@ -201,6 +224,8 @@ pub(crate) struct MakeAs<'a> {
     pub acl: Option<&'a AclHeaders>,
     /// Who owns what others store in it.
     pub object_ownership: Option<&'static str>,
+    /// With Object Lock, for good.
+    pub object_lock: bool,
 }
 
 impl Upstream {
@@ -305,7 +330,8 @@ impl Upstream {
         DeleteResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("DeleteObjects"))
     }
 
-    /// Server-side copy: the provider moves the sealed body, the envelope is replaced (docs/format.md §5.4).
+    /// Server-side copy: the provider moves the sealed body, the envelope is replaced (docs/format.md §5.4). Tags go along
+    /// where the provider takes them from a copy's headers; else the caller sets them afterwards.
     ///
     /// # Errors
     /// The provider's error, also the one that comes with status 200.
@@ -316,7 +342,8 @@ impl Upstream {
         store_as: StoreAs<'_>,
     ) -> Result<(CopyResult, Passed), GatewayError> {
         let mut request = StoreRequest::new(Method::PUT, dest.0, Some(dest.1));
-        request.headers = store_as.headers()?;
+        let tags = store_as.tags.filter(|_| self.profile().copy_takes_tags);
+        request.headers = StoreAs { tags, ..store_as }.headers()?;
         condition::set(&mut request.headers, store_as.condition, Write::Put, self.profile())?;
         let version = source.version.map(|version| encode(version.as_str().as_bytes(), Slash::Encode));
         let version = version.map(|version| format!("?versionId={version}")).unwrap_or_default();
@@ -326,6 +353,10 @@ impl Upstream {
             .header("x-amz-copy-source", &path)?
             .header("x-amz-copy-source-if-match", &source.etag.quoted())?
             .header("x-amz-metadata-directive", "REPLACE")?;
+        // The store's own default would be to copy the source's tags, whatever the destination's policy says of them.
+        if store_as.tags.is_some() {
+            request = request.header("x-amz-tagging-directive", "REPLACE")?;
+        }
         let (parts, answer) = self.document(request).await?;
         match CopyResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("CopyObject"))? {
             Reply::Done(result) => Ok((result, Passed::of_answer(&parts.headers))),
@@ -344,6 +375,9 @@ impl Upstream {
         }
         if let Some(ownership) = make_as.object_ownership {
             request = request.header("x-amz-object-ownership", ownership)?;
+        }
+        if make_as.object_lock {
+            request = request.header("x-amz-bucket-object-lock-enabled", "true")?;
         }
         if self.profile().names_location(self.region()) {
             request = request.body(UpstreamBody::control(xml::write_create_bucket(self.region())));
@@ -411,7 +445,7 @@ impl Upstream {
 }
 
 const RANGE_NAME: &str = "range";
-const BYPASS_NAME: &str = "x-amz-bypass-governance-retention";
+pub(super) const BYPASS_NAME: &str = "x-amz-bypass-governance-retention";
 
 /// The error of an answer with status 200: only a code of an error is believed.
 pub(super) fn failed_in_body(mut error: UpstreamError) -> GatewayError {

@@ -10,6 +10,7 @@ use http::header::{ALLOW, HeaderMap, HeaderName, HeaderValue};
 const VALUE_LEN_MAX: usize = 1024;
 
 const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
+const TAGGING_COUNT: HeaderName = HeaderName::from_static("x-amz-tagging-count");
 const DELETE_MARKER: HeaderName = HeaderName::from_static("x-amz-delete-marker");
 
 /// One header: its name and which of its values are believed.
@@ -79,6 +80,18 @@ impl Passed {
     /// `x-amz-delete-marker`
     pub(crate) fn is_delete_marker(&self) -> bool {
         self.get(&DELETE_MARKER).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// Whether `x-amz-tagging-count` says that there are tags.
+    pub(crate) fn has_tags(&self) -> bool {
+        self.get(&TAGGING_COUNT).is_some_and(|value| value.parse().is_ok_and(|count: u32| count > 0))
+    }
+
+    /// Puts `x-amz-version-id` alone into the client's answer.
+    pub(crate) fn set_version_on(&self, headers: &mut HeaderMap) {
+        if let Some((name, value)) = self.0.iter().find(|(name, _)| *name == VERSION_ID) {
+            headers.insert(name, value.clone());
+        }
     }
 
     /// Puts them into the client's answer.
@@ -218,6 +231,8 @@ mod tests {
         let answer =
             Passed::of_answer(&headers(&[("x-amz-version-id", "null"), ("x-amz-delete-marker", "true")]));
         assert!(answer.version().unwrap().is_null() && answer.is_delete_marker());
+        let tagged = |count| Passed::of_answer(&headers(&[("x-amz-tagging-count", count)])).has_tags();
+        assert!(tagged("2") && !tagged("0") && !Passed::default().has_tags());
         assert!(Passed::default().version().is_none() && !Passed::default().is_delete_marker());
     }
 }

@@ -8,7 +8,7 @@ use super::inputs::*;
 use super::values::{
     body_head, bypass_governance, checksum_algorithm, checksum_type, content_md5, copy_source,
     etag_condition, http_time, length, limit, object_checksum, object_headers, part_number,
-    refuse_conditions, version_id, write_condition,
+    refuse_conditions, tagging_directive, version_id, write_condition,
 };
 use super::{Operation, OperationKind};
 use crate::checksum::BodyIntegrity;
@@ -35,9 +35,13 @@ pub(super) fn operation(kind: OperationKind, names: Names, f: &Fields<'_>) -> Re
         Kind::DeleteObject => Operation::DeleteObject(delete_object(bucket, key, f)?),
         Kind::CopyObject => Operation::CopyObject(Box::new(copy_object(bucket, key, f)?)),
         Kind::GetObjectAttributes => Operation::GetObjectAttributes(get_attributes(bucket, key, f)?),
-        Kind::GetObjectTagging => {
-            Operation::GetObjectTagging(GetObjectTagging { bucket, key, version: version_id(f)? })
-        }
+        Kind::GetObjectTagging => Operation::GetObjectTagging(object_version(bucket, key, f)?),
+        Kind::PutObjectTagging => Operation::PutObjectTagging(object_document(bucket, key, f)?),
+        Kind::DeleteObjectTagging => Operation::DeleteObjectTagging(object_version(bucket, key, f)?),
+        Kind::GetObjectRetention => Operation::GetObjectRetention(object_version(bucket, key, f)?),
+        Kind::PutObjectRetention => Operation::PutObjectRetention(object_document(bucket, key, f)?),
+        Kind::GetObjectLegalHold => Operation::GetObjectLegalHold(object_version(bucket, key, f)?),
+        Kind::PutObjectLegalHold => Operation::PutObjectLegalHold(object_document(bucket, key, f)?),
         Kind::CreateMultipartUpload => {
             Operation::CreateMultipartUpload(Box::new(create_multipart(bucket, key, f)?))
         }
@@ -65,6 +69,10 @@ fn on_bucket(kind: OperationKind, bucket: BucketName, f: &Fields<'_>) -> Result<
         Kind::PutBucketVersioning => {
             Operation::PutBucketVersioning(BucketDocument { bucket, body: body_head(f)? })
         }
+        Kind::GetObjectLockConfiguration => Operation::GetObjectLockConfiguration(BucketOnly { bucket }),
+        Kind::PutObjectLockConfiguration => {
+            Operation::PutObjectLockConfiguration(BucketDocument { bucket, body: body_head(f)? })
+        }
         Kind::ListObjects => Operation::ListObjects(list_objects(bucket, f)?),
         Kind::ListObjectsV2 => Operation::ListObjectsV2(list_objects_v2(bucket, f)?),
         Kind::ListObjectVersions => Operation::ListObjectVersions(list_versions(bucket, f)?),
@@ -76,6 +84,20 @@ fn on_bucket(kind: OperationKind, bucket: BucketName, f: &Fields<'_>) -> Result<
         }),
         Kind::PostObject => Operation::PostObject(post_object(bucket, f)?),
         _ => return Err(ErrorCode::InternalError.into()),
+    })
+}
+
+fn object_version(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<ObjectVersion, S3Error> {
+    Ok(ObjectVersion { bucket, key, version: version_id(f)? })
+}
+
+fn object_document(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<ObjectDocument, S3Error> {
+    Ok(ObjectDocument {
+        bucket,
+        key,
+        version: version_id(f)?,
+        bypass_governance: bypass_governance(f)?,
+        body: body_head(f)?,
     })
 }
 
@@ -94,7 +116,8 @@ fn list_buckets(f: &Fields<'_>) -> Result<ListBuckets, S3Error> {
 fn create_bucket(bucket: BucketName, f: &Fields<'_>) -> Result<CreateBucket, S3Error> {
     super::values::check_harmless(f)?;
     let (acl, object_ownership) = (AclHeaders::read(f)?, super::values::object_ownership(f)?);
-    Ok(CreateBucket { bucket, acl, object_ownership, body: body_head(f)? })
+    let object_lock = super::values::boolean(f, "x-amz-bucket-object-lock-enabled")?;
+    Ok(CreateBucket { bucket, acl, object_ownership, object_lock, body: body_head(f)? })
 }
 
 fn encoding_type(f: &Fields<'_>) -> Result<Option<EncodingType>, S3Error> {
@@ -292,6 +315,7 @@ fn copy_object(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<Cop
         key,
         source: copy_source(f)?,
         metadata_directive,
+        tagging_directive: tagging_directive(f)?,
         headers: object_headers(f)?,
         condition: write_condition(f)?,
         checksum_algorithm: checksum_algorithm(f)?,

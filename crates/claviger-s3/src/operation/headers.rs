@@ -61,8 +61,15 @@ pub(super) static OBJECT_WRITE: &[Parameter] = &[
     header("x-amz-storage-class", "passed on to the store (declared leakage)"),
 ];
 
+pub(super) static TAGS_AND_LOCK: &[Parameter] = &[
+    header("x-amz-object-lock-legal-hold", "passed on to the store (declared leakage)"),
+    header("x-amz-object-lock-mode", "passed on to the store (declared leakage)"),
+    header("x-amz-object-lock-retain-until-date", "passed on to the store (declared leakage)"),
+    header("x-amz-tagging", "passed on in clear where `[[tags]]` says so (declared leakage), else refused"),
+];
+
 pub(super) static BUCKET_CREATE: &[Parameter] = &[
-    header("x-amz-bucket-object-lock-enabled", "`false` is accepted; `true` is refused"),
+    header("x-amz-bucket-object-lock-enabled", "passed on to the store"),
     header("x-amz-object-ownership", "passed on to the store"),
 ];
 
@@ -82,7 +89,7 @@ pub(super) static COPY_SOURCE: &[Parameter] = &[
 pub(super) static COPY_WRITE: &[Parameter] = &[
     header("x-amz-checksum-algorithm", "honoured where the source's checksum is known"),
     header("x-amz-metadata-directive", "`COPY` or `REPLACE`"),
-    header("x-amz-tagging-directive", "accepted: there are no tags"),
+    header("x-amz-tagging-directive", "`COPY` or `REPLACE`"),
 ];
 
 pub(super) static CREATE_MULTIPART: &[Parameter] =
@@ -118,13 +125,11 @@ pub static REFUSED_HEADERS: &[Parameter] = &[
         "keys of the client would reach the provider",
     ),
     header("x-amz-mfa", "MFA delete is not implemented"),
-    header("x-amz-object-lock-*", "object lock is not implemented"),
     header("x-amz-optional-object-attributes", "restore status is not implemented"),
     header("x-amz-rename-source", "renaming is not implemented"),
     header("x-amz-server-side-encryption-aws-kms-key-id", "keys of the provider are not used"),
     header("x-amz-server-side-encryption-context", "keys of the provider are not used"),
     header("x-amz-server-side-encryption-customer-*", "keys of the client would reach the provider"),
-    header("x-amz-tagging", "object tags are not implemented"),
     header("x-amz-website-redirect-location", "website redirects are not implemented"),
     header("x-amz-write-offset-bytes", "appending is not implemented"),
 ];

@@ -5,10 +5,12 @@ use crate::checksum::{BodyIntegrity, ChecksumAlgorithm, ChecksumType, ObjectChec
 use crate::conditions::{EtagCondition, IfRange, ReadConditions, WriteCondition};
 use crate::error::{ErrorCode, S3Error};
 use crate::header::{SystemHeaders, UserMetadata};
+use crate::lock::LockHeaders;
 use crate::name::{BucketName, ObjectKey};
 use crate::post_form::Boundary;
 use crate::range::RangeSpec;
 use crate::sigv4::PayloadMode;
+use crate::tagging::TagSet;
 use crate::version::VersionId;
 
 /// `encoding-type=url` of listings: keys, prefixes, markers and delimiters are percent-encoded in the answer.
@@ -70,6 +72,10 @@ pub struct ObjectHeaders {
     pub storage_class: Option<StorageClass>,
     /// `x-amz-acl`, `x-amz-grant-*`
     pub acl: AclHeaders,
+    /// `x-amz-tagging`; empty when not sent.
+    pub tags: TagSet,
+    /// `x-amz-object-lock-*`
+    pub lock: LockHeaders,
     /// `x-amz-server-side-encryption: AES256` was sent: echo it.
     pub sse_s3: bool,
 }
@@ -94,19 +100,21 @@ pub struct CreateBucket {
     pub acl: AclHeaders,
     /// `x-amz-object-ownership`, one of its three values.
     pub object_ownership: Option<&'static str>,
+    /// `x-amz-bucket-object-lock-enabled: true`
+    pub object_lock: bool,
     /// `Content-Length` and checksums of the document.
     pub body: BodyHead,
 }
 
-/// Operations that only name a bucket: HeadBucket, DeleteBucket, GetBucketLocation, GetBucketVersioning, and the preflight
-/// of browsers.
+/// Operations that only name a bucket: HeadBucket, DeleteBucket, GetBucketLocation, GetBucketVersioning,
+/// GetObjectLockConfiguration, and the preflight of browsers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketOnly {
     /// The bucket.
     pub bucket: BucketName,
 }
 
-/// Operations that send a document about a bucket: PutBucketVersioning.
+/// Operations that send a document about a bucket: PutBucketVersioning, PutObjectLockConfiguration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketDocument {
     /// The bucket.
@@ -219,6 +227,15 @@ pub enum MetadataDirective {
     Replace,
 }
 
+/// `x-amz-tagging-directive`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaggingDirective {
+    /// Keep the source's tags.
+    Copy,
+    /// Use the request's.
+    Replace,
+}
+
 /// `PUT /bucket/key` with `x-amz-copy-source`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyObject {
@@ -230,7 +247,9 @@ pub struct CopyObject {
     pub source: CopySource,
     /// Whether [`Self::headers`] replace the source's metadata.
     pub metadata_directive: MetadataDirective,
-    /// Metadata (counts only with `Replace`), storage class.
+    /// Whether the tags in [`Self::headers`] replace the source's.
+    pub tagging_directive: TaggingDirective,
+    /// Metadata and tags (each counts only with `Replace`), storage class.
     pub headers: ObjectHeaders,
     /// Condition on the destination.
     pub condition: Option<WriteCondition>,
@@ -270,15 +289,30 @@ pub struct GetObjectAttributes {
     pub version: Option<VersionId>,
 }
 
-/// `GET /bucket/key?tagging`: answered with an empty set.
+/// Operations that only name an object: GetObjectTagging, DeleteObjectTagging, GetObjectRetention, GetObjectLegalHold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GetObjectTagging {
+pub struct ObjectVersion {
     /// The bucket.
     pub bucket: BucketName,
     /// The key.
     pub key: ObjectKey,
     /// `versionId`; `None` for the newest version.
     pub version: Option<VersionId>,
+}
+
+/// Operations that send a document about an object: PutObjectTagging, PutObjectRetention, PutObjectLegalHold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectDocument {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The key.
+    pub key: ObjectKey,
+    /// `versionId`; `None` for the newest version.
+    pub version: Option<VersionId>,
+    /// `x-amz-bypass-governance-retention: true`; only with a retention.
+    pub bypass_governance: bool,
+    /// Lengths and checksums of the document.
+    pub body: BodyHead,
 }
 
 /// `GET /bucket`

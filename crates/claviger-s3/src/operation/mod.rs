@@ -83,6 +83,10 @@ operations! {
     GetBucketVersioning(BucketOnly);
     /// Makes a bucket keep versions, or stop to.
     PutBucketVersioning(BucketDocument);
+    /// How long new objects of a bucket can't be deleted.
+    GetObjectLockConfiguration(BucketOnly);
+    /// Says how long new objects of a bucket can't be deleted.
+    PutObjectLockConfiguration(BucketDocument);
     /// Stores an object.
     PutObject(Box<PutObject>);
     /// Stores an object that an HTML form brings.
@@ -99,8 +103,20 @@ operations! {
     CopyObject(Box<CopyObject>);
     /// Size, parts and checksums of an object.
     GetObjectAttributes(GetObjectAttributes);
-    /// Tags of an object: always none.
-    GetObjectTagging(GetObjectTagging);
+    /// Tags of an object.
+    GetObjectTagging(ObjectVersion);
+    /// Replaces the tags of an object.
+    PutObjectTagging(ObjectDocument);
+    /// Removes the tags of an object.
+    DeleteObjectTagging(ObjectVersion);
+    /// Until when an object can't be deleted.
+    GetObjectRetention(ObjectVersion);
+    /// Says until when an object can't be deleted.
+    PutObjectRetention(ObjectDocument);
+    /// Whether an object can't be deleted at all.
+    GetObjectLegalHold(ObjectVersion);
+    /// Says whether an object can't be deleted at all.
+    PutObjectLegalHold(ObjectDocument);
     /// Lists keys, version 1.
     ListObjects(ListObjects);
     /// Lists keys, version 2.
@@ -157,8 +173,9 @@ impl Operation {
             | Self::DeleteBucket(op)
             | Self::GetBucketLocation(op)
             | Self::GetBucketVersioning(op)
+            | Self::GetObjectLockConfiguration(op)
             | Self::Preflight(op) => &op.bucket,
-            Self::PutBucketVersioning(op) => &op.bucket,
+            Self::PutBucketVersioning(op) | Self::PutObjectLockConfiguration(op) => &op.bucket,
             Self::PutObject(op) => &op.bucket,
             Self::PostObject(op) => &op.bucket,
             Self::GetObject(op) | Self::HeadObject(op) => &op.bucket,
@@ -166,7 +183,13 @@ impl Operation {
             Self::DeleteObjects(op) => &op.bucket,
             Self::CopyObject(op) => &op.bucket,
             Self::GetObjectAttributes(op) => &op.bucket,
-            Self::GetObjectTagging(op) => &op.bucket,
+            Self::GetObjectTagging(op)
+            | Self::DeleteObjectTagging(op)
+            | Self::GetObjectRetention(op)
+            | Self::GetObjectLegalHold(op) => &op.bucket,
+            Self::PutObjectTagging(op) | Self::PutObjectRetention(op) | Self::PutObjectLegalHold(op) => {
+                &op.bucket
+            }
             Self::ListObjects(op) => &op.bucket,
             Self::ListObjectsV2(op) => &op.bucket,
             Self::ListObjectVersions(op) => &op.bucket,
@@ -189,7 +212,13 @@ impl Operation {
             Self::DeleteObject(op) => &op.key,
             Self::CopyObject(op) => &op.key,
             Self::GetObjectAttributes(op) => &op.key,
-            Self::GetObjectTagging(op) => &op.key,
+            Self::GetObjectTagging(op)
+            | Self::DeleteObjectTagging(op)
+            | Self::GetObjectRetention(op)
+            | Self::GetObjectLegalHold(op) => &op.key,
+            Self::PutObjectTagging(op) | Self::PutObjectRetention(op) | Self::PutObjectLegalHold(op) => {
+                &op.key
+            }
             Self::CreateMultipartUpload(op) => &op.key,
             Self::UploadPart(op) => &op.key,
             Self::UploadPartCopy(op) => &op.key,

@@ -3,7 +3,7 @@
 use super::OperationKind;
 use super::headers::{
     ACL, BODY, BUCKET_CREATE, BYPASS, COMPLETE, COPY_SOURCE, COPY_WRITE, CREATE_MULTIPART, GET_ATTRIBUTES,
-    HARMLESS_WRITE, OBJECT_WRITE, READ,
+    HARMLESS_WRITE, OBJECT_WRITE, READ, TAGS_AND_LOCK,
 };
 
 /// What a request is about.
@@ -116,6 +116,11 @@ static SERVED: &[OperationRow] = &[
         note: "MFA delete is refused.",
         ..row(Kind::PutBucketVersioning, "PUT", Bucket, &[Query("versioning")])
     },
+    row(Kind::GetObjectLockConfiguration, "GET", Bucket, &[Query("object-lock")]),
+    OperationRow {
+        headers: &[BODY],
+        ..row(Kind::PutObjectLockConfiguration, "PUT", Bucket, &[Query("object-lock")])
+    },
     OperationRow {
         parameters: &[
             "allow-unordered",
@@ -165,7 +170,7 @@ static SERVED: &[OperationRow] = &[
         ..row(Kind::Preflight, "OPTIONS", Bucket, &[])
     },
     OperationRow {
-        headers: &[OBJECT_WRITE, ACL, BODY],
+        headers: &[OBJECT_WRITE, TAGS_AND_LOCK, ACL, BODY],
         note: "`If-None-Match: *` and `If-Match` are passed on to the store.",
         ..row(Kind::PutObject, "PUT", Object, &[])
     },
@@ -174,7 +179,7 @@ static SERVED: &[OperationRow] = &[
         ..row(Kind::PostObject, "POST", Bucket, &[])
     },
     OperationRow {
-        headers: &[OBJECT_WRITE, ACL, COPY_SOURCE, COPY_WRITE],
+        headers: &[OBJECT_WRITE, TAGS_AND_LOCK, ACL, COPY_SOURCE, COPY_WRITE],
         note: "Within the store; only the sealed metadata is made anew.",
         ..row(Kind::CopyObject, "PUT", Object, &[Header("x-amz-copy-source")])
     },
@@ -202,11 +207,40 @@ static SERVED: &[OperationRow] = &[
     },
     OperationRow {
         parameters: &["versionId"],
-        note: "Answers an empty set: tags can't be written yet.",
+        note: "An empty set where tags are refused.",
         ..row(Kind::GetObjectTagging, "GET", Object, &[Query("tagging")])
     },
     OperationRow {
-        headers: &[OBJECT_WRITE, ACL, CREATE_MULTIPART],
+        parameters: &["versionId"],
+        headers: &[BODY],
+        note: "Where `[[tags]]` says `plain`.",
+        ..row(Kind::PutObjectTagging, "PUT", Object, &[Query("tagging")])
+    },
+    OperationRow {
+        parameters: &["versionId"],
+        note: "Where `[[tags]]` says `plain`.",
+        ..row(Kind::DeleteObjectTagging, "DELETE", Object, &[Query("tagging")])
+    },
+    OperationRow {
+        parameters: &["versionId"],
+        ..row(Kind::GetObjectRetention, "GET", Object, &[Query("retention")])
+    },
+    OperationRow {
+        parameters: &["versionId"],
+        headers: &[BYPASS, BODY],
+        ..row(Kind::PutObjectRetention, "PUT", Object, &[Query("retention")])
+    },
+    OperationRow {
+        parameters: &["versionId"],
+        ..row(Kind::GetObjectLegalHold, "GET", Object, &[Query("legal-hold")])
+    },
+    OperationRow {
+        parameters: &["versionId"],
+        headers: &[BODY],
+        ..row(Kind::PutObjectLegalHold, "PUT", Object, &[Query("legal-hold")])
+    },
+    OperationRow {
+        headers: &[OBJECT_WRITE, TAGS_AND_LOCK, ACL, CREATE_MULTIPART],
         ..row(Kind::CreateMultipartUpload, "POST", Object, &[Query("uploads")])
     },
     OperationRow {
@@ -313,8 +347,6 @@ static REFUSED: &[OperationRow] = &[
             &[Query("metadataJournalTable")],
         ),
     ),
-    refused("GetObjectLockConfiguration", "GET", Bucket, &[Query("object-lock")]),
-    refused("PutObjectLockConfiguration", "PUT", Bucket, &[Query("object-lock")]),
     because(
         "the store would serve ciphertext as pages",
         refused("PutBucketWebsite", "PUT", Bucket, &[Query("website")]),
@@ -326,8 +358,6 @@ static REFUSED: &[OperationRow] = &[
         "objects are sealed; keys of the store are not used",
         refused("UpdateObjectEncryption", "PUT", Object, &[Query("encryption")]),
     ),
-    refused("GetObjectLegalHold", "GET", Object, &[Query("legal-hold")]),
-    refused("PutObjectLegalHold", "PUT", Object, &[Query("legal-hold")]),
     because(
         "an object is sealed for its name; copy and delete it",
         refused("RenameObject", "PUT", Object, &[Query("renameObject")]),
@@ -336,14 +366,10 @@ static REFUSED: &[OperationRow] = &[
         "restore archived objects at the store",
         refused("RestoreObject", "POST", Object, &[Query("restore")]),
     ),
-    refused("GetObjectRetention", "GET", Object, &[Query("retention")]),
-    refused("PutObjectRetention", "PUT", Object, &[Query("retention")]),
     because(
         "the store can't look into sealed objects",
         refused("SelectObjectContent", "POST", Object, &[Query("select")]),
     ),
-    refused("PutObjectTagging", "PUT", Object, &[Query("tagging")]),
-    refused("DeleteObjectTagging", "DELETE", Object, &[Query("tagging")]),
     because(
         "the store would hand out ciphertext",
         refused("GetObjectTorrent", "GET", Object, &[Query("torrent")]),

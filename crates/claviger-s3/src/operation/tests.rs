@@ -79,6 +79,14 @@ fn every_operation_is_reached_in_path_style_and_by_virtual_host() {
             &[("x-amz-object-attributes", "ETag")],
         ),
         (OperationKind::GetObjectTagging, "GET", "k", "tagging".into(), &[]),
+        (OperationKind::PutObjectTagging, "PUT", "k", "tagging".into(), &[]),
+        (OperationKind::DeleteObjectTagging, "DELETE", "k", "tagging".into(), &[]),
+        (OperationKind::GetObjectRetention, "GET", "k", "retention".into(), &[]),
+        (OperationKind::PutObjectRetention, "PUT", "k", "retention".into(), &[]),
+        (OperationKind::GetObjectLegalHold, "GET", "k", "legal-hold".into(), &[]),
+        (OperationKind::PutObjectLegalHold, "PUT", "k", "legal-hold".into(), &[]),
+        (OperationKind::GetObjectLockConfiguration, "GET", "", "object-lock".into(), &[]),
+        (OperationKind::PutObjectLockConfiguration, "PUT", "", "object-lock".into(), &[]),
         (OperationKind::ListObjects, "GET", "", String::new(), &[]),
         (OperationKind::ListObjectsV2, "GET", "", "list-type=2".into(), &[]),
         (OperationKind::ListObjectVersions, "GET", "", "versions".into(), &[]),
@@ -135,8 +143,6 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
         ("PUT", "/bkt/k?renameObject", &[]),
         ("DELETE", "/bkt?metadataConfiguration", &[]),
         ("PUT", "/bkt/k?annotation", &[]),
-        ("PUT", "/bkt/k?tagging", &[]),
-        ("DELETE", "/bkt/k?tagging", &[]),
         ("PUT", "/bkt/k?uploadId=u", &[]),
         ("PUT", "/bkt/k?partNumber=1", &[]),
         ("GET", "/bkt?list-type=3", &[]),
@@ -153,16 +159,13 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
         ("OPTIONS", "/", &[]),
         ("GET", "/bkt/k?x-amz-meta-a=1", &[]),
         ("PUT", "/bkt/k", &[("x-amz-surprise", "1")]),
-        ("PUT", "/bkt/k", &[("x-amz-tagging", "a=b")]),
         ("PUT", "/bkt/k", &[("x-amz-server-side-encryption", "aws:kms")]),
         ("PUT", "/bkt/k", &[("x-amz-server-side-encryption-customer-key", "k")]),
         ("GET", "/bkt/k", &[("x-amz-server-side-encryption-customer-algorithm", "AES256")]),
         ("PUT", "/bkt/k", &[("x-amz-website-redirect-location", "/")]),
-        ("PUT", "/bkt/k", &[("x-amz-object-lock-mode", "GOVERNANCE")]),
         ("PUT", "/bkt/k", &[("x-amz-write-offset-bytes", "1")]),
         ("PUT", "/bkt/k", &[("x-amz-checksum-sha512", "AA==")]),
         ("PUT", "/bkt/k", &[("content-range", "bytes 0-1/2")]),
-        ("PUT", "/bkt", &[("x-amz-bucket-object-lock-enabled", "true")]),
         ("PUT", "/bkt/k", &[("if-match", "\"a\", \"b\"")]),
         ("PUT", "/bkt/k", &[("if-match", "\"a\""), ("if-none-match", "*")]),
         ("PUT", "/bkt/k", &[("if-unmodified-since", "Sun, 06 Nov 1994 08:49:37 GMT")]),
@@ -182,8 +185,8 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
 fn a_refusal_names_what_is_missing() {
     let error = request("GET", "/bkt/k?torrent", &[]).unwrap_err();
     assert_eq!(error.message(), "GetObjectTorrent is not implemented: the store would hand out ciphertext.");
-    let error = request("PUT", "/bkt/k", &[("x-amz-tagging", "a=b")]).unwrap_err();
-    assert!(error.message().contains("object tags are not implemented"), "{}", error.message());
+    let error = request("PUT", "/bkt/k", &[("x-amz-write-offset-bytes", "1")]).unwrap_err();
+    assert!(error.message().contains("appending is not implemented"), "{}", error.message());
 }
 
 #[test]
@@ -364,7 +367,10 @@ fn hoisted_headers_are_the_headers_that_they_are() {
     let unknown = format!("/bkt/k?{presigned}&x-amz-surprise=1");
     assert_eq!(code("PUT", &unknown, &[]), ErrorCode::NotImplemented);
     let tagged = format!("/bkt/k?{presigned}&x-amz-tagging=a%3Db");
-    assert_eq!(code("PUT", &tagged, &[]), ErrorCode::NotImplemented);
+    let tags = expect!(PutObject, ok("PUT", &tagged, &[])).headers.tags;
+    assert_eq!(tags.iter().collect::<Vec<_>>(), [("a", "b")]);
+    let refused = format!("/bkt/k?{presigned}&x-amz-write-offset-bytes=1");
+    assert_eq!(code("PUT", &refused, &[]), ErrorCode::NotImplemented);
 }
 
 #[test]
@@ -445,6 +451,53 @@ fn a_copy_may_put_an_older_version_of_a_key_on_top_again() {
     assert_eq!(older.source.version.unwrap().as_str(), "v+1");
     assert_eq!(copy("bkt/k").unwrap_err().code(), ErrorCode::InvalidRequest);
     assert_eq!(copy("bkt/k?versionId=").unwrap_err().code(), ErrorCode::InvalidArgument);
+}
+
+#[test]
+fn a_lock_is_whole_or_refused() {
+    const UNTIL: (&str, &str) = ("x-amz-object-lock-retain-until-date", "2030-01-01T00:00:00Z");
+    const MODE: (&str, &str) = ("x-amz-object-lock-mode", "GOVERNANCE");
+    let hold = |value| ("x-amz-object-lock-legal-hold", value);
+    for (method, uri, more) in
+        [("PUT", "/bkt/k", &[][..]), ("POST", "/bkt/k?uploads", &[]), ("PUT", "/bkt/k", SOURCE)]
+    {
+        let headers = [&[UNTIL, MODE, hold("ON")], more].concat();
+        let lock = match ok(method, uri, &headers) {
+            Operation::PutObject(op) => op.headers.lock,
+            Operation::CreateMultipartUpload(op) => op.headers.lock,
+            Operation::CopyObject(op) => op.headers.lock,
+            other => panic!("{:?}", other.kind()),
+        };
+        assert_eq!(lock.legal_hold.unwrap().as_str(), "ON");
+        assert_eq!(lock.retention.unwrap().until.as_str(), UNTIL.1);
+    }
+    for headers in [
+        &[UNTIL][..],
+        &[MODE],
+        &[MODE, ("x-amz-object-lock-retain-until-date", "soon")],
+        &[UNTIL, ("x-amz-object-lock-mode", "governance")],
+        &[hold("on")],
+    ] {
+        assert_eq!(code("PUT", "/bkt/k", headers), ErrorCode::InvalidArgument, "{headers:?}");
+    }
+    assert!(
+        expect!(CreateBucket, ok("PUT", "/bkt", &[("x-amz-bucket-object-lock-enabled", "true")])).object_lock
+    );
+    let bypass = ("x-amz-bypass-governance-retention", "TRUE");
+    assert!(
+        expect!(PutObjectRetention, ok("PUT", "/bkt/k?retention&versionId=v", &[bypass])).bypass_governance
+    );
+    assert_eq!(code("PUT", "/bkt/k?tagging", &[bypass]), ErrorCode::NotImplemented);
+    let odd = ("x-amz-bypass-governance-retention", "1");
+    assert_eq!(code("DELETE", "/bkt/k", &[odd]), ErrorCode::InvalidArgument);
+}
+
+#[test]
+fn tags_that_break_a_rule_are_refused_before_anything_is_stored() {
+    assert_eq!(code("PUT", "/bkt/k", &[("x-amz-tagging", "a=1&a=2")]), ErrorCode::InvalidTag);
+    assert_eq!(code("PUT", "/bkt/k", &[("x-amz-tagging", "a=%ff")]), ErrorCode::InvalidArgument);
+    let none = expect!(PutObject, ok("PUT", "/bkt/k", &[("x-amz-tagging", "")]));
+    assert!(none.headers.tags.is_empty());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::acl::AclHeaders;
 use super::build::read_conditions;
 use super::classify::shortened;
 use super::fields::Fields;
-use super::inputs::{BodyHead, CopySource, ObjectHeaders, StorageClass};
+use super::inputs::{BodyHead, CopySource, ObjectHeaders, StorageClass, TaggingDirective};
 use crate::checksum::{
     BodyIntegrity, ChecksumAlgorithm, ChecksumType, ChecksumValue, ExpectedChecksum, Md5Digest,
     ObjectChecksum, parse_content_md5,
@@ -12,7 +12,9 @@ use crate::checksum::{
 use crate::conditions::{EtagCondition, WriteCondition, WriteTag};
 use crate::error::{ErrorCode, S3Error};
 use crate::header::{SystemHeaders, UserMetadata, content_encoding_without_aws_chunked};
+use crate::lock::{LegalHold, LockHeaders, LockMode, RetainUntil, Retention};
 use crate::name::{BucketName, ObjectKey};
+use crate::tagging::TagSet;
 use crate::timestamp::parse_http_date;
 use crate::uri::decode_path;
 use crate::version::VersionId;
@@ -48,6 +50,8 @@ pub(super) fn object_headers(f: &Fields<'_>) -> Result<ObjectHeaders, S3Error> {
         user_metadata: user_metadata(f)?,
         storage_class,
         acl: AclHeaders::read(f)?,
+        tags: TagSet::parse_header(&f.header("x-amz-tagging")?.unwrap_or_default())?,
+        lock: lock_headers(f)?,
         sse_s3,
     })
 }
@@ -67,7 +71,6 @@ pub(super) fn check_harmless_in_upload(f: &Fields<'_>) -> Result<(), S3Error> {
 /// Refuses the values of tolerated headers that would change something, and gives whether SSE-S3 was asked for.
 pub(super) fn check_harmless(f: &Fields<'_>) -> Result<bool, S3Error> {
     const ALLOWED: &[(&str, &str)] = &[
-        ("x-amz-bucket-object-lock-enabled", "false"),
         ("x-amz-server-side-encryption", "AES256"),
         ("x-amz-server-side-encryption-bucket-key-enabled", "false"),
     ];
@@ -77,16 +80,6 @@ pub(super) fn check_harmless(f: &Fields<'_>) -> Result<bool, S3Error> {
                 "{name}: {} is not implemented, only {allowed} is.",
                 shortened(&value)
             )));
-        }
-    }
-    match f.header_non_empty("x-amz-tagging-directive")?.as_deref() {
-        None | Some("COPY" | "REPLACE") => {}
-        Some(other) => {
-            return Err(S3Error::invalid_argument(
-                "x-amz-tagging-directive",
-                other,
-                "Unknown tagging directive.",
-            ));
         }
     }
     Ok(f.header_non_empty("x-amz-server-side-encryption")?.is_some())
@@ -266,15 +259,61 @@ pub(super) fn version_id(f: &Fields<'_>) -> Result<Option<VersionId>, S3Error> {
 
 /// `x-amz-bypass-governance-retention`
 pub(super) fn bypass_governance(f: &Fields<'_>) -> Result<bool, S3Error> {
-    const NAME: &str = "x-amz-bypass-governance-retention";
-    match f.header_non_empty(NAME)? {
+    boolean(f, "x-amz-bypass-governance-retention")
+}
+
+/// A header that says `true` or `false`; `false` when it is missing.
+pub(super) fn boolean(f: &Fields<'_>, name: &str) -> Result<bool, S3Error> {
+    match f.header_non_empty(name)? {
         None => Ok(false),
         Some(text) if text.eq_ignore_ascii_case("true") => Ok(true),
         Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
         Some(text) => {
-            Err(S3Error::invalid_argument(NAME, &shortened(&text), "The value has to be true or false."))
+            Err(S3Error::invalid_argument(name, &shortened(&text), "The value has to be true or false."))
         }
     }
+}
+
+/// `x-amz-tagging-directive`
+pub(super) fn tagging_directive(f: &Fields<'_>) -> Result<TaggingDirective, S3Error> {
+    const NAME: &str = "x-amz-tagging-directive";
+    match f.header_non_empty(NAME)?.as_deref() {
+        None | Some("COPY") => Ok(TaggingDirective::Copy),
+        Some("REPLACE") => Ok(TaggingDirective::Replace),
+        Some(other) => Err(S3Error::invalid_argument(NAME, &shortened(other), "Unknown tagging directive.")),
+    }
+}
+
+/// `x-amz-object-lock-*`: `InvalidArgument` for what S3 does not know, and for one half of a retention.
+fn lock_headers(f: &Fields<'_>) -> Result<LockHeaders, S3Error> {
+    const MODE: &str = "x-amz-object-lock-mode";
+    const UNTIL: &str = "x-amz-object-lock-retain-until-date";
+    const HOLD: &str = "x-amz-object-lock-legal-hold";
+    let invalid =
+        |name: &str, text: &str, why: &'static str| S3Error::invalid_argument(name, &shortened(text), why);
+    let retention = match (f.header_non_empty(MODE)?, f.header_non_empty(UNTIL)?) {
+        (None, None) => None,
+        (Some(mode), Some(until)) => Some(Retention {
+            mode: LockMode::from_name(&mode)
+                .ok_or_else(|| invalid(MODE, &mode, "Unknown wormMode directive."))?,
+            until: RetainUntil::parse(&until).ok_or_else(|| {
+                invalid(UNTIL, &until, "The retain until date must be provided in ISO 8601 format")
+            })?,
+        }),
+        (mode, _) => {
+            let missing = if mode.is_some() { UNTIL } else { MODE };
+            let why = "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied";
+            return Err(invalid(missing, "", why));
+        }
+    };
+    let legal_hold = match f.header_non_empty(HOLD)? {
+        None => None,
+        Some(text) => Some(
+            LegalHold::from_name(&text)
+                .ok_or_else(|| invalid(HOLD, &text, "Legal Hold must be either of 'ON' or 'OFF'"))?,
+        ),
+    };
+    Ok(LockHeaders { retention, legal_hold })
 }
 
 /// `If-None-Match: *` or `If-Match` with one tag: what stores can do for a write.

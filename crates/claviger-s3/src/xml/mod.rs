@@ -6,10 +6,12 @@
 mod configuration;
 mod form;
 mod list;
+mod lock;
 mod multipart;
 mod reader;
 mod request;
 mod result;
+mod tagging;
 mod versioning;
 mod versions;
 mod writer;
@@ -17,10 +19,12 @@ mod writer;
 pub use configuration::{ConfigurationDocument, DocumentForm};
 pub use form::*;
 pub use list::*;
+pub use lock::*;
 pub use multipart::*;
 pub use reader::{DEPTH_MAX, UPSTREAM_LEN_MAX, XmlError};
 pub use request::*;
 pub use result::*;
+pub use tagging::*;
 pub use versioning::*;
 pub use versions::*;
 

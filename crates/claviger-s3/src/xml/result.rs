@@ -1,4 +1,4 @@
-//! Documents of single objects: copy, delete, attributes, tagging, location, error.
+//! Documents of single objects: copy, delete, attributes, location, error.
 
 use bytes::Bytes;
 
@@ -256,11 +256,6 @@ pub fn parse_location_constraint(body: &[u8]) -> Result<String, XmlError> {
     Ok(region.to_owned())
 }
 
-/// `Tagging` with no tag.
-pub fn empty_tagging() -> Bytes {
-    XmlWriter::document("Tagging", None, |w| w.group("TagSet", |_| {}))
-}
-
 pub(crate) fn write_error(error: &S3Error, request_id: &str, host_id: &str) -> Bytes {
     XmlWriter::plain_document("Error", |w| {
         w.text("Code", error.code().as_str());
@@ -347,7 +342,6 @@ mod tests {
         let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         let head = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
         let ns = "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"";
-        assert_eq!(text(empty_tagging()), format!("{head}<Tagging {ns}><TagSet></TagSet></Tagging>"));
         assert_eq!(
             text(location_constraint("us-east-1")),
             format!("{head}<LocationConstraint {ns}></LocationConstraint>")

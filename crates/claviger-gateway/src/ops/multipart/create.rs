@@ -16,7 +16,7 @@ use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::keys::uploads::UPLOAD_LIFE;
 use crate::keys::write::NewObject;
-use crate::ops::{checksums, metadata, object_headers, reply};
+use crate::ops::{checksums, metadata, object_headers, reply, tagging};
 use crate::server::ResponseBody;
 use crate::upstream::object::StoreAs;
 
@@ -49,6 +49,7 @@ pub(crate) async fn begin(
     checksum: Option<(Algo, Option<ChecksumType>)>,
 ) -> Result<NamedUpload, GatewayError> {
     let gateway = call.gateway;
+    tagging::check(call, permit.bucket(), headers)?;
     let bound = gateway.bindings.resolve(permit.bucket()).await?;
     let name = bound.name(permit.key())?;
     let now_ms = gateway.clock.now_ms();

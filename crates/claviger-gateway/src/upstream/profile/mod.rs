@@ -47,6 +47,8 @@ pub struct Profile {
     pub complete_wants_all_parts: bool,
     /// What a read of a part number beyond the object's parts is answered; the gateway answers in the store's stead.
     pub no_such_part: ErrorCode,
+    /// CopyObject takes the copy's tags from its headers. Where it does not they are set when the copy is made.
+    pub copy_takes_tags: bool,
     /// What else of S3 the store has.
     pub features: Features,
     /// Storage classes that it knows; empty: only the standard one, or none is documented.

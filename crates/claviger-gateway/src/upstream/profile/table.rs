@@ -29,6 +29,7 @@ pub(super) const GENERIC: Profile = Profile {
     lock_wants_digest: false,
     complete_wants_all_parts: false,
     no_such_part: ErrorCode::InvalidPartNumber,
+    copy_takes_tags: true,
     features: Features::ALL,
     storage_classes: &[],
     sources: &[],
@@ -79,6 +80,7 @@ pub static PROFILES: &[Profile] = &[
         signature_v2: true,
         complete_wants_all_parts: true,
         no_such_part: ErrorCode::InvalidPart,
+        copy_takes_tags: false,
         storage_classes: &["STANDARD"],
         sources: &[
             "the store itself",
