@@ -112,7 +112,7 @@ rgw() {
     start_capture "$upstream" "$out/capture"
     (umask 077 && . "$out/rgw/rgw.env" && printf 'access_key_id = "%s"\nsecret_access_key = "%s"\n' \
         "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY" >"$out/upstream.toml")
-    set -- --upstream "http://$capture" --upstream-region us-east-1 --upstream-credentials "$out/upstream.toml"
+    set -- --upstream "http://$capture" --upstream-region us-east-1 --upstream-credentials "$out/upstream.toml" --plain-tags
     start_demo "$out/rgwdemo" "$@"
     (. "$out/rgwdemo/credentials.env" && "$checker" "$here/leave_behind.py" put) || failed="$failed rgw-put"
     first=${clients%%,*}

@@ -1037,9 +1037,11 @@ if suite.claviger:
 
     @step("what would carry plaintext past the gateway is NotImplemented")
     def _():
-        refused("NotImplemented", put, "tagged", b"x", Tagging="a=b")
-        refused("NotImplemented", s3.put_object_tagging, Bucket=BUCKET, Key="small",
-                Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
+        # Where tags are allowed, which the demonstration before a real store is told to, another suite writes them.
+        if suite.target == "claviger":
+            refused("AccessDenied", put, "tagged", b"x", Tagging="a=b")
+            refused("AccessDenied", s3.put_object_tagging, Bucket=BUCKET, Key="small",
+                    Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
         refused("NotImplemented", put, "sse-c", b"x", SSECustomerAlgorithm="AES256", SSECustomerKey="0" * 32)
         refused("NotImplemented", s3.put_bucket_website, Bucket=BUCKET,
                 WebsiteConfiguration={"IndexDocument": {"Suffix": "index.html"}})
