@@ -684,17 +684,19 @@ fn no_refused_header_is_accepted_anywhere() {
 proptest! {
     #[test]
     fn no_request_makes_it_panic(
-        method in "GET|PUT|POST|DELETE|HEAD|X",
+        method in "GET|PUT|POST|DELETE|HEAD|OPTIONS|X",
         path in "/[a-z%0-9/.+]{0,30}",
         query in "(list-type=2&|uploads&|uploadId=u&|partNumber=1&|X-Amz-Signature=s&)?[a-zA-Z0-9=&%+-]{0,40}",
-        name in "(x-amz-[a-z-]{1,30}|range|if-[a-z-]{1,10}|content-[a-z5]{1,8})",
+        name in "(x-amz-[a-z-]{1,30}|range|origin|access-control-request-[a-z]{1,9}|if-[a-z-]{1,10}|content-[a-z5]{1,8})",
         value in "\\PC{0,30}",
     ) {
         let method: Method = method.parse().unwrap();
         if let Ok(uri) = format!("{path}?{query}").parse::<Uri>() {
             let mut headers = HeaderMap::new();
             headers.insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
-            let _ = classify(&RequestHead::new(&method, &uri, &headers), &VirtualHosts::default());
+            let head = RequestHead::new(&method, &uri, &headers);
+            let _ = classify(&head, &VirtualHosts::default());
+            let _ = Accompanying::read(&head);
         }
     }
 
