@@ -18,7 +18,7 @@ class Rude(Mixed):
     """Clients that vanish. Bodies that broke off must never change anything; what was sent whole may have been done or not."""
 
     mix = {
-        "vanish_in_put": 10, "vanish_after_put": 6, "vanish_in_get": 10, "vanish_in_part": 4, "vanish_in_create": 4,
+        "vanish_in_put": 10, "vanish_after_put": 6, "vanish_in_get": 10, "vanish_in_part": 4, "vanish_after_part": 5, "vanish_in_create": 4,
         "vanish_in_complete": 4, "vanish_in_abort": 2, "vanish_in_copy": 3, "vanish_in_list": 3, "ignore_refusal": 5, "settle": 8,
         "get": 4, "put_medium": 2, "list": 1,
     }
@@ -70,6 +70,15 @@ class Rude(Mixed):
         tags = {number: self.send_part(key, upload, number, content) for number, content in enumerate(contents, 1)}
         self.complete(key, upload, tags, type(contents[0]).joined(contents))
         self.verify(key)
+
+    def vanish_after_part(self):
+        """A part that arrives while its upload is aborted: a short one lies beside the upload until Complete."""
+        key, content = self.new_key(), self.world.content(self.random.choice([1000, 1 << 20, 4 << 20]))
+        upload = self.begin(key)
+        connection = self.raw.open("PUT", self.path(key), content.length, query={"partNumber": "1", "uploadId": upload})
+        connection.sendall(content.read())
+        self.let_go(connection)
+        self.s3.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
 
     def vanish_in_create(self):
         key = self.lost_key()

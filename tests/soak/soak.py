@@ -196,7 +196,7 @@ def soak(options, gateway, world):
     before = system_keys(store)
     client_of(world.account).create_bucket(Bucket=world.bucket)
     port = int(gateway.account["endpoint"].rsplit(":", 1)[1])
-    sampler = Sampler(gateway.process.pid, port, gateway.admin, options.out / "samples.csv")
+    sampler = Sampler(gateway.process.pid, port, gateway.admin, options.out / "samples.csv", 2.0 if options.minutes > 5 else 1.0)
     began = time.monotonic()
     sampler.start()
     clients = put_under_load(world, options, sampler)

@@ -144,7 +144,9 @@ impl SystemArea {
         store_upload_id: &str,
         object_id: ObjectId,
     ) {
-        let mut keys = vec![token_key(bucket_id, store_upload_id)];
+        // First: whoever holds a part from now on finds no token and takes the part back.
+        self.forget_token(bucket_id, store_upload_id).await;
+        let mut keys = Vec::new();
         match self.held_parts(object_id).await {
             Ok(held) => keys.extend(held.iter().map(|part| held_key(object_id, part.number))),
             Err(error) => tracing::warn!(%error, "held parts of a finished upload could not be listed"),

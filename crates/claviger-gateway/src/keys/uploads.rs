@@ -95,6 +95,17 @@ impl Uploads {
         was_held && !held
     }
 
+    /// Whether the upload began here and is not known to be over.
+    pub(crate) fn is_open_here(&self, object_id: ObjectId) -> bool {
+        self.begun.contains_key(&object_id)
+    }
+
+    /// Forgets the key of an upload that is over at the provider. To be called before what it left is cleared away: a
+    /// held part that is stored later is then taken back by whoever stores it.
+    pub(crate) fn close(&self, object_id: ObjectId) {
+        self.begun.invalidate(&object_id);
+    }
+
     /// Keeps the key of an upload that begins here.
     pub(crate) fn remember(&self, object_id: ObjectId, dek: Dek) {
         self.begun.insert(object_id, Arc::new(dek));

@@ -46,3 +46,15 @@ async fn ask_for_first_part(gateway: &Gateway, upload: &NamedUpload) -> Result<O
     }
     Ok(length)
 }
+
+/// Whether the upload was completed or aborted while a part of it was being held. A part of its own the provider would
+/// have refused; a held one would lie there for days. An upload that is not known to be open here is over if its token
+/// is gone.
+pub(super) async fn is_over(gateway: &Gateway, upload: &NamedUpload) -> bool {
+    let fields = upload.token.fields();
+    if gateway.uploads.is_open_here(fields.object_id) {
+        return false;
+    }
+    let token = gateway.system.fetch_token(&upload.bound.bucket_id, &fields.upstream_upload_id).await;
+    matches!(token, Ok(None))
+}

@@ -20,7 +20,7 @@ use crate::body::{PlaintextSource, Verified};
 use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
-use crate::keys::uploads::UnitRight;
+use crate::keys::uploads::{UnitRight, no_such_upload};
 use crate::ops::put_object::too_large;
 use crate::ops::{checksums, reply};
 use crate::server::ResponseBody;
@@ -90,15 +90,19 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     let (stream, outcome) = Sealing::new(source, writer);
     let body = UpstreamBody::stream(Box::new(stream), sealed_len);
     let held = holding::is_held(gateway, upload, number, length).await?;
+    let object_id = upload.token.fields().object_id;
     let stored = if held {
-        gateway.system.store_held(upload.token.fields().object_id, number, body).await
+        gateway.system.store_held(object_id, number, body).await
     } else {
         let etag = upload.upstream.upload_part(upload.at_store(), number, body).await;
         etag.map(|etag| etag.as_str().to_owned())
     };
     let etag = stored.map_err(|error| outcome.cause_or(error))?;
     let (part, verified) = outcome.committed()?;
-    let object_id = upload.token.fields().object_id;
+    if held && holding::is_over(gateway, upload).await {
+        gateway.system.forget_held(object_id, number).await;
+        return Err(no_such_upload());
+    }
     if gateway.uploads.note_part(object_id, number, held) {
         gateway.system.forget_held(object_id, number).await;
     }
