@@ -14,6 +14,8 @@ use claviger_s3::xml::ConfigurationDocument;
 use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
+use super::trailer::Chunked;
+
 /// Bytes that came out of a sealer: units, epoch records, upload tokens.
 #[derive(Clone)]
 pub(crate) struct Ciphertext(Bytes);
@@ -23,6 +25,11 @@ impl Ciphertext {
     /// sealed bytes it has just read from the provider (held parts).
     pub(crate) fn sealed(bytes: impl Into<Bytes>) -> Self {
         Self(bytes.into())
+    }
+
+    /// What stands around sealed bytes in S3's chunked form: lengths, and a checksum of ciphertext.
+    pub(super) fn framing(text: impl Into<Bytes>) -> Self {
+        Self(text.into())
     }
 
     /// Length in bytes.
@@ -64,6 +71,8 @@ pub(crate) struct UpstreamBody {
 enum Kind {
     Whole(Option<Bytes>),
     Stream(Box<dyn SealedStream>),
+    /// As a stream, with the checksum of what went out behind it.
+    Chunked(Chunked),
 }
 
 impl UpstreamBody {
@@ -93,11 +102,27 @@ impl UpstreamBody {
         Self { kind: Kind::Stream(stream), remaining_len: sealed_len, watched: None }
     }
 
+    /// A stream gets a checksum behind it, in chunked form; gives the length that it has without. What is in memory is
+    /// signed with its digest and stays as it is (`None`).
+    pub(super) fn with_trailer(&mut self) -> Option<u64> {
+        let Kind::Stream(_) = &self.kind else { return None };
+        let sealed_len = self.remaining_len;
+        let Kind::Stream(stream) = std::mem::replace(&mut self.kind, Kind::Whole(None)) else { return None };
+        self.kind = Kind::Chunked(Chunked::new(stream, sealed_len));
+        self.remaining_len = Chunked::encoded_len(sealed_len);
+        Some(sealed_len)
+    }
+
+    /// Whether a checksum follows behind it.
+    pub(super) fn has_trailer(&self) -> bool {
+        matches!(self.kind, Kind::Chunked(_))
+    }
+
     /// The bytes when they are in memory, for the payload hash.
     pub(crate) fn in_memory(&self) -> Option<&[u8]> {
         match &self.kind {
             Kind::Whole(bytes) => Some(bytes.as_deref().unwrap_or_default()),
-            Kind::Stream(_) => None,
+            Kind::Stream(_) | Kind::Chunked(_) => None,
         }
     }
 
@@ -173,16 +198,16 @@ impl http_body::Body for UpstreamBody {
         if self.watched.as_ref().is_some_and(|watched| watched.state.given_up.load(Ordering::Relaxed)) {
             return Poll::Ready(Some(Err(Abandoned)));
         }
-        let next = match &mut self.kind {
-            Kind::Whole(bytes) => bytes.take().map(Ok),
-            Kind::Stream(stream) => match stream.poll_sealed(cx) {
-                Poll::Pending => {
-                    self.note(true);
-                    return Poll::Pending;
-                }
-                Poll::Ready(next) => next.map(|result| result.map(|sealed| sealed.0)),
-            },
+        let polled = match &mut self.kind {
+            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Ciphertext(bytes)))),
+            Kind::Stream(stream) => stream.poll_sealed(cx),
+            Kind::Chunked(chunked) => chunked.poll_sealed(cx),
         };
+        let Poll::Ready(next) = polled else {
+            self.note(true);
+            return Poll::Pending;
+        };
+        let next = next.map(|result| result.map(|sealed| sealed.0));
         self.note(false);
         match next {
             None if self.remaining_len > 0 => Poll::Ready(Some(Err(Abandoned))),

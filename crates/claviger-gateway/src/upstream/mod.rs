@@ -16,6 +16,7 @@ pub(crate) mod observed;
 pub(crate) mod passed;
 pub mod profile;
 pub(crate) mod tls;
+mod trailer;
 pub(crate) mod transport;
 mod versioning;
 

@@ -281,6 +281,9 @@ impl Upstream {
         let mut request = StoreRequest::new(Method::PUT, bucket, Some(key)).body(body);
         request.headers = store_as.headers()?;
         condition::set(&mut request.headers, store_as.condition, Write::Put, self.profile())?;
+        if self.profile().checksum_behind_puts {
+            request = request.with_trailer()?;
+        }
         let response = self.send(request).await?;
         Stored::parse(response.headers())
     }

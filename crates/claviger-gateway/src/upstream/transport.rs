@@ -24,6 +24,7 @@ use super::connector::TimedConnector;
 use super::observed::Observed;
 use super::passed::Passed;
 use super::profile::Profile;
+use super::trailer::trailer_name;
 use crate::config::{Addressing, UpstreamConfig};
 use crate::error::GatewayError;
 use crate::metrics::{UPSTREAM_REQUESTS, UPSTREAM_SECONDS};
@@ -130,6 +131,17 @@ impl<'a> StoreRequest<'a> {
             _ if has("uploads") => "ListMultipartUploads",
             _ => "ListObjects",
         }
+    }
+
+    /// Has a checksum of the body follow behind it, if the body is a stream.
+    ///
+    /// # Errors
+    /// None that can happen: all values are ASCII.
+    pub(super) fn with_trailer(mut self) -> Result<Self, GatewayError> {
+        let Some(sealed_len) = self.body.with_trailer() else { return Ok(self) };
+        self.header("content-encoding", "aws-chunked")?
+            .header("x-amz-decoded-content-length", &sealed_len.to_string())?
+            .header("x-amz-trailer", trailer_name())
     }
 
     /// Sets the body.
@@ -347,6 +359,7 @@ impl Upstream {
         let payload = match body.in_memory() {
             Some([]) => PayloadHash::Empty,
             Some(bytes) => PayloadHash::Body(bytes),
+            None if body.has_trailer() => PayloadHash::UnsignedTrailer,
             None => PayloadHash::Unsigned,
         };
         let (region, now_ms) = (self.pool.region.as_str(), self.pool.clock.now_ms());

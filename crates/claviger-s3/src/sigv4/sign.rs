@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::canonical::{ALGORITHM, Canonical, Form, string_to_sign};
 use super::key::SigningKey;
-use super::{EMPTY_SHA256, UNSIGNED_PAYLOAD, hex};
+use super::{EMPTY_SHA256, STREAMING_UNSIGNED_TRAILER, UNSIGNED_PAYLOAD, hex};
 use crate::error::{ErrorCode, S3Error};
 use crate::timestamp::amz_date;
 
@@ -27,6 +27,8 @@ const NOT_SIGNED: &[&str] = &[
 pub enum PayloadHash<'a> {
     /// `UNSIGNED-PAYLOAD`: the body is covered by TLS alone.
     Unsigned,
+    /// `STREAMING-UNSIGNED-PAYLOAD-TRAILER`: likewise, in `aws-chunked` form with a checksum behind it.
+    UnsignedTrailer,
     /// The SHA-256 of nothing.
     Empty,
     /// The SHA-256 of these bytes.
@@ -40,6 +42,7 @@ impl PayloadHash<'_> {
     pub fn to_header(&self) -> String {
         match self {
             Self::Unsigned => UNSIGNED_PAYLOAD.to_owned(),
+            Self::UnsignedTrailer => STREAMING_UNSIGNED_TRAILER.to_owned(),
             Self::Empty => EMPTY_SHA256.to_owned(),
             Self::Body(body) => hex(&Sha256::digest(body)),
             Self::Sha256(digest) => hex(digest),

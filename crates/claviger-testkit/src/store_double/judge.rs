@@ -47,6 +47,8 @@ pub(super) struct Asked<'a> {
     query: BTreeMap<String, String>,
     has_bucket: bool,
     has_key: bool,
+    /// The bucket stands for one with a default retention: its name ends in `-locked`.
+    is_locked: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -56,8 +58,10 @@ impl<'a> Asked<'a> {
         let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         let query = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let query = query.map(|(name, value)| (decoded(name), decoded(value))).collect();
-        let has_key = path.split_once('/').is_some_and(|(_, key)| !key.is_empty());
-        Self { method, headers, query, has_bucket: !path.is_empty(), has_key }
+        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+        let (has_bucket, has_key, is_locked) =
+            (!bucket.is_empty(), !key.is_empty(), bucket.ends_with("-locked"));
+        Self { method, headers, query, has_bucket, has_key, is_locked }
     }
 
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
@@ -164,7 +168,8 @@ fn features(rules: &Rules, asked: &Asked<'_>) -> Option<Refusal> {
     }
     if rules.lock_wants_digest
         && *asked.method == Method::PUT
-        && asked.has("x-amz-object-lock-mode")
+        && asked.has_key
+        && (asked.is_locked || asked.has("x-amz-object-lock-mode"))
         && !asked.has("x-amz-copy-source")
         && !asked.has_digest()
     {

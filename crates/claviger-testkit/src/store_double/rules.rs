@@ -28,7 +28,8 @@ pub struct Rules {
     pub acls: &'static [&'static str],
     /// Versioning.
     pub versioning: bool,
-    /// Writes with Object Lock headers have to carry a digest of the body.
+    /// Writes with Object Lock headers, and PUTs into a bucket with a default retention (here: one whose name ends in
+    /// `-locked`), have to carry a digest of the body.
     pub lock_wants_digest: bool,
     /// `x-amz-storage-class` values.
     pub storage_classes: &'static [&'static str],

@@ -41,8 +41,9 @@ pub struct Profile {
     pub delete_objects: DeleteObjects,
     /// Whether clients of this store may still sign with version 2, which the gateway then verifies.
     pub signature_v2: bool,
-    /// Writes with Object Lock parameters, or into a bucket with a default retention, need a digest of what is sent.
-    pub lock_wants_digest: bool,
+    /// A PutObject carries a checksum of its ciphertext behind its body. Buckets with Object Lock want a digest with
+    /// every write, and nobody tells the gateway which buckets these are.
+    pub checksum_behind_puts: bool,
     /// CompleteMultipartUpload fails unless it names every part that was uploaded.
     pub complete_wants_all_parts: bool,
     /// What a read of a part number beyond the object's parts is answered; the gateway answers in the store's stead.

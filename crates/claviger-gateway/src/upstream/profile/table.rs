@@ -26,7 +26,7 @@ pub(super) const GENERIC: Profile = Profile {
     conditions: Conditions::all(Condition::Unknown),
     delete_objects: DeleteObjects::Together,
     signature_v2: false,
-    lock_wants_digest: false,
+    checksum_behind_puts: false,
     complete_wants_all_parts: false,
     no_such_part: ErrorCode::InvalidPartNumber,
     copy_takes_tags: true,
@@ -45,7 +45,7 @@ pub static PROFILES: &[Profile] = &[
         location: Location::OutsideUsEast1,
         metadata_bytes_max: S3_METADATA,
         conditions: Conditions::all(Condition::Kept),
-        lock_wants_digest: true,
+        checksum_behind_puts: true,
         storage_classes: &[
             "STANDARD",
             "STANDARD_IA",
@@ -156,7 +156,6 @@ pub static PROFILES: &[Profile] = &[
         metadata_bytes_max: S3_METADATA,
         // Since June 2026.
         conditions: Conditions::all(Condition::Kept),
-        lock_wants_digest: true,
         storage_classes: &["STANDARD", "STANDARD_IA", "HIGH_PERF", "EXPRESS_ONEZONE", "GLACIER_IR"],
         sources: &[
             "https://github.com/ovh/ovhcloud-docs/pull/28",
@@ -211,7 +210,6 @@ pub static PROFILES: &[Profile] = &[
         shown_by: ShownBy::ADouble,
         location: Location::OutsideUsEast1,
         metadata_bytes_max: S3_METADATA,
-        lock_wants_digest: true,
         storage_classes: &["STANDARD"],
         sources: &[
             "https://docs.wasabi.com/docs/rest-api-introduction",
