@@ -63,6 +63,7 @@ fn minded(profile: &Profile) -> Vec<String> {
     mind(profile.tag_on_put == TagForm::Bare, "the tag of a conditional PUT goes without quotes");
     mind(profile.delete_objects == DeleteObjects::OneByOne, "DeleteObjects becomes single deletions");
     mind(profile.complete_wants_all_parts, "Complete has to name every uploaded part");
+    mind(!profile.copy_takes_tags, "the tags of a copy are set when it is made");
     mind(profile.checksum_behind_puts, "a CRC32 of the ciphertext goes behind each PUT");
     mind(profile.signature_v2, "clients may sign with version 2");
     minded
