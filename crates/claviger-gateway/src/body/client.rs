@@ -70,7 +70,7 @@ impl ClientBody {
         let mut body = Self::new(call, incoming, &bounded, &[])?;
         let mut all = Vec::new();
         while let Some(piece) = std::future::poll_fn(|cx| body.poll_plaintext(cx)).await {
-            all.extend_from_slice(&piece.map_err(|error| uncounted_error(error))?);
+            all.extend_from_slice(&piece.map_err(uncounted_error)?);
         }
         if head.decoded_content_length.is_some_and(|declared| declared != all.len() as u64) {
             return Err(incomplete("the body is not as long as declared"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claviger_format::envelope;
-use claviger_format::layout::{CLIENT_PUT_LEN_MAX, SINGLE_PUT_LEN_MAX};
+use claviger_format::layout::CLIENT_PUT_LEN_MAX;
 use claviger_format::metadata::Layout;
 use claviger_format::object::BodyWriter;
 use claviger_format::{Checksum, ObjectName};
@@ -153,7 +153,7 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     let (stream, outcome) = Sealing::new(source, unit);
     let store_as = StoreAs { envelope: Some(&envelope), ..new.store_as };
     let (bucket, key) = (new.permit.bucket(), new.permit.key());
-    let stored = if new.length > SINGLE_PUT_LEN_MAX {
+    let stored = if sealed_len > upstream.profile().put_bytes_max {
         super::multipart::sliced::store(
             &gateway.errands,
             upstream,

@@ -72,7 +72,7 @@ enum Kind {
     Whole(Option<Bytes>),
     Stream(Box<dyn SealedStream>),
     /// As a stream, with the checksum of what went out behind it.
-    Chunked(Chunked),
+    Chunked(Box<Chunked>),
 }
 
 impl UpstreamBody {
@@ -108,7 +108,7 @@ impl UpstreamBody {
         let Kind::Stream(_) = &self.kind else { return None };
         let sealed_len = self.remaining_len;
         let Kind::Stream(stream) = std::mem::replace(&mut self.kind, Kind::Whole(None)) else { return None };
-        self.kind = Kind::Chunked(Chunked::new(stream, sealed_len));
+        self.kind = Kind::Chunked(Box::new(Chunked::new(stream, sealed_len)));
         self.remaining_len = Chunked::encoded_len(sealed_len);
         Some(sealed_len)
     }

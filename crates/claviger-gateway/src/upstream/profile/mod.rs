@@ -215,6 +215,15 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_put_that_goes_out_in_one_piece_is_the_formats_unless_the_store_takes_less() {
+        use claviger_format::layout::{SINGLE_PUT_LEN_MAX, g};
+        let put_max = |name: &str| Profile::named(name).unwrap().put_bytes_max;
+        let fits = |name: &str, length: u64| g(length).is_some_and(|sealed_len| sealed_len <= put_max(name));
+        assert!(fits("aws", SINGLE_PUT_LEN_MAX) && !fits("aws", SINGLE_PUT_LEN_MAX + 1));
+        assert!(!fits("r2", SINGLE_PUT_LEN_MAX));
+    }
+
+    #[test]
     fn a_location_is_named_where_the_store_wants_it() {
         let names = |name: &str, region: &str| Profile::named(name).unwrap().names_location(region);
         assert!(!names("aws", "us-east-1") && names("aws", "eu-central-1"));
