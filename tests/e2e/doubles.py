@@ -13,6 +13,7 @@ Run it with the Python of the boto3 environment. The last line is `N passed, N f
 
 import argparse
 import concurrent.futures
+import datetime
 import io
 import random
 import signal
@@ -35,11 +36,11 @@ MIB = 1 << 20
 EXPECTED = {
     "aws": {"locked parts": "InvalidRequest"},
     "minio": {},
-    "gcs": {"conditions": "refused"},
-    "ovhcloud": {"locked": "InvalidRequest", "locked parts": "InvalidRequest"},
-    "r2": {"uneven": "InvalidPart"},
+    "gcs": {"conditions": "refused", "lock": "NotImplemented"},
+    "ovhcloud": {"lock": "InvalidRequest", "locked": "InvalidRequest", "locked parts": "InvalidRequest"},
+    "r2": {"uneven": "InvalidPart", "lock": "NotImplemented"},
     "b2": {"conditions": "refused"},
-    "wasabi": {"locked": "InvalidRequest", "locked parts": "InvalidRequest"},
+    "wasabi": {"lock": "InvalidRequest", "locked": "InvalidRequest", "locked parts": "InvalidRequest"},
 }
 
 
@@ -268,6 +269,16 @@ class Steps:
         quiet = {"Objects": [{"Key": key} for key in keys[30:]], "Quiet": True}
         same(self.s3.delete_objects(Bucket=BUCKET, Delete=quiet).get("Deleted"), None, "a quiet answer")
         same(self.keys("del/"), {}, "what is left")
+
+    def a_locked_object(self):
+        until = datetime.datetime(2030, 1, 1, tzinfo=datetime.timezone.utc)
+        lock = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": until}
+        if code := self.expected.get("lock"):
+            refused(code, self.put, key="lock", body=b"locked", **lock)
+            assert "lock" not in self.keys("lock"), "stored without its lock"
+        else:
+            self.put("lock", b"locked", **lock)
+            same(self.get("lock"), b"locked", "the object")
 
     def a_bucket_with_a_default_retention(self):
         # The doubles take it from the name; what it wants is a digest with every write.
