@@ -1,5 +1,7 @@
 //! DeleteObject and DeleteObjects. Nothing is opened for them; every key of a batch is authorised by itself.
 
+use std::collections::HashSet;
+
 use claviger_format::token::object_etag;
 use claviger_s3::conditions::EtagCondition;
 use claviger_s3::error::ErrorCode;
@@ -116,15 +118,17 @@ async fn delete_batch(
 ) -> Result<(), GatewayError> {
     let request = DeleteRequest { objects: entries, quiet: false };
     let mut answered = call.upstream.delete_objects(bucket, &request, bypass_governance).await?;
+    let asked: HashSet<(String, String)> = request
+        .objects
+        .iter()
+        .filter_map(|entry| Some((entry.key.clone(), entry.version_id.clone()?)))
+        .collect();
     for entry in request.objects {
-        // Each line of the answer is used once: a key may have been named twice, and in several versions. Stores leave
-        // the version out where it is `null`.
-        let is_of = |key: &str, version: Option<&str>| {
-            let null = |version: Option<&str>| version.unwrap_or("null").to_owned();
-            key == entry.key && null(version) == null(entry.version_id.as_deref())
-        };
-        let failed = answered.errors.iter().position(|error| is_of(&error.key, error.version_id.as_deref()));
-        let done = answered.deleted.iter().position(|done| is_of(&done.key, done.version_id.as_deref()));
+        // Each line of the answer is used once: a key may have been named twice, and in several versions.
+        let failed = answered.errors.iter().map(|error| (error.key.as_str(), error.version_id.as_deref()));
+        let failed = line_of(&entry, failed, &asked);
+        let done = answered.deleted.iter().map(|done| (done.key.as_str(), done.version_id.as_deref()));
+        let done = line_of(&entry, done, &asked);
         if let Some(at) = failed {
             let code = ErrorCode::from_name(&answered.errors.swap_remove(at).code);
             result.errors.push(refusal(code.unwrap_or(ErrorCode::InternalError), entry));
@@ -135,6 +139,23 @@ async fn delete_batch(
         }
     }
     Ok(())
+}
+
+/// Which of the answer's lines is about `entry`: one of its key and version. Stores leave the version out where it is
+/// `null`; and some name one where none was asked for, which must not be a version that another entry asked for.
+fn line_of<'a>(
+    entry: &DeleteEntry,
+    lines: impl Iterator<Item = (&'a str, Option<&'a str>)> + Clone,
+    asked: &HashSet<(String, String)>,
+) -> Option<usize> {
+    let wanted = entry.version_id.as_deref().unwrap_or("null");
+    let exact =
+        |(key, version): (&str, Option<&str>)| key == entry.key && version.unwrap_or("null") == wanted;
+    let unasked = |(key, version): (&str, Option<&str>)| {
+        let is_asked = |version: &str| asked.contains(&(key.to_owned(), version.to_owned()));
+        entry.version_id.is_none() && key == entry.key && !version.is_some_and(is_asked)
+    };
+    lines.clone().position(exact).or_else(|| lines.clone().position(unasked))
 }
 
 /// One request for one key.
@@ -211,4 +232,27 @@ fn authorise(
         }
     }
     (allowed, errors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_found_by_key_and_version_also_where_a_store_names_versions_unasked() {
+        let entry = |key: &str, version: Option<&str>| DeleteEntry {
+            key: key.to_owned(),
+            version_id: version.map(str::to_owned),
+            etag: None,
+        };
+        let asked = HashSet::from([("k".to_owned(), "v1".to_owned())]);
+        let lines = [("k", Some("v1")), ("other", None), ("k", Some("invented"))];
+        let found = |entry: DeleteEntry| line_of(&entry, lines.into_iter(), &asked);
+        assert_eq!(found(entry("k", Some("v1"))), Some(0));
+        assert_eq!(found(entry("k", None)), Some(2), "not the line of the version that was asked for");
+        assert_eq!(found(entry("other", None)), Some(1));
+        assert_eq!(found(entry("other", Some("null"))), Some(1));
+        assert_eq!(found(entry("k", Some("v2"))), None);
+        assert_eq!(found(entry("none", None)), None);
+    }
 }
