@@ -36,6 +36,15 @@ ROWS = [
     ("provider", "signatures", "a header of Amazon's*", "the embedded provider ignores it"),
     ("provider", "signatures", "two ways of authentication*", "the embedded provider goes by the first"),
     ("provider", "signatures", "presigned: from a second*", "the embedded provider says InvalidRequest"),
+    ("provider", "forms", "a small form*", "the embedded provider's framework answers a form without ETag"),
+    ("provider", "forms", "an empty file*", "the embedded provider's framework takes an empty file for none"),
+    ("provider", "forms", "${filename}*", "the embedded provider's framework keeps the path"),
+    ("provider", "forms", "success_action_*", "the embedded provider's framework gives other locations"),
+    ("provider", "forms", "a form that its policy*", "the embedded provider's framework says 400"),
+    ("provider", "forms", "a signature that is wrong*", "the embedded provider's framework says 400"),
+    ("provider", "forms", "a checksum*", "the embedded provider's framework ignores checksums in forms"),
+    ("provider", "forms", "what is no form*", "the embedded provider's framework says 501"),
+
     ("provider", "node", "presigned PUT with hoisted*", "the embedded provider's framework reads no headers from the query"),
 
     # --- Ceph RGW 16.2, by itself; and with Claviger before it, where a proxy can't make up for what the store does:
@@ -56,6 +65,12 @@ ROWS = [
     ("rgw", "boto3", "ListObjects (V1)*", "RGW 16 does not encode NextMarker, so a key with `+` starts the listing over"),
     ("rgw", "boto3", "ranges of a * object", "RGW 16 answers bytes=-0 with 206"),
     ("rgw", "boto3", "GET and HEAD by part number", "RGW 16 ignores partNumber"),
+    ("rgw", "forms", "a small form*", "RGW 16 answers a form without ETag"),
+    ("rgw", "forms", "headers and metadata*", "RGW 16 ignores Cache-Control and the like in forms"),
+    ("rgw", "forms", "${filename}*", "RGW 16 keeps the path"),
+    ("rgw", "forms", "a signature that is wrong*", "RGW 16 says AccessDenied to all of them"),
+    ("rgw", "forms", "a checksum*", "RGW 16 ignores checksums in forms"),
+    ("rgw", "forms", "what is no form*", "RGW 16 says 400"),
     ("rgw", "boto3", "metadata of 3,000 bytes*", "RGW 16 takes more metadata than S3"),
     ("rgw", "boto3", "a key of 1,024 bytes*", "RGW 16 says InvalidObjectName"),
     ("rgw claviger-rgw", "configuration", "ownership*", "RGW 16 knows no ownership controls; directly it lists the bucket instead"),

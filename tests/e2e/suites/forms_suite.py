@@ -88,11 +88,10 @@ def small():
     answer = send(signed("form/small"), data("small"))
     same(answer.status, 204, "the status")
     got = stored("form/small", data("small"))
-    same(answer.headers["ETag"], got["ETag"], "the ETag")
     listed = s3.list_objects_v2(Bucket=BUCKET, Prefix="form/small")["Contents"][0]
     same((listed["Size"], listed["ETag"]), (len(data("small")), got["ETag"]), "the listing")
-    if suite.claviger:
-        same(answer.headers["Location"], f"{URL}/form/small", "Location")
+    same(answer.headers.get("ETag"), got["ETag"], "the ETag")
+    same(answer.headers.get("Location"), f"{URL}/form/small", "Location")
 
 
 @step("an empty file, and one of 20 MiB")
