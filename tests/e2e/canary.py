@@ -69,7 +69,7 @@ def data(name):
 
 
 def checksums(piece):
-    """All digests of a piece as raw bytes, by name. Needs awscrt for two of them."""
+    """All digests of a piece as raw bytes, by name. Needs awscrt for some of them."""
     import zlib
 
     from awscrt import checksums as crt
@@ -81,7 +81,16 @@ def checksums(piece):
         "crc32": struct.pack(">I", zlib.crc32(piece)),
         "crc32c": struct.pack(">I", crt.crc32c(piece)),
         "crc64nvme": struct.pack(">Q", crt.crc64nvme(piece)),
+        "sha512": hashlib.sha512(piece).digest(),
+        "xxhash64": xxhash(crt.XXHash.new_xxhash64(), piece),
+        "xxhash3": xxhash(crt.XXHash.new_xxhash3_64(), piece),
+        "xxhash128": xxhash(crt.XXHash.new_xxhash3_128(), piece),
     }
+
+
+def xxhash(hasher, piece):
+    hasher.update(piece)
+    return hasher.finalize()
 
 
 def pieces(name):

@@ -15,18 +15,27 @@ pub(crate) fn algo(algorithm: ChecksumAlgorithm) -> Algo {
         ChecksumAlgorithm::Crc64Nvme => Algo::Crc64Nvme,
         ChecksumAlgorithm::Sha1 => Algo::Sha1,
         ChecksumAlgorithm::Sha256 => Algo::Sha256,
+        ChecksumAlgorithm::Sha512 => Algo::Sha512,
+        ChecksumAlgorithm::Md5 => Algo::Md5,
+        ChecksumAlgorithm::XxHash64 => Algo::XxHash64,
+        ChecksumAlgorithm::XxHash3 => Algo::XxHash3,
+        ChecksumAlgorithm::XxHash128 => Algo::XxHash128,
     }
 }
 
-/// The algorithm behind a code; `None` for those that this version does not speak over S3.
-pub(crate) fn algorithm(algo: Algo) -> Option<ChecksumAlgorithm> {
+/// The algorithm behind a code.
+pub(crate) fn algorithm(algo: Algo) -> ChecksumAlgorithm {
     match algo {
-        Algo::Crc32 => Some(ChecksumAlgorithm::Crc32),
-        Algo::Crc32c => Some(ChecksumAlgorithm::Crc32c),
-        Algo::Crc64Nvme => Some(ChecksumAlgorithm::Crc64Nvme),
-        Algo::Sha1 => Some(ChecksumAlgorithm::Sha1),
-        Algo::Sha256 => Some(ChecksumAlgorithm::Sha256),
-        Algo::Md5 | Algo::Sha512 | Algo::XxHash64 | Algo::XxHash3 | Algo::XxHash128 => None,
+        Algo::Crc32 => ChecksumAlgorithm::Crc32,
+        Algo::Crc32c => ChecksumAlgorithm::Crc32c,
+        Algo::Crc64Nvme => ChecksumAlgorithm::Crc64Nvme,
+        Algo::Sha1 => ChecksumAlgorithm::Sha1,
+        Algo::Sha256 => ChecksumAlgorithm::Sha256,
+        Algo::Sha512 => ChecksumAlgorithm::Sha512,
+        Algo::Md5 => ChecksumAlgorithm::Md5,
+        Algo::XxHash64 => ChecksumAlgorithm::XxHash64,
+        Algo::XxHash3 => ChecksumAlgorithm::XxHash3,
+        Algo::XxHash128 => ChecksumAlgorithm::XxHash128,
     }
 }
 
@@ -56,9 +65,9 @@ pub(crate) fn to_format(checksum: &ObjectChecksum) -> Checksum {
     .expect("a checksum value has its algorithm's length")
 }
 
-/// For headers and XML; `None` for an algorithm that this version does not speak over S3.
+/// For headers and XML; `None` for a value that is none, which the format excludes.
 pub(crate) fn to_s3(checksum: &Checksum) -> Option<ObjectChecksum> {
-    let value = ChecksumValue::from_bytes(algorithm(checksum.algo())?, checksum.value())?;
+    let value = ChecksumValue::from_bytes(algorithm(checksum.algo()), checksum.value())?;
     let part_count = (checksum.ty() == FormatType::Composite).then(|| checksum.composite_parts());
     Some(ObjectChecksum { value, part_count })
 }

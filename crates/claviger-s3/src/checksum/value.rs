@@ -8,7 +8,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::verify::Hasher;
 use crate::error::{ErrorCode, S3Error};
 
-/// The checksum algorithms that are served.
+/// Bytes of the longest value.
+const DIGEST_LEN_MAX: usize = 64;
+
+/// The checksum algorithms that are served: all that S3 knows since April 2026.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ChecksumAlgorithm {
     /// CRC-32 (ISO-HDLC), 4 bytes.
@@ -21,11 +24,32 @@ pub enum ChecksumAlgorithm {
     Sha1,
     /// SHA-256, 32 bytes.
     Sha256,
+    /// SHA-512, 64 bytes.
+    Sha512,
+    /// MD5, 16 bytes. Not the same as `Content-MD5`, which is checked and forgotten.
+    Md5,
+    /// XXH64 with seed 0, 8 bytes.
+    XxHash64,
+    /// XXH3 with 64 bits and seed 0, 8 bytes.
+    XxHash3,
+    /// XXH3 with 128 bits and seed 0, 16 bytes.
+    XxHash128,
 }
 
 impl ChecksumAlgorithm {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Crc32, Self::Crc32c, Self::Crc64Nvme, Self::Sha1, Self::Sha256];
+    pub const ALL: &'static [Self] = &[
+        Self::Crc32,
+        Self::Crc32c,
+        Self::Crc64Nvme,
+        Self::Sha1,
+        Self::Sha256,
+        Self::Sha512,
+        Self::Md5,
+        Self::XxHash64,
+        Self::XxHash3,
+        Self::XxHash128,
+    ];
 
     const fn facts(self) -> (&'static str, &'static str, &'static str, usize) {
         match self {
@@ -34,6 +58,11 @@ impl ChecksumAlgorithm {
             Self::Crc64Nvme => ("CRC64NVME", "x-amz-checksum-crc64nvme", "ChecksumCRC64NVME", 8),
             Self::Sha1 => ("SHA1", "x-amz-checksum-sha1", "ChecksumSHA1", 20),
             Self::Sha256 => ("SHA256", "x-amz-checksum-sha256", "ChecksumSHA256", 32),
+            Self::Sha512 => ("SHA512", "x-amz-checksum-sha512", "ChecksumSHA512", 64),
+            Self::Md5 => ("MD5", "x-amz-checksum-md5", "ChecksumMD5", 16),
+            Self::XxHash64 => ("XXHASH64", "x-amz-checksum-xxhash64", "ChecksumXXHASH64", 8),
+            Self::XxHash3 => ("XXHASH3", "x-amz-checksum-xxhash3", "ChecksumXXHASH3", 8),
+            Self::XxHash128 => ("XXHASH128", "x-amz-checksum-xxhash128", "ChecksumXXHASH128", 16),
         }
     }
 
@@ -80,7 +109,7 @@ impl ChecksumAlgorithm {
         }
     }
 
-    /// Whether a multipart upload can have a checksum of this type: SHA has no full-object form, CRC64NVME no
+    /// Whether a multipart upload can have a checksum of this type: only CRCs have a full-object form, and CRC64NVME no
     /// composite one.
     pub const fn supports(self, checksum_type: ChecksumType) -> bool {
         match checksum_type {
@@ -124,13 +153,13 @@ impl ChecksumType {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ChecksumValue {
     algorithm: ChecksumAlgorithm,
-    bytes: [u8; 32],
+    bytes: [u8; DIGEST_LEN_MAX],
 }
 
 impl ChecksumValue {
     /// Takes raw bytes; `None` when their number is not the algorithm's.
     pub fn from_bytes(algorithm: ChecksumAlgorithm, value: &[u8]) -> Option<Self> {
-        let mut bytes = [0; 32];
+        let mut bytes = [0; DIGEST_LEN_MAX];
         if value.len() != algorithm.digest_len() {
             return None;
         }

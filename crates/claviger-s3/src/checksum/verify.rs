@@ -1,13 +1,15 @@
 //! Running checksums over a body, and the verdict at its end.
 
 use std::fmt;
+use std::hash::Hasher as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::Md5;
 use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
+use twox_hash::{XxHash3_64, XxHash3_128, XxHash64};
 
 use super::combine::crc_algorithm;
 use super::value::{ChecksumAlgorithm, ChecksumValue};
@@ -179,14 +181,30 @@ pub(super) enum Hasher {
     Crc(ChecksumAlgorithm, crc_fast::Digest),
     Sha1(Sha1),
     Sha256(Sha256),
+    Sha512(Sha512),
+    Md5(Md5),
+    XxHash64(XxHash64),
+    XxHash3(XxHash3_64),
+    XxHash128(XxHash3_128),
 }
 
 impl Hasher {
     pub(super) fn new(algorithm: ChecksumAlgorithm) -> Self {
-        match (algorithm, crc_algorithm(algorithm)) {
-            (_, Some(crc)) => Self::Crc(algorithm, crc_fast::Digest::new(crc)),
-            (ChecksumAlgorithm::Sha1, None) => Self::Sha1(Sha1::new()),
-            (_, None) => Self::Sha256(Sha256::new()),
+        use ChecksumAlgorithm as Algorithm;
+        if let Some(crc) = crc_algorithm(algorithm) {
+            return Self::Crc(algorithm, crc_fast::Digest::new(crc));
+        }
+        match algorithm {
+            Algorithm::Sha1 => Self::Sha1(Sha1::new()),
+            Algorithm::Sha512 => Self::Sha512(Sha512::new()),
+            Algorithm::Md5 => Self::Md5(Md5::new()),
+            Algorithm::XxHash64 => Self::XxHash64(XxHash64::with_seed(0)),
+            Algorithm::XxHash3 => Self::XxHash3(XxHash3_64::new()),
+            Algorithm::XxHash128 => Self::XxHash128(XxHash3_128::new()),
+            // The CRCs were dealt with.
+            Algorithm::Sha256 | Algorithm::Crc32 | Algorithm::Crc32c | Algorithm::Crc64Nvme => {
+                Self::Sha256(Sha256::new())
+            }
         }
     }
 
@@ -195,14 +213,32 @@ impl Hasher {
             Self::Crc(_, digest) => digest.update(data),
             Self::Sha1(digest) => digest.update(data),
             Self::Sha256(digest) => digest.update(data),
+            Self::Sha512(digest) => digest.update(data),
+            Self::Md5(digest) => digest.update(data),
+            Self::XxHash64(digest) => digest.write(data),
+            Self::XxHash3(digest) => digest.write(data),
+            Self::XxHash128(digest) => digest.write(data),
         }
     }
 
     pub(super) fn finish(self) -> ChecksumValue {
+        use ChecksumAlgorithm as Algorithm;
         let value = match self {
             Self::Crc(algorithm, digest) => ChecksumValue::from_crc(algorithm, digest.finalize()),
-            Self::Sha1(digest) => ChecksumValue::from_bytes(ChecksumAlgorithm::Sha1, &digest.finalize()),
-            Self::Sha256(digest) => ChecksumValue::from_bytes(ChecksumAlgorithm::Sha256, &digest.finalize()),
+            Self::Sha1(digest) => ChecksumValue::from_bytes(Algorithm::Sha1, &digest.finalize()),
+            Self::Sha256(digest) => ChecksumValue::from_bytes(Algorithm::Sha256, &digest.finalize()),
+            Self::Sha512(digest) => ChecksumValue::from_bytes(Algorithm::Sha512, &digest.finalize()),
+            Self::Md5(digest) => ChecksumValue::from_bytes(Algorithm::Md5, &digest.finalize()),
+            // As numbers they are written with the high byte first.
+            Self::XxHash64(digest) => {
+                ChecksumValue::from_bytes(Algorithm::XxHash64, &digest.finish().to_be_bytes())
+            }
+            Self::XxHash3(digest) => {
+                ChecksumValue::from_bytes(Algorithm::XxHash3, &digest.finish().to_be_bytes())
+            }
+            Self::XxHash128(digest) => {
+                ChecksumValue::from_bytes(Algorithm::XxHash128, &digest.finish_128().to_be_bytes())
+            }
         };
         value.expect("each hasher yields as many bytes as its algorithm has")
     }
@@ -234,13 +270,40 @@ mod tests {
             (ChecksumAlgorithm::Crc64Nvme, "ae8b14860a799888"),
             (ChecksumAlgorithm::Sha1, "f7c3bc1d808e04732adf679965ccc34ca7ae3441"),
             (ChecksumAlgorithm::Sha256, "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"),
+            (
+                ChecksumAlgorithm::Sha512,
+                "d9e6762dd1c8eaf6d61b3c6192fc408d4d6d5f1176d0c29169bc24e71c3f274ad27fcd5811b313d681f7e55ec02d73d499c95455b6\
+                 b5bb503acf574fba8ffe85",
+            ),
+            (ChecksumAlgorithm::Md5, "25f9e794323b453885f5181f1b624d0b"),
+            (ChecksumAlgorithm::XxHash64, "8cb841db40e6ae83"),
+            (ChecksumAlgorithm::XxHash3, "72dcb18b67a17dff"),
+            (ChecksumAlgorithm::XxHash128, "33119477ede5dcd5e9716427681d5860"),
         ];
+        assert_eq!(expected.len(), ChecksumAlgorithm::ALL.len());
         let mut verifier =
             BodyVerifier::new(&BodyIntegrity::default(), &PayloadMode::Unsigned, ChecksumAlgorithm::ALL);
         CHECK.chunks(2).for_each(|piece| verifier.update(piece));
         let verified = verifier.finish(None).unwrap();
         for (algorithm, hex) in expected {
             assert_eq!(crate::sigv4::hex(verified.value(algorithm).unwrap().as_bytes()), hex);
+        }
+    }
+
+    #[test]
+    fn hashes_of_more_than_one_block_are_those_of_the_reference() {
+        // Made with the reference implementation of xxHash (0.8.3).
+        let data: Vec<u8> = (0..5000u32).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        for (algorithm, hex) in [
+            (ChecksumAlgorithm::XxHash64, "a6833d648fd6a332"),
+            (ChecksumAlgorithm::XxHash3, "b418500fc42320ee"),
+            (ChecksumAlgorithm::XxHash128, "b92ec02c39d33ce7b418500fc42320ee"),
+        ] {
+            for piece_len in [1, 63, 300, 5000] {
+                let mut hasher = Hasher::new(algorithm);
+                data.chunks(piece_len).for_each(|piece| hasher.update(piece));
+                assert_eq!(crate::sigv4::hex(hasher.finish().as_bytes()), hex, "{algorithm} in {piece_len}");
+            }
         }
     }
 

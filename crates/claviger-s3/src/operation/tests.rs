@@ -164,7 +164,7 @@ fn nothing_falls_through_to_an_operation_that_lacks_what_was_asked() {
         ("GET", "/bkt/k", &[("x-amz-server-side-encryption-customer-algorithm", "AES256")]),
         ("PUT", "/bkt/k", &[("x-amz-website-redirect-location", "/")]),
         ("PUT", "/bkt/k", &[("x-amz-write-offset-bytes", "1")]),
-        ("PUT", "/bkt/k", &[("x-amz-checksum-sha512", "AA==")]),
+        ("PUT", "/bkt/k", &[("x-amz-checksum-sha3", "AA==")]),
         ("PUT", "/bkt/k", &[("content-range", "bytes 0-1/2")]),
         ("PUT", "/bkt/k", &[("if-match", "\"a\", \"b\"")]),
         ("PUT", "/bkt/k", &[("if-match", "\"a\""), ("if-none-match", "*")]),

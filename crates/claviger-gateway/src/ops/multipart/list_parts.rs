@@ -38,7 +38,7 @@ pub(crate) async fn list(call: &Call<'_>, op: &ListParts) -> Result<Response<Res
         )?;
         let mut page = merge(op, stored, held);
         if let Some((algo, checksum_type)) = fields.checksum {
-            page.checksum_algorithm = checksums::algorithm(algo);
+            page.checksum_algorithm = Some(checksums::algorithm(algo));
             let default = page.checksum_algorithm.map(|algorithm| algorithm.default_multipart_type());
             page.checksum_type = checksum_type.map(checksums::s3_type).or(default);
         }

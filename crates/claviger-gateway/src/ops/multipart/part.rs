@@ -66,7 +66,7 @@ pub(crate) async fn upload(
 
 /// The algorithm that the upload's parts have to know their checksum by.
 pub(crate) fn wanted_algorithm(upload: &NamedUpload) -> Option<ChecksumAlgorithm> {
-    upload.token.fields().checksum.and_then(|(algo, _)| checksums::algorithm(algo))
+    upload.token.fields().checksum.map(|(algo, _)| checksums::algorithm(algo))
 }
 
 /// Seals a stream of plaintext into a part and stores it.

@@ -140,7 +140,7 @@ pub(crate) fn object_checksum(
 ) -> Result<Option<Checksum>, GatewayError> {
     let chosen = upload.token.fields().checksum;
     let algorithm = chosen
-        .and_then(|(algo, _)| checksums::algorithm(algo))
+        .map(|(algo, _)| checksums::algorithm(algo))
         .or(op.checksum.map(|claimed| claimed.value.algorithm()));
     let Some(algorithm) = algorithm else { return Ok(None) };
     let chosen_type = chosen.and_then(|(_, ty)| ty).map(checksums::s3_type);
@@ -209,7 +209,7 @@ fn name_part(part: CompletedPart, tag: PartTag, listed: Option<&Listed>) -> Resu
             let checksum = state
                 .checksum
                 .as_ref()
-                .and_then(|(algo, value)| ChecksumValue::from_bytes(checksums::algorithm(*algo)?, value));
+                .and_then(|(algo, value)| ChecksumValue::from_bytes(checksums::algorithm(*algo), value));
             (state.part.entry(), state.held, checksum)
         }
         (None, Some(listed)) => {
