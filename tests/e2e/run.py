@@ -47,6 +47,7 @@ CLIENTS = {
     "signatures": [sys.executable, suite("signatures_suite.py")],
     "configuration": [python("boto3"), suite("configuration_suite.py")],
     "versions": [python("boto3"), suite("versions_suite.py")],
+    "fidelity": [python("boto3"), suite("fidelity_suite.py")],
     "forms": [python("boto3"), suite("forms_suite.py")],
     "awscli": [sys.executable, suite("awscli_suite.py")],
     "s3cmd": [sys.executable, suite("s3cmd_suite.py")],

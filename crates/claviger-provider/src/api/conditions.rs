@@ -68,6 +68,15 @@ pub(super) fn of_write(
     Ok(conditions)
 }
 
+/// The conditions of a copy on its destination, which the framework leaves in the headers.
+pub(super) fn of_copy(headers: &HeaderMap) -> S3Result<Vec<Condition>> {
+    let read = |name: &str| {
+        let value = headers.get(name).map(|value| ETagCondition::parse_http_header(value.as_bytes()));
+        value.transpose().map_err(|_| s3_error!(InvalidArgument, "The entity tag is not valid."))
+    };
+    of_write(read("if-match")?, read("if-none-match")?)
+}
+
 /// 304 with the ETag, as RFC 9110 §15.4.5 wants it.
 pub(super) fn not_modified(object: &Sidecar) -> S3Error {
     let mut error = S3Error::new(S3ErrorCode::NotModified);

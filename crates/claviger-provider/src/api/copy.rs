@@ -13,7 +13,7 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::attributes::attributes_of;
-use super::conditions::ReadConditions;
+use super::conditions::{self, ReadConditions};
 use super::multipart::part_number;
 use super::{Api, strong, timestamp};
 use crate::error::Error;
@@ -39,6 +39,7 @@ impl Api {
         &self,
         request: S3Request<CopyObjectInput>,
     ) -> S3Result<S3Response<CopyObjectOutput>> {
+        let conditions = conditions::of_copy(&request.headers)?;
         let mut input = request.input;
         let replace =
             input.metadata_directive.as_ref().is_some_and(|d| d.as_str() == MetadataDirective::REPLACE);
@@ -72,7 +73,7 @@ impl Api {
                     checksums,
                     part_sizes: Vec::new(),
                 };
-                target.commit(staged, object, &[])
+                target.commit(staged, object, &conditions)
             })
             .await?;
         let result = CopyObjectResult {
