@@ -7,7 +7,7 @@ use super::{malformed, missing_field};
 use crate::error::{ErrorCode, S3Error};
 use crate::name::{BucketName, ObjectKey};
 use crate::operation::{PutObject, put_object_of_headers};
-use crate::xml::parse_form_tags;
+use crate::xml::parse_tagging;
 
 /// Fields that stand for a header of PutObject, besides those that begin with `x-amz-`.
 const HEADERS: &[&str] = &[
@@ -129,7 +129,7 @@ impl Form {
 fn as_header(name: &str, value: &str) -> Result<Option<(HeaderName, HeaderValue)>, S3Error> {
     let (name, value) = match name {
         "acl" => ("x-amz-acl", value.to_owned()),
-        "tagging" => ("x-amz-tagging", parse_form_tags(value.as_bytes())?),
+        "tagging" => ("x-amz-tagging", parse_tagging(value.as_bytes())?.to_header()),
         _ if SIGNATURE.contains(&name) => return Ok(None),
         _ if HEADERS.contains(&name) || name.starts_with("x-amz-") => (name, value.to_owned()),
         _ => return Ok(None),

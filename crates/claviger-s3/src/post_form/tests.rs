@@ -462,6 +462,7 @@ fn fields_become_the_headers_that_they_stand_for() {
         ("X-Amz-Meta-Note", "n"),
         ("x-amz-storage-class", "STANDARD_IA"),
         ("acl", "private"),
+        ("tagging", "<Tagging><TagSet><Tag><Key>a b</Key><Value>1&amp;2</Value></Tag></TagSet></Tagging>"),
         ("x-amz-checksum-crc32", "y/Q5Jg=="),
         ("x-amz-credential", "whatever"),
         ("submit", "go"),
