@@ -23,6 +23,7 @@ use crate::keys::session::Session;
 use crate::keys::uploads::{UPLOAD_LIFE, Uploads};
 use crate::keys::write::WriteEpochs;
 use crate::ops::manifests::Manifests;
+use crate::ops::multipart::RepeatedParts;
 use crate::system_area::SystemArea;
 use crate::upstream::Upstream;
 use crate::upstream::account::Account;
@@ -89,6 +90,7 @@ pub struct Gateway {
     pub(crate) read_keys: Arc<ReadKeys>,
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) manifests: Manifests,
+    pub(crate) repeated_parts: RepeatedParts,
     /// What goes on without the request that began it.
     pub(crate) errands: Errands,
     stream_budget: Arc<Semaphore>,
@@ -131,6 +133,7 @@ impl Gateway {
             read_keys: Arc::new(ReadKeys::new(keys.clone(), session.clone(), system.clone(), clock.clone())),
             uploads: Arc::new(Uploads::new(keys, system.clone(), clock.clone(), random.clone())),
             manifests: Manifests::new(),
+            repeated_parts: RepeatedParts::new(),
             errands: Errands::new(),
             stream_budget: Arc::new(Semaphore::new(stream_units(config.limits.buffered_bytes_max))),
             readiness: Readiness::new(),

@@ -12,8 +12,11 @@ pub(crate) mod list_uploads;
 pub(crate) mod part;
 pub(crate) mod part_copy;
 pub(crate) mod part_list;
+mod repeated;
 pub(crate) mod sliced;
 mod store_last;
+
+pub(crate) use repeated::RepeatedParts;
 
 use std::sync::Arc;
 

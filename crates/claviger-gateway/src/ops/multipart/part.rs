@@ -114,5 +114,6 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     let state = PartTagState { held, part, checksum };
     let tag = PartTag::issue(&etag_key, &etag, state)
         .map_err(|_| GatewayError::UpstreamAnswer("a part's entity tag that is not printable"))?;
+    gateway.repeated_parts.note(object_id, number, &tag);
     Ok((tag, verified))
 }

@@ -58,6 +58,8 @@ pub(crate) async fn read(
     let mut tagged = Vec::with_capacity(parts.len());
     for part in parts {
         let tag = PartTag::parse(part.etag.trim_matches('"')).map_err(|_| invalid_part(part.part_number))?;
+        let object_id = upload.token.fields().object_id;
+        let tag = gateway.repeated_parts.in_place_of(object_id, part.part_number, &tag).unwrap_or(tag);
         tagged.push((part, tag));
     }
     let listed = if tagged.iter().any(|(_, tag)| tag.claimed_state().is_none()) {
