@@ -81,7 +81,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", requires = "upstream", value_parser = profile_named)]
     upstream_profile: Option<UpstreamProfile>,
 
-    /// Accounts at the real store, mode 0600: TOML (access_key_id, secret_access_key; [[account]]), an AWS
+    /// Accounts at the real store, mode 0600: TOML (access_key_id, secret_access_key; more as `account` tables), an AWS
     /// shared credentials file with its profiles, or AWS_…= lines. Their keys work for clients as they are
     #[arg(long, value_name = "FILE", requires = "upstream")]
     upstream_credentials: Option<PathBuf>,
