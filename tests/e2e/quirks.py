@@ -11,6 +11,11 @@ TARGETS = ["provider", "rgw", "claviger", "claviger-rgw"]
 ROWS = [
     # --- the embedded provider by itself: it keeps what a client sends it, and computes no more than it must
     ("provider", "boto3", "checksum *: multipart", "the embedded provider combines no checksums of parts"),
+    ("provider", "boto3", "checksum SHA512: computed*", "the embedded provider knows the older five algorithms"),
+    ("provider", "boto3", "checksum SHA512: a wrong*", "the embedded provider knows the older five algorithms"),
+    ("provider", "boto3", "checksum XXHASH*: computed*", "the embedded provider knows the older five algorithms"),
+    ("provider", "boto3", "checksum XXHASH*: a wrong*", "the embedded provider knows the older five algorithms"),
+    ("provider", "boto3", "checksum MD5:*", "the embedded provider knows the older five algorithms"),
     ("provider", "boto3", "checksum FULL_OBJECT*", "the embedded provider combines no checksums of parts"),
     ("provider", "boto3", "GetObjectAttributes*", "the embedded provider has no GetObjectAttributes"),
     ("provider", "boto3", "GetObjectTagging*", "the embedded provider has no tags"),
