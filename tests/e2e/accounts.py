@@ -9,6 +9,7 @@ both ways and compared. The last line is `N passed, N failed`.
 """
 
 import argparse
+import concurrent.futures
 import http.client
 import json
 import pathlib
@@ -260,6 +261,47 @@ def owners(demo, direct):
         same(lines[0]["access_key_id"], ALICE[0])
 
 
+def names(demo, direct):
+    """Steps about several who make and delete buckets of one name at once."""
+    alice, bob, carol = (client(demo.endpoint, key) for key in (ALICE, BOB, CAROL))
+
+    @step("delete and create of a name at once: what was acknowledged can be read")
+    def _():
+        for number in range(10):
+            name = f"race-{RUN}-{number}"
+            alice.create_bucket(Bucket=name)
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                deleting = pool.submit(outcome, alice.delete_bucket, Bucket=name)
+                for _ in range(200):
+                    if outcome(bob.create_bucket, Bucket=name) == 200:
+                        stored = outcome(bob.put_object, Bucket=name, Key="k", Body=BODY)
+                        same(deleting.result(), 204)
+                        if stored == 200:
+                            same(read(bob, name, "k"), BODY)
+                        break
+                    if deleting.done():
+                        # The name is closing: it can be had when every gateway's answer about it has run out.
+                        break
+
+    @step("two accounts that create a name at once do not share it")
+    def _():
+        for number in range(8):
+            name = f"both-{RUN}-{number}"
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                made = [pool.submit(outcome, s3.create_bucket, Bucket=name) for s3 in (alice, carol)]
+                if [one.result() for one in made].count(200) > 1:
+                    raise AssertionError("both have it")
+
+    @step("a CreateBucket that fails adopts nothing")
+    def _():
+        name, direct_bob = f"foreign-{RUN}", client(direct, BOB)
+        direct_bob.create_bucket(Bucket=name)
+        direct_bob.put_object(Bucket=name, Key="plain", Body=BODY)
+        for s3 in (bob, alice, bob):
+            same(outcome(s3.create_bucket, Bucket=name), ("BucketAlreadyExists", 409))
+        same(outcome(bob.list_objects_v2, Bucket=name), ("NoSuchBucket", 404))
+
+
 def nobody(demo, direct):
     """Steps about requests without a signature, which are let in."""
     alice, direct_alice = client(demo.endpoint, ALICE), client(direct, ALICE)
@@ -386,6 +428,52 @@ def version_2(demo):
         same(outcome(unknown.list_buckets), ("InvalidAccessKeyId", 403))
 
 
+WRITER = ("WRITEROFTHEGATEWAY", "writer-secret-of-forty-characters-012345")
+WORKER = ("WORKEROFTHEGATEWAY", "worker-secret-of-forty-characters-012345")
+
+
+def grants(demo, own):
+    """Steps about what keys that may write must not do by it; `own` is the key of the account that they share."""
+    path = demo.folder / "demo" / "gateway" / "credentials.toml"
+    path.write_text(path.read_text() + "".join(f"""
+[[key]]
+access_key_id = "{key[0]}"
+secret_access_key = "{key[1]}"
+[[key.allow]]
+buckets = ["*"]
+actions = {json.dumps(actions)}
+""" for key, actions in [(WRITER, ["write"]), (WORKER, ["read", "write", "delete", "list"])]))
+    owner, writer, worker = (client(demo.endpoint, key) for key in (own, WRITER, WORKER))
+    bucket, named = f"locked-{RUN}", {"Bucket": f"locked-{RUN}", "Key": "k"}
+
+    @step("a key that may write can't lift a legal hold")
+    def _():
+        owner.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+        version = owner.put_object(**named, Body=BODY, ObjectLockLegalHoldStatus="ON")["VersionId"]
+        deadline = time.monotonic() + 15
+        while outcome(worker.list_objects_v2, Bucket=bucket) != 200 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        for key in (writer, worker):
+            same(outcome(key.put_object_legal_hold, **named, LegalHold={"Status": "ON"}), 200)
+            same(outcome(key.put_object_legal_hold, **named, LegalHold={"Status": "OFF"}), ("AccessDenied", 403))
+        same(outcome(worker.delete_object, **named, VersionId=version), ("AccessDenied", 403))
+        same(outcome(owner.put_object_legal_hold, **named, LegalHold={"Status": "OFF"}), 200)
+        same(outcome(worker.delete_object, **named, VersionId=version), 204)
+
+    @step("a key that may only write can't publish what it may not read")
+    def _():
+        owner.put_object(**named, Body=BODY)
+        same(outcome(writer.put_object_acl, **named, ACL="public-read"), ("AccessDenied", 403))
+        same(outcome(client(demo.endpoint, None).get_object, **named)[1], 403)
+        same(outcome(worker.put_object_acl, **named, ACL="public-read"), 200)
+
+    @step("without a signature nobody chooses the headers of an answer")
+    def _():
+        url = f"{demo.endpoint}/{bucket}/k"
+        same(get(url)[0], 200)
+        same(get(f"{url}?response-content-type=text/html")[0], 400)
+
+
 def get(url):
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=20)
@@ -414,9 +502,11 @@ def main():
         try:
             demo.start("--anonymous", "--upstream-profile", "ceph-rgw")
             owners(demo, direct)
+            names(demo, direct)
             nobody(demo, direct)
             version_2(demo)
             tokens(demo)
+            grants(demo, (env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]))
             demo.stop()
             demo.start("--upstream-profile", "generic")
 

@@ -153,14 +153,23 @@ impl Bindings {
         Ok(self.keys.bindings().await?.value)
     }
 
-    /// Binds a name; gives whether this call made the binding.
+    /// Whether a name stands for `made`, as the key service knows it now.
+    ///
+    /// # Errors
+    /// When it can't answer.
+    pub(crate) async fn stands_for(&self, bucket: &str, made: &BoundBucket) -> Result<bool, GatewayError> {
+        let binding = self.keys.binding(bucket).await?.value;
+        Ok(binding.is_some_and(|binding| binding.bucket_id == made.bucket_id.as_str()))
+    }
+
+    /// Binds a name; gives the binding, and whether this call made it.
     ///
     /// # Errors
     /// When policy or a binding that is still closing forbids it.
-    pub(crate) async fn bind(&self, bucket: &str) -> Result<bool, GatewayError> {
+    pub(crate) async fn bind(&self, bucket: &str) -> Result<(Arc<BoundBucket>, bool), GatewayError> {
         let answer = self.keys.bind_bucket(bucket, None).await?;
-        self.remember(&answer.value, answer.sent_boot_ms)?;
-        Ok(answer.value.created)
+        let bound = self.remember(&answer.value, answer.sent_boot_ms)?;
+        Ok((bound, answer.value.created))
     }
 
     /// Ends a binding; its id is never used again.

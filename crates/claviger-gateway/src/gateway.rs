@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{Component, Readiness};
 use crate::bindings::Bindings;
+use crate::bucket_locks::BucketLocks;
 use crate::config::Config;
 use crate::credentials::{CredentialStore, CredentialsError, UpstreamAccounts};
 use crate::errands::Errands;
@@ -86,6 +87,7 @@ pub struct Gateway {
     pub(crate) accounts: BTreeMap<String, Arc<Account>>,
     pub(crate) system: Arc<SystemArea>,
     pub(crate) bindings: Bindings,
+    pub(crate) bucket_locks: BucketLocks,
     pub(crate) write_epochs: Arc<WriteEpochs>,
     pub(crate) read_keys: Arc<ReadKeys>,
     pub(crate) uploads: Arc<Uploads>,
@@ -122,6 +124,7 @@ impl Gateway {
         let session = Arc::new(Session::new(keys.clone()));
         let gateway = Self {
             hosts: VirtualHosts::new(&config.virtual_hosts),
+            bucket_locks: BucketLocks::new(),
             bindings: Bindings::new(keys.clone(), clock.clone(), session.clone()),
             write_epochs: Arc::new(WriteEpochs::new(
                 keys.clone(),

@@ -69,6 +69,7 @@ pub(crate) async fn create(
         xml::parse_create_bucket(&document)?;
     }
     let bucket = permit.bucket();
+    let _alone = gateway.bucket_locks.lock(bucket).await;
     // A foreign bucket is noticed before its name is bound. Once bound, a name keeps its id whatever becomes of the
     // request: another one may have made the bucket and written to it meanwhile, and no answer of the provider may make
     // objects unreadable. A binding without a bucket is harmless, and DeleteBucket ends it.
@@ -80,11 +81,20 @@ pub(crate) async fn create(
     }
     let make_as =
         MakeAs { acl: Some(&op.acl), object_ownership: op.object_ownership, object_lock: op.object_lock };
-    let is_new = gateway.bindings.bind(bucket).await?;
+    let (bound, is_new) = gateway.bindings.bind(bucket).await?;
     match call.upstream.create_bucket(bucket, make_as).await {
         // The account's own empty bucket, made before the name was bound.
         Err(error) if is_new && error.upstream_code() == Some(ErrorCode::BucketAlreadyOwnedByYou) => {}
         other => other?,
+    }
+    // Other gateways may have been at it too: a second bucket of the name beside this one, or a DeleteBucket that ended
+    // the binding. Nobody has been told of this bucket yet.
+    if owned_elsewhere(call, bucket).await? {
+        call.upstream.delete_bucket(bucket).await?;
+        return Err(S3Error::new(ErrorCode::OperationAborted).into());
+    }
+    if !gateway.bindings.stands_for(bucket, &bound).await? {
+        return Err(S3Error::new(ErrorCode::OperationAborted).into());
     }
     let mut response = reply::empty(StatusCode::OK);
     reply::set(response.headers_mut(), LOCATION, &format!("/{bucket}"));
@@ -98,10 +108,30 @@ async fn holds_foreign_objects(call: &Call<'_>, bucket: &str) -> Result<bool, Ga
     match call.upstream.list_objects_v2(bucket, what, None, None, false).await {
         Ok(page) => Ok(!page.contents.is_empty()),
         Err(error) if error.is_upstream_not_found() => Ok(false),
-        // Somebody else's: creating it will say so.
-        Err(error) if error.upstream_code() == Some(ErrorCode::AccessDenied) => Ok(false),
+        // Somebody else's, and what is in it can't be told. Its name is not bound for a request that is bound to fail.
+        Err(error) if error.upstream_code() == Some(ErrorCode::AccessDenied) => Ok(true),
         Err(error) => Err(error),
     }
+}
+
+/// Whether another account of this gateway has a bucket of this name of its own, as it lists its buckets.
+async fn owned_elsewhere(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
+    let own = call.upstream.account();
+    for other in call.gateway.accounts().filter(|other| !Arc::ptr_eq(other, own)) {
+        let listed = call.upstream.with_account(other.clone()).list_buckets().await?;
+        if listed.buckets.iter().any(|listed| listed.name == bucket) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether any account of this gateway is told that a bucket of this name exists, the caller's among them.
+///
+/// # Errors
+/// As [`held_elsewhere`].
+async fn is_seen_by_any(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
+    Ok(is_seen(&call.upstream, bucket).await? || held_elsewhere(call, bucket).await?)
 }
 
 /// Whether the caller's account sees no bucket of this name, while another account of this gateway does. Some stores
@@ -159,6 +189,7 @@ pub(crate) async fn head(call: &Call<'_>, op: &BucketOnly) -> Result<Response<Re
 pub(crate) async fn delete(call: &Call<'_>, op: &BucketOnly) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ManageBucket>(op.bucket.as_str(), "")?;
     let (gateway, bucket) = (call.gateway, permit.bucket());
+    let _alone = gateway.bucket_locks.lock(bucket).await;
     let bound = gateway.bindings.resolve(bucket).await?;
     match call.upstream.delete_bucket(bucket).await {
         Ok(()) => {}
@@ -168,7 +199,7 @@ pub(crate) async fn delete(call: &Call<'_>, op: &BucketOnly) -> Result<Response<
             let what = ListWhat { prefix: "", delimiter: None, max_keys: 1 };
             if let Err(listed) = call.upstream.list_objects_v2(bucket, what, None, None, false).await
                 && listed.upstream_code() == Some(ErrorCode::NoSuchBucket)
-                && !held_elsewhere(call, bucket).await?
+                && !is_seen_by_any(call, bucket).await?
             {
                 gateway.bindings.unbind(bucket, &bound).await?;
             }
@@ -176,7 +207,8 @@ pub(crate) async fn delete(call: &Call<'_>, op: &BucketOnly) -> Result<Response<
         }
         Err(error) => return Err(error),
     }
-    if !held_elsewhere(call, bucket).await? {
+    // It may be there again: somebody made it the moment that it was gone, and has been told so.
+    if !is_seen_by_any(call, bucket).await? {
         gateway.bindings.unbind(bucket, &bound).await?;
     }
     Ok(reply::empty(StatusCode::NO_CONTENT))

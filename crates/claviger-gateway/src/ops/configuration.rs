@@ -42,6 +42,8 @@ pub(crate) async fn serve(
             forward(call, at, body).await
         }
         (Some(key), Verb::Put | Verb::Delete) => {
+            // An ACL can give to everybody, who may be let in here without a key: whoever changes one has to be able to read.
+            call.permit::<ReadObject>(bucket, key)?;
             let permit = call.permit::<WriteObject>(bucket, key)?;
             let at = StoreConfiguration { bucket: permit.bucket(), key: Some(permit.key()), asked: &op };
             forward(call, at, body).await

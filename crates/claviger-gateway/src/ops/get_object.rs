@@ -44,6 +44,7 @@ impl Slice {
 /// Everything that [`Source`] reports.
 pub(crate) async fn get(call: &Call<'_>, op: GetObject) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
+    refuse_unsigned_overrides(call, &op)?;
     let share = call.gateway.stream_share().await?;
     let source = Source::locate(call, &permit, op.version.as_ref()).await?;
     let (mut response, opened) = match attempt(&source, &op).await {
@@ -53,6 +54,18 @@ pub(crate) async fn get(call: &Call<'_>, op: GetObject) -> Result<Response<Respo
     };
     *response.body_mut() = opened.holding(share).boxed_unsync();
     Ok(response)
+}
+
+/// Who made a link does not choose how a browser takes the object: overrides have to be signed, as at S3.
+///
+/// # Errors
+/// `InvalidRequest`.
+pub(crate) fn refuse_unsigned_overrides(call: &Call<'_>, op: &GetObject) -> Result<(), GatewayError> {
+    if call.identity.secret().is_none() && op.overrides.headers.iter().next().is_some() {
+        let text = "Request specific response headers cannot be used for anonymous GET requests.";
+        return Err(S3Error::new(ErrorCode::InvalidRequest).with_message(text).into());
+    }
+    Ok(())
 }
 
 async fn attempt(

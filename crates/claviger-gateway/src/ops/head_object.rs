@@ -5,7 +5,7 @@ use claviger_s3::operation::GetObject;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::get_object::{Slice, resolve, respond};
+use super::get_object::{Slice, refuse_unsigned_overrides, resolve, respond};
 use super::source::{Found, Source, judge, plaintext_len};
 use super::{checksums, metadata, object_headers, reply};
 use crate::authz::ReadObject;
@@ -19,6 +19,7 @@ use crate::server::ResponseBody;
 /// Everything that [`Source`] reports.
 pub(crate) async fn head(call: &Call<'_>, op: GetObject) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
+    refuse_unsigned_overrides(call, &op)?;
     let source = Source::locate(call, &permit, op.version.as_ref()).await?;
     let found = source.head().await?;
     judge(&op.conditions, &found.head)?;

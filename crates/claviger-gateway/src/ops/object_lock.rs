@@ -1,6 +1,7 @@
 //! Object Lock: retention and legal hold of objects, and the default of buckets. All of it is kept and enforced by the
 //! store; documents are read here and written anew, so that nothing but a lock passes.
 
+use claviger_s3::lock::LegalHold;
 use claviger_s3::operation::{BucketDocument, BucketOnly, ObjectDocument, ObjectVersion};
 use claviger_s3::xml::{self, LOCK_LEN_MAX, XmlError};
 use claviger_s3::{ErrorCode, S3Error};
@@ -58,10 +59,10 @@ pub(crate) async fn legal_hold(
     Ok(reply::document(xml::write_legal_hold(call.upstream.legal_hold(at).await?)))
 }
 
-/// Serves PutObjectLegalHold.
+/// Serves PutObjectLegalHold. Lifting a hold takes a grant of its own: the account at the store may do it for everybody.
 ///
 /// # Errors
-/// What is wrong with the document, or the provider's.
+/// What is wrong with the document, `AccessDenied`, or the provider's.
 pub(crate) async fn put_legal_hold(
     call: &Call<'_>,
     op: ObjectDocument,
@@ -69,6 +70,9 @@ pub(crate) async fn put_legal_hold(
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let (at, document) = written(call, &op, body).await?;
     let hold = xml::parse_legal_hold(&document).map_err(malformed)?;
+    if hold == LegalHold::Off {
+        call.permit::<ManageBucket>(at.bucket, "")?;
+    }
     call.upstream.set_legal_hold(at, hold).await?;
     Ok(reply::empty(StatusCode::OK))
 }
