@@ -21,6 +21,7 @@ use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::profile;
 use crate::server::ResponseBody;
+use crate::upstream::Upstream;
 use crate::upstream::object::{Deletion, store_etag};
 use crate::upstream::passed::Passed;
 
@@ -84,7 +85,9 @@ pub(crate) async fn delete_objects(
     let request = xml::parse_delete(&body.document(DELETE_LEN_MAX).await?)?;
     let bypass_governance = may_bypass(call, op.bucket.as_str(), op.bypass_governance)?;
     gateway.bindings.resolve(op.bucket.as_str()).await?;
-    let (allowed, errors) = authorise(call, op.bucket.as_str(), request.objects);
+    let (allowed, mut errors) = authorise(call, op.bucket.as_str(), request.objects);
+    let (allowed, unknown) = with_known_versions(&call.upstream, op.bucket.as_str(), allowed).await;
+    errors.extend(unknown);
     let mut result = DeleteResult { deleted: Vec::new(), errors };
     let together = call.upstream.profile().delete_objects == profile::DeleteObjects::Together;
     let (plain, awkward): (Vec<_>, Vec<_>) =
@@ -106,6 +109,36 @@ pub(crate) async fn delete_objects(
         result.deleted.clear();
     }
     Ok(reply::document(result.to_xml()))
+}
+
+/// Divides entries into those that name no version, or one that the store is sure to delete and nothing else, and the
+/// refusals of all others.
+async fn with_known_versions(
+    upstream: &Upstream,
+    bucket: &str,
+    entries: Vec<DeleteEntry>,
+) -> (Vec<DeleteEntry>, Vec<DeleteErrorEntry>) {
+    let made_sure = entries.into_iter().map(|entry| async move {
+        let version = entry.version_id.as_deref().map(VersionId::parse).transpose();
+        let version = match version {
+            Ok(version) if upstream.has_versions() => version,
+            Ok(version) if version.as_ref().is_none_or(VersionId::is_null) => return Ok(entry),
+            _ => return Err(refusal(ErrorCode::NoSuchVersion, entry)),
+        };
+        match upstream.make_sure_of_version(bucket, &entry.key, version.as_ref()).await {
+            Ok(()) => Ok(entry),
+            Err(error) => Err(refusal(code_of(&error), entry)),
+        }
+    });
+    let (mut known, mut refused) = (Vec::new(), Vec::new());
+    let mut made_sure = stream::iter(made_sure).buffered(ALONE_AT_ONCE);
+    while let Some(entry) = made_sure.next().await {
+        match entry {
+            Ok(entry) => known.push(entry),
+            Err(entry) => refused.push(entry),
+        }
+    }
+    (known, refused)
 }
 
 /// One request for many keys. A key that the answer does not mention is an error: nobody knows what became of it.
@@ -178,14 +211,17 @@ async fn delete_alone(
     match call.upstream.delete_object(bucket, &entry.key, what).await {
         Ok(passed) => Ok(deleted(entry, &passed)),
         Err(error) if gone(&error) => Ok(deleted(entry, &Passed::default())),
-        Err(error) => {
-            let code = match &error {
-                GatewayError::S3(error) => Some(error.code()),
-                other => other.upstream_code(),
-            };
-            Err(refusal(code.unwrap_or(ErrorCode::InternalError), entry))
-        }
+        Err(error) => Err(refusal(code_of(&error), entry)),
     }
+}
+
+/// What an error of a single request is in the words of a batch.
+fn code_of(error: &GatewayError) -> ErrorCode {
+    let code = match error {
+        GatewayError::S3(error) => Some(error.code()),
+        other => other.upstream_code(),
+    };
+    code.unwrap_or(ErrorCode::InternalError)
 }
 
 /// What the answer to a single DELETE means in the words of a batch: a marker was made, or the one that was named was
@@ -237,14 +273,54 @@ fn authorise(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::double;
+
+    fn entry(key: &str, version: Option<&str>) -> DeleteEntry {
+        DeleteEntry { key: key.to_owned(), version_id: version.map(str::to_owned), etag: None }
+    }
+
+    /// Keys that go out, and keys with the codes of those that don't.
+    async fn sorted(upstream: &Upstream) -> (Vec<String>, Vec<(String, String)>) {
+        let entries = vec![
+            entry("newest", None),
+            entry("null", Some("null")),
+            entry("k", Some("v1")),
+            entry("l", Some("v2")),
+        ];
+        let (known, refused) = with_known_versions(upstream, "b", entries).await;
+        let known = known.into_iter().map(|entry| entry.key).collect();
+        (known, refused.into_iter().map(|entry| (entry.key, entry.code)).collect())
+    }
+
+    #[tokio::test]
+    async fn a_batch_takes_no_version_to_a_store_without_versions() {
+        for profile in ["garage", "gcs", "r2"] {
+            let store = double::store(profile, |_| double::object(&[])).await;
+            let (known, refused) = sorted(&store.upstream).await;
+            assert_eq!(known, ["newest", "null"], "{profile}");
+            let no_such = |key: &str| (key.to_owned(), "NoSuchVersion".to_owned());
+            assert_eq!(refused, [no_such("k"), no_such("l")], "{profile}");
+            assert!(store.asked().is_empty(), "{profile}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_of_unknown_kind_is_asked_for_each_version_of_a_batch() {
+        let store = double::store("generic", |request| {
+            let shown: &[_] = if request.contains(" /b/k?") { &[("x-amz-version-id", "v1")] } else { &[] };
+            double::object(shown)
+        })
+        .await;
+        let (known, refused) = sorted(&store.upstream).await;
+        assert_eq!(known, ["newest", "null", "k"]);
+        assert_eq!(refused, [("l".to_owned(), "NotImplemented".to_owned())]);
+        let mut lines = store.lines();
+        lines.sort();
+        assert_eq!(lines, ["HEAD /b/k?versionId=v1", "HEAD /b/l?versionId=v2"]);
+    }
 
     #[test]
     fn a_line_is_found_by_key_and_version_also_where_a_store_names_versions_unasked() {
-        let entry = |key: &str, version: Option<&str>| DeleteEntry {
-            key: key.to_owned(),
-            version_id: version.map(str::to_owned),
-            etag: None,
-        };
         let asked = HashSet::from([("k".to_owned(), "v1".to_owned())]);
         let lines = [("k", Some("v1")), ("other", None), ("k", Some("invented"))];
         let found = |entry: DeleteEntry| line_of(&entry, lines.into_iter(), &asked);

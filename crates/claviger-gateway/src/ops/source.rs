@@ -105,16 +105,6 @@ impl<'a> Source<'a> {
         Which { same_as: Some(&object.head.etag), version: object.version.as_ref().or(self.version) }
     }
 
-    /// Takes an answer to [`Self::asked_for`].
-    fn found(&self, head: StoredHead) -> Result<Found, GatewayError> {
-        match (self.version, head.passed.version()) {
-            (Some(asked), Some(answered)) if *asked != answered => {
-                Err(GatewayError::UpstreamAnswer("another version than was asked for"))
-            }
-            _ => Found::new(head),
-        }
-    }
-
     /// What the store would say of a part number beyond the object's parts.
     pub(crate) fn no_such_part(&self) -> ErrorCode {
         self.upstream.profile().no_such_part
@@ -126,7 +116,7 @@ impl<'a> Source<'a> {
     /// The provider's; refused when there is no envelope of ours.
     pub(crate) async fn head(&self) -> Result<Found, GatewayError> {
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
-        self.found(self.upstream.head_object(bucket, key, self.asked_for()).await?)
+        found(self.version, self.upstream.head_object(bucket, key, self.asked_for()).await?)
     }
 
     /// GET at the provider.
@@ -136,7 +126,7 @@ impl<'a> Source<'a> {
     pub(crate) async fn get(&self, wanted: Wanted) -> Result<(Found, StoreBody), GatewayError> {
         let (bucket, key) = (self.permit.bucket(), self.permit.key());
         let (head, body) = self.upstream.get_object(bucket, key, wanted, self.asked_for()).await?;
-        Ok((self.found(head)?, body))
+        Ok((found(self.version, head)?, body))
     }
 
     /// The whole body of the very object that was found and opened before.
@@ -295,6 +285,23 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Takes an answer to the question for version `asked`; for the newest if there is none.
+///
+/// # Errors
+/// When it is about another version, or may be; when nothing of ours is there.
+fn found(asked: Option<&VersionId>, head: StoredHead) -> Result<Found, GatewayError> {
+    match (asked, head.passed.version()) {
+        (Some(asked), Some(answered)) if *asked != answered => {
+            Err(GatewayError::UpstreamAnswer("another version than was asked for"))
+        }
+        // A store that ignores the id shows whatever is the newest.
+        (Some(asked), None) if !asked.is_null() => {
+            Err(GatewayError::UpstreamAnswer("no version to a question for one"))
+        }
+        _ => Found::new(head),
+    }
+}
+
 impl Found {
     fn new(head: StoredHead) -> Result<Self, GatewayError> {
         let Some(text) = &head.envelope else { return Err(GatewayError::NotSealed("no envelope")) };
@@ -371,6 +378,8 @@ mod tests {
     use claviger_s3::error::UpstreamError;
     use http::StatusCode;
 
+    use crate::upstream::double;
+
     fn upstream(status: StatusCode) -> GatewayError {
         GatewayError::Upstream(Box::new(UpstreamError::parse(status, b"")))
     }
@@ -383,6 +392,28 @@ mod tests {
         let beyond = pinned(upstream(StatusCode::RANGE_NOT_SATISFIABLE));
         assert_eq!(beyond.to_s3("/b/k").status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(pinned(upstream(StatusCode::NOT_FOUND)).to_s3("/b/k").status(), StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_names_no_version_is_none_to_a_question_for_one() {
+        let (version, null) = (VersionId::parse("v1").unwrap(), VersionId::parse("null").unwrap());
+        let text = |error: GatewayError| error.to_string();
+        for (shown, asked, expected) in [
+            (None, Some(&version), "no version to a question for one"),
+            (Some("v2"), Some(&version), "another version than was asked for"),
+            // These are about the right one: what is refused is that nothing of ours is there.
+            (Some("v1"), Some(&version), "no envelope"),
+            (None, Some(&null), "no envelope"),
+            (None, None, "no envelope"),
+        ] {
+            let headers: Vec<_> = shown.map(|shown| ("x-amz-version-id", shown)).into_iter().collect();
+            let answer = double::object(&headers);
+            let store = double::store("generic", move |_| answer.clone()).await;
+            let which = Which { same_as: None, version: asked };
+            let head = store.upstream.head_object("b", "k", which).await.unwrap();
+            let error = found(asked, head).err().map(text).unwrap_or_default();
+            assert!(error.ends_with(expected), "{shown:?} to {asked:?}: {error}");
+        }
     }
 
     #[test]

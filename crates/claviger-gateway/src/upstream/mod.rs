@@ -8,6 +8,8 @@ pub(crate) mod body;
 mod condition;
 pub(crate) mod configuration;
 mod connector;
+#[cfg(test)]
+pub(crate) mod double;
 pub(crate) mod list;
 pub(crate) mod multipart;
 pub(crate) mod object;
@@ -18,6 +20,7 @@ pub mod profile;
 pub(crate) mod tls;
 mod trailer;
 pub(crate) mod transport;
+mod version_id;
 mod versioning;
 
 pub(crate) use transport::Upstream;

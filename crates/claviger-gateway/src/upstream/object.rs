@@ -13,7 +13,9 @@ use claviger_s3::range::parse_content_range;
 use claviger_s3::tagging::TagSet;
 use claviger_s3::timestamp;
 use claviger_s3::uri::{Slash, encode};
-use claviger_s3::xml::{self, CopyResult, DeleteRequest, DeleteResult, ListBucketsResult, Reply};
+use claviger_s3::xml::{
+    self, CopyResult, DeleteEntry, DeleteRequest, DeleteResult, ListBucketsResult, Reply,
+};
 use http::header::{
     CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED,
 };
@@ -100,7 +102,11 @@ pub(crate) struct Which<'a> {
 }
 
 impl Which<'_> {
-    fn apply<'r>(self, mut request: StoreRequest<'r>) -> Result<StoreRequest<'r>, GatewayError> {
+    /// Puts it into a request.
+    ///
+    /// # Errors
+    /// When a tag can't stand in a header.
+    pub(super) fn apply<'r>(self, mut request: StoreRequest<'r>) -> Result<StoreRequest<'r>, GatewayError> {
         if let Some(etag) = self.same_as {
             request = request.header("if-match", &etag.quoted())?;
         }
@@ -291,13 +297,14 @@ impl Upstream {
     /// DELETE of an object or of one of its versions.
     ///
     /// # Errors
-    /// The provider's error.
+    /// The provider's error; that it knows no versions, or not this one.
     pub(crate) async fn delete_object(
         &self,
         bucket: &str,
         key: &str,
         what: Deletion<'_>,
     ) -> Result<Passed, GatewayError> {
+        self.make_sure_of_version(bucket, key, what.version).await?;
         let mut request = StoreRequest::new(Method::DELETE, bucket, Some(key))
             .maybe_query("versionId", what.version.map(VersionId::as_str));
         condition::set_on_delete(&mut request.headers, what.condition, self.profile())?;
@@ -313,7 +320,7 @@ impl Upstream {
         self.profile().conditions.delete != Condition::NotSent
     }
 
-    /// DELETE of up to 1,000 objects in one request.
+    /// DELETE of up to 1,000 objects in one request. Versions that it names have been made sure of before.
     ///
     /// # Errors
     /// The provider's error for the whole request; errors of single keys are in the result.
@@ -323,6 +330,10 @@ impl Upstream {
         delete: &DeleteRequest,
         bypass_governance: bool,
     ) -> Result<DeleteResult, GatewayError> {
+        let names_version = |entry: &DeleteEntry| entry.version_id.as_deref().is_some_and(|id| id != "null");
+        if !self.has_versions() && delete.objects.iter().any(names_version) {
+            return Err(GatewayError::Internal("a version was to be deleted where there are none"));
+        }
         let document = xml::write_delete(delete);
         let request = StoreRequest::new(Method::POST, bucket, None).query("delete", "");
         let mut request = control(request, document)?;

@@ -9,7 +9,7 @@ use http::header::{ALLOW, HeaderMap, HeaderName, HeaderValue};
 /// Longest value that is passed on, in bytes.
 const VALUE_LEN_MAX: usize = 1024;
 
-const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
+pub(super) const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
 const TAGGING_COUNT: HeaderName = HeaderName::from_static("x-amz-tagging-count");
 const DELETE_MARKER: HeaderName = HeaderName::from_static("x-amz-delete-marker");
 

@@ -277,10 +277,12 @@ impl Upstream {
     /// Sends a request and waits for the head of the answer; anything but 2xx is an error.
     ///
     /// # Errors
-    /// The provider's error, or that it could not be reached.
+    /// The provider's error, or that it could not be reached; that it has no versions, where the request names one.
     pub(crate) async fn send(&self, request: StoreRequest<'_>) -> Result<Response<StoreBody>, GatewayError> {
+        self.refuse_version(&request)?;
         let asked = Asked::of(&request);
-        let response = self.exchange(request).await?;
+        let mut response = self.exchange(request).await?;
+        self.forget_version(response.headers_mut());
         if response.status().is_success() {
             return Ok(response);
         }
