@@ -59,10 +59,21 @@ CLIENTS = {
     "node": ["node", str(CLIENTS_DIR / "node" / "suite.mjs")],
     "rust-sdk": [str(CLIENTS_DIR / "rust" / "debug" / "claviger-rust-clients"), "sdk"],
     "rust-object-store": [str(CLIENTS_DIR / "rust" / "debug" / "claviger-rust-clients"), "object_store"],
+    "boto3-crt": [python("boto3"), suite("crt_suite.py"), "boto3"],
+    "awscli-crt": [sys.executable, suite("crt_suite.py"), "awscli"],
+    "s3fs": [python("duckdb"), suite("tables_suite.py"), "s3fs"],
+    "polars": [python("polars"), suite("tables_suite.py"), "polars"],
+    "duckdb": [python("duckdb"), suite("tables_suite.py"), "duckdb"],
+    "hadoop": [python("boto3"), suite("patterns_suite.py"), "hadoop"],
+    "registry": [python("boto3"), suite("patterns_suite.py"), "registry"],
+    "terraform": [python("boto3"), suite("patterns_suite.py"), "terraform"],
+    "duplicity": [sys.executable, suite("duplicity_suite.py")],
+    "barman": [sys.executable, suite("barman_suite.py")],
+    "s3fs-fuse": [sys.executable, suite("fuse_suite.py")],
     "curl": [sys.executable, suite("curl_suite.py")],
 }
 # These don't make their bucket themselves.
-NEED_BUCKET = {"rust-sdk", "rust-object-store"}
+NEED_BUCKET = {"rust-sdk", "rust-object-store", "polars"}
 
 printing = threading.Lock()
 
