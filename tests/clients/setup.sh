@@ -2,7 +2,8 @@
 # Real S3 clients for the end-to-end tests, each in an environment of its own under target/clients.
 #
 #   tests/clients/setup.sh            all of them
-#   tests/clients/setup.sh boto3 node only these: boto3 awscli s3cmd minio pyarrow s5cmd rclone restic node rust
+#   tests/clients/setup.sh boto3 node only these: boto3 awscli s3cmd minio pyarrow s5cmd polars duckdb rclone restic node rust,
+#                                     and those that only run before Ceph RGW: barman duplicity s3fs-fuse awscli-crt
 #
 # Versions are pinned in python/*.txt, node/package-lock.json and rust/Cargo.lock. One environment per Python client:
 # their dependencies contradict each other. A second run finds everything in place and takes no time.
@@ -25,6 +26,14 @@ debian() {
     as_root apt-get update -q >&2
     # shellcheck disable=SC2086 # a list of package names
     DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -q --no-install-recommends $missing >&2
+}
+
+# A Debian package, if a program at this path is missing.
+debian_package() {
+    ls $2 >/dev/null 2>&1 && return
+    say "installing $1"
+    as_root apt-get update -q >&2
+    DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -q --no-install-recommends "$1" >&2
 }
 
 uv() {
@@ -63,11 +72,20 @@ rust_client() {
     cargo build --quiet --manifest-path "$here/rust/Cargo.toml" --target-dir "$out/rust"
 }
 
-[ $# -gt 0 ] || set -- boto3 awscli s3cmd minio pyarrow s5cmd rclone restic node rust
+[ $# -gt 0 ] || set -- boto3 awscli s3cmd minio pyarrow s5cmd polars duckdb rclone restic node rust \
+    barman duplicity s3fs-fuse awscli-crt
 for client in "$@"; do
     case $client in
-        boto3 | awscli | s3cmd | minio | pyarrow | s5cmd) python_client "$client" ;;
+        boto3 | awscli | s3cmd | minio | pyarrow | s5cmd | polars | duckdb) python_client "$client" ;;
+        barman)
+            debian_package postgresql "/usr/lib/postgresql/*/bin/initdb"
+            python_client "$client" ;;
         rclone | restic) debian "$client" ;;
+        duplicity)
+            debian_package python3-boto3 /usr/lib/python3/dist-packages/boto3/__init__.py
+            debian_package duplicity /usr/bin/duplicity ;;
+        s3fs-fuse) debian_package s3fs /usr/bin/s3fs ;;
+        awscli-crt) debian_package awscli /usr/bin/aws ;;
         node) node_client ;;
         rust) rust_client ;;
         *) say "unknown client: $client"; exit 2 ;;

@@ -28,7 +28,7 @@ RESPONSE_DISPOSITION = "inline; filename=canary-response-66"
 RESTIC_PASSWORD = "canary-restic-password-1f"
 # How the clients present themselves.
 USER_AGENTS = ["Boto3/", "Botocore/", "aws-cli/", "aws-sdk-", "rclone/", "restic", "MinIO (", "minio-py", "s3cmd",
-               "s5cmd", "object_store/", "Python-urllib", "AWS SDK", "aws-arrow"]
+               "s5cmd", "object_store/", "Python-urllib", "AWS SDK", "aws-arrow", "aiobotocore/", "CRTS3", "s3fs/1", "python-urllib3/"]
 
 MIB = 1024 * 1024
 # Every blob that a suite may send: name and size.
