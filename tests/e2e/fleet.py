@@ -613,10 +613,9 @@ def _(fleet):
 @step("what the gateway does not know never reaches the store")
 def _(fleet):
     north = fleet.s3("north")
-    refused("NotImplemented", north.get_bucket_website, Bucket="fleet-one")
-    refused("NotImplemented", north.put_object_tagging, Bucket="fleet-one", Key="before", Tagging={
+    refused("AccessDenied", north.put_object_tagging, Bucket="fleet-one", Key="before", Tagging={
         "TagSet": [{"Key": "secret", "Value": "plain"}]})
-    refused("NotImplemented", north.put_object, Bucket="fleet-one", Key="t", Body=b"x", Tagging="secret=plain")
+    refused("AccessDenied", north.put_object, Bucket="fleet-one", Key="t", Body=b"x", Tagging="secret=plain")
     refused("NotImplemented", north.put_bucket_website, Bucket="fleet-one", WebsiteConfiguration={"IndexDocument": {"Suffix": "i"}})
     refused("NotImplemented", north.put_object, Bucket="fleet-one", Key="t", Body=b"x", WebsiteRedirectLocation="/x")
 
