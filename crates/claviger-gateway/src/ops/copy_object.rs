@@ -10,6 +10,7 @@ use claviger_s3::ETag;
 use claviger_s3::conditions::Verdict;
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::{CopyObject, CopySource, MetadataDirective};
+use claviger_s3::tagging::TagSet;
 use claviger_s3::xml::CopyResult;
 use http::Response;
 
@@ -22,7 +23,9 @@ use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::keys::read::unit_keys;
 use crate::server::ResponseBody;
-use crate::upstream::object::{CopyFrom, StoreAs, Stored};
+use crate::upstream::Upstream;
+use crate::upstream::mark::Mark;
+use crate::upstream::object::{CopyFrom, StoreAs, Stored, Which};
 use crate::upstream::object_settings::At;
 use crate::upstream::passed::Passed;
 
@@ -124,17 +127,40 @@ async fn rebind(
     let (mut result, passed) = call.upstream.copy_object(from, to, store_as).await?;
     if let Some(etag) = ETag::parse(&result.etag) {
         let stored = Stored { etag, passed: passed.clone() };
-        confirm(call.gateway, &call.upstream, dest.permit, &dest.bound, &stored).await?;
+        confirm(call.gateway, &call.upstream, dest.permit, &dest.bound, &stored, Mark::Envelope(&envelope))
+            .await?;
     }
     if let Some(tags) = store_as.tags.filter(|tags| !tags.is_empty() && call.upstream.wants_tags_after_copy())
     {
-        let version = passed.version();
-        let copy = At { bucket: dest.permit.bucket(), key: dest.permit.key(), version: version.as_ref() };
-        call.upstream.set_tags(copy, tags).await?;
+        set_tags(&call.upstream, to, &passed, Mark::Envelope(&envelope), tags).await?;
     }
     result.etag = claviger_format::token::object_etag::mark(result.etag.trim_matches('"'));
     result.checksum = None;
     Ok((result, passed))
+}
+
+/// Sets the tags of a copy that the store has just made, where they can't come with the request. Not every store says
+/// which version the copy became, so what is there is looked at first: nobody else's object gets these tags. In a bucket
+/// without versions one that comes between the look and the tags gets them all the same (docs/threat-model.md).
+///
+/// # Errors
+/// `OperationAborted` when the copy is not the newest any more; the provider's. The copy has no tags then.
+async fn set_tags(
+    upstream: &Upstream,
+    (bucket, key): (&str, &str),
+    copied: &Passed,
+    mark: Mark<'_>,
+    tags: &TagSet,
+) -> Result<(), GatewayError> {
+    let version = copied.version();
+    let found = upstream.head_object(bucket, key, Which { same_as: None, version: version.as_ref() }).await;
+    let found = match found {
+        Ok(found) if mark.is_on(&found) => found,
+        Err(error) if !error.is_upstream_not_found() => return Err(error),
+        _ => return Err(S3Error::new(ErrorCode::OperationAborted).into()),
+    };
+    let version = version.or(found.passed.version());
+    upstream.set_tags(At { bucket, key, version: version.as_ref() }, tags).await.map(drop)
 }
 
 /// With a leased epoch: the object's key is here.
@@ -207,4 +233,41 @@ async fn reseal(
     let etag = reply::marked(&stored.etag).as_str().to_owned();
     let result = CopyResult { etag, last_modified_ms: call.gateway.clock.now_ms(), checksum: None };
     Ok((result, stored.passed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::ENVELOPE_HEADER;
+    use crate::upstream::double;
+
+    /// What is asked of a store that shows this, and what comes of it.
+    async fn tagged(status: u16, shown: &[(&str, &str)]) -> (Vec<String>, Option<ErrorCode>) {
+        let shown = if status == 200 { double::object(shown) } else { double::answer(status, shown, "") };
+        let store = double::store("ceph-rgw", move |request| match double::method(request) {
+            "PUT" => double::answer(200, &[], ""),
+            _ => shown.clone(),
+        })
+        .await;
+        let mark = Mark::Envelope("mine");
+        let set = set_tags(&store.upstream, ("b", "k"), &Passed::default(), mark, &TagSet::default()).await;
+        (store.lines(), set.err().map(|error| error.to_s3("/b/k").code()))
+    }
+
+    #[tokio::test]
+    async fn the_tags_of_a_copy_go_onto_no_other_object() {
+        for (status, shown) in [(200, &[(ENVELOPE_HEADER, "another")][..]), (200, &[]), (404, &[])] {
+            let (lines, error) = tagged(status, shown).await;
+            assert_eq!(lines, ["HEAD /b/k"], "{status} {shown:?}");
+            assert_eq!(error, Some(ErrorCode::OperationAborted), "{status} {shown:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_tags_of_a_copy_go_onto_the_version_that_is_the_copy() {
+        let shown = [(ENVELOPE_HEADER, "mine"), ("x-amz-version-id", "v7")];
+        let (lines, error) = tagged(200, &shown).await;
+        assert_eq!(lines, ["HEAD /b/k", "PUT /b/k?tagging=&versionId=v7"]);
+        assert_eq!(error, None);
+    }
 }

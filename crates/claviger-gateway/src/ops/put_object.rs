@@ -30,6 +30,7 @@ use crate::keys::write::NewObject;
 use crate::server::ResponseBody;
 use crate::upstream::Upstream;
 use crate::upstream::body::UpstreamBody;
+use crate::upstream::mark::Mark;
 use crate::upstream::object::{Deletion, StoreAs, Stored, Which};
 
 /// Bytes of a body without a length that are held in memory; a longer one is `MissingContentLength`, as at AWS any is.
@@ -170,7 +171,8 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     match stored {
         Ok(stored) => {
             let (summary, verified) = outcome.committed()?;
-            confirm(gateway, upstream, new.permit, new.bound, &stored).await?;
+            let mark = Mark::Envelope(&envelope);
+            confirm(gateway, upstream, new.permit, new.bound, &stored, mark).await?;
             Ok((stored, verified, summary.crc64))
         }
         Err(error) => Err(outcome.cause_or(error)),
@@ -178,7 +180,7 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
 }
 
 /// Makes sure that the bucket is still the one that the object was bound to; takes the object back where the name is
-/// known to belong to another one, since nobody could ever read it.
+/// known to belong to another one, since nobody could ever read it; `mark` is what it is known by.
 ///
 /// # Errors
 /// `OperationAborted` when the bucket was deleted and made again meanwhile. Where that can't be told the object stays
@@ -189,30 +191,34 @@ pub(crate) async fn confirm(
     permit: &Permit<WriteObject>,
     bound: &BoundBucket,
     stored: &Stored,
+    mark: Mark<'_>,
 ) -> Result<(), GatewayError> {
     if gateway.bindings.still_bound(permit.bucket(), bound).await? {
         return Ok(());
     }
-    if let Err(left) = take_back(upstream, permit, stored).await {
+    if let Err(left) = take_back(upstream, (permit.bucket(), permit.key()), stored, mark).await {
         tracing::warn!(error = %left, "an object of a deleted bucket could not be taken back from its successor");
     }
     Err(S3Error::new(ErrorCode::OperationAborted).into())
 }
 
-/// Deletes the object if it is still the one that was stored: its very version where the bucket has versions. Not every
+/// Deletes the object if it is still the one that was stored, by tag and `mark`: its very version where the bucket has
+/// versions. Not every
 /// store honours a condition on DELETE, so the object is looked at first: one that somebody else has written meanwhile
 /// stays.
 async fn take_back(
     upstream: &Upstream,
-    permit: &Permit<WriteObject>,
+    (bucket, key): (&str, &str),
     stored: &Stored,
+    mark: Mark<'_>,
 ) -> Result<(), GatewayError> {
-    let (bucket, key) = (permit.bucket(), permit.key());
     let version = stored.passed.version();
     let now = upstream.head_object(bucket, key, Which { version: version.as_ref(), same_as: None }).await?;
-    if now.etag != stored.etag {
+    if now.etag != stored.etag || !mark.is_on(&now) {
         return Ok(());
     }
+    // Not every store names the version of what it stores; then it is the one that was looked at.
+    let version = version.or(now.passed.version());
     let only = EtagCondition::Tags(vec![reply::marked(&stored.etag)]);
     // A version of its own is nobody else's, so that no condition is needed; and not every store takes one.
     let is_shared = version.as_ref().is_none_or(VersionId::is_null);
@@ -255,4 +261,40 @@ fn answer(
     object_headers::echo_sse(out, headers);
     stored.passed.set_on(out);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use claviger_s3::ETag;
+
+    use super::*;
+    use crate::upstream::ENVELOPE_HEADER;
+    use crate::upstream::double;
+    use crate::upstream::passed::Passed;
+
+    /// What is asked of a store that shows `shown` when an object with the envelope `mine` is to be taken back.
+    async fn asked(shown: &[(&str, &str)]) -> Vec<String> {
+        let shown = double::object(shown);
+        let store = double::store("ceph-rgw", move |request| match double::method(request) {
+            "DELETE" => double::answer(204, &[], ""),
+            _ => shown.clone(),
+        })
+        .await;
+        let stored = Stored { etag: ETag::parse("abc").unwrap(), passed: Passed::default() };
+        take_back(&store.upstream, ("b", "k"), &stored, Mark::Envelope("mine")).await.unwrap();
+        store.lines()
+    }
+
+    #[tokio::test]
+    async fn another_object_with_the_same_tag_is_not_taken_back() {
+        assert_eq!(asked(&[(ENVELOPE_HEADER, "another")]).await, ["HEAD /b/k"]);
+        assert_eq!(asked(&[]).await, ["HEAD /b/k"]);
+        assert_eq!(asked(&[(ENVELOPE_HEADER, "mine")]).await, ["HEAD /b/k", "DELETE /b/k"]);
+    }
+
+    #[tokio::test]
+    async fn the_version_that_was_looked_at_is_the_one_that_is_taken_back() {
+        let shown = [(ENVELOPE_HEADER, "mine"), ("x-amz-version-id", "v7")];
+        assert_eq!(asked(&shown).await, ["HEAD /b/k", "DELETE /b/k?versionId=v7"]);
+    }
 }

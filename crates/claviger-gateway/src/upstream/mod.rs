@@ -11,6 +11,7 @@ mod connector;
 #[cfg(test)]
 pub(crate) mod double;
 pub(crate) mod list;
+pub(crate) mod mark;
 pub(crate) mod multipart;
 pub(crate) mod object;
 pub(crate) mod object_settings;

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use claviger_format::Checksum;
-use claviger_format::envelope::Envelope;
 use claviger_format::footer::{self, FooterInfo};
 use claviger_s3::ETag;
 use claviger_s3::error::{ErrorCode, S3Error};
@@ -23,6 +22,7 @@ use crate::keys::uploads::UnitRight;
 use crate::ops::put_object::confirm;
 use crate::ops::{checksums, reply};
 use crate::server::ResponseBody;
+use crate::upstream::mark::Mark;
 use crate::upstream::object::Which;
 use crate::upstream::passed::Passed;
 
@@ -125,8 +125,10 @@ async fn commit(
     let footer =
         footer::seal_granted(grant, &entries, &info).map_err(GatewayError::integrity("sealing a footer"))?;
     let at_store = store_last::store(gateway, upload, &parts, footer.into()).await?;
-    let stored = upload.upstream.complete_upload(upload.at_store(), &at_store, op.condition.as_ref()).await?;
-    confirm(gateway, &upload.upstream, &upload.permit, &upload.bound, &stored).await?;
+    let mark = Mark::Upload(upload.token.fields().object_id);
+    let condition = op.condition.as_ref();
+    let stored = upload.upstream.complete_upload(upload.at_store(), &at_store, condition, mark).await?;
+    confirm(gateway, &upload.upstream, &upload.permit, &upload.bound, &stored, mark).await?;
     Ok(answer(upload, &stored.etag, stored.passed, checksum.as_ref().and_then(checksums::to_s3)))
 }
 
@@ -163,7 +165,6 @@ async fn already_committed(upload: &NamedUpload) -> Result<Option<Completed>, Ga
         Err(error) if error.is_upstream_not_found() => return Ok(None),
         Err(error) => return Err(error),
     };
-    let envelope = head.envelope.as_deref().and_then(|text| Envelope::parse(text).ok());
-    let same = envelope.is_some_and(|envelope| envelope.object_id() == upload.token.fields().object_id);
+    let same = Mark::Upload(upload.token.fields().object_id).is_on(&head);
     Ok(same.then(|| answer(upload, &head.etag, head.passed, None)))
 }

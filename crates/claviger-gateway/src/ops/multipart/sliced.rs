@@ -12,6 +12,7 @@ use crate::errands::Errands;
 use crate::error::GatewayError;
 use crate::upstream::Upstream;
 use crate::upstream::body::{Abandoned, Ciphertext, SealedStream, UpstreamBody};
+use crate::upstream::mark::Mark;
 use crate::upstream::multipart::StoreUpload;
 use crate::upstream::object::{StoreAs, Stored};
 
@@ -60,13 +61,14 @@ pub(crate) async fn store(
     sealed_len: u64,
 ) -> Result<Stored, GatewayError> {
     let condition = store_as.condition;
+    let envelope = store_as.envelope.ok_or(GatewayError::Internal("an object without an envelope"))?;
     let store_as = StoreAs { condition: None, ..store_as };
     let begun = BegunUpload::begin(errands, upstream, place, store_as).await?;
     let upload = begun.at_store();
     let shared = Arc::new(Mutex::new(Shared { stream: Box::new(stream), rest: Bytes::new() }));
     let stored = async {
         let parts = store_slices(upstream, upload, &shared, sealed_len).await?;
-        upstream.complete_upload(upload, &parts, condition).await
+        upstream.complete_upload(upload, &parts, condition, Mark::Envelope(envelope)).await
     };
     match stored.await {
         Ok(stored) => {
@@ -122,7 +124,8 @@ mod tests {
     async fn a_transfer_that_is_broken_off_leaves_no_upload() {
         let (upstream, mut requests) = store_double(Duration::ZERO).await;
         let errands = Errands::new();
-        let transfer = store(&errands, &upstream, ("b", "k"), StoreAs::default(), Silent, SLICE_LEN + 1);
+        let store_as = StoreAs { envelope: Some("e"), ..StoreAs::default() };
+        let transfer = store(&errands, &upstream, ("b", "k"), store_as, Silent, SLICE_LEN + 1);
         assert!(tokio::time::timeout(Duration::from_millis(300), transfer).await.is_err());
         assert!(next(&mut requests).await.starts_with("POST /b/k?uploads"));
         let (part, last) = (next(&mut requests).await, next(&mut requests).await);
