@@ -74,12 +74,35 @@ impl Authenticated {
         Self { access_key_id, payload, chunks: Some(chunks), host: None }
     }
 
-    /// A request whose body no signature covers: an anonymous one, or one of Signature Version 2. The body may still
+    /// A request whose body no signature covers: an anonymous one. The body may still
     /// announce its SHA-256, or carry an unsigned trailer.
     ///
     /// `InvalidArgument` for chunks that claim to be signed: there is no signature that their chain could begin with.
     pub fn without_payload_signature(access_key_id: String, head: &RequestHead<'_>) -> Result<Self, S3Error> {
-        let payload = match content_sha256(head)? {
+        Self::announcing(access_key_id, content_sha256(head)?)
+    }
+
+    /// A request of Signature Version 2. Where it is presigned, `is_query`, the SHA-256 of the body may stand in the query, and
+    /// is as binding there as the header: the signature covers both alike.
+    ///
+    /// As [`Self::without_payload_signature`]; `InvalidRequest` for several of them.
+    pub(crate) fn by_sigv2(
+        access_key_id: String,
+        head: &RequestHead<'_>,
+        is_query: bool,
+    ) -> Result<Self, S3Error> {
+        let sent = content_sha256(head)?;
+        let pairs = if is_query { head.pairs()? } else { Vec::new() };
+        let hoisted = pairs.into_iter().filter(|(name, _)| name.eq_ignore_ascii_case(CONTENT_SHA256));
+        let mut all = sent.into_iter().chain(hoisted.map(|(_, value)| value.trim().to_owned()));
+        match (all.next(), all.next()) {
+            (announced, None) => Self::announcing(access_key_id, announced),
+            _ => Err(sent_twice()),
+        }
+    }
+
+    fn announcing(access_key_id: String, content_sha256: Option<String>) -> Result<Self, S3Error> {
+        let payload = match content_sha256 {
             None => PayloadMode::Unsigned,
             Some(value) => PayloadMode::parse(&value)?,
         };
@@ -208,10 +231,12 @@ pub(crate) fn content_sha256(head: &RequestHead<'_>) -> Result<Option<String>, S
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) => Ok(Some(value.to_str().unwrap_or("").trim().to_owned())),
-        _ => {
-            Err(S3Error::new(ErrorCode::InvalidRequest).with_message("x-amz-content-sha256 was sent twice."))
-        }
+        _ => Err(sent_twice()),
     }
+}
+
+fn sent_twice() -> S3Error {
+    S3Error::new(ErrorCode::InvalidRequest).with_message("x-amz-content-sha256 was sent twice.")
 }
 
 #[cfg(test)]

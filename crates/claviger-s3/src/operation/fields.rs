@@ -53,10 +53,12 @@ impl<'a> Fields<'a> {
         let pairs = head.pairs()?;
         let has = |wanted: &str| pairs.iter().any(|(name, _)| name == wanted);
         let is_presigned_v2 = has("AWSAccessKeyId") && has("Signature");
-        let is_presigned = is_presigned_v2 || has("X-Amz-Signature");
+        let is_presigned_v4 = has("X-Amz-Signature");
+        let is_presigned = is_presigned_v2 || is_presigned_v4;
         let mut fields = Self { head, hoisted: Vec::new(), query: Vec::new() };
         for (name, value) in pairs {
-            if is_presigned && PRESIGN.contains(&name.as_str()) {
+            // In a query of Version 2 these are headers like any other.
+            if is_presigned_v4 && PRESIGN.contains(&name.as_str()) {
                 continue;
             }
             if is_presigned_v2 && PRESIGN_V2.contains(&name.as_str()) {

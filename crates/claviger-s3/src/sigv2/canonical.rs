@@ -98,6 +98,17 @@ pub(super) fn string_to_sign(what: Canonical<'_>) -> String {
     out
 }
 
+/// Whether something of the query that the signature covers has a control character. What is signed is a text of lines, with
+/// values decoded: a line break in one of them would let the same signature stand for another request.
+pub(super) fn has_control_characters(head: &RequestHead<'_>, is_query: bool) -> bool {
+    decoded_pairs(head).any(|(name, value)| {
+        let lower = name.to_ascii_lowercase();
+        let is_header = lower.starts_with("x-amz-") || ["content-md5", "content-type"].contains(&&*lower);
+        let is_covered = (is_query && is_header) || SUB_RESOURCES.contains(&name.as_str());
+        is_covered && (name.contains(char::is_control) || value.contains(char::is_control))
+    })
+}
+
 /// All `x-amz-*` headers in order. SDKs that presign move them into the query; they count as headers there.
 fn amz_headers(head: &RequestHead<'_>, is_query: bool) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();

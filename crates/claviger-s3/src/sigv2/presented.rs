@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{AUTHORIZATION, DATE};
 use subtle::ConstantTimeEq as _;
 
-use super::canonical::{Canonical, string_to_sign};
+use super::canonical::{Canonical, has_control_characters, string_to_sign};
 use super::{SIGNATURE_LEN, decode};
 use crate::authentication::{Authenticated, check_skew, check_token, header_time, security_token};
 use crate::error::{ErrorCode, S3Error};
@@ -104,7 +104,8 @@ impl Presented {
         &self.access_key_id
     }
 
-    /// Verifies time, signature and session token at the time `now_ms`.
+    /// Verifies time, signature and session token at the time `now_ms`. A covered parameter with a control character matches
+    /// no signature.
     ///
     /// `RequestTimeTooSkewed`; `AccessDenied` ("Request has expired") for presigned requests; `SignatureDoesNotMatch`, in
     /// constant time; `InvalidToken` for a session token that does not belong to the key, `InvalidAccessKeyId` where it is
@@ -136,8 +137,8 @@ impl Presented {
         // SDKs sign `/bucket/` also where they ask for `/bucket`, which is the same.
         let with_slash =
             bucket_alone(canonical).map(|path| string_to_sign(Canonical { path: &path, ..canonical }));
-        let matches =
-            is_signature_of(&to_sign) || with_slash.is_some_and(|to_sign| is_signature_of(&to_sign));
+        let matches = !has_control_characters(head, is_query)
+            && (is_signature_of(&to_sign) || with_slash.is_some_and(|to_sign| is_signature_of(&to_sign)));
         check_token(policy.session_token, self.session_token.as_deref(), || match matches {
             true => Ok(()),
             false => Err(S3Error::new(ErrorCode::SignatureDoesNotMatch)
@@ -148,7 +149,7 @@ impl Presented {
                     self.signature.map(|s| BASE64.encode(s)).unwrap_or_default(),
                 )),
         })?;
-        Authenticated::without_payload_signature(self.access_key_id, head)
+        Authenticated::by_sigv2(self.access_key_id, head, is_query)
     }
 }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::authentication::Authenticated;
 use crate::operation::{Selector, VirtualHosts, table};
 use crate::request::RequestHead;
-use crate::sigv4::SessionToken;
+use crate::sigv4::{PayloadMode, SessionToken};
 use crate::timestamp::parse_http_date;
 
 const ID: &str = "AKIAIOSFODNN7EXAMPLE";
@@ -212,6 +212,62 @@ fn a_bucket_in_path_style_is_the_same_with_and_without_a_slash() {
         signed_as("/b?acl", "/b?acl") && signed_as("/b/?acl", "/b?acl") && signed_as("/b/?acl", "/b/?acl")
     );
     assert!(!signed_as("/b/k/", "/b/k") && !signed_as("//", "/"));
+}
+
+/// A presigned request: the signature of `to_sign`, and `more` in the query.
+fn presigned(method: &str, path: &str, to_sign: &str, more: &str) -> Sent {
+    let signature = BASE64.encode(SecretAccessKey::new(SECRET).hmac_sha1(to_sign.as_bytes()));
+    let signature = crate::uri::encode(signature.as_bytes(), crate::uri::Slash::Encode);
+    let uri = format!("{path}?AWSAccessKeyId={ID}&Signature={signature}&Expires=1175139620{more}");
+    Sent::new(method, &uri, &[("host", "h")])
+}
+
+#[test]
+fn a_line_break_in_the_query_turns_no_signed_request_into_another() {
+    let disposition = "attachment; filename=\"x\"\n/b/secret";
+    let to_sign = format!(
+        "GET\n\n\n1175139620\nx-amz-user-agent:user\n/b/pub?response-content-disposition={disposition}"
+    );
+    let encoded = |text: &str| crate::uri::encode(text.as_bytes(), crate::uri::Slash::Encode);
+    let signed = format!("&x-amz-user-agent=user&response-content-disposition={}", encoded(disposition));
+    let agent =
+        format!("user\n/b/pub?response-content-disposition={}", disposition.trim_end_matches("\n/b/secret"));
+    let shifted = format!("&x-amz-user-agent={}", encoded(&agent));
+    for (path, more) in [("/b/pub", &signed), ("/b/secret", &shifted)] {
+        let refused = presigned("GET", path, &to_sign, more).verify(NOW, None).unwrap_err();
+        assert_eq!(refused, ErrorCode::SignatureDoesNotMatch, "{path}");
+    }
+    for (name, to_sign) in [
+        ("content-md5", "GET\na\rb\n\n1175139620\n/b/k"),
+        ("Content-Type", "GET\n\na\rb\n1175139620\n/b/k"),
+        ("X-Amz-Meta-A", "GET\n\n\n1175139620\nx-amz-meta-a:a\rb\n/b/k"),
+        ("versionId", "GET\n\n\n1175139620\n/b/k?versionId=a\rb"),
+    ] {
+        let sent = presigned("GET", "/b/k", to_sign, &format!("&{name}=a%0Db"));
+        assert_eq!(sent.verify(NOW, None).unwrap_err(), ErrorCode::SignatureDoesNotMatch, "{name}");
+    }
+    // What is not signed may have any.
+    assert!(presigned("GET", "/b/", "GET\n\n\n1175139620\n/b/", "&prefix=a%0Ab").verify(NOW, None).is_ok());
+}
+
+#[test]
+fn a_presigned_hash_of_the_body_binds_in_the_query_as_in_the_header() {
+    const HASH: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let to_sign = format!("PUT\n\n\n1175139620\nx-amz-content-sha256:{HASH}\n/b/k");
+    let of = |more: &str| presigned("PUT", "/b/k", &to_sign, more);
+    let mut in_header = of("");
+    in_header.headers.insert("x-amz-content-sha256", HASH.parse().unwrap());
+    let by_header = in_header.verify(NOW, None).unwrap().payload();
+    assert!(matches!(by_header, PayloadMode::Sha256(_)));
+    for name in ["X-Amz-Content-Sha256", "x-amz-content-sha256", "X-AMZ-content%2DSHA256"] {
+        let sent = of(&format!("&{name}={HASH}"));
+        assert_eq!(sent.verify(NOW, None).unwrap().payload(), by_header, "{name}");
+        let mut both = sent;
+        both.headers.insert("x-amz-content-sha256", HASH.parse().unwrap());
+        assert_eq!(both.verify(NOW, None).unwrap_err(), ErrorCode::InvalidRequest, "{name}");
+    }
+    let twice = of(&format!("&X-Amz-Content-Sha256=UNSIGNED-PAYLOAD&x-amz-content-sha256={HASH}"));
+    assert_eq!(twice.verify(NOW, None).unwrap_err(), ErrorCode::InvalidRequest);
 }
 
 #[test]
