@@ -9,7 +9,10 @@ both ways and compared. The last line is `N passed, N failed`.
 """
 
 import argparse
+import base64
 import concurrent.futures
+import hashlib
+import hmac
 import http.client
 import json
 import pathlib
@@ -346,6 +349,17 @@ def nobody(demo, direct):
             raise AssertionError("what the store has is no longer than the plaintext")
         anyone.delete_object(Bucket=public, Key="from-anyone")
 
+    @step("without a signature: names that are no buckets cost the key service 20 questions a second, and shut nobody out")
+    def _():
+        begun = time.monotonic()
+        answers = [get(f"{demo.endpoint}/random-{RUN}-{number}/k")[0] for number in range(300)]
+        seconds = int(time.monotonic() - begun) + 2
+        same(set(answers), {404, 503})
+        if answers.count(404) > 20 * seconds:
+            raise AssertionError(f"{answers.count(404)} questions in {seconds} seconds")
+        same(read(anyone, bucket, "k"), BODY)
+        same(alice.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPStatusCode"], 200)
+
     @step("without a signature: a signature that is wrong is not nobody's")
     def _():
         wrong = client(demo.endpoint, (ALICE[0], "x" * 40))
@@ -419,6 +433,37 @@ def version_2(demo):
                       re.sub(r"Expires=(\d)", r"Expires=9\1", url)]:
             same(get(other)[0], 403)
         same(get(presign("get_object", Params={"Bucket": bucket, "Key": "k"}, ExpiresIn=-5))[0], 403)
+
+    @step("version 2: a presigned hash of the body binds in the query as in the header")
+    def _():
+        def put(body, in_query):
+            digest, expires = hashlib.sha256(b"what was presigned").hexdigest(), int(time.time()) + 60
+            to_sign = f"PUT\n\n\n{expires}\nx-amz-content-sha256:{digest}\n/{bucket}/v2-hash"
+            signature = base64.b64encode(hmac.digest(ALICE[1].encode(), to_sign.encode(), "sha1")).decode()
+            query = {"AWSAccessKeyId": ALICE[0], "Expires": expires, "Signature": signature}
+            hashed = {"X-Amz-Content-Sha256": digest}
+            target = f"/{bucket}/v2-hash?{urllib.parse.urlencode(query | (hashed if in_query else {}))}"
+            connection = http.client.HTTPConnection(urllib.parse.urlsplit(demo.endpoint).netloc, timeout=20)
+            connection.request("PUT", target, body=body, headers={} if in_query else hashed)
+            return connection.getresponse().status
+
+        for in_query in [False, True]:
+            same(put(b"what was presigned", in_query), 200)
+            same(put(b"something else    ", in_query), 400)
+        same(read(alice, bucket, "v2-hash"), b"what was presigned")
+        alice.delete_object(Bucket=bucket, Key="v2-hash")
+
+    @step("version 2: a line break in the query turns no presigned request into another")
+    def _():
+        alice.put_object(Bucket=bucket, Key="v2-secret", Body=BODY)
+        name, expires = f'attachment; filename="x"\n/{bucket}/v2-secret', int(time.time()) + 60
+        shown = f"/{bucket}/k?response-content-disposition={name}"
+        to_sign = f"GET\n\n\n{expires}\nx-amz-user-agent:user\n{shown}"
+        signature = base64.b64encode(hmac.digest(ALICE[1].encode(), to_sign.encode(), "sha1")).decode()
+        agent = f"user\n{shown}".removesuffix(f"\n/{bucket}/v2-secret")
+        query = {"AWSAccessKeyId": ALICE[0], "Expires": expires, "Signature": signature, "x-amz-user-agent": agent}
+        same(get(f"{demo.endpoint}/{bucket}/v2-secret?{urllib.parse.urlencode(query)}")[0], 403)
+        alice.delete_object(Bucket=bucket, Key="v2-secret")
 
     @step("version 2: a wrong secret, an unknown key")
     def _():

@@ -112,20 +112,22 @@ impl Bindings {
         }
     }
 
-    /// The binding of a bucket that somebody without any proof of who he is names. Only so many such questions go to the
-    /// key service in a second; a name that is bound and in use here costs none.
+    /// Whether a bucket is bound that somebody without any proof of who he is names. Only so many such questions go to the
+    /// key service in a second. A name that was bound when this gateway last heard of it costs none, so that strangers can't
+    /// take the place of those who use it: nothing is sealed or opened by this answer, and whoever does asks [`Self::resolve`].
     ///
     /// # Errors
     /// As [`Self::resolve`], and [`GatewayError::Busy`] beyond that.
-    pub(crate) async fn resolve_for_anyone(&self, bucket: &str) -> Result<Arc<BoundBucket>, GatewayError> {
-        let now = self.clock.boot_ms();
-        let is_fresh = |entry: Entry| entry.bound.is_some() && now < entry.until_boot_ms;
-        if !self.cache.get(bucket).is_some_and(is_fresh) && !self.strangers.admits(now) {
+    pub(crate) async fn known_to_anyone(&self, bucket: &str) -> Result<(), GatewayError> {
+        if self.cache.get(bucket).is_some_and(|entry| entry.bound.is_some()) {
+            return Ok(());
+        }
+        if !self.strangers.admits(self.clock.boot_ms()) {
             return Err(GatewayError::Busy(
                 "too many ask without a signature about buckets that are not in use here",
             ));
         }
-        self.resolve(bucket).await
+        self.resolve(bucket).await.map(drop)
     }
 
     /// Whether a name still stands for `used`: a write that took long may have outlived its bucket. Costs nothing while
@@ -204,3 +206,6 @@ impl Bindings {
         kept.into_value()
     }
 }
+
+#[cfg(test)]
+mod tests;

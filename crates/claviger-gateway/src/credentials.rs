@@ -100,6 +100,11 @@ impl Identity {
         &self.upstream_account
     }
 
+    /// Whether it is the one of requests without a signature.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        matches!(self.upstream_account, UpstreamAccount::Anonymous)
+    }
+
     /// The identity of requests without a signature.
     fn anonymous(grants: Vec<Grant>) -> Self {
         Self {

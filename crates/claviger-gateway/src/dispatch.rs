@@ -135,8 +135,12 @@ impl Gateway {
             body_read_to_end: progress.body_read_to_end.clone(),
             meta,
         };
+        ops::anonymous::admit(&call, &operation).await?;
         // Boxed one by one: the state of the largest handler would otherwise be carried by every request.
         match operation {
+            Operation::ListBuckets(_) if call.identity.is_anonymous() => {
+                ops::anonymous::list_buckets(&call).boxed().await
+            }
             Operation::ListBuckets(op) => ops::bucket::list_buckets(&call, &op).boxed().await,
             Operation::CreateBucket(op) => ops::bucket::create(&call, op, body).boxed().await,
             Operation::HeadBucket(op) => ops::bucket::head(&call, &op).boxed().await,
@@ -230,6 +234,7 @@ impl Gateway {
         let account = self.account_of(&identity)?;
         let upstream = self.upstream.on_behalf_of(account, along, progress.observed.clone());
         let call = Call { gateway: self, identity, upstream, authenticated, body_read_to_end, meta };
+        ops::anonymous::admit_bucket(&call, op.bucket.as_str()).await?;
         let scheme = if meta.tls { "https" } else { "http" };
         let address = format!("{scheme}://{}{}", head.host.unwrap_or_default(), head.raw_path);
         ops::post_object::post(&call, op, form, &address).await

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{Component, Readiness};
 use crate::bindings::Bindings;
+use crate::body::form_heads::FormHeads;
 use crate::bucket_locks::BucketLocks;
 use crate::config::Config;
 use crate::credentials::{CredentialStore, CredentialsError, UpstreamAccounts};
@@ -95,6 +96,7 @@ pub struct Gateway {
     pub(crate) repeated_parts: RepeatedParts,
     /// What goes on without the request that began it.
     pub(crate) errands: Errands,
+    pub(crate) form_heads: FormHeads,
     stream_budget: Arc<Semaphore>,
     readiness: Readiness,
     tasks: Mutex<JoinSet<()>>,
@@ -138,6 +140,10 @@ impl Gateway {
             manifests: Manifests::new(),
             repeated_parts: RepeatedParts::new(),
             errands: Errands::new(),
+            form_heads: FormHeads::new(
+                config.limits.concurrent_requests_max,
+                Duration::from_secs(config.limits.header_read_timeout_s),
+            ),
             stream_budget: Arc::new(Semaphore::new(stream_units(config.limits.buffered_bytes_max))),
             readiness: Readiness::new(),
             tasks: Mutex::default(),

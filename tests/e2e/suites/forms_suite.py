@@ -1,13 +1,16 @@
 """POST Object: HTML forms as a browser sends them, signed by boto3's generate_presigned_post, sent by urllib3."""
 
 import base64
+import contextlib
 import datetime
 import hashlib
 import hmac
 import json
+import socket
 import sys
+import time
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -262,6 +265,27 @@ def malformed():
     long = b"--b\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\n" + b"k" * 30_000 + b"\r\n--b--\r\n"
     refused(raw(long), 400, "MaxPostPreDataLengthExceeded")
     absent("form/bad")
+
+
+if suite.claviger:
+    @step("half forms of strangers take no place from those who sign, nor from forms to come")
+    def half_forms():
+        target = urlsplit(URL)
+        head = (f"POST {target.path} HTTP/1.1\r\nHost: {target.netloc}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+                "Content-Length: 20000\r\n\r\n--b\r\n").encode()
+        with contextlib.ExitStack() as stack:
+            for _ in range(600):
+                stranger = stack.enter_context(socket.create_connection((target.hostname, target.port), timeout=20))
+                stranger.sendall(head)
+            same(stranger.recv(12), b"HTTP/1.1 503", "the answer to one too many")
+            read = s3.generate_presigned_url("list_objects_v2", Params={"Bucket": BUCKET})
+            same(http.request("GET", read).status, 200, "the status of a request that is signed")
+        for _ in range(50):
+            answer = send(signed("form/after"), data("small"))
+            if answer.status != 503:
+                break
+            time.sleep(0.1)
+        same(answer.status, 204, "the status of a form afterwards")
 
 
 @step("empty the bucket and delete it")

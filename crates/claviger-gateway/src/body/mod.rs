@@ -4,6 +4,7 @@
 
 pub(crate) mod client;
 pub(crate) mod form;
+pub(crate) mod form_heads;
 pub(crate) mod open;
 pub(crate) mod seal;
 

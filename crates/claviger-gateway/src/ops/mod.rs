@@ -1,6 +1,7 @@
 //! The operations, one file for each or for a few that belong together. Every function that touches an object takes
 //! a [`crate::authz::Permit`] or asks [`crate::dispatch::Call::permit`] for one first.
 
+pub(crate) mod anonymous;
 pub(crate) mod attributes;
 pub(crate) mod bucket;
 pub(crate) mod checksums;

@@ -49,13 +49,13 @@ pub(crate) struct SignedForm {
 ///
 /// # Errors
 /// `MalformedPOSTRequest`, `InvalidPolicyDocument`, `InvalidArgument`; `AccessDenied` with what the policy does not allow;
-/// `InvalidAccessKeyId`, `SignatureDoesNotMatch`.
+/// `InvalidAccessKeyId`, `SignatureDoesNotMatch`; `RequestTimeout` and `SlowDown`, see [`crate::body::form_heads`].
 pub(crate) async fn authenticate(
     gateway: &Gateway,
     op: &PostObject,
     body: FormBody,
 ) -> Result<(SignedForm, Arc<Identity>, Authenticated), GatewayError> {
-    let (form, file) = body.fields(&op.boundary).await?;
+    let (form, file) = gateway.form_heads.read(body.fields(&op.boundary)).await?;
     if form.is_anonymous() {
         let identity = gateway.anonymous_identity()?;
         let authenticated = Authenticated::of_form(identity.access_key_id().to_owned());

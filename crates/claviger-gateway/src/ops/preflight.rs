@@ -25,7 +25,7 @@ pub(crate) async fn answer(
     if bucket == gateway.system.bucket() {
         return Err(S3Error::new(ErrorCode::AccessDenied).into());
     }
-    gateway.bindings.resolve_for_anyone(bucket).await?;
+    gateway.bindings.known_to_anyone(bucket).await?;
     complete?;
     upstream.preflight(bucket).await?;
     Ok(reply::empty(StatusCode::OK))
