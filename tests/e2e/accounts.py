@@ -368,6 +368,62 @@ def nobody(demo, direct):
         same(outcome(unknown.get_object, Bucket=bucket, Key="k"), ("InvalidAccessKeyId", 403))
 
 
+def pages(demo):
+    """Steps about pages of other origins that ask without a signature; the object is one that everybody may read."""
+    alice, bucket = client(demo.endpoint, ALICE), f"alice-{RUN}"
+    path, url = demo.folder / "demo" / "gateway" / "credentials.toml", f"{demo.endpoint}/{bucket}/k"
+    signed = alice.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"})
+    rule = {"AllowedMethods": ["GET"], "AllowedOrigins": ["https://app.example", "https://other.example"]}
+    alice.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
+
+    def asked(url, method, origin):
+        """Status, allowed origin, and whether Vary names all that a page is judged by."""
+        sent = {"Origin": origin} | ({"Access-Control-Request-Method": "GET"} if method == "OPTIONS" else {})
+        try:
+            answer = urllib.request.urlopen(urllib.request.Request(url, method=method, headers=sent), timeout=30)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            vary = {name.strip() for name in answer.headers.get("Vary", "").split(",")}
+            judged_by = {"Origin", "Access-Control-Request-Headers", "Access-Control-Request-Method"}
+            return answer.status, answer.headers.get("Access-Control-Allow-Origin"), judged_by <= vary
+
+    def listed(origins):
+        path.write_text(re.sub(r"origins = .*\n", origins, path.read_text(), count=1))
+
+    @step("pages without a signature: where all origins are listed, the store's rules decide")
+    def _():
+        for origin in rule["AllowedOrigins"]:
+            same(asked(url, "OPTIONS", origin), (200, origin, True))
+            same(asked(url, "GET", origin), (200, origin, True))
+        same(asked(url, "GET", "https://evil.example")[:2], (200, None))
+
+    @step("pages without a signature: of origins that are not listed none may read, whatever the store says")
+    def _():
+        listed('origins = ["https://app.example"]\n')
+        deadline = time.monotonic() + 15
+        while asked(url, "OPTIONS", "https://other.example")[0] != 403 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        same(asked(url, "OPTIONS", "https://other.example")[:2], (403, None))
+        same(asked(url, "GET", "https://other.example")[:2], (200, None))
+        for method in ["OPTIONS", "GET"]:
+            same(asked(url, method, "https://app.example"), (200, "https://app.example", True))
+            same(asked(signed, method, "https://other.example"), (200, "https://other.example", True))
+
+    @step("a document of the store's is shown and never run, an error's is not sniffed")
+    def _():
+        request = alice.generate_presigned_url("get_bucket_cors", Params={"Bucket": bucket})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            got = answer.headers.get("Content-Security-Policy"), answer.headers.get("X-Content-Type-Options")
+        same(got, ("sandbox; default-src 'none'", "nosniff"))
+        try:
+            urllib.request.urlopen(f"{demo.endpoint}/{bucket}-none/k", timeout=30)
+        except urllib.error.HTTPError as error:
+            same((error.code, error.headers.get("X-Content-Type-Options")), (404, "nosniff"))
+        else:
+            raise AssertionError("a bucket that is none has an object")
+
+
 def tokens(demo):
     """Steps about a key that has a session token, which is added to the running gateway's file."""
     path = demo.folder / "demo" / "gateway" / "credentials.toml"
@@ -552,6 +608,7 @@ def main():
             version_2(demo)
             tokens(demo)
             grants(demo, (env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]))
+            pages(demo)
             demo.stop()
             demo.start("--upstream-profile", "generic")
 

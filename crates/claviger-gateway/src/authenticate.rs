@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use claviger_s3::cors::CrossOrigin;
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::sigv4::{Presented, VerifyPolicy};
 use claviger_s3::{Authenticated, RequestHead, Scheme, sigv2};
@@ -92,21 +93,42 @@ impl Gateway {
         }
     }
 
-    /// In whose name a preflight goes to the store: nobody's, unless it is about a presigned URL of a key with an account of
-    /// its own. Some stores keep each account's buckets apart, and know of none of that name for nobody.
-    pub(crate) fn preflight_account(&self, head: &RequestHead<'_>) -> Arc<Account> {
-        let nobody = || Arc::new(Account::Anonymous);
-        let intended = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
-        let Some(method) = intended.and_then(|value| Method::from_bytes(value.as_bytes()).ok()) else {
-            return nobody();
-        };
+    /// Who signed the URL that a preflight is about; `None` if nobody did, or not rightly.
+    pub(crate) fn preflight_signer(&self, head: &RequestHead<'_>) -> Option<Arc<Identity>> {
+        let intended = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
+        let method = Method::from_bytes(intended.as_bytes()).ok()?;
         // The signature in the URL is that of the request to come.
         let to_come = RequestHead { method: &method, ..*head };
-        let Ok((identity, _)) = self.authenticate(&to_come) else { return nobody() };
-        match identity.upstream_account() {
-            UpstreamAccount::Named(_) => self.account_of(&identity).unwrap_or_else(|_| nobody()),
-            UpstreamAccount::Own | UpstreamAccount::Anonymous => nobody(),
+        let (identity, _) = self.authenticate(&to_come).ok()?;
+        Some(identity).filter(|identity| identity.secret().is_some())
+    }
+
+    /// In whose name a preflight goes to the store: nobody's, unless the URL is one of a key with an account of its own.
+    /// Some stores keep each account's buckets apart, and know of none of that name for nobody.
+    pub(crate) fn preflight_account(&self, signer: Option<&Identity>) -> Arc<Account> {
+        let named =
+            signer.filter(|identity| matches!(identity.upstream_account(), UpstreamAccount::Named(_)));
+        let account = named.and_then(|identity| self.account_of(identity).ok());
+        account.unwrap_or_else(|| Arc::new(Account::Anonymous))
+    }
+
+    /// Refuses the preflight of a page whose request, should it come without a signature, would be served and must not be
+    /// answered to this page. A browser keeps a yes by URL: one that carries a signature can't be used without.
+    ///
+    /// # Errors
+    /// `AccessForbidden`, as where no rule of a bucket fits.
+    pub(crate) fn check_page(
+        &self,
+        head: &RequestHead<'_>,
+        page: Option<&CrossOrigin>,
+    ) -> Result<(), GatewayError> {
+        let is_signed = matches!(Scheme::of(head), Ok(Scheme::SigV2 | Scheme::SigV4));
+        let (Some(page), false) = (page, is_signed) else { return Ok(()) };
+        let nobody = self.credentials.anonymous();
+        if nobody.is_some_and(|identity| !identity.may_answer(page)) {
+            return Err(S3Error::new(ErrorCode::AccessForbidden).into());
         }
+        Ok(())
     }
 
     /// All accounts at the store that this gateway has keys of.

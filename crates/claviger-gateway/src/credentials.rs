@@ -17,7 +17,9 @@
 //! Further fields of a `[[key]]`: `upstream_account`, the account at the store that its requests are made with (a `name` in
 //! the file of accounts; default: the gateway's own), and `session_token`, which then has to come with every request. An
 //! `[anonymous]` table lets requests without a signature in, as far as its `[[anonymous.allow]]` go; they go out without a
-//! signature too, and the store's own ACLs and policies decide what everybody may do.
+//! signature too, and the store's own ACLs and policies decide what everybody may do. Its `origins`, such as
+//! `["https://app.example"]` or `["*"]`, are those whose pages may read such answers in a browser, if the store's CORS
+//! rules say so too; by default there are none.
 //!
 //! The file is looked at every two seconds and on SIGHUP. A new version that is wrong in any way changes nothing:
 //! the keys in hand stay, the log and a metric say so.
@@ -27,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use claviger_s3::cors::{AllowedOrigins, CrossOrigin};
 use claviger_s3::sigv4::SigningKey;
 pub use claviger_s3::sigv4::{SecretAccessKey, SessionToken};
 
@@ -63,6 +66,8 @@ pub struct Identity {
     session_token: Option<SessionToken>,
     upstream_account: UpstreamAccount,
     pub(crate) grants: Vec<Grant>,
+    /// The pages that may be answered; `None` where a key proves that a page is trusted.
+    origins: Option<AllowedOrigins>,
     /// Derived from the secret, and gone with it when the file is read again.
     signing_keys: std::sync::Mutex<Vec<Arc<SigningKey>>>,
 }
@@ -106,7 +111,7 @@ impl Identity {
     }
 
     /// The identity of requests without a signature.
-    fn anonymous(grants: Vec<Grant>) -> Self {
+    pub(crate) fn anonymous(grants: Vec<Grant>, origins: AllowedOrigins) -> Self {
         Self {
             access_key_id: ANONYMOUS.to_owned(),
             name: None,
@@ -114,8 +119,15 @@ impl Identity {
             session_token: None,
             upstream_account: UpstreamAccount::Anonymous,
             grants,
+            origins: Some(origins),
             signing_keys: std::sync::Mutex::default(),
         }
+    }
+
+    /// Whether what the store says of a page of another origin may reach its browser. Where nobody signs, the store's word
+    /// alone would open what this gateway decrypts to any page that somebody on its network looks at.
+    pub(crate) fn may_answer(&self, page: &CrossOrigin) -> bool {
+        self.origins.as_ref().is_none_or(|origins| origins.include(page))
     }
 
     /// The signing key of a day and region, if a signature made with it was right before.

@@ -114,7 +114,7 @@ impl Gateway {
         }
         if post_form::is_form(&head) {
             let operation = classify(&head, &self.hosts)?;
-            let along = Arc::new(Along::of(head.method, &operation, Accompanying::read(&head)?));
+            let along = Along::of(head.method, &operation, Accompanying::read(&head)?);
             if let Operation::PostObject(op) = operation {
                 return self.serve_form(&head, (op, along), body, meta, progress).boxed().await;
             }
@@ -126,11 +126,11 @@ impl Gateway {
         let operation = classify(&head, &self.hosts)?;
         progress.operation = Some(operation.kind().as_str());
         let account = self.account_of(&identity)?;
-        let along = Arc::new(Along::of(head.method, &operation, Accompanying::read(&head)?));
+        let along = Along::of(head.method, &operation, Accompanying::read(&head)?).told_to(&identity);
         let call = Call {
             gateway: self,
             identity,
-            upstream: self.upstream.on_behalf_of(account, along, progress.observed.clone()),
+            upstream: self.upstream.on_behalf_of(account, Arc::new(along), progress.observed.clone()),
             authenticated,
             body_read_to_end: progress.body_read_to_end.clone(),
             meta,
@@ -206,9 +206,15 @@ impl Gateway {
         progress.operation = Some(operation.kind().as_str());
         let cross_origin = CrossOrigin::read(head.headers)?;
         let complete = CrossOrigin::check_preflight(cross_origin.as_ref());
+        self.check_page(head, cross_origin.as_ref())?;
+        let signer = self.preflight_signer(head);
+        let _place = match signer {
+            Some(_) => None,
+            None => Some(self.stranger_preflights.take()?),
+        };
         let said = Accompanying { cross_origin, ..Accompanying::default() };
         let along = Arc::new(Along::of(head.method, &operation, said));
-        let account = self.preflight_account(head);
+        let account = self.preflight_account(signer.as_deref());
         let upstream = self.upstream.on_behalf_of(account, along, progress.observed.clone());
         match operation {
             Operation::Preflight(op) => ops::preflight::answer(self, &upstream, &op, complete).boxed().await,
@@ -220,7 +226,7 @@ impl Gateway {
     async fn serve_form(
         self: &Arc<Self>,
         head: &RequestHead<'_>,
-        (op, along): (PostObject, Arc<Along>),
+        (op, along): (PostObject, Along),
         body: Incoming,
         meta: &RequestMeta,
         progress: &mut Progress,
@@ -232,6 +238,7 @@ impl Gateway {
         let (form, identity, authenticated) = ops::post_object::authenticate(self, &op, body).await?;
         progress.access_key_id = Some(identity.access_key_id().to_owned());
         let account = self.account_of(&identity)?;
+        let along = Arc::new(along.told_to(&identity));
         let upstream = self.upstream.on_behalf_of(account, along, progress.observed.clone());
         let call = Call { gateway: self, identity, upstream, authenticated, body_read_to_end, meta };
         ops::anonymous::admit_bucket(&call, op.bucket.as_str()).await?;

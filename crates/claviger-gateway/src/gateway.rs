@@ -26,6 +26,7 @@ use crate::keys::uploads::{UPLOAD_LIFE, Uploads};
 use crate::keys::write::WriteEpochs;
 use crate::ops::manifests::Manifests;
 use crate::ops::multipart::RepeatedParts;
+use crate::ops::preflight::StrangerPreflights;
 use crate::system_area::SystemArea;
 use crate::upstream::Upstream;
 use crate::upstream::account::Account;
@@ -94,6 +95,7 @@ pub struct Gateway {
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) manifests: Manifests,
     pub(crate) repeated_parts: RepeatedParts,
+    pub(crate) stranger_preflights: StrangerPreflights,
     /// What goes on without the request that began it.
     pub(crate) errands: Errands,
     pub(crate) form_heads: FormHeads,
@@ -139,6 +141,7 @@ impl Gateway {
             uploads: Arc::new(Uploads::new(keys, system.clone(), clock.clone(), random.clone())),
             manifests: Manifests::new(),
             repeated_parts: RepeatedParts::new(),
+            stranger_preflights: StrangerPreflights::new(),
             errands: Errands::new(),
             form_heads: FormHeads::new(
                 config.limits.concurrent_requests_max,

@@ -3,10 +3,9 @@
 //! its judgement goes back.
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue,
-    ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
 };
 
 use crate::error::{ErrorCode, S3Error};
@@ -16,6 +15,8 @@ const ORIGIN_LEN_MAX: usize = 512;
 const METHOD_LEN_MAX: usize = 32;
 /// Longest list of header names, in a request or an answer, in bytes.
 const LIST_LEN_MAX: usize = 8192;
+/// What a judgement is made of: caches must not give an answer to another page.
+const VARY_NAMES: [&str; 3] = ["Origin", "Access-Control-Request-Headers", "Access-Control-Request-Method"];
 
 /// What a browser says when a page of another origin sends a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,33 +63,90 @@ impl CrossOrigin {
     }
 
     /// What of a store's answer tells the browser what the page may do. An answer that allows another origin than the one
-    /// that asked allows none.
+    /// that asked allows none. `Access-Control-Allow-Credentials` never does: clients of S3 sign, and what a proxy in
+    /// front takes from cookies is none of the store's business. Where a page is allowed, `Vary` says what that hangs on.
     pub fn judgement(&self, answer: &HeaderMap) -> HeaderMap {
         let mut out = HeaderMap::new();
-        let text = |byte: u8| byte == b' ' || is_visible(byte);
-        if let Ok(Some(vary)) = one(answer, &VARY, LIST_LEN_MAX, text) {
+        let allowed = one(answer, &ACCESS_CONTROL_ALLOW_ORIGIN, ORIGIN_LEN_MAX, is_visible).ok().flatten();
+        let allowed = allowed.filter(|allowed| *allowed == "*" || *allowed == self.origin);
+        if let Some(vary) = vary(answer, allowed.is_some()) {
             out.insert(VARY, vary);
         }
-        let allowed = one(answer, &ACCESS_CONTROL_ALLOW_ORIGIN, ORIGIN_LEN_MAX, is_visible).ok().flatten();
-        let Some(allowed) = allowed.filter(|allowed| *allowed == "*" || *allowed == self.origin) else {
-            return out;
-        };
+        let Some(allowed) = allowed else { return out };
         out.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         for name in
             [ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_EXPOSE_HEADERS]
         {
-            if let Ok(Some(value)) = one(answer, &name, LIST_LEN_MAX, text) {
+            if let Ok(Some(value)) = one(answer, &name, LIST_LEN_MAX, is_text) {
                 out.insert(name, value);
             }
         }
         if let Ok(Some(age)) = one(answer, &ACCESS_CONTROL_MAX_AGE, 10, |byte| byte.is_ascii_digit()) {
             out.insert(ACCESS_CONTROL_MAX_AGE, age);
         }
-        if answer.get(ACCESS_CONTROL_ALLOW_CREDENTIALS).is_some_and(|value| value == "true") {
-            out.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        }
         out
     }
+}
+
+/// Origins whose pages may be told what the store says of them where nobody signs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllowedOrigins {
+    any: bool,
+    named: Vec<String>,
+}
+
+impl AllowedOrigins {
+    /// Reads a list: `*` for all origins, else origins as browsers write them, `scheme://host` and `:port` where it is
+    /// not the scheme's own. The error is the number of the first entry that is neither, from 1.
+    pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, usize> {
+        let mut list = Self::default();
+        for (index, entry) in entries.into_iter().enumerate() {
+            match entry {
+                "*" => list.any = true,
+                entry if is_origin(entry) => list.named.push(entry.to_owned()),
+                _ => return Err(index + 1),
+            }
+        }
+        Ok(list)
+    }
+
+    /// Whether the origin of this page is one of them.
+    pub fn include(&self, page: &CrossOrigin) -> bool {
+        self.any || self.named.iter().any(|named| page.origin == *named.as_str())
+    }
+}
+
+/// Whether a browser could write an origin so (HTML standard, "ASCII serialization of an origin").
+fn is_origin(text: &str) -> bool {
+    let is_small = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|first: char| first.is_ascii_lowercase())
+            && scheme.bytes().all(|byte| is_small(byte) || b"+-.".contains(&byte))
+    };
+    let is_host =
+        |host: &str| !host.is_empty() && host.bytes().all(|byte| is_small(byte) || b"-._:[]".contains(&byte));
+    text.len() <= ORIGIN_LEN_MAX
+        && text.split_once("://").is_some_and(|(scheme, host)| is_scheme(scheme) && is_host(host))
+}
+
+/// All that an answer varies by: what a judgement hangs on, and what the store says, as far as it is a list of names.
+fn vary(answer: &HeaderMap, is_judged: bool) -> Option<HeaderValue> {
+    let said = answer.get_all(VARY).iter().filter_map(|value| value.to_str().ok());
+    let said = said.flat_map(|value| value.split(',')).map(str::trim);
+    let said = said.filter(|name| !name.is_empty() && name.bytes().all(is_visible));
+    let mut all = String::new();
+    for name in VARY_NAMES.into_iter().filter(|_| is_judged).chain(said) {
+        let is_new = !all.split(", ").any(|other| other.eq_ignore_ascii_case(name));
+        if is_new && all.len() + name.len() <= LIST_LEN_MAX {
+            all.push_str(if all.is_empty() { "" } else { ", " });
+            all.push_str(name);
+        }
+    }
+    if all.is_empty() { None } else { HeaderValue::from_str(&all).ok() }
+}
+
+fn is_text(byte: u8) -> bool {
+    byte == b' ' || is_visible(byte)
 }
 
 fn is_visible(byte: u8) -> bool {
@@ -191,8 +249,7 @@ mod tests {
             ("access-control-allow-methods", "GET, PUT"),
             ("access-control-expose-headers", "etag"),
             ("access-control-max-age", "60"),
-            ("access-control-allow-credentials", "true"),
-            ("vary", "Origin"),
+            ("vary", "Origin, Access-Control-Request-Headers, Access-Control-Request-Method"),
         ];
         let mut answer = map(&good);
         answer.insert("set-cookie", HeaderValue::from_static("a=b"));
@@ -202,6 +259,59 @@ mod tests {
         assert!(page.judgement(&other).is_empty());
         let anyone =
             page.judgement(&map(&[("access-control-allow-origin", "*"), ("access-control-max-age", "x")]));
-        assert_eq!(anyone, map(&[("access-control-allow-origin", "*")]));
+        assert_eq!(anyone.get("access-control-allow-origin").unwrap(), "*");
+        assert_eq!(anyone.len(), 2, "and Vary: {anyone:?}");
+    }
+
+    #[test]
+    fn credentials_are_never_allowed() {
+        let answer = map(&[
+            ("access-control-allow-origin", "https://a"),
+            ("access-control-allow-credentials", "true"),
+        ]);
+        let told = asked(&[("origin", "https://a")]).judgement(&answer);
+        assert!(told.contains_key("access-control-allow-origin"));
+        assert!(!told.contains_key("access-control-allow-credentials"), "{told:?}");
+    }
+
+    #[test]
+    fn an_answer_for_one_page_varies_by_what_it_was_judged_by_whatever_the_store_says() {
+        const JUDGED: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
+        let page = asked(&[("origin", "https://a")]);
+        let vary = |pairs: &[(&'static str, &str)]| {
+            let told = page.judgement(&map(pairs));
+            told.get("vary").map(|vary| vary.to_str().unwrap().to_owned())
+        };
+        let allowed = ("access-control-allow-origin", "https://a");
+        assert_eq!(vary(&[allowed]).unwrap(), JUDGED);
+        let twice = vary(&[allowed, ("vary", "origin"), ("vary", "Accept-Encoding, origin")]);
+        assert_eq!(twice.unwrap(), format!("{JUDGED}, Accept-Encoding"));
+        assert_eq!(vary(&[allowed, ("vary", &"x".repeat(LIST_LEN_MAX))]).unwrap(), JUDGED);
+        assert_eq!(vary(&[("vary", "Origin"), ("vary", "a,,b c")]).unwrap(), "Origin, a");
+        assert_eq!(vary(&[]), None);
+    }
+
+    #[test]
+    fn a_list_of_origins_holds_for_those_alone() {
+        let page = |origin| asked(&[("origin", origin)]);
+        let list = AllowedOrigins::parse(["https://app.example", "http://localhost:8080"]).unwrap();
+        assert!(list.include(&page("https://app.example")) && list.include(&page("http://localhost:8080")));
+        for other in
+            ["https://app.example:444", "http://app.example", "https://app.example.evil", "null", "*"]
+        {
+            assert!(!list.include(&page(other)), "{other}");
+        }
+        assert!(AllowedOrigins::parse(["*"]).unwrap().include(&page("null")));
+        assert!(!AllowedOrigins::default().include(&page("https://app.example")));
+    }
+
+    #[test]
+    fn what_is_no_origin_is_not_taken_for_one() {
+        for bad in
+            ["", "null", "app.example", "https://", "https://a/", "https://*.a", "https://A", "://a", "1://a"]
+        {
+            assert_eq!(AllowedOrigins::parse(["https://a", bad]), Err(2), "{bad}");
+        }
+        assert!(AllowedOrigins::parse(["https://[::1]:80", "app-1://x_y"]).is_ok());
     }
 }

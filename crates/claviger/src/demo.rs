@@ -86,7 +86,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", requires = "upstream")]
     upstream_credentials: Option<PathBuf>,
 
-    /// Let requests without a signature through, unsigned: the store decides what everybody may do
+    /// Let requests without a signature through, unsigned: the store decides what everybody may do, and pages of which
+    /// origins may read it (origins = ["*"])
     #[arg(long)]
     anonymous: bool,
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use claviger_s3::cors::AllowedOrigins;
 use serde::Deserialize;
 use toml::Spanned;
 use zeroize::Zeroizing;
@@ -105,6 +106,17 @@ pub enum CredentialsError {
         /// What is wrong with it, and the remedy.
         message: &'static str,
     },
+    /// An entry of `anonymous.origins` that no browser would send.
+    #[error(
+        "{path}: entry {number} of anonymous.origins is no origin; write scheme://host[:port] in lower case, or \"*\"",
+        path = path.display()
+    )]
+    Origin {
+        /// The file.
+        path: PathBuf,
+        /// Which entry, from 1.
+        number: usize,
+    },
     /// A grant that says something that can't be held to.
     #[error("{path}: a grant of {access_key_id:?} {message}", path = path.display())]
     Grant {
@@ -128,6 +140,8 @@ struct FileToml {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AnonymousToml {
+    #[serde(default)]
+    origins: Vec<String>,
     #[serde(default)]
     allow: Vec<AllowToml>,
 }
@@ -222,7 +236,9 @@ fn anonymous_identity(path: &Path, anonymous: AnonymousToml) -> Result<Identity,
             message: "allows `manage`; buckets belong to accounts, so give `manage` to an access key",
         });
     }
-    Ok(Identity::anonymous(grants))
+    let origins = AllowedOrigins::parse(anonymous.origins.iter().map(String::as_str));
+    let origins = origins.map_err(|number| CredentialsError::Origin { path: path.to_path_buf(), number })?;
+    Ok(Identity::anonymous(grants, origins))
 }
 
 fn grants(path: &Path, id: &str, allow: Vec<AllowToml>) -> Result<Vec<Grant>, CredentialsError> {
@@ -257,6 +273,7 @@ fn identity(path: &Path, key: KeyToml, account: UpstreamAccount) -> Result<Ident
         secret: Some(SecretAccessKey::new(key.secret_access_key.as_str())),
         session_token: key.session_token.as_ref().map(|token| SessionToken::new(token.as_str())),
         upstream_account: account,
+        origins: None,
         signing_keys: Mutex::default(),
     })
 }

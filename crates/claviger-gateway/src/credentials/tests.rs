@@ -204,6 +204,24 @@ fn requests_without_a_signature_are_let_in_by_a_table_of_their_own_only() {
 }
 
 #[test]
+fn without_a_signature_only_pages_of_listed_origins_are_answered() {
+    let page = |origin| {
+        let mut headers = http::HeaderMap::new();
+        headers.insert("origin", http::HeaderValue::from_static(origin));
+        claviger_s3::cors::CrossOrigin::read(&headers).unwrap().unwrap()
+    };
+    let anonymous = |text: &str| load(&(key("AAA") + text)).unwrap().anonymous().unwrap();
+    let (app, evil) = (page("https://app.example"), page("https://evil.example"));
+    assert!(!anonymous("[anonymous]\n").may_answer(&app), "none is listed");
+    let listed = anonymous("[anonymous]\norigins = [\"https://app.example\"]\n");
+    assert!(listed.may_answer(&app) && !listed.may_answer(&evil));
+    assert!(anonymous("[anonymous]\norigins = [\"*\"]\n").may_answer(&evil));
+    assert!(load(&key("AAA")).unwrap().lookup("AAA").unwrap().may_answer(&evil), "it has the key");
+    let error = load("[anonymous]\norigins = [\"*\", \"https://a/\"]\n").unwrap_err().to_string();
+    assert!(error.contains("entry 2 of anonymous.origins is no origin"), "{error}");
+}
+
+#[test]
 fn anonymous_access_ends_with_the_table_that_allowed_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("credentials.toml");

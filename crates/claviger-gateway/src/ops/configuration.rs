@@ -5,7 +5,6 @@ use claviger_s3::operation::{Configuration, Verb};
 use claviger_s3::xml::ConfigurationDocument;
 use http::Response;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue};
 use hyper::body::Incoming;
 
 use super::reply;
@@ -65,10 +64,7 @@ async fn forward(
     match at.asked.verb {
         Verb::Get => {
             let found = call.upstream.get_configuration(at).await?;
-            let mut response = reply::document(found);
-            let content_type = HeaderValue::from_static(at.asked.subresource.form.content_type());
-            response.headers_mut().insert(CONTENT_TYPE, content_type);
-            Ok(response)
+            Ok(reply::foreign_document(found, at.asked.subresource.form.content_type()))
         }
         Verb::Put => Ok(done(call.upstream.put_configuration(at, document).await?)),
         Verb::Delete => Ok(done(call.upstream.delete_configuration(at).await?)),

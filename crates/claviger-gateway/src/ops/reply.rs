@@ -4,7 +4,9 @@ use bytes::Bytes;
 use claviger_format::token::object_etag;
 use claviger_s3::xml::CONTENT_TYPE as XML;
 use claviger_s3::{ETag, VersionId};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 
@@ -25,7 +27,19 @@ pub(crate) fn empty(status: StatusCode) -> Response<ResponseBody> {
 /// 200 with an XML document.
 pub(crate) fn document(xml: Bytes) -> Response<ResponseBody> {
     let mut response = Response::new(Full::new(xml).map_err(|never| match never {}).boxed_unsync());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(XML));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(XML));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// 200 with a document as the provider wrote it. A browser that shows it must not run what may be in it as if it came
+/// from this gateway: no script, in an origin of its own (Content Security Policy Level 3, `sandbox`).
+pub(crate) fn foreign_document(body: Bytes, content_type: &'static str) -> Response<ResponseBody> {
+    let mut response = document(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
     response
 }
 
@@ -53,4 +67,18 @@ pub(crate) fn quoted(etag: &str) -> String {
 pub(crate) fn marked(etag: &ETag) -> ETag {
     let marked = object_etag::mark(etag.as_str());
     ETag::parse(&marked).unwrap_or_else(|| etag.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_of_the_provider_is_shown_and_never_run() {
+        let answer = foreign_document(Bytes::from_static(b"{}"), "application/json");
+        let header = |name| answer.headers().get(name).unwrap().to_str().unwrap();
+        assert_eq!(header("content-type"), "application/json");
+        assert_eq!(header("content-security-policy"), "sandbox; default-src 'none'");
+        assert_eq!(header("x-content-type-options"), "nosniff");
+    }
 }

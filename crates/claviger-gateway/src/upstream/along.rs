@@ -5,6 +5,7 @@ use claviger_s3::operation::{Accompanying, Operation};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{HeaderName as Name, Method};
 
+use crate::credentials::Identity;
 use crate::error::GatewayError;
 
 const EXPECTED_OWNER: HeaderName = Name::from_static("x-amz-expected-bucket-owner");
@@ -30,6 +31,12 @@ impl Along {
             source_bucket: operation.copy_source().map(|source| source.bucket.as_str().to_owned()),
             said,
         }
+    }
+
+    /// As far as `identity` may hear of it: to a page of an origin that may not, nothing is said, and nothing of it.
+    pub(crate) fn told_to(mut self, identity: &Identity) -> Self {
+        self.said.cross_origin = self.said.cross_origin.filter(|page| identity.may_answer(page));
+        self
     }
 
     /// Adds what goes with a request of `method` on `bucket`. Only the buckets that the client named are told.
@@ -77,7 +84,7 @@ impl Along {
 
 #[cfg(test)]
 mod tests {
-    use claviger_s3::cors::CrossOrigin;
+    use claviger_s3::cors::{AllowedOrigins, CrossOrigin};
     use claviger_s3::{RequestHead, VirtualHosts, classify};
 
     use super::*;
@@ -138,6 +145,22 @@ mod tests {
             "{copy:?}"
         );
         assert!(copy.contains(&("x-amz-expected-bucket-owner".to_owned(), "1".to_owned())), "{copy:?}");
+    }
+
+    #[test]
+    fn without_a_signature_pages_of_origins_that_are_not_listed_are_neither_told_nor_answered() {
+        let answer: HeaderMap =
+            [(Name::from_static("access-control-allow-origin"), HeaderValue::from_static("*"))]
+                .into_iter()
+                .collect();
+        for (listed, is_answered) in [("https://a", true), ("https://b", false)] {
+            let nobody = Identity::anonymous(Vec::new(), AllowedOrigins::parse([listed]).unwrap());
+            let along = along(None).told_to(&nobody);
+            let names: Vec<_> =
+                sent(&along, Method::PUT, "target", false).into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names.contains(&"origin".to_owned()), is_answered, "{listed}: {names:?}");
+            assert_eq!(along.judgement(Some("target"), &answer).is_some(), is_answered, "{listed}");
+        }
     }
 
     #[test]

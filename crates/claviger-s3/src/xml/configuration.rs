@@ -34,7 +34,7 @@ impl DocumentForm {
         }
         match self {
             Self::Xml(roots) => {
-                let root = Element::parse_any(body, Limits { len_max, elements_max: ELEMENTS_MAX })?;
+                let root = Element::parse_to_pass_on(body, Limits { len_max, elements_max: ELEMENTS_MAX })?;
                 let is_expected = roots.contains(&root.name());
                 if is_expected { Ok(()) } else { Err(XmlError::UnexpectedRoot(roots.first().unwrap_or(&""))) }
             }
@@ -46,8 +46,8 @@ impl DocumentForm {
     }
 }
 
-/// A document that was checked: of its form, with the right root, without a DTD, within its limits. Its bytes are as
-/// they were written.
+/// A document that was checked: of its form, with the right root, without a DTD or processing instructions, within its limits.
+/// Its bytes are as they were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigurationDocument(Bytes);
 
@@ -105,6 +105,20 @@ mod tests {
         assert_eq!(check("{}", ACL), Err(XmlError::Malformed));
         let long = format!("<AccessControlPolicy>{}</AccessControlPolicy>", "x".repeat(100));
         assert_eq!(ConfigurationDocument::of_store(long.into(), ACL, 100), Err(XmlError::TooLarge));
+    }
+
+    #[test]
+    fn processing_instructions_are_refused_and_a_declaration_is_none() {
+        let declared = "<?xml version=\"1.0\"?><AccessControlPolicy/>";
+        assert_eq!(check(declared, ACL), Ok(()));
+        for bad in [
+            "<?xml-stylesheet type=\"text/xsl\" href=\"x\"?><AccessControlPolicy/>",
+            "<?xml version=\"1.0\"?><?a?><AccessControlPolicy/>",
+            "<AccessControlPolicy><?XML a?></AccessControlPolicy>",
+            "<AccessControlPolicy/><?a b?>",
+        ] {
+            assert_eq!(check(bad, ACL), Err(XmlError::Malformed), "{bad}");
+        }
     }
 
     #[test]

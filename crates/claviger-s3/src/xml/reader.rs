@@ -73,11 +73,21 @@ impl Element {
 
     /// Reads a document with any root.
     pub(super) fn parse_any(body: &[u8], limits: Limits) -> Result<Self, XmlError> {
+        Self::build(body, limits, true)
+    }
+
+    /// Reads a document with any root that is going to be passed on as it is: its reader might follow processing
+    /// instructions, so there must be none.
+    pub(super) fn parse_to_pass_on(body: &[u8], limits: Limits) -> Result<Self, XmlError> {
+        Self::build(body, limits, false)
+    }
+
+    fn build(body: &[u8], limits: Limits, takes_instructions: bool) -> Result<Self, XmlError> {
         if body.len() > limits.len_max {
             return Err(XmlError::TooLarge);
         }
         let text = std::str::from_utf8(body).map_err(|_| XmlError::Malformed)?;
-        Builder::new(limits.elements_max).build(text)
+        Builder::new(limits.elements_max, takes_instructions).build(text)
     }
 
     pub(super) fn name(&self) -> &str {
@@ -202,11 +212,12 @@ struct Builder {
     open: Vec<Element>,
     root: Option<Element>,
     elements_left: usize,
+    takes_instructions: bool,
 }
 
 impl Builder {
-    fn new(elements_max: usize) -> Self {
-        Self { open: Vec::new(), root: None, elements_left: elements_max }
+    fn new(elements_max: usize, takes_instructions: bool) -> Self {
+        Self { open: Vec::new(), root: None, elements_left: elements_max, takes_instructions }
     }
 
     fn build(mut self, text: &str) -> Result<Element, XmlError> {
@@ -226,6 +237,7 @@ impl Builder {
                     self.text(character.encode_utf8(&mut [0; 4]))?;
                 }
                 Event::DocType(_) => return Err(XmlError::Malformed),
+                Event::PI(_) if !self.takes_instructions => return Err(XmlError::Malformed),
                 Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
                 Event::Eof => break,
             }
