@@ -119,7 +119,8 @@ def _():
 
 
 def cross_origin(method, path, **headers):
-    """A request without a signature, or presigned in its path; status and what of the answer is for browsers."""
+    """A request without a signature, or presigned in its path; status, what of the answer is for browsers, and the first
+    thing that it varies by."""
     names = {"acr_method": "Access-Control-Request-Method", "acr_headers": "Access-Control-Request-Headers", "origin": "Origin"}
     url = path if path.startswith("http") else f"{URL}/{path}"
     sent = urllib.request.Request(url, method=method, headers={names[name]: value for name, value in headers.items()})
@@ -128,11 +129,10 @@ def cross_origin(method, path, **headers):
             status, got = answer.status, answer.headers
     except urllib.error.HTTPError as error:
         status, got = error.code, error.headers
-    return status, got.get("Access-Control-Allow-Origin"), got.get("Access-Control-Allow-Methods"), got.get("Vary")
+    return status, got.get("Access-Control-Allow-Origin"), got.get("Access-Control-Allow-Methods"), got.get("Vary", "").split(",")[0] or None
 
 
 APP = "https://app.example"
-JUDGED_BY = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method"
 
 
 @step("CORS: a preflight is answered by the bucket's rules, without a signature")
@@ -141,7 +141,7 @@ def _():
     s3.put_bucket_cors(Bucket=BUCKET, CORSConfiguration=CORS)
     for method in ["GET", "PUT"]:
         got = cross_origin("OPTIONS", "object", origin=APP, acr_method=method, acr_headers="content-type")
-        same(got, (200, APP, method, JUDGED_BY), f"preflight of {method}")
+        same(got, (200, APP, method, "Origin"), f"preflight of {method}")
     upload = f"{URL}/new?partNumber=1&uploadId=x&X-Amz-Signature=abc&response-expires=1"
     same(cross_origin("OPTIONS", upload, origin=APP, acr_method="PUT")[:2], (200, APP), "URL of an upload")
     same(cross_origin("OPTIONS", "", origin=APP, acr_method="GET")[:2], (200, APP), "the bucket")
@@ -156,8 +156,8 @@ def _():
     def url(key, method="get_object"):
         return s3.generate_presigned_url(method, Params={"Bucket": BUCKET, "Key": key}, ExpiresIn=60)
 
-    same(cross_origin("GET", url("object"), origin=APP), (200, APP, "GET", JUDGED_BY), "GET")
-    same(cross_origin("GET", url("none"), origin=APP), (404, APP, "GET", JUDGED_BY), "GET of nothing")
+    same(cross_origin("GET", url("object"), origin=APP), (200, APP, "GET", "Origin"), "GET")
+    same(cross_origin("GET", url("none"), origin=APP), (404, APP, "GET", "Origin"), "GET of nothing")
     same(cross_origin("PUT", url("object-by-page", "put_object"), origin=APP)[:3], (200, APP, "PUT"), "PUT")
     same(cross_origin("GET", url("object"), origin="https://evil.example")[:2], (200, None), "another origin")
     same(cross_origin("GET", url("object")), (200, None, None, None), "no page")
