@@ -135,7 +135,7 @@ def stop(options):
         os.kill(pid, signal.SIGTERM)
     except (OSError, ValueError):
         return
-    for _ in range(100):
+    for _ in range(600):
         try:
             os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
