@@ -116,9 +116,8 @@ async fn holds_foreign_objects(call: &Call<'_>, bucket: &str) -> Result<bool, Ga
 
 /// Whether another account of this gateway has a bucket of this name of its own, as it lists its buckets.
 async fn owned_elsewhere(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
-    let own = call.upstream.account();
-    for other in call.gateway.accounts().filter(|other| !Arc::ptr_eq(other, own)) {
-        let listed = call.upstream.with_account(other.clone()).list_buckets().await?;
+    for other in others(call) {
+        let listed = other.list_buckets().await?;
         if listed.buckets.iter().any(|listed| listed.name == bucket) {
             return Ok(true);
         }
@@ -131,7 +130,27 @@ async fn owned_elsewhere(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayE
 /// # Errors
 /// As [`held_elsewhere`].
 async fn is_seen_by_any(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
-    Ok(is_seen(&call.upstream, bucket).await? || held_elsewhere(call, bucket).await?)
+    Ok(is_seen(&call.upstream, bucket).await? || is_seen_by_others(call, bucket).await?)
+}
+
+/// Whether another account than the caller's is told that a bucket of this name exists.
+///
+/// # Errors
+/// As [`held_elsewhere`].
+async fn is_seen_by_others(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
+    for other in others(call) {
+        if is_seen(&other, bucket).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The store through each account of this gateway but the caller's.
+fn others(call: &Call<'_>) -> impl Iterator<Item = Upstream> {
+    let own = call.upstream.account();
+    let accounts = call.gateway.accounts().filter(move |other| !Arc::ptr_eq(other, own));
+    accounts.map(|other| call.upstream.with_account(other.clone()))
 }
 
 /// Whether the caller's account sees no bucket of this name, while another account of this gateway does. Some stores
@@ -141,17 +160,10 @@ async fn is_seen_by_any(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayEr
 /// # Errors
 /// The provider's, also for an account that it does not know any more: what that one holds can't be told then.
 async fn held_elsewhere(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
-    let own = call.upstream.account();
-    let others: Vec<_> = call.gateway.accounts().filter(|other| !Arc::ptr_eq(other, own)).collect();
-    if others.is_empty() || is_seen(&call.upstream, bucket).await? {
+    if others(call).next().is_none() || is_seen(&call.upstream, bucket).await? {
         return Ok(false);
     }
-    for other in others {
-        if is_seen(&call.upstream.with_account(other.clone()), bucket).await? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    is_seen_by_others(call, bucket).await
 }
 
 /// Whether an account is told that a bucket exists, its own or not.
@@ -199,7 +211,7 @@ pub(crate) async fn delete(call: &Call<'_>, op: &BucketOnly) -> Result<Response<
             let what = ListWhat { prefix: "", delimiter: None, max_keys: 1 };
             if let Err(listed) = call.upstream.list_objects_v2(bucket, what, None, None, false).await
                 && listed.upstream_code() == Some(ErrorCode::NoSuchBucket)
-                && !is_seen_by_any(call, bucket).await?
+                && !is_seen_by_others(call, bucket).await?
             {
                 gateway.bindings.unbind(bucket, &bound).await?;
             }

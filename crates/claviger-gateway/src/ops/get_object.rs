@@ -61,7 +61,7 @@ pub(crate) async fn get(call: &Call<'_>, op: GetObject) -> Result<Response<Respo
 /// # Errors
 /// `InvalidRequest`.
 pub(crate) fn refuse_unsigned_overrides(call: &Call<'_>, op: &GetObject) -> Result<(), GatewayError> {
-    if call.identity.secret().is_none() && op.overrides.headers.iter().next().is_some() {
+    if call.identity.is_anonymous() && op.overrides.headers.iter().next().is_some() {
         let text = "Request specific response headers cannot be used for anonymous GET requests.";
         return Err(S3Error::new(ErrorCode::InvalidRequest).with_message(text).into());
     }
