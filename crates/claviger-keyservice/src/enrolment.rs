@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::ServiceError;
-use crate::admin::check_keyset_name;
+use crate::admin::keysets::check_keyset_name;
 use crate::admission::busy;
 use crate::audit_record::{Outcome, Record, RequestInfo, bounded};
 use crate::identity::Issued;

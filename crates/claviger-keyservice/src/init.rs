@@ -14,7 +14,7 @@ use claviger_keyapi::{Id16, Identity};
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use crate::admin::{activate, check_keyset_name, check_shares};
+use crate::admin::keysets::{activate, check_keyset_name, check_shares};
 use crate::audit_log::AuditLog;
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::config::Config;
@@ -22,7 +22,8 @@ use crate::custody::shamir::{self, Share, root_fingerprint};
 use crate::custody::{Master, software};
 use crate::files::{StateLock, private_folder, read_secret, sync_folder, write_secret_new};
 use crate::identity::{Authority, Issued};
-use crate::service::{DATABASE_FILE, replace_locked_tls};
+use crate::service::DATABASE_FILE;
+use crate::service::tls::replace_locked_tls;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Change, Kind, Store as _};
 use crate::vault::{

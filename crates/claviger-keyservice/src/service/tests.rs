@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use claviger_env::SystemClock;
+use claviger_keyapi::wire::Blob;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::*;

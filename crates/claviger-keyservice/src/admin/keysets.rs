@@ -1,67 +1,26 @@
-//! What operators ask.
+//! Keysets: made, proved by their recovery shares, listed.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use claviger_format::{EpochHeader, EpochId, EpochRecord, Root, RootSecret, SealTo, SealerId, Wek};
+use claviger_format::{EpochHeader, EpochId, EpochRecord, Random, Root, RootSecret, SealTo, SealerId, Wek};
+use claviger_keyapi::KeyServiceError;
 use claviger_keyapi::admin::{
-    AdminStatus, AuditTail, AuditTailRequest, ConfirmKeysetRequest, CreateKeysetRequest, EnrolTokenAnswer,
-    EnrolTokenRequest, EpochInfo, EpochList, EpochListRequest, IdentityInfo, IdentityList, KeysetInfo,
-    KeysetList, KeysetShares, PolicyReport, UnlockRequest,
+    ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetList, KeysetShares,
 };
 use claviger_keyapi::secret::SecretText;
-use claviger_keyapi::{Id16, KeyServiceError, Role};
 use subtle::ConstantTimeEq as _;
 
 use crate::ServiceError;
-use crate::audit_record::{Outcome, RequestInfo};
+use crate::audit_record::Outcome;
 use crate::custody::shamir::{self, Share, root_fingerprint};
-use crate::enrolment::TokenOrder;
-use crate::policy::Policy;
 use crate::service::{Caller, Core, Work};
-use crate::store::{Change, EpochPage, EpochRow, Kind};
+use crate::store::{Change, Kind};
 use crate::vault::{Keyset, KeysetRow, VersionRow, keyset_change, prepare_keyset, read_row};
 
-const PAGE_MAX: u32 = 1000;
 const KEYSETS_MAX: usize = 256;
 const NAME_LEN_MAX: usize = 63;
 
 impl Core {
-    pub(crate) fn unlock_by_operator(
-        &self,
-        info: &RequestInfo,
-        request: &UnlockRequest,
-    ) -> Work<AdminStatus> {
-        // Unlocking writes its own record, before anything can use what it opened.
-        Work::silent(self.unlock(request.passphrase.expose(), info).and_then(|()| self.operator_status()))
-    }
-
-    pub(crate) fn lock_by_operator(&self, caller: &Caller) -> Result<AdminStatus, ServiceError> {
-        self.lock(&caller.info)?;
-        self.operator_status()
-    }
-
-    pub(crate) fn operator_status(&self) -> Result<AdminStatus, ServiceError> {
-        let (state, problems) = self.health();
-        let vault = self.vault().ok();
-        let is_gateway = |row: &Arc<crate::vault::IdentityRow>| {
-            row.identity.role() == Role::Gateway && row.revoked_ms.is_none()
-        };
-        Ok(AdminStatus {
-            state,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            now_ms: self.clock.now_ms(),
-            audit_records: self.audit.records(),
-            problems,
-            policy_sha256: self.policy.load().sha256().to_owned(),
-            epochs: self.store.epoch_count()?,
-            gateways: vault
-                .as_ref()
-                .map_or(0, |v| v.identities().iter().filter(|row| is_gateway(row)).count() as u64),
-            bindings: vault.as_ref().map_or(0, |v| v.bindings.all().len() as u64),
-        })
-    }
-
     /// Prepares a keyset and hands out its recovery shares. It seals nothing until they came back.
     pub(crate) fn create_keyset(&self, caller: &Caller, request: &CreateKeysetRequest) -> Work<KeysetShares> {
         let mut record = caller.info.record("keyset-create", Outcome::Done);
@@ -146,72 +105,6 @@ impl Core {
         let keysets = caller.vault.keysets();
         KeysetList { keysets: keysets.iter().map(|keyset| keyset_info(caller, keyset)).collect() }
     }
-
-    pub(crate) fn order_token(&self, caller: &Caller, request: EnrolTokenRequest) -> Work<EnrolTokenAnswer> {
-        let EnrolTokenRequest { identity, keysets, ttl_s, replace } = request;
-        let ordered_by = Some(caller.row.identity.clone());
-        let order = TokenOrder { identity, keysets, ttl_s, replace, ordered_by };
-        self.make_token(&caller.vault, &caller.info, order)
-    }
-
-    pub(crate) fn list_identities(caller: &Caller) -> IdentityList {
-        let mut identities: Vec<IdentityInfo> = caller
-            .vault
-            .identities()
-            .iter()
-            .map(|row| IdentityInfo {
-                identity: row.identity.clone(),
-                gateway_id: if row.identity.role() == Role::Gateway { row.uid } else { Id16([0; 16]) },
-                keysets: row.keysets.clone(),
-                enrolled_ms: row.enrolled_ms,
-                certificate_until_ms: row.certificate_until_ms,
-                revoked_ms: row.revoked_ms,
-            })
-            .collect();
-        identities.sort_by(|a, b| (&a.identity, a.enrolled_ms).cmp(&(&b.identity, b.enrolled_ms)));
-        IdentityList { identities }
-    }
-
-    pub(crate) fn list_epochs(&self, request: &EpochListRequest) -> Result<EpochList, ServiceError> {
-        let limit = request.limit.clamp(1, PAGE_MAX);
-        let page = EpochPage {
-            gateway_id: request.gateway_id.map(|id| id.0),
-            after: request.after.map(|id| id.0),
-            limit: limit + 1,
-        };
-        let mut rows = self.store.epochs(page)?;
-        let more = rows.len() > limit as usize;
-        rows.truncate(limit as usize);
-        Ok(EpochList { epochs: rows.iter().map(epoch_info).collect(), more })
-    }
-
-    /// Reads the policy file again; a file with a mistake changes nothing.
-    pub(crate) fn reload_policy(&self, caller: &Caller) -> Work<PolicyReport> {
-        let mut record = caller.info.record("policy-reload", Outcome::Done);
-        let loaded = Policy::load(&self.config.policy);
-        record.subject = loaded.as_ref().ok().map(|policy| policy.sha256().to_owned());
-        let policy = match loaded {
-            Ok(policy) => policy,
-            Err(error) => return Work::new(Err(error), vec![record]).refused_if_failed(),
-        };
-        // Durable before it counts: what can't be written down must not be in force.
-        Work::silent(self.change_as(caller).map_err(ServiceError::from).and_then(|_changes| {
-            self.audit.append_blocking(vec![record.to_bytes()])?;
-            let keysets: BTreeSet<String> = caller.vault.keysets().iter().map(|k| k.name.clone()).collect();
-            let report = PolicyReport {
-                sha256: policy.sha256().to_owned(),
-                grants: u32::try_from(policy.grants()).unwrap_or(u32::MAX),
-                warnings: policy.warnings(&keysets),
-            };
-            self.policy.store(Arc::new(policy));
-            Ok(report)
-        }))
-    }
-
-    pub(crate) fn audit_tail(&self, request: &AuditTailRequest) -> Result<AuditTail, ServiceError> {
-        let count = usize::try_from(request.count.clamp(1, PAGE_MAX)).unwrap_or(1);
-        Ok(AuditTail { lines: self.audit.tail(count)? })
-    }
 }
 
 /// Recovery shares as read back must be all of them, agree, and give a root that opens a fresh test epoch.
@@ -219,7 +112,7 @@ pub(crate) fn check_shares(
     root: &Root,
     count: u8,
     shares: &[Share],
-    random: &dyn claviger_format::Random,
+    random: &dyn Random,
 ) -> Result<(), ServiceError> {
     let distinct: BTreeSet<u8> = shares.iter().map(|share| share.index).collect();
     if shares.len() != usize::from(count) || distinct.len() != shares.len() {
@@ -237,11 +130,7 @@ pub(crate) fn check_shares(
     Ok(())
 }
 
-fn open_test_epoch(
-    root: &Root,
-    combined: RootSecret,
-    random: &dyn claviger_format::Random,
-) -> Result<(), ServiceError> {
+fn open_test_epoch(root: &Root, combined: RootSecret, random: &dyn Random) -> Result<(), ServiceError> {
     let wek = Wek::generate(random, &[0; 32])?;
     let header = EpochHeader {
         created_ms: 0,
@@ -282,17 +171,6 @@ fn keyset_info(caller: &Caller, keyset: &Keyset) -> KeysetInfo {
             .filter(|b| b.keyset_id == keyset.public_id())
             .map(|b| b.bucket)
             .collect(),
-    }
-}
-
-fn epoch_info(row: &EpochRow) -> EpochInfo {
-    EpochInfo {
-        epoch_id: Id16(row.epoch_id),
-        gateway_id: Id16(row.gateway_id),
-        keyset_id: Id16(row.keyset_id),
-        created_ms: row.created_ms,
-        first_seen_ms: row.first_seen_ms,
-        wek_commit: row.wek_commit.iter().map(|b| format!("{b:02x}")).collect(),
     }
 }
 

@@ -1,0 +1,104 @@
+//! Who is asking, and whether he may: decided before the body is read, and again when it is there.
+
+use claviger_keyapi::{KeyServiceError, Role};
+
+use super::Client;
+use super::routes::Route;
+use crate::audit_record::{Outcome, RequestInfo};
+use crate::identity::Peer;
+use crate::policy::AdminVerb;
+use crate::service::{Caller, Core};
+
+/// What is known of the one who asks.
+pub(super) enum Admitted {
+    /// Enough for the routes that take no [`Caller`].
+    Without,
+    Caller(Caller),
+}
+
+/// Everything that can be decided without the body. Refusals go to the audit log, unless a stranger could make them.
+pub(super) async fn admit(
+    core: &Core,
+    client: &Client,
+    route: Route,
+    info: &RequestInfo,
+) -> Result<Admitted, KeyServiceError> {
+    let peer = client.peer.as_ref();
+    match route {
+        Route::Enrol => Ok(Admitted::Without),
+        Route::Status if peer.is_none() => {
+            Err(KeyServiceError::Unauthenticated { text: "no client certificate".to_owned() })
+        }
+        Route::Status => Ok(Admitted::Without),
+        Route::Renew => {
+            let role = peer.map_or(Role::Gateway, |peer| peer.identity.role());
+            Ok(Admitted::Caller(authenticated(core, peer, role, info).await?))
+        }
+        Route::Gateway(_) => Ok(Admitted::Caller(authenticated(core, peer, Role::Gateway, info).await?)),
+        Route::Operator(_, verb) => {
+            let caller = authenticated(core, peer, Role::Admin, info).await?;
+            permit(core, &caller.row.identity, verb, info).await?;
+            Ok(Admitted::Caller(caller))
+        }
+        Route::Unlock | Route::OperatorStatus => {
+            let verb = if route == Route::Unlock { AdminVerb::Unlock } else { AdminVerb::Inspect };
+            let identity = locked_operator(core, peer, info).await?;
+            permit(core, &identity, verb, info).await?;
+            Ok(Admitted::Without)
+        }
+    }
+}
+
+/// Checks the caller; a refusal of one whose certificate is ours goes to the audit log.
+async fn authenticated(
+    core: &Core,
+    peer: Option<&Peer>,
+    role: Role,
+    info: &RequestInfo,
+) -> Result<Caller, KeyServiceError> {
+    match core.caller(peer, role, info.clone()) {
+        Ok(caller) => Ok(caller),
+        Err(refusal) => Err(log_refusal(core, peer, info, refusal).await?),
+    }
+}
+
+async fn locked_operator(
+    core: &Core,
+    peer: Option<&Peer>,
+    info: &RequestInfo,
+) -> Result<claviger_keyapi::Identity, KeyServiceError> {
+    if core.vault().is_ok() {
+        return Ok(authenticated(core, peer, Role::Admin, info).await?.row.identity.clone());
+    }
+    match core.operator_of_locked(peer, info.now_ms).map_err(|error| error.outward()) {
+        Ok(identity) => Ok(identity),
+        Err(refusal) => Err(log_refusal(core, peer, info, refusal).await?),
+    }
+}
+
+/// Whether policy gives the operator this verb; a refusal goes to the audit log.
+async fn permit(
+    core: &Core,
+    identity: &claviger_keyapi::Identity,
+    verb: AdminVerb,
+    info: &RequestInfo,
+) -> Result<(), KeyServiceError> {
+    let Err(refusal) = core.permit_operator(identity, verb) else { return Ok(()) };
+    let record = info.record("authorise", Outcome::Refused).refused_call(&refusal);
+    core.audit.append(vec![record.to_bytes()]).await.map_err(|error| error.outward())?;
+    Err(refusal)
+}
+
+/// Writes down that someone with a certificate of ours was turned away. Strangers without one fill no log.
+async fn log_refusal(
+    core: &Core,
+    peer: Option<&Peer>,
+    info: &RequestInfo,
+    refusal: KeyServiceError,
+) -> Result<KeyServiceError, KeyServiceError> {
+    if peer.is_some() && refusal != KeyServiceError::Locked {
+        let record = info.record("authenticate", Outcome::Refused).refused_call(&refusal);
+        core.audit.append(vec![record.to_bytes()]).await.map_err(|error| error.outward())?;
+    }
+    Ok(refusal)
+}

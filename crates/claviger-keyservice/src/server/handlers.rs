@@ -1,0 +1,220 @@
+//! What each route does with its body. The handlers take the proof of who asks ([`Caller`]), so one without authentication
+//! can't be written by accident.
+
+use std::sync::Arc;
+
+use claviger_keyapi::routes::{
+    self, ContinueAnswer, ContinueRequest, DeriveAnswer, DeriveRequest, Empty, FinishAnswer, FinishRequest,
+    LeaseAnswer, LeaseRequest,
+};
+use claviger_keyapi::{BATCH_ITEMS_MAX, KeyServiceError, admin};
+use serde::Serialize;
+
+use super::admit::Admitted;
+use super::routes::{GatewayRoute, OperatorRoute, Route};
+use super::{Body, Client, encode, parse};
+use crate::ServiceError;
+use crate::audit_record::RequestInfo;
+use crate::service::{Caller, Core, Work};
+
+pub(super) async fn handle(
+    core: Arc<Core>,
+    client: &Client,
+    info: RequestInfo,
+    route: Route,
+    admitted: Admitted,
+    body: Body,
+) -> Result<Body, KeyServiceError> {
+    match (route, admitted) {
+        (Route::Enrol, _) => {
+            let (source, request) = (client.source, parse(&body)?);
+            blocking(core, move |core| core.enrol(&info, source, &request)).await
+        }
+        (Route::Status, _) => encode(&core.status()),
+        (Route::Unlock, _) => {
+            let request: admin::UnlockRequest = parse(&body)?;
+            blocking(core, move |core| core.unlock_by_operator(&info, &request)).await
+        }
+        (Route::OperatorStatus, _) => always(core, Core::operator_status).await,
+        (Route::Renew, Admitted::Caller(caller)) => {
+            let request = parse(&body)?;
+            blocking(core, move |core| core.renew(&caller, &request)).await
+        }
+        (Route::Gateway(route), Admitted::Caller(caller)) => gateway(core, caller, route, body).await,
+        (Route::Operator(route, _), Admitted::Caller(caller)) => operator(core, caller, route, body).await,
+        (_, Admitted::Without) => Err(KeyServiceError::Internal),
+    }
+}
+
+pub(crate) async fn gateway(
+    core: Arc<Core>,
+    caller: Caller,
+    route: GatewayRoute,
+    body: Body,
+) -> Result<Body, KeyServiceError> {
+    use GatewayRoute as G;
+    match route {
+        G::Session => {
+            parse::<Empty>(&body)?;
+            releasing(core, caller, Core::session).await
+        }
+        G::Binding => {
+            let request: routes::BindingRequest = parse(&body)?;
+            encode(&core.binding(&caller, &request.bucket))
+        }
+        G::Bindings => {
+            parse::<Empty>(&body)?;
+            encode(&core.bindings(&caller))
+        }
+        G::Bind => {
+            let request = parse(&body)?;
+            blocking(core, move |core| core.bind(&caller, &request)).await
+        }
+        G::Unbind => {
+            let request: routes::UnbindRequest = parse(&body)?;
+            blocking(core, move |core| empty(core.unbind(&caller, &request.bucket, &request.bucket_id))).await
+        }
+        G::Register => {
+            let request: routes::RegisterRequest = parse(&body)?;
+            blocking(core, move |core| empty(core.register(&caller, &request.record.0))).await
+        }
+        G::Epoch => {
+            let request: routes::EpochRequest = parse(&body)?;
+            blocking(core, move |core| Work::silent(core.epoch_record(&caller, request.epoch_id))).await
+        }
+        G::Lease | G::Derive | G::Continue | G::Finish => keys(core, caller, route, body).await,
+    }
+}
+
+/// The routes that release keys, or end an upload.
+async fn keys(
+    core: Arc<Core>,
+    caller: Caller,
+    route: GatewayRoute,
+    body: Body,
+) -> Result<Body, KeyServiceError> {
+    match route {
+        GatewayRoute::Lease => {
+            let items = batch(parse::<LeaseRequest>(&body)?.items)?;
+            let run = |core: &Core, caller: &Caller| {
+                core.with_release(caller, |r| Ok(LeaseAnswer { results: r.lease(items)? }))
+            };
+            releasing(core, caller, run).await
+        }
+        GatewayRoute::Derive => {
+            let items = batch(parse::<DeriveRequest>(&body)?.items)?;
+            let run = |core: &Core, caller: &Caller| {
+                core.with_release(caller, |r| Ok(DeriveAnswer { results: r.derive(items)? }))
+            };
+            releasing(core, caller, run).await
+        }
+        GatewayRoute::Continue => {
+            let items = batch(parse::<ContinueRequest>(&body)?.items)?;
+            let run = |core: &Core, caller: &Caller| {
+                core.with_release(caller, |r| Ok(ContinueAnswer { results: r.continue_upload(items)? }))
+            };
+            releasing(core, caller, run).await
+        }
+        _ => {
+            let items = batch(parse::<FinishRequest>(&body)?.items)?;
+            let run = move |core: &Core| {
+                core.with_release(&caller, |r| Ok(FinishAnswer { results: r.finish(items)? }))
+            };
+            blocking(core, run).await
+        }
+    }
+}
+
+async fn operator(
+    core: Arc<Core>,
+    caller: Caller,
+    route: OperatorRoute,
+    body: Body,
+) -> Result<Body, KeyServiceError> {
+    use OperatorRoute as O;
+    match route {
+        O::Lock => always(core, move |core| core.lock_by_operator(&caller)).await,
+        O::KeysetCreate => {
+            let request = parse(&body)?;
+            releasing(core, caller, move |core, caller| core.create_keyset(caller, &request)).await
+        }
+        O::KeysetConfirm => {
+            let request = parse(&body)?;
+            blocking(core, move |core| core.confirm_keyset(&caller, &request)).await
+        }
+        O::KeysetList => encode(&Core::list_keysets(&caller)),
+        O::EnrolToken => {
+            let request = parse(&body)?;
+            releasing(core, caller, move |core, caller| core.order_token(caller, request)).await
+        }
+        O::Revoke => {
+            let request: admin::RevokeRequest = parse(&body)?;
+            blocking(core, move |core| empty(core.revoke(&caller, &request.identity))).await
+        }
+        O::IdentityList => encode(&Core::list_identities(&caller)),
+        O::EpochList => {
+            let request = parse(&body)?;
+            blocking(core, move |core| Work::silent(core.list_epochs(&request))).await
+        }
+        O::PolicyReload => blocking(core, move |core| core.reload_policy(&caller)).await,
+        O::AuditTail => {
+            let request = parse(&body)?;
+            blocking(core, move |core| Work::silent(core.audit_tail(&request))).await
+        }
+    }
+}
+
+fn empty(work: Work<()>) -> Work<Empty> {
+    Work::new(work.result.map(|()| Empty {}), work.records)
+}
+
+fn batch<T>(items: Vec<T>) -> Result<Vec<T>, KeyServiceError> {
+    let max = u32::try_from(BATCH_ITEMS_MAX).unwrap_or(u32::MAX);
+    if items.len() > BATCH_ITEMS_MAX { Err(KeyServiceError::TooManyItems { max }) } else { Ok(items) }
+}
+
+/// Runs what blocks (database, cryptography) off the runtime, then waits for the audit log, then encodes the answer.
+async fn blocking<T: Serialize + Send + 'static>(
+    core: Arc<Core>,
+    run: impl FnOnce(&Core) -> Work<T> + Send + 'static,
+) -> Result<Body, KeyServiceError> {
+    encode(&settled(&core, run).await?)
+}
+
+/// The same for answers that carry keys: they go out only if the service is still unlocked and the caller unrevoked.
+async fn releasing<T: Serialize + Send + 'static>(
+    core: Arc<Core>,
+    caller: Caller,
+    run: impl FnOnce(&Core, &Caller) -> Work<T> + Send + 'static,
+) -> Result<Body, KeyServiceError> {
+    let addressee = caller.addressee();
+    let answer = settled(&core, move |core| run(core, &caller)).await?;
+    core.may_have(&addressee)?;
+    encode(&answer)
+}
+
+async fn settled<T: Send + 'static>(
+    core: &Arc<Core>,
+    run: impl FnOnce(&Core) -> Work<T> + Send + 'static,
+) -> Result<T, KeyServiceError> {
+    // What can't be written down is not even begun.
+    core.check_audit()?;
+    let turn = core.admission.work().await?;
+    let worker = Arc::clone(core);
+    let run = move || {
+        let _turn = turn;
+        run(&worker)
+    };
+    let work = tokio::task::spawn_blocking(run).await.map_err(|_| KeyServiceError::Internal)?;
+    core.settle(work).await
+}
+
+/// What has to work however busy the service is, and when its audit log has failed: the status and the brake.
+async fn always<T: Serialize + Send + 'static>(
+    core: Arc<Core>,
+    run: impl FnOnce(&Core) -> Result<T, ServiceError> + Send + 'static,
+) -> Result<Body, KeyServiceError> {
+    let done =
+        tokio::task::spawn_blocking(move || run(&core)).await.map_err(|_| KeyServiceError::Internal)?;
+    encode(&done.map_err(|error| crate::service::tell(&error))?)
+}

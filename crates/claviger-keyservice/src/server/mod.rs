@@ -1,0 +1,290 @@
+//! HTTP/2 over mutual TLS: connections, bodies, time limits, answers. `routes` names every route with what it needs, `admit`
+//! decides who comes in, `handlers` do the work.
+
+mod admit;
+mod handlers;
+mod routes;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use claviger_keyapi::routes::ErrorAnswer;
+use claviger_keyapi::wiping::{self, WipingBuffer};
+use claviger_keyapi::{KeyServiceError, UnavailableReason};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
+
+use crate::ServiceError;
+use crate::admission::{Room, StrangersPlace};
+use crate::audit_record::RequestInfo;
+use crate::identity::{Peer, peer};
+use crate::service::Core;
+use admit::admit;
+use handlers::handle;
+use routes::{Route, route};
+
+#[cfg(test)]
+pub(crate) use handlers::gateway;
+#[cfg(test)]
+pub(crate) use routes::GatewayRoute;
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Life of a connection without a certificate.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often the service looks whether it has something to write down by itself.
+const TICK: Duration = Duration::from_secs(20);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+const STREAMS_MAX: u32 = 128;
+const HEADERS_LEN_MAX: u32 = 16 << 10;
+/// Accepts until `shutdown` is ready, then lets requests under way finish for a while. Returns when no connection is left.
+pub(crate) async fn serve(
+    core: Arc<Core>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServiceError> {
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let mut tick = tokio::time::interval(TICK);
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            _ = tick.tick() => {
+                record_attempts(&core).await;
+                continue;
+            }
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors or a connection that vanished: waiting a little is all that helps.
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        match core.admission.stranger(address.ip()) {
+            Some(place) => {
+                let guest = Guest { place, source: address.ip() };
+                connections.spawn(connection(Arc::clone(&core), stream, guest, graceful.watcher()));
+            }
+            None => count_refused(),
+        }
+    }
+    let finish = async {
+        graceful.shutdown().await;
+        while connections.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, finish).await.is_err() {
+        tracing::warn!("some connections did not finish in time");
+    }
+    Ok(())
+}
+
+fn count_refused() {
+    metrics::counter!("claviger_keyservice_connections_refused_total").increment(1);
+}
+
+async fn record_attempts(core: &Core) {
+    if let Some(record) = core.unrecorded_attempts()
+        && let Err(error) = core.audit.append(vec![record.to_bytes()]).await
+    {
+        tracing::error!(%error, "failed attempts to enrol were not written down");
+    }
+}
+
+/// Someone who connected and is a stranger until he shows a certificate.
+struct Guest {
+    place: StrangersPlace,
+    source: IpAddr,
+}
+
+/// At the other end of a connection. The TLS layer has checked that the certificate is one of ours; whether it counts is
+/// asked at every request.
+struct Client {
+    peer: Option<Peer>,
+    source: IpAddr,
+}
+
+async fn connection(
+    core: Arc<Core>,
+    stream: TcpStream,
+    guest: Guest,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    // Best effort: without it small answers wait for an acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let Some(config) = core.current_tls() else { return };
+    let tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => {
+            metrics::counter!("claviger_keyservice_handshakes_refused_total").increment(1);
+            tracing::info!(%error, "handshake refused");
+            return;
+        }
+        Err(_) => return,
+    };
+    let peer = tls.get_ref().1.peer_certificates().and_then(|chain| peer(chain.first()?));
+    let is_stranger = peer.is_none();
+    let client = Arc::new(Client { peer, source: guest.source });
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(if is_stranger { 1 } else { STREAMS_MAX })
+        .max_header_list_size(HEADERS_LEN_MAX)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let bounds = Arc::clone(&core);
+    let service = service_fn(move |request| answer(Arc::clone(&core), Arc::clone(&client), request));
+    let connection = watcher.watch(builder.serve_connection(TokioIo::new(tls), service));
+    let ended = if is_stranger {
+        // All that he can do is enrol.
+        let _place = guest.place;
+        tokio::time::timeout(STRANGER_TIMEOUT, connection).await.unwrap_or(Ok(()))
+    } else {
+        let Some(_place) = bounds.admission.enrolled() else { return count_refused() };
+        drop(guest.place);
+        connection.await
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+type Reply = Response<Full<Bytes>>;
+
+async fn answer(
+    core: Arc<Core>,
+    client: Arc<Client>,
+    request: Request<Incoming>,
+) -> Result<Reply, std::convert::Infallible> {
+    let path = request.uri().path().to_owned();
+    let info = match core.request_info(client.peer.as_ref().map(|peer| peer.identity.clone())) {
+        Ok(info) => info,
+        Err(_) => return Ok(error_reply(&KeyServiceError::Internal, "")),
+    };
+    let request_id = info.request_id.clone();
+    let outcome = respond(core, client, info, request).await;
+    let status = outcome.as_ref().err().map_or(200, KeyServiceError::status);
+    let label = route(&path).map_or_else(|| "unknown".to_owned(), |_| path);
+    metrics::counter!("claviger_keyservice_requests_total", "route" => label, "status" => status.to_string())
+        .increment(1);
+    Ok(match outcome {
+        Ok(body) => json_reply(StatusCode::OK, body, &request_id),
+        Err(error) => error_reply(&error, &request_id),
+    })
+}
+
+/// A JSON body that is wiped once it was sent.
+pub(crate) type Body = Zeroizing<Vec<u8>>;
+
+/// Who is asking comes before what: strangers' bodies are not even read, except to enrol. It is asked again once the body is
+/// there, however long that took, and only what was found then counts.
+async fn respond(
+    core: Arc<Core>,
+    client: Arc<Client>,
+    info: RequestInfo,
+    request: Request<Incoming>,
+) -> Result<Body, KeyServiceError> {
+    let Some(route) = route(request.uri().path()) else {
+        return Err(KeyServiceError::Malformed { text: "no such route".to_owned() });
+    };
+    if request.method() != Method::POST {
+        return Err(KeyServiceError::Malformed { text: "every route is POST".to_owned() });
+    }
+    admit(&core, &client, route, &info).await?;
+    let limit = Duration::from_secs(u64::from(core.config.limits.request_timeout_s));
+    let (room, body) = tokio::time::timeout(limit, read_body(&core, &client, request, route))
+        .await
+        .map_err(|_| timed_out())??;
+    // A task of its own: a client that hangs up can't stop work half way between the database and the audit log.
+    let work = tokio::spawn(async move {
+        let _room = room;
+        let admitted = admit(&core, &client, route, &info).await?;
+        handle(core, &client, info, route, admitted, body).await
+    });
+    match tokio::time::timeout(limit, work).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(KeyServiceError::Internal),
+        Err(_) => Err(timed_out()),
+    }
+}
+
+fn timed_out() -> KeyServiceError {
+    KeyServiceError::Unavailable { reason: UnavailableReason::Timeout, retry_after_ms: 1_000 }
+}
+
+/// Reads the body into one buffer that is wiped; with it comes the room that it takes up.
+async fn read_body(
+    core: &Core,
+    client: &Client,
+    request: Request<Incoming>,
+    route: Route,
+) -> Result<(Room, Body), KeyServiceError> {
+    let len_max = route.body_len_max();
+    let too_long = || KeyServiceError::Malformed { text: format!("the body is longer than {len_max} bytes") };
+    let mut body = request.into_body();
+    let declared = body.size_hint().upper().and_then(|len| usize::try_from(len).ok());
+    if declared.is_some_and(|len| len > len_max) {
+        return Err(too_long());
+    }
+    let identity = client.peer.as_ref().map(|peer| &peer.identity);
+    let room = core.admission.body(identity, declared.unwrap_or(len_max)).await?;
+    let mut out = WipingBuffer::with_capacity(declared.unwrap_or(4096));
+    while let Some(frame) = body.frame().await {
+        let broken = || KeyServiceError::Malformed { text: "the body broke off".to_owned() };
+        let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
+        if out.len() + data.len() > len_max {
+            return Err(too_long());
+        }
+        out.push(&data);
+    }
+    Ok((room, out.into_bytes()))
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, KeyServiceError> {
+    // The position helps; the message might repeat what was sent.
+    serde_json::from_slice(body).map_err(|error| KeyServiceError::Malformed {
+        text: format!(
+            "the body is not what this route takes (line {}, column {})",
+            error.line(),
+            error.column()
+        ),
+    })
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Body, KeyServiceError> {
+    wiping::to_json(value).map_err(|_| KeyServiceError::Internal)
+}
+
+fn json_reply(status: StatusCode, body: Body, request_id: &str) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from_owner(body)));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    if let Ok(id) = header::HeaderValue::from_str(request_id) {
+        reply.headers_mut().insert("x-request-id", id);
+    }
+    reply
+}
+
+fn error_reply(error: &KeyServiceError, request_id: &str) -> Reply {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let answer = ErrorAnswer { error: error.clone(), request_id: request_id.to_owned() };
+    let body = encode(&answer).unwrap_or_else(|_| Zeroizing::new(Vec::new()));
+    json_reply(status, body, request_id)
+}

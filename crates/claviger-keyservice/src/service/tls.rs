@@ -1,0 +1,92 @@
+//! What the service shows to those who connect: unlocked a key that lives in memory, locked one from its disk.
+
+use std::sync::Arc;
+
+use claviger_env::Clock;
+use claviger_format::Random;
+use claviger_keyapi::secret::SecretText;
+use claviger_keyapi::tls::{self, LOCKED_NAME, TlsIdentity};
+use claviger_keyapi::wire::Blob;
+use rustls::ServerConfig;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use serde::{Deserialize, Serialize};
+
+use crate::ServiceError;
+use crate::config::Config;
+use crate::files::{read_secret, write_secret_new};
+use crate::identity::{Authority, LOCKED_TTL_MS};
+
+const LOCKED_TLS_FILE: &str = "locked-tls.json";
+
+pub(super) fn server_config(
+    identity: TlsIdentity,
+    ca: CertificateDer<'static>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<ServerConfig>, ServiceError> {
+    Ok(Arc::new(tls::server_config(identity, ca, Arc::new(ClockTime(Arc::clone(clock))))?))
+}
+
+/// Our clock in rustls's shape.
+struct ClockTime(Arc<dyn Clock>);
+
+impl std::fmt::Debug for ClockTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClockTime")
+    }
+}
+
+impl rustls::time_provider::TimeProvider for ClockTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(std::time::Duration::from_millis(self.0.now_ms())))
+    }
+}
+
+/// What a locked service shows: certificate chain and key, base64 of DER.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockedTls {
+    chain: Vec<Blob>,
+    key: SecretText,
+}
+
+pub(super) fn read_locked_tls(config: &Config) -> Result<TlsIdentity, ServiceError> {
+    use base64::Engine as _;
+    let damaged = || ServiceError::Damaged("locked-tls.json");
+    let text = read_secret(&config.state_dir.join(LOCKED_TLS_FILE))?;
+    let stored: LockedTls = serde_json::from_str(&text).map_err(|_| damaged())?;
+    let key = base64::engine::general_purpose::STANDARD.decode(stored.key.expose()).map_err(|_| damaged())?;
+    Ok(TlsIdentity {
+        chain: stored.chain.into_iter().map(|der| CertificateDer::from(der.0)).collect(),
+        key: PrivateKeyDer::Pkcs8(key.into()),
+    })
+}
+
+/// Writes a fresh certificate and key for the locked state; the old ones are gone afterwards.
+pub(crate) fn replace_locked_tls(
+    config: &Config,
+    authority: &Authority,
+    now_ms: u64,
+    random: &dyn Random,
+) -> Result<(), ServiceError> {
+    use base64::Engine as _;
+    let identity = authority.issue_service(LOCKED_NAME, now_ms, LOCKED_TTL_MS, random)?;
+    let key = base64::engine::general_purpose::STANDARD.encode(identity.key.secret_der());
+    let stored = LockedTls {
+        chain: identity.chain.iter().map(|der| Blob(der.to_vec())).collect(),
+        key: SecretText::new(key),
+    };
+    let text = zeroize::Zeroizing::new(
+        serde_json::to_vec(&stored).map_err(|_| ServiceError::Damaged("locked-tls.json"))?,
+    );
+    let path = config.state_dir.join(LOCKED_TLS_FILE);
+    let fresh = path.with_extension("new");
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(ServiceError::io(&fresh, error));
+        }
+        _ => {}
+    }
+    write_secret_new(&fresh, &text)?;
+    std::fs::rename(&fresh, &path).map_err(|e| ServiceError::io(&path, e))?;
+    crate::files::sync_folder(&config.state_dir)
+}
