@@ -1,6 +1,8 @@
 //! ListObjects, both versions: the provider's page with plaintext sizes and marked entity tags, and no further request
 //! (docs/format.md §3.8).
 
+use std::borrow::Cow;
+
 use claviger_format::layout::g_inverse;
 use claviger_format::token::object_etag;
 use claviger_s3::operation::{ListObjects as ListV1, ListObjectsV2 as ListV2};
@@ -23,7 +25,16 @@ pub(crate) async fn list_v1(call: &Call<'_>, op: &ListV1) -> Result<Response<Res
     call.gateway.bindings.resolve(permit.bucket()).await?;
     let _share = call.gateway.stream_share().await?;
     let what = what(&permit, op.delimiter.as_deref(), op.max_keys);
-    let mut page = call.upstream.list_objects(permit.bucket(), what, &op.marker).await?;
+    let marker = if call.upstream.profile().marker_skips_prefix {
+        Cow::Borrowed(op.marker.as_str())
+    } else {
+        behind_prefix(&op.marker, &op.prefix, op.delimiter.as_deref())
+    };
+    let mut page = call.upstream.list_objects(permit.bucket(), what, &marker).await?;
+    if op.max_keys == 0 {
+        page.is_truncated = false;
+        clear(&mut page.contents, &mut page.common_prefixes);
+    }
     confine(&permit, &page.contents, &page.common_prefixes, op.max_keys)?;
     // What the client asked for is repeated as it was asked, not as the provider understood it.
     page.name = permit.bucket().to_owned();
@@ -53,6 +64,10 @@ pub(crate) async fn list_v2(call: &Call<'_>, op: &ListV2) -> Result<Response<Res
     let start_after = op.start_after.as_deref();
     let mut page =
         call.upstream.list_objects_v2(permit.bucket(), what, start_after, token, op.fetch_owner).await?;
+    if op.max_keys == 0 {
+        (page.is_truncated, page.next_continuation_token) = (false, None);
+        clear(&mut page.contents, &mut page.common_prefixes);
+    }
     confine(&permit, &page.contents, &page.common_prefixes, op.max_keys)?;
     if page.is_truncated && page.next_continuation_token.is_none() {
         return Err(GatewayError::UpstreamAnswer("a listing that goes on without saying where"));
@@ -120,6 +135,25 @@ fn out_of_order() -> GatewayError {
     GatewayError::UpstreamAnswer("a listing out of order")
 }
 
+/// A page of nothing ends the listing (S3). Some stores take 0 for 1.
+fn clear(contents: &mut Vec<ObjectEntry>, common_prefixes: &mut Vec<String>) {
+    contents.clear();
+    common_prefixes.clear();
+}
+
+/// A marker that has the same keys and prefixes before it, for stores that would go on inside the common prefix that it
+/// names: no key of the prefix comes after it, since no character does.
+fn behind_prefix<'a>(marker: &'a str, prefix: &str, delimiter: Option<&str>) -> Cow<'a, str> {
+    let names_a_prefix = delimiter.is_some_and(|delimiter| {
+        !delimiter.is_empty()
+            && marker
+                .strip_prefix(prefix)
+                .and_then(|rest| rest.find(delimiter).map(|at| at + delimiter.len() == rest.len()))
+                == Some(true)
+    });
+    if names_a_prefix { Cow::Owned(format!("{marker}{}", char::MAX)) } else { Cow::Borrowed(marker) }
+}
+
 /// Where a page ends: the later of its last key and its last common prefix.
 fn last_of(contents: &[ObjectEntry], common_prefixes: &[String]) -> Option<String> {
     let key = contents.last().map(|entry| entry.key.clone());
@@ -139,4 +173,25 @@ pub(crate) fn show_as_plaintext(size: &mut u64, etag: &mut String) {
         None => ::metrics::counter!(crate::metrics::FOREIGN_SIZES).increment(1),
     }
     *etag = object_etag::mark(etag.trim_matches('"'));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_marker_that_names_a_common_prefix_is_moved_behind_it() {
+        let moved = |marker, prefix, delimiter| behind_prefix(marker, prefix, delimiter).into_owned();
+        assert_eq!(moved("t/c/", "t/", Some("/")), "t/c/\u{10FFFF}");
+        assert_eq!(moved("t/c--", "t/", Some("--")), "t/c--\u{10FFFF}");
+        for (marker, prefix, delimiter) in [
+            ("t/c/", "t/", None),
+            ("t/c", "t/", Some("/")),
+            ("t/", "t/", Some("/")),
+            ("t/c/d/", "t/", Some("/")),
+            ("u/", "t/", Some("/")),
+        ] {
+            assert_eq!(moved(marker, prefix, delimiter), marker);
+        }
+    }
 }

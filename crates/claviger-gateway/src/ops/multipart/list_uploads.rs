@@ -3,7 +3,7 @@
 
 use claviger_format::token::UploadToken;
 use claviger_s3::operation::ListMultipartUploads;
-use claviger_s3::xml::UploadEntry;
+use claviger_s3::xml::{ListMultipartUploadsResult, UploadEntry};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::Response;
 
@@ -46,14 +46,16 @@ pub(crate) async fn list(
     {
         return Err(GatewayError::UpstreamAnswer("a listing of uploads beyond what was asked for"));
     }
-    let last_store_id = page.uploads.last().map(|upload| upload.upload_id.clone());
+    // Every page of S3 is ordered; some stores' are not, and their markers are those of the highest key all the same.
+    page.uploads.sort_by(|a, b| a.key.cmp(&b.key));
+    let marked = marked(&page);
     page.uploads = stream::iter(std::mem::take(&mut page.uploads))
         .map(|upload| with_token(call, &bound, upload))
         .buffered(TOKENS_AT_ONCE)
         .try_collect()
         .await?;
-    if page.next_upload_id_marker.is_some() && page.next_upload_id_marker == last_store_id {
-        page.next_upload_id_marker = page.uploads.last().map(|upload| upload.upload_id.clone());
+    if let Some(at) = marked {
+        page.next_upload_id_marker = page.uploads.get(at).map(|upload| upload.upload_id.clone());
     }
     page.bucket = permit.bucket().to_owned();
     page.prefix.clone_from(&op.prefix);
@@ -63,6 +65,18 @@ pub(crate) async fn list(
     page.max_uploads = op.max_uploads;
     page.encoding_type = op.encoding_type;
     Ok(reply::document(page.to_xml()))
+}
+
+/// Which upload the page's marker names. S3 always names one when a listing goes on; stores that give the key alone mean the
+/// last upload of that key.
+fn marked(page: &ListMultipartUploadsResult) -> Option<usize> {
+    match &page.next_upload_id_marker {
+        Some(id) => page.uploads.iter().position(|upload| upload.upload_id == *id),
+        None if page.is_truncated => {
+            page.uploads.iter().rposition(|upload| page.next_key_marker.as_deref() == Some(&upload.key))
+        }
+        None => None,
+    }
 }
 
 /// Replaces the provider's id. An upload without a token of ours keeps it: it serves to abort.
@@ -80,4 +94,33 @@ async fn with_token(
     upload.checksum_algorithm = None;
     upload.checksum_type = None;
     Ok(upload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(uploads: &[(&str, &str)], key: Option<&str>, id: Option<&str>) -> ListMultipartUploadsResult {
+        let entry = |(key, id): &(&str, &str)| UploadEntry {
+            key: (*key).to_owned(),
+            upload_id: (*id).to_owned(),
+            ..UploadEntry::default()
+        };
+        ListMultipartUploadsResult {
+            uploads: uploads.iter().map(entry).collect(),
+            is_truncated: key.is_some(),
+            next_key_marker: key.map(str::to_owned),
+            next_upload_id_marker: id.map(str::to_owned),
+            ..ListMultipartUploadsResult::default()
+        }
+    }
+
+    #[test]
+    fn a_listing_that_goes_on_names_an_upload_even_if_the_store_names_only_its_key() {
+        let uploads = [("a", "1"), ("b", "2"), ("b", "3")];
+        assert_eq!(marked(&page(&uploads, Some("b"), Some("2"))), Some(1));
+        assert_eq!(marked(&page(&uploads, Some("b"), None)), Some(2));
+        assert_eq!(marked(&page(&uploads, Some("z"), None)), None);
+        assert_eq!(marked(&page(&uploads, None, None)), None);
+    }
 }

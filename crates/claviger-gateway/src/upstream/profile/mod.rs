@@ -46,6 +46,9 @@ pub struct Profile {
     pub checksum_behind_puts: bool,
     /// CompleteMultipartUpload fails unless it names every part that was uploaded.
     pub complete_wants_all_parts: bool,
+    /// A marker of ListObjects that is a common prefix is followed by what comes after that prefix, as S3 does. Where it is
+    /// not, the gateway asks from behind the prefix's last possible key, or the listing would never end.
+    pub marker_skips_prefix: bool,
     /// What a read of a part number beyond the object's parts is answered; the gateway answers in the store's stead.
     pub no_such_part: ErrorCode,
     /// CopyObject takes the copy's tags from its headers. Where it does not they are set when the copy is made.

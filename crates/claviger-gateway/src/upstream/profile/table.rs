@@ -28,6 +28,7 @@ pub(super) const GENERIC: Profile = Profile {
     signature_v2: false,
     checksum_behind_puts: false,
     complete_wants_all_parts: false,
+    marker_skips_prefix: true,
     no_such_part: ErrorCode::InvalidPartNumber,
     copy_takes_tags: true,
     features: Features::ALL,
@@ -97,6 +98,7 @@ pub static PROFILES: &[Profile] = &[
         shown_by: ShownBy::TheStoreOnDemand,
         metadata_bytes_max: S3_METADATA,
         conditions: Conditions::all(Condition::Ignored),
+        marker_skips_prefix: false,
         features: Features::NONE,
         sources: &[
             "the store itself",
