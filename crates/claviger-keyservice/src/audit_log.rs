@@ -375,7 +375,7 @@ fn open_append(path: &Path) -> io::Result<File> {
 }
 
 /// The log's files, oldest first.
-fn log_files(folder: &Path) -> Result<Vec<PathBuf>, ServiceError> {
+pub(crate) fn log_files(folder: &Path) -> Result<Vec<PathBuf>, ServiceError> {
     let entries = fs::read_dir(folder).map_err(|e| ServiceError::io(folder, e))?;
     let mut files = Vec::new();
     for entry in entries {

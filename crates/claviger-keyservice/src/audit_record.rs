@@ -3,6 +3,8 @@
 use claviger_keyapi::{Id16, Identity, KeyServiceError, ReleaseError};
 use serde::Serialize;
 
+use crate::ledger::Mark;
+
 /// Longest text that a caller can put into one field, in bytes.
 pub(crate) const TEXT_LEN_MAX: usize = 1024;
 
@@ -19,7 +21,7 @@ pub(crate) enum Outcome {
 }
 
 /// One record, JSON in the log. `docs/key-service-api.md` lists the actions.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Record {
     v: u8,
     time_ms: u64,
@@ -56,6 +58,15 @@ pub(crate) struct Record {
     /// Whom or what it was done to, where none of the other fields says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) subject: Option<String>,
+    /// Rows of the database that changed with it: `kind/id` and the beginning of the new MAC, `-` if the row is gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rows: Vec<String>,
+    /// Number of the ledger's state after it (`ledger`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_seq: Option<u64>,
+    /// Digest of that state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
 }
 
 /// What all records of one request share.
@@ -88,11 +99,30 @@ impl RequestInfo {
             purpose: None,
             on_behalf_of: None,
             subject: None,
+            rows: Vec::new(),
+            state_seq: None,
+            state: None,
         }
     }
 }
 
 impl Record {
+    /// Another record of the same request.
+    pub(crate) fn same_request(&self, action: &'static str, outcome: Outcome) -> Self {
+        let info = RequestInfo {
+            request_id: self.request_id.clone(),
+            identity: self.identity.clone(),
+            now_ms: self.time_ms,
+        };
+        info.record(action, outcome)
+    }
+
+    /// Says which state the ledger is in now.
+    pub(crate) fn set_state(&mut self, mark: &Mark) {
+        self.state_seq = Some(mark.seq);
+        self.state = Some(mark.state.clone());
+    }
+
     /// Marks the record as a refusal of an item.
     pub(crate) fn refused(mut self, error: &ReleaseError) -> Self {
         self.outcome = Outcome::Refused;

@@ -134,14 +134,17 @@ impl Bindings {
         self.lock().by_name.values().filter(|row| row.keyset_id == keyset_id).count()
     }
 
-    /// Names that need not be kept closed any more; they are forgotten here, and their rows can go.
-    pub(crate) fn take_closed(&self, now_boot_ms: u64) -> Vec<String> {
-        let mut inner = self.lock();
+    /// Names that need not be kept closed any more: their rows can go.
+    pub(crate) fn closed_long_enough(&self, now_boot_ms: u64) -> Vec<String> {
         let over = |holders: &HashMap<Id16, u64>| holders.values().all(|until| *until <= now_boot_ms);
-        let names: Vec<String> =
-            inner.closing.iter().filter(|(_, holders)| over(holders)).map(|(name, _)| name.clone()).collect();
+        let inner = self.lock();
+        inner.closing.iter().filter(|(_, holders)| over(holders)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Forgets names whose rows are gone.
+    pub(crate) fn forget_closed(&self, names: &[String]) {
+        let mut inner = self.lock();
         names.iter().for_each(|name| drop(inner.closing.remove(name)));
-        names
     }
 
     pub(crate) fn bind(&self, row: BindingRow) {
@@ -218,8 +221,10 @@ mod tests {
             Some(20_000),
             "B waits for A, which was told before it unbound"
         );
-        assert!(bindings.take_closed(129_999).is_empty());
-        assert_eq!(bindings.take_closed(130_000), ["b"]);
+        assert!(bindings.closed_long_enough(129_999).is_empty());
+        assert_eq!(bindings.closed_long_enough(130_000), ["b"]);
+        bindings.forget_closed(&["b".into()]);
+        assert!(bindings.closed_long_enough(130_000).is_empty());
         assert!(bindings.by_id("b#1").is_none());
     }
 

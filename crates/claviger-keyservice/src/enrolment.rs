@@ -48,8 +48,7 @@ impl Core {
         let mut record = info.record("enrol-token", Outcome::Done);
         record.subject = Some(order.identity.to_string());
         record.keyset = Some(bounded(&order.keysets.join(",")));
-        let result = self.try_make_token(vault, info, order);
-        Work::new(result, vec![record]).refused_if_failed()
+        Work::changing(record, |record| self.try_make_token(vault, info, order, record))
     }
 
     fn try_make_token(
@@ -57,8 +56,9 @@ impl Core {
         vault: &Arc<Vault>,
         info: &RequestInfo,
         order: TokenOrder,
+        record: &Record,
     ) -> Result<EnrolTokenAnswer, ServiceError> {
-        let _changes = self.change(vault)?;
+        let turn = self.change(vault)?;
         check_order(vault, &order)?;
         self.check_maker(vault, &order)?;
         let mut secret = Zeroizing::new([0u8; 32]);
@@ -76,7 +76,7 @@ impl Core {
         let expired = tokens_where(vault, |token| token.expires_ms <= info.now_ms);
         let mut changes = vec![Change::Put(Kind::Token, vault.row(Kind::Token, &id, &row))];
         changes.extend(expired.iter().map(|id| Change::Delete(Kind::Token, id.clone())));
-        self.store.apply(&changes)?;
+        self.commit(&turn, changes, record)?;
         vault.tokens().retain(|id, _| !expired.contains(id));
         vault.tokens().insert(id, row);
         let ca_spki_sha256 =
@@ -124,11 +124,10 @@ impl Core {
         let known = vault.tokens().contains_key(&token_id(request.secret.expose()));
         let mut record = info.record("enrol", Outcome::Done);
         record.subject = Some(request.identity.to_string());
-        let result = self.try_enrol(&vault, info, request);
-        if result.is_err() {
+        let mut work = Work::changing(record, |record| self.try_enrol(&vault, info, request, record));
+        if work.result.is_err() {
             self.attempts.failed(source, info.now_ms);
         }
-        let mut work = Work::new(result, vec![record]).refused_if_failed();
         if !known {
             match self.attempts.to_record(info.now_ms) {
                 None => work.records.clear(),
@@ -151,8 +150,9 @@ impl Core {
         vault: &Arc<Vault>,
         info: &RequestInfo,
         request: &EnrolRequest,
+        record: &Record,
     ) -> Result<Certificate, ServiceError> {
-        let _changes = self.change(vault)?;
+        let turn = self.change(vault)?;
         let id = token_id(request.secret.expose());
         let wrong = || KeyServiceError::Unauthenticated {
             text: "the enrolment token is unknown, used, expired or for someone else".to_owned(),
@@ -182,7 +182,7 @@ impl Core {
         // Token, old and new identity in one transaction: a token is good once, whatever happens in between.
         let mut changes = vec![Change::Delete(Kind::Token, id.clone()), put_identity(vault, &row)];
         changes.extend(replaced.iter().map(|old| put_identity(vault, old)));
-        self.store.apply(&changes)?;
+        self.commit(&turn, changes, record)?;
         vault.tokens().remove(&id);
         let answer = certificate(vault, &row, &issued);
         replaced.into_iter().chain([row]).for_each(|row| vault.put_identity(row));
@@ -192,12 +192,16 @@ impl Core {
     /// A new certificate for a new key. The key before stays good until the next renewal.
     pub(crate) fn renew(&self, caller: &Caller, request: &RenewRequest) -> Work<Certificate> {
         let record = caller.info.record("renew", Outcome::Done);
-        let result = self.try_renew(caller, request);
-        Work::new(result, vec![record]).refused_if_failed()
+        Work::changing(record, |record| self.try_renew(caller, request, record))
     }
 
-    fn try_renew(&self, caller: &Caller, request: &RenewRequest) -> Result<Certificate, ServiceError> {
-        let _changes = self.change_as(caller)?;
+    fn try_renew(
+        &self,
+        caller: &Caller,
+        request: &RenewRequest,
+        record: &Record,
+    ) -> Result<Certificate, ServiceError> {
+        let turn = self.change_as(caller)?;
         let current = caller.vault.identity(caller.row.uid).ok_or(ServiceError::Damaged("identity"))?;
         let issued = self.issue(&caller.vault, &request.csr, &current.identity, caller.info.now_ms)?;
         let row = IdentityRow {
@@ -207,7 +211,7 @@ impl Core {
             certificate_until_ms: issued.not_after_ms,
             ..(*current).clone()
         };
-        self.store.apply(&[put_identity(&caller.vault, &row)])?;
+        self.commit(&turn, vec![put_identity(&caller.vault, &row)], record)?;
         let answer = certificate(&caller.vault, &row, &issued);
         caller.vault.put_identity(row);
         Ok(answer)
@@ -217,11 +221,11 @@ impl Core {
     pub(crate) fn revoke(&self, caller: &Caller, identity: &Identity) -> Work<()> {
         let mut record = caller.info.record("revoke", Outcome::Done);
         record.subject = Some(identity.to_string());
-        Work::new(self.try_revoke(caller, identity), vec![record]).refused_if_failed()
+        Work::changing(record, |record| self.try_revoke(caller, identity, record))
     }
 
-    fn try_revoke(&self, caller: &Caller, identity: &Identity) -> Result<(), ServiceError> {
-        let _changes = self.change_as(caller)?;
+    fn try_revoke(&self, caller: &Caller, identity: &Identity, record: &Record) -> Result<(), ServiceError> {
+        let turn = self.change_as(caller)?;
         let row = caller
             .vault
             .active(identity)
@@ -240,7 +244,7 @@ impl Core {
         });
         let mut changes = vec![put_identity(&caller.vault, &row)];
         changes.extend(tokens.iter().map(|id| Change::Delete(Kind::Token, id.clone())));
-        self.store.apply(&changes)?;
+        self.commit(&turn, changes, record)?;
         caller.vault.put_identity(row);
         caller.vault.tokens().retain(|id, _| !tokens.contains(id));
         Ok(())

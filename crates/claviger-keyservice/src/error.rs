@@ -77,6 +77,39 @@ pub enum ServiceError {
         /// Its id.
         id: String,
     },
+    /// A row is not the newest that this service wrote, or it is gone.
+    #[error(
+        "the database row {kind}/{id} is not as this service last wrote it: an older one was put back, or it was deleted; it \
+         stays locked\n  remedy: put the newest database back; claviger keys audit tail and the log tell of later changes"
+    )]
+    Stale {
+        /// Kind of row.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// The database as a whole is older than the audit log.
+    #[error(
+        "the database is older than the audit log: it is at state {database}, the log tells of state {log}; it stays \
+         locked\n  remedy: put the newest database back; one that was restored from a backup knows nothing of what came after"
+    )]
+    OlderDatabase {
+        /// Number of the database's state.
+        database: u64,
+        /// Number of the newest state in the log.
+        log: u64,
+    },
+    /// The audit log ends before the database does.
+    #[error(
+        "the audit log is older than the database: it ends at state {log}, the database is at state {database}; it stays \
+         locked\n  remedy: put the whole audit folder back; records were removed from its end"
+    )]
+    OlderLog {
+        /// Number of the database's state.
+        database: u64,
+        /// Number of the newest state in the log.
+        log: u64,
+    },
     /// The audit log failed: nothing is released until that is repaired and the service restarted.
     #[error("audit log: {0}")]
     Audit(String),
@@ -112,6 +145,9 @@ impl ServiceError {
             Self::Refused(refused) => refused.clone(),
             Self::Store(_) => unavailable(UnavailableReason::Store),
             Self::Audit(_) => unavailable(UnavailableReason::Audit),
+            Self::Stale { .. } | Self::OlderDatabase { .. } | Self::OlderLog { .. } => {
+                KeyServiceError::Conflict { text: self.to_string() }
+            }
             Self::WrongPassphrase => KeyServiceError::Denied { text: self.to_string() },
             Self::Config { .. } | Self::Share(_) | Self::WritableByOthers { .. } => {
                 KeyServiceError::Malformed { text: self.to_string() }

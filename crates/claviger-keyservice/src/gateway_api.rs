@@ -12,10 +12,10 @@ use claviger_keyapi::{
 use zeroize::Zeroizing;
 
 use crate::ServiceError;
-use crate::audit_record::{Outcome, bounded};
+use crate::audit_record::{Outcome, Record, bounded};
 use crate::bindings::{BindingRow, ClosingRow};
 use crate::registry::{OpenError, Registry};
-use crate::release::{Release, registration};
+use crate::release::Release;
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
 use crate::vault::{Keyset, Version};
@@ -134,19 +134,16 @@ impl Core {
         let mut record = caller.info.record("bind", Outcome::Done);
         record.bucket = Some(bounded(&request.bucket));
         record.keyset = request.keyset.as_deref().map(bounded);
-        let result = self.try_bind(caller, request);
-        if let Ok(binding) = &result {
-            record.bucket_id = Some(binding.bucket_id.clone());
-            if !binding.created {
-                // Nothing was changed: there is nothing to write down.
-                return Work::silent(result);
-            }
-        }
-        Work::new(result, vec![record]).refused_if_failed()
+        Work::changing(record, |record| self.try_bind(caller, request, record))
     }
 
-    fn try_bind(&self, caller: &Caller, request: &BindRequest) -> Result<Binding, ServiceError> {
-        let _changes = self.change_as(caller)?;
+    fn try_bind(
+        &self,
+        caller: &Caller,
+        request: &BindRequest,
+        record: &mut Record,
+    ) -> Result<Binding, ServiceError> {
+        let turn = self.change_as(caller)?;
         let bindings = &caller.vault.bindings;
         let now_boot_ms = self.clock.boot_ms();
         check_bucket_name(&request.bucket)?;
@@ -156,6 +153,7 @@ impl Core {
                 let text = format!("bucket {} is bound to another keyset", request.bucket);
                 return Err(KeyServiceError::Conflict { text }.into());
             }
+            // Nothing is changed: there is nothing to write down.
             bindings.told(&request.bucket, caller.row.uid, now_boot_ms);
             return Ok(row.answer(false));
         }
@@ -173,10 +171,12 @@ impl Core {
             keyset_id: keyset.public_id(),
             created_ms: caller.info.now_ms,
         };
-        self.store.apply(&[
+        let changes = vec![
             Change::Put(Kind::Binding, caller.vault.row(Kind::Binding, &row.bucket, &row)),
             Change::Delete(Kind::Closing, row.bucket.clone()),
-        ])?;
+        ];
+        record.bucket_id = Some(row.bucket_id.clone());
+        self.commit(&turn, changes, record)?;
         let answer = row.answer(true);
         bindings.bind(row);
         bindings.told(&request.bucket, caller.row.uid, now_boot_ms);
@@ -215,11 +215,17 @@ impl Core {
         let mut record = caller.info.record("unbind", Outcome::Done);
         record.bucket = Some(bounded(bucket));
         record.bucket_id = Some(bounded(bucket_id));
-        Work::new(self.try_unbind(caller, bucket, bucket_id), vec![record]).refused_if_failed()
+        Work::changing(record, |record| self.try_unbind(caller, bucket, bucket_id, record))
     }
 
-    fn try_unbind(&self, caller: &Caller, bucket: &str, bucket_id: &str) -> Result<(), ServiceError> {
-        let _changes = self.change_as(caller)?;
+    fn try_unbind(
+        &self,
+        caller: &Caller,
+        bucket: &str,
+        bucket_id: &str,
+        record: &mut Record,
+    ) -> Result<(), ServiceError> {
+        let turn = self.change_as(caller)?;
         let row = caller.vault.bindings.get(bucket).ok_or(KeyServiceError::UnknownBucket)?;
         if row.bucket_id != bucket_id {
             // The caller means a binding that is gone; this one is its successor's.
@@ -235,9 +241,11 @@ impl Core {
             Change::Delete(Kind::Binding, bucket.to_owned()),
             Change::Put(Kind::Closing, caller.vault.row(Kind::Closing, bucket, &closing)),
         ];
-        let over = caller.vault.bindings.take_closed(self.clock.boot_ms());
-        changes.extend(over.into_iter().map(|name| Change::Delete(Kind::Closing, name)));
-        self.store.apply(&changes)?;
+        let mut over = caller.vault.bindings.closed_long_enough(self.clock.boot_ms());
+        over.retain(|name| name != bucket);
+        changes.extend(over.iter().map(|name| Change::Delete(Kind::Closing, name.clone())));
+        self.commit(&turn, changes, record)?;
+        caller.vault.bindings.forget_closed(&over);
         caller.vault.bindings.unbind(bucket, &caller.vault.gateways(), self.clock.boot_ms());
         Ok(())
     }
@@ -250,22 +258,15 @@ impl Core {
     }
 
     pub(crate) fn register(&self, caller: &Caller, bytes: &[u8]) -> Work<()> {
-        let mut records = Vec::new();
-        let result = self.try_register(caller, bytes).map(|registered| records.extend(registered));
-        if let Err(error) = &result {
-            let mut record =
-                caller.info.record("register-epoch", Outcome::Refused).refused_call(&error.outward());
-            record.epoch_id = EpochRecord::parse(bytes).ok().map(|record| record.header().epoch_id.into());
-            records.push(record);
-        }
-        Work::new(result, records)
+        let result = self.try_register(caller, bytes);
+        let Err(error) = &result else { return Work::silent(result) };
+        let mut record =
+            caller.info.record("register-epoch", Outcome::Refused).refused_call(&error.outward());
+        record.epoch_id = EpochRecord::parse(bytes).ok().map(|record| record.header().epoch_id.into());
+        Work::new(result, vec![record])
     }
 
-    fn try_register(
-        &self,
-        caller: &Caller,
-        bytes: &[u8],
-    ) -> Result<Option<crate::audit_record::Record>, ServiceError> {
+    fn try_register(&self, caller: &Caller, bytes: &[u8]) -> Result<(), ServiceError> {
         let record = EpochRecord::parse(bytes)
             .map_err(|_| KeyServiceError::Malformed { text: "the epoch record".to_owned() })?;
         let header = *record.header();
@@ -283,7 +284,7 @@ impl Core {
             return Err(KeyServiceError::Denied { text }.into());
         }
         let registry = Registry { core: self, caller };
-        let opening = registry.open(header.epoch_id, Some(bytes)).map_err(|error| match error {
+        registry.open(header.epoch_id, Some(bytes)).map_err(|error| match error {
             OpenError::Failed(error) => error,
             OpenError::Refused(ReleaseError::EpochRejected) => KeyServiceError::Conflict {
                 text: "the epoch record does not authenticate, or another has its id".to_owned(),
@@ -291,7 +292,7 @@ impl Core {
             .into(),
             OpenError::Refused(other) => KeyServiceError::Denied { text: other.to_string() }.into(),
         })?;
-        Ok(opening.registered_now.then(|| registration(&caller.info, &opening.epoch)))
+        Ok(())
     }
 
     pub(crate) fn epoch_record(&self, caller: &Caller, epoch_id: Id16) -> Result<EpochAnswer, ServiceError> {

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::admin::keysets::{activate, check_keyset_name, check_shares};
 use crate::audit_log::AuditLog;
-use crate::audit_record::{Outcome, RequestInfo};
+use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::config::Config;
 use crate::custody::shamir::{self, Share, root_fingerprint};
 use crate::custody::{Master, software};
@@ -29,7 +29,7 @@ use crate::store::{Change, Kind, Store as _};
 use crate::vault::{
     CA_ROW, IdentityRow, KeysetRow, META_CA_KEY, META_MASTER, keyset_change, prepare_keyset, row,
 };
-use crate::{ServiceError, Unlock};
+use crate::{ServiceError, Unlock, ledger};
 
 /// What a new service is made of.
 #[derive(Debug)]
@@ -134,12 +134,16 @@ fn build(
     activate(&mut keyset);
     let (operator, issued) = first_operator(&authority, options, now_ms, &**random)?;
     let ca = Blob(certificate.to_vec());
-    store.apply(&[
+    let changes = vec![
         Change::Put(Kind::Service, row(&master, Kind::Service, CA_ROW, &ca)),
         Change::Put(Kind::Identity, row(&master, Kind::Identity, &operator.uid.to_string(), &operator)),
         keyset_change(&master, &keyset),
-    ])?;
-    write_first_record(config, options, random, now_ms)?;
+    ];
+    let mut record = first_record(options, &**random, now_ms)?;
+    store.apply(&ledger::found(&master, changes, &mut record))?;
+    let folder = config.state_dir.join("audit");
+    let (log, _) = AuditLog::open(&folder, config.limits.audit_file_len_max, Arc::clone(random))?;
+    log.append_blocking(vec![record.to_bytes()])?;
     Ok(InitReport {
         operator: certificate_answer(&certificate, &issued),
         ca_spki: SpkiHash::of_certificate(&certificate).ok_or(ServiceError::Damaged("CA certificate"))?,
@@ -222,19 +226,12 @@ fn certificate_answer(ca: &CertificateDer<'static>, issued: &Issued) -> Certific
     }
 }
 
-fn write_first_record(
-    config: &Config,
-    options: &InitOptions,
-    random: &Arc<dyn Random>,
-    now_ms: u64,
-) -> Result<(), ServiceError> {
-    let folder = config.state_dir.join("audit");
-    let (log, _) = AuditLog::open(&folder, config.limits.audit_file_len_max, Arc::clone(random))?;
+fn first_record(options: &InitOptions, random: &dyn Random, now_ms: u64) -> Result<Record, ServiceError> {
     let mut id = [0u8; 8];
     random.fill(&mut id)?;
     let info = RequestInfo { request_id: format!("{:016x}", u64::from_be_bytes(id)), identity: None, now_ms };
     let mut record = info.record("init", Outcome::Done);
     record.keyset = Some(options.keyset.clone());
     record.subject = Some(options.operator.to_string());
-    log.append_blocking(vec![record.to_bytes()])
+    Ok(record)
 }

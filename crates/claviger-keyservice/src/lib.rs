@@ -2,7 +2,7 @@
 //! that it releases before the key leaves.
 //!
 //! Reading order: [`custody`] (what wraps what), [`policy`] (who may do what), `identity` (the service's own CA), `vault`
-//! (what is in memory while unlocked), `registry` and `bindings`, `release` (lease, derive, continue), [`audit_log`],
+//! (what is in memory while unlocked), `ledger` (what the database must hold), `registry` and `bindings`, `release` (lease, derive, continue), [`audit_log`],
 //! [`store`], then [`service`] and `server`, which put them behind HTTP/2 over mutual TLS.
 //!
 //! `docs/key-service-api.md` describes the interface.
@@ -26,6 +26,7 @@ mod bindings;
 mod enrolment;
 mod gateway_api;
 mod identity;
+mod ledger;
 mod registry;
 mod release;
 mod server;

@@ -7,8 +7,10 @@ use claviger_format::{EpochHeader, EpochId, EpochRecord, Wek};
 use claviger_keyapi::{Id16, ReleaseError};
 
 use crate::ServiceError;
+use crate::audit_record::{Outcome, Record, RequestInfo};
+use crate::ledger::Turn;
 use crate::service::{Caller, Core};
-use crate::store::{EpochRow, Kind};
+use crate::store::{Change, EpochRow, Kind};
 use crate::vault::{Keyset, Vault};
 
 /// Most opened epochs that are kept; opening one costs a KEM decapsulation.
@@ -78,24 +80,18 @@ pub(crate) struct Registry<'a> {
     pub(crate) caller: &'a Caller,
 }
 
-/// An opened epoch, and whether it was registered just now.
-pub(crate) struct Opening {
-    pub(crate) epoch: Arc<OpenEpoch>,
-    pub(crate) registered_now: bool,
-}
-
 impl Registry<'_> {
     /// Opens an epoch that is registered, or registers it from `record` first. Whether the caller is enrolled for the keyset
     /// comes before everything else: no cryptography, no registration and no telling answer for epochs of others.
-    pub(crate) fn open(&self, epoch_id: EpochId, record: Option<&[u8]>) -> Result<Opening, OpenError> {
+    pub(crate) fn open(&self, epoch_id: EpochId, record: Option<&[u8]>) -> Result<Arc<OpenEpoch>, OpenError> {
         if let Some(epoch) = self.vault().open_epochs.get(epoch_id) {
             self.check_enrolled(epoch.keyset.public_id())?;
             check_offered(epoch_id, record, |commit| {
                 claviger_format::wek_commit(&epoch.wek, &epoch.header) == *commit
             })?;
-            return Ok(Opening { epoch, registered_now: false });
+            return Ok(epoch);
         }
-        let opening = match self.registered(epoch_id)? {
+        let epoch = match self.registered(epoch_id)? {
             Some(row) => {
                 self.check_enrolled(Id16(row.keyset_id))?;
                 check_offered(epoch_id, record, |commit| row.wek_commit == *commit)?;
@@ -103,8 +99,8 @@ impl Registry<'_> {
             }
             None => self.register(epoch_id, record.ok_or(ReleaseError::UnknownEpoch)?)?,
         };
-        self.vault().open_epochs.keep(Arc::clone(&opening.epoch));
-        Ok(opening)
+        self.vault().open_epochs.keep(Arc::clone(&epoch));
+        Ok(epoch)
     }
 
     fn vault(&self) -> &Arc<Vault> {
@@ -132,7 +128,7 @@ impl Registry<'_> {
     }
 
     /// The registry's own record first; if its recipients no longer fit, the one that the caller brought.
-    fn open_registered(&self, row: &EpochRow, offered: Option<&[u8]>) -> Result<Opening, OpenError> {
+    fn open_registered(&self, row: &EpochRow, offered: Option<&[u8]>) -> Result<Arc<OpenEpoch>, OpenError> {
         let candidates = [Some(row.record.as_slice()), offered];
         let opened = candidates.into_iter().flatten().find_map(|bytes| {
             let record = EpochRecord::parse(bytes).ok()?;
@@ -140,11 +136,11 @@ impl Registry<'_> {
             (*record.wek_commit() == row.wek_commit).then_some(epoch)
         });
         let epoch = opened.ok_or(ReleaseError::EpochRejected)?;
-        Ok(Opening { epoch: Arc::new(epoch), registered_now: false })
+        Ok(Arc::new(epoch))
     }
 
     /// docs/format.md §2.6: an epoch that is not registered is taken only from a sealer that is enrolled and unrevoked.
-    fn register(&self, epoch_id: EpochId, bytes: &[u8]) -> Result<Opening, OpenError> {
+    fn register(&self, epoch_id: EpochId, bytes: &[u8]) -> Result<Arc<OpenEpoch>, OpenError> {
         let record = EpochRecord::parse(bytes).map_err(|_| ReleaseError::EpochRejected)?;
         let header = record.header();
         if header.epoch_id != epoch_id {
@@ -154,14 +150,15 @@ impl Registry<'_> {
         self.check_sealer(&record, &keyset)?;
         let epoch = self.open_record(&record).ok_or(ReleaseError::EpochRejected)?;
         // Again, and together with the insertion: what is not registered when its sealer is revoked never will be.
-        let changes = self.core.change_as(self.caller).map_err(ServiceError::from)?;
+        let turn = self.core.change_as(self.caller).map_err(ServiceError::from)?;
         self.check_sealer(&record, &keyset)?;
-        let row = self.insert(&record, bytes)?;
-        drop(changes);
-        if row.wek_commit != *record.wek_commit() {
-            return Err(ReleaseError::EpochRejected.into());
+        match self.registered(epoch_id)? {
+            // Someone was faster.
+            Some(row) if row.wek_commit == *record.wek_commit() => {}
+            Some(_) => return Err(ReleaseError::EpochRejected.into()),
+            None => self.insert(&turn, &record, bytes, &registration(&self.caller.info, &epoch))?,
         }
-        Ok(Opening { epoch: Arc::new(epoch), registered_now: true })
+        Ok(Arc::new(epoch))
     }
 
     fn check_sealer(&self, record: &EpochRecord, keyset: &Keyset) -> Result<(), ReleaseError> {
@@ -173,7 +170,13 @@ impl Registry<'_> {
         if sealer.revoked_ms.is_some() { Err(ReleaseError::EpochRevoked) } else { Ok(()) }
     }
 
-    fn insert(&self, record: &EpochRecord, bytes: &[u8]) -> Result<EpochRow, ServiceError> {
+    fn insert(
+        &self,
+        turn: &Turn<'_>,
+        record: &EpochRecord,
+        bytes: &[u8],
+        written: &Record,
+    ) -> Result<(), ServiceError> {
         let header = record.header();
         let mut row = EpochRow {
             epoch_id: *header.epoch_id.as_bytes(),
@@ -187,7 +190,7 @@ impl Registry<'_> {
         };
         let id = header.epoch_id.to_string();
         row.mac = self.vault().master.row_mac(Kind::Epoch.name(), &id, &mac_body(&row)).to_vec();
-        self.core.store.insert_epoch(&row)
+        self.core.commit(turn, vec![Change::PutEpoch(row)], written)
     }
 
     fn open_record(&self, record: &EpochRecord) -> Option<OpenEpoch> {
@@ -207,6 +210,15 @@ fn check_offered(
     let record = EpochRecord::parse(bytes).map_err(|_| ReleaseError::EpochRejected)?;
     let same = record.header().epoch_id == epoch_id && is_known(record.wek_commit());
     if same { Ok(()) } else { Err(ReleaseError::EpochRejected) }
+}
+
+/// The record of a registration.
+fn registration(info: &RequestInfo, epoch: &OpenEpoch) -> Record {
+    let mut record = info.record("register-epoch", Outcome::Done);
+    record.epoch_id = Some(epoch.header.epoch_id.into());
+    record.keyset = Some(epoch.keyset.name.clone());
+    record.subject = Some(epoch.header.gateway_id.to_string());
+    record
 }
 
 fn mac_body(row: &EpochRow) -> Vec<u8> {

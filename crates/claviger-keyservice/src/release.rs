@@ -15,7 +15,7 @@ use claviger_keyapi::{
 };
 
 use crate::ServiceError;
-use crate::audit_record::{Outcome, Record, RequestInfo, bounded};
+use crate::audit_record::{Outcome, Record, bounded};
 use crate::bindings::BindingRow;
 use crate::policy::{Policy, verb_name};
 use crate::registry::{OpenEpoch, OpenError, Registry};
@@ -273,7 +273,7 @@ impl Release<'_> {
         Ok(OpenUpload { token, dek })
     }
 
-    /// Opens an epoch of a keyset that the caller is enrolled for; a registration on the way gets a record of its own.
+    /// Opens an epoch of a keyset that the caller is enrolled for; a registration on the way is written down by itself.
     fn open_epoch(
         &mut self,
         epoch_id: EpochId,
@@ -281,12 +281,8 @@ impl Release<'_> {
         record: &mut Record,
     ) -> Result<Arc<OpenEpoch>, OpenError> {
         let registry = Registry { core: self.core, caller: self.caller };
-        let opening = registry.open(epoch_id, bytes)?;
-        let epoch = opening.epoch;
+        let epoch = registry.open(epoch_id, bytes)?;
         record.keyset = Some(epoch.keyset.name.clone());
-        if opening.registered_now {
-            self.records.push(registration(&self.caller.info, &epoch));
-        }
         Ok(epoch)
     }
 
@@ -385,15 +381,6 @@ struct Upload<'a> {
 struct OpenUpload {
     token: UploadToken,
     dek: Dek,
-}
-
-/// The record of a registration.
-pub(crate) fn registration(info: &RequestInfo, epoch: &OpenEpoch) -> Record {
-    let mut record = info.record("register-epoch", Outcome::Done);
-    record.epoch_id = Some(epoch.header.epoch_id.into());
-    record.keyset = Some(epoch.keyset.name.clone());
-    record.subject = Some(epoch.header.gateway_id.to_string());
-    record
 }
 
 fn checked_name(bucket_id: &str, key: &str) -> Result<ObjectName, ReleaseError> {

@@ -21,6 +21,7 @@ use crate::ServiceError;
 use crate::bindings::{BindingRow, Bindings, ClosingRow};
 use crate::custody::Master;
 use crate::identity::Authority;
+use crate::ledger::{Ledger, Mark};
 use crate::registry::OpenEpochs;
 use crate::store::{Change, Kind, Row, Store};
 
@@ -40,6 +41,8 @@ pub(crate) struct Vault {
     tokens: Mutex<HashMap<String, TokenRow>>,
     pub(crate) bindings: Bindings,
     pub(crate) open_epochs: OpenEpochs,
+    /// Changed only by whoever has the turn.
+    ledger: Mutex<Ledger>,
 }
 
 /// A keyset with its secrets.
@@ -153,12 +156,13 @@ impl Keyset {
 }
 
 impl Vault {
-    /// Opens everything with the master.
+    /// Opens everything with the master. `ledger` has been checked against these rows.
     ///
     /// # Errors
     /// [`ServiceError::Tampered`] if a row is not what this service wrote.
     pub(crate) fn open(
         master: Master,
+        ledger: Ledger,
         store: &dyn Store,
         clock: &dyn Clock,
         binding_ttl_ms: u64,
@@ -194,7 +198,23 @@ impl Vault {
             tokens: Mutex::new(tokens),
             bindings,
             open_epochs: OpenEpochs::default(),
+            ledger: Mutex::new(ledger),
         })
+    }
+
+    /// The ledger's state.
+    pub(crate) fn mark(&self) -> Mark {
+        self.ledger().mark().clone()
+    }
+
+    /// Whether the database lacks a change that was written down.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.ledger().is_behind()
+    }
+
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // Its changes are a few map operations that don't panic half way.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A row with its MAC, ready to be stored.

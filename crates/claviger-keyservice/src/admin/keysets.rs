@@ -11,7 +11,7 @@ use claviger_keyapi::secret::SecretText;
 use subtle::ConstantTimeEq as _;
 
 use crate::ServiceError;
-use crate::audit_record::Outcome;
+use crate::audit_record::{Outcome, Record};
 use crate::custody::shamir::{self, Share, root_fingerprint};
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
@@ -25,15 +25,16 @@ impl Core {
     pub(crate) fn create_keyset(&self, caller: &Caller, request: &CreateKeysetRequest) -> Work<KeysetShares> {
         let mut record = caller.info.record("keyset-create", Outcome::Done);
         record.keyset = Some(crate::audit_record::bounded(&request.name));
-        Work::new(self.try_create_keyset(caller, request), vec![record]).refused_if_failed()
+        Work::changing(record, |record| self.try_create_keyset(caller, request, record))
     }
 
     fn try_create_keyset(
         &self,
         caller: &Caller,
         request: &CreateKeysetRequest,
+        record: &Record,
     ) -> Result<KeysetShares, ServiceError> {
-        let _changes = self.change_as(caller)?;
+        let turn = self.change_as(caller)?;
         check_keyset_name(&request.name)?;
         let existing = caller.vault.keyset(&request.name);
         // A keyset whose shares never came back has sealed nothing: it may be made again.
@@ -52,7 +53,7 @@ impl Core {
         changes.extend(
             vault.keyset(&request.name).map(|old| Change::Delete(Kind::Keyset, old.public_id().to_string())),
         );
-        self.store.apply(&changes)?;
+        self.commit(&turn, changes, record)?;
         let keyset_id = row.keyset_id;
         vault.put_keyset(row)?;
         let sheet = |share: &Share| SecretText::new(share.to_sheet(&request.name).to_string());
@@ -64,15 +65,16 @@ impl Core {
     pub(crate) fn confirm_keyset(&self, caller: &Caller, request: &ConfirmKeysetRequest) -> Work<KeysetInfo> {
         let mut record = caller.info.record("keyset-confirm", Outcome::Done);
         record.subject = Some(request.keyset_id.to_string());
-        Work::new(self.try_confirm_keyset(caller, request), vec![record]).refused_if_failed()
+        Work::changing(record, |record| self.try_confirm_keyset(caller, request, record))
     }
 
     fn try_confirm_keyset(
         &self,
         caller: &Caller,
         request: &ConfirmKeysetRequest,
+        record: &Record,
     ) -> Result<KeysetInfo, ServiceError> {
-        let _changes = self.change_as(caller)?;
+        let turn = self.change_as(caller)?;
         let vault = &caller.vault;
         let unknown = || KeyServiceError::Keyset { text: "there is no such keyset".to_owned() };
         let keyset = vault.keyset_by_id(request.keyset_id).ok_or_else(unknown)?;
@@ -82,7 +84,7 @@ impl Core {
         check_shares(&version.root, version.shares, &shares, &*self.random)?;
         let mut row = self.stored_keyset(caller, &keyset)?;
         row.versions.last_mut().ok_or(ServiceError::Damaged("keyset"))?.active = true;
-        self.store.apply(&[keyset_change(&vault.master, &row)])?;
+        self.commit(&turn, vec![keyset_change(&vault.master, &row)], record)?;
         vault.put_keyset(row)?;
         let keyset = vault.keyset_by_id(request.keyset_id).ok_or_else(unknown)?;
         Ok(keyset_info(caller, &keyset))
@@ -93,12 +95,15 @@ impl Core {
         let id = keyset.public_id().to_string();
         let rows = self.store.rows(Kind::Keyset)?;
         let row = rows.iter().find(|row| row.id == id).ok_or(ServiceError::Damaged("keyset"))?;
-        let row: KeysetRow = read_row(&caller.vault.master, Kind::Keyset, row)?;
+        let stored: KeysetRow = read_row(&caller.vault.master, Kind::Keyset, row)?;
+        if !caller.vault.ledger().has(Kind::Keyset, row) {
+            return Err(ServiceError::Stale { kind: Kind::Keyset.name(), id });
+        }
         // The MAC covers the row's id, not which keyset it is in memory.
-        if row.keyset_id != keyset.public_id() || row.name != keyset.name {
+        if stored.keyset_id != keyset.public_id() || stored.name != keyset.name {
             return Err(ServiceError::Tampered { kind: Kind::Keyset.name(), id });
         }
-        Ok(row)
+        Ok(stored)
     }
 
     pub(crate) fn list_keysets(caller: &Caller) -> KeysetList {

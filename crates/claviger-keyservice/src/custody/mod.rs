@@ -4,7 +4,8 @@
 //! ```text
 //! passphrase file ──HKDF──▶ wrapping key ──AES-256-GCM──▶ master (32 B, in the database as `master_wrap`)
 //! master ─┬─ "claviger service wrap"  ─▶ seals: CA key, RS_v, NK
-//!         └─ "claviger service rows"  ─▶ MACs:  every row that authorises
+//!         ├─ "claviger service rows"  ─▶ MACs:  every row that authorises
+//!         └─ "claviger service ledger" ─▶ digest of all of them together (`ledger`)
 //! ```
 //! These labels and this encoding belong to the service's database, not to the at-rest format of objects.
 
@@ -23,10 +24,11 @@ use crate::ServiceError;
 
 const NONCE_LEN: usize = 12;
 
-/// The master's two subkeys. The master itself is wiped once they are made.
+/// The master's three subkeys. The master itself is wiped once they are made.
 pub(crate) struct Master {
     wrap: Zeroizing<[u8; 32]>,
     rows: Zeroizing<[u8; 32]>,
+    ledger: Zeroizing<[u8; 32]>,
 }
 
 impl std::fmt::Debug for Master {
@@ -40,6 +42,7 @@ impl Master {
         Self {
             wrap: expand(secret, b"claviger service wrap"),
             rows: expand(secret, b"claviger service rows"),
+            ledger: expand(secret, b"claviger service ledger"),
         }
     }
 
@@ -59,22 +62,34 @@ impl Master {
 
     /// The MAC of a database row: kind, id and body are bound together.
     pub(crate) fn row_mac(&self, kind: &str, id: &str, body: &[u8]) -> [u8; 32] {
-        self.row_hmac(kind, id, body).finalize().into_bytes().into()
+        hmac(&self.rows, &[kind.as_bytes(), id.as_bytes(), body]).finalize().into_bytes().into()
     }
 
     pub(crate) fn row_is_ours(&self, kind: &str, id: &str, body: &[u8], mac: &[u8]) -> bool {
-        self.row_hmac(kind, id, body).verify_slice(mac).is_ok()
+        hmac(&self.rows, &[kind.as_bytes(), id.as_bytes(), body]).verify_slice(mac).is_ok()
     }
 
-    fn row_hmac(&self, kind: &str, id: &str, body: &[u8]) -> Hmac<Sha256> {
-        let mut hmac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.rows[..])
-            .expect("HMAC takes a key of any length");
-        for field in [kind.as_bytes(), id.as_bytes(), body] {
-            hmac.update(&(field.len() as u64).to_be_bytes());
-            hmac.update(field);
-        }
-        hmac
+    /// What a row adds to the ledger's sum.
+    pub(crate) fn ledger_term(&self, kind: &str, id: &str, mac: &[u8]) -> [u8; 32] {
+        let fields = [b"row".as_slice(), kind.as_bytes(), id.as_bytes(), mac];
+        hmac(&self.ledger, &fields).finalize().into_bytes().into()
     }
+
+    /// What stands for a sum where others can read it.
+    pub(crate) fn ledger_state(&self, seq: u64, sum: &[u8]) -> [u8; 32] {
+        let fields = [b"state".as_slice(), &seq.to_be_bytes(), sum];
+        hmac(&self.ledger, &fields).finalize().into_bytes().into()
+    }
+}
+
+fn hmac(key: &[u8; 32], fields: &[&[u8]]) -> Hmac<Sha256> {
+    let mut hmac =
+        <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&key[..]).expect("HMAC takes a key of any length");
+    for field in fields {
+        hmac.update(&(field.len() as u64).to_be_bytes());
+        hmac.update(field);
+    }
+    hmac
 }
 
 fn expand(secret: &[u8; 32], info: &[u8]) -> Zeroizing<[u8; 32]> {

@@ -45,7 +45,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Life of a connection without a certificate.
 const STRANGER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often the service looks whether it has something to write down by itself.
-const TICK: Duration = Duration::from_secs(20);
+const TICK: Duration = Duration::from_secs(2);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 128;
 const HEADERS_LEN_MAX: u32 = 16 << 10;
@@ -66,6 +66,7 @@ pub(crate) async fn serve(
             Some(_) = connections.join_next() => continue,
             _ = tick.tick() => {
                 record_attempts(&core).await;
+                tokio::spawn(housekeeping(Arc::clone(&core)));
                 continue;
             }
         };
@@ -105,6 +106,13 @@ async fn record_attempts(core: &Core) {
         && let Err(error) = core.audit.append(vec![record.to_bytes()]).await
     {
         tracing::error!(%error, "failed attempts to enrol were not written down");
+    }
+}
+
+/// What blocks and comes by itself.
+async fn housekeeping(core: Arc<Core>) {
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || core.repeat_state()).await {
+        tracing::error!(%error, "the ledger's state was not repeated in the audit log");
     }
 }
 

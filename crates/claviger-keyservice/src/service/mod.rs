@@ -26,6 +26,8 @@ use crate::custody::{Master, software};
 use crate::enrolment::TokenOrder;
 use crate::files::{StateLock, private_folder, read_secret};
 use crate::identity::{Authority, Peer, SERVICE_TTL_MS};
+use crate::ledger::log::newest_state;
+use crate::ledger::{Ledger, Mark, Opened, Turn};
 use crate::policy::{AdminVerb, Policy};
 use crate::store::{Store, sqlite::SqliteStore};
 use crate::vault::{CA_ROW, IdentityRow, META_MASTER, Vault, stored_ca, stored_identities};
@@ -50,14 +52,22 @@ pub(crate) struct Core {
     pub(crate) policy: ArcSwap<Policy>,
     /// The CA as the database said before anything could be verified; an unlocked service uses its vault's.
     ca: CertificateDer<'static>,
-    /// Held by whoever changes keysets, identities or bindings: database first, then memory.
+    /// Held by whoever changes rows that authorise: see `ledger`.
     changes: Mutex<()>,
+    /// The newest state of the ledger that the log tells of, and how many records there were then.
+    log_state: Mutex<LogState>,
     pub(crate) attempts: Attempts,
     pub(crate) admission: Admission,
     vault: RwLock<Option<Arc<Vault>>>,
     tls: ArcSwap<TlsState>,
     /// No other process works in the folder for as long as this one does.
     _alone: Option<StateLock>,
+}
+
+#[derive(Default)]
+struct LogState {
+    newest: Option<Mark>,
+    written_at: u64,
 }
 
 struct TlsState {
@@ -90,6 +100,12 @@ impl Caller {
     }
 }
 
+/// The audit log, and the newest state of the ledger in it.
+pub(crate) struct Log {
+    pub(crate) audit: AuditLog,
+    pub(crate) newest: Option<Mark>,
+}
+
 /// What a handler decided, and what must be durable in the audit log before anyone hears of it.
 pub(crate) struct Work<T> {
     pub(crate) result: Result<T, ServiceError>,
@@ -99,6 +115,21 @@ pub(crate) struct Work<T> {
 impl<T> Work<T> {
     pub(crate) fn new(result: Result<T, ServiceError>, records: Vec<Record>) -> Self {
         Self { result, records }
+    }
+
+    /// Work that changes rows. `run` gets the record and writes it with the change ([`Core::commit`]); if it is refused, the
+    /// record tells of that.
+    pub(crate) fn changing(
+        mut record: Record,
+        run: impl FnOnce(&mut Record) -> Result<T, ServiceError>,
+    ) -> Self {
+        match run(&mut record) {
+            Ok(value) => Self::silent(Ok(value)),
+            Err(error) => {
+                let refusal = record.refused_call(&error.outward());
+                Self::new(Err(error), vec![refusal])
+            }
+        }
     }
 
     pub(crate) fn silent(result: Result<T, ServiceError>) -> Self {
@@ -131,10 +162,21 @@ impl KeyService {
             config.limits.audit_file_len_max,
             Arc::clone(&random),
         )?;
-        let service = Self::assemble(config, clock, random, store, audit, policy, Some(alone))?;
+        let newest = newest_state(&config.state_dir.join("audit"))?;
+        let service = Self::assemble(
+            config,
+            clock,
+            random,
+            store,
+            Log { audit, newest: newest.clone() },
+            policy,
+            Some(alone),
+        )?;
         let mut start = service.core.local_info()?.record("start", Outcome::Done);
         start.subject = Some(service.core.policy.load().sha256().to_owned());
         start.reason = torn.map(|torn| format!("{} bytes of an unfinished record were cut off", torn.len));
+        // Repeated, so that the next start finds it near the end.
+        newest.iter().for_each(|newest| start.set_state(newest));
         service.core.audit.append_blocking(vec![start.to_bytes()])?;
         service.unlock_from_file()?;
         Ok(service)
@@ -146,12 +188,12 @@ impl KeyService {
         config.state_dir.join(DATABASE_FILE).exists()
     }
 
-    fn assemble(
+    pub(crate) fn assemble(
         config: Config,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         store: Arc<dyn Store>,
-        audit: AuditLog,
+        log: Log,
         policy: Policy,
         alone: Option<StateLock>,
     ) -> Result<Self, ServiceError> {
@@ -166,7 +208,8 @@ impl KeyService {
                 clock,
                 random,
                 store,
-                audit,
+                log_state: Mutex::new(LogState { newest: log.newest, written_at: log.audit.records() }),
+                audit: log.audit,
                 policy: ArcSwap::from_pointee(policy),
                 ca,
                 changes: Mutex::new(()),
@@ -272,10 +315,25 @@ impl Core {
     /// The right to change keysets, identities, tokens or bindings. Refused once the vault that the caller was checked
     /// against is gone (a change would reach the database but not the memory that the next unlock built), and once nothing
     /// can be written down any more.
-    pub(crate) fn change(&self, vault: &Arc<Vault>) -> Result<MutexGuard<'_, ()>, KeyServiceError> {
+    pub(crate) fn change(&self, vault: &Arc<Vault>) -> Result<Turn<'_>, KeyServiceError> {
         let guard = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_audit()?;
-        if Arc::ptr_eq(&self.vault()?, vault) { Ok(guard) } else { Err(KeyServiceError::Locked) }
+        if Arc::ptr_eq(&self.vault()?, vault) {
+            Ok(Turn { vault: Arc::clone(vault), _guard: guard })
+        } else {
+            Err(KeyServiceError::Locked)
+        }
+    }
+
+    /// Remembers what the log tells of now.
+    pub(crate) fn remember_state(&self, mark: &Mark) {
+        let mut log = self.log_state.lock().unwrap_or_else(PoisonError::into_inner);
+        *log = LogState { newest: Some(mark.clone()), written_at: self.audit.records() };
+    }
+
+    /// Records that were in the log when a state was written last.
+    pub(crate) fn state_written_at(&self) -> u64 {
+        self.log_state.lock().unwrap_or_else(PoisonError::into_inner).written_at
     }
 
     pub(crate) fn check_audit(&self) -> Result<(), KeyServiceError> {
@@ -286,10 +344,10 @@ impl Core {
     }
 
     /// The same on behalf of someone, who may have been revoked since he was let in.
-    pub(crate) fn change_as(&self, caller: &Caller) -> Result<MutexGuard<'_, ()>, KeyServiceError> {
-        let guard = self.change(&caller.vault)?;
+    pub(crate) fn change_as(&self, caller: &Caller) -> Result<Turn<'_>, KeyServiceError> {
+        let turn = self.change(&caller.vault)?;
         check_unrevoked(&caller.vault, caller.row.uid)?;
-        Ok(guard)
+        Ok(turn)
     }
 
     /// Whether an answer with keys may still go out.
@@ -373,36 +431,53 @@ impl Core {
     }
 
     pub(crate) fn unlock(&self, passphrase: &str, info: &RequestInfo) -> Result<(), ServiceError> {
-        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         if self.vault().is_ok() {
             return Ok(());
         }
-        let opened = self.open_vault(passphrase, info.now_ms);
+        let opened = self.open_vault(passphrase, info, changes);
         let mut record = info.record("unlock", Outcome::Done);
-        if let Err(error) = &opened {
-            record = record.refused_call(&error.outward());
+        match &opened {
+            Ok((turn, _)) => record.set_state(&turn.mark()),
+            Err(error) => record = record.refused_call(&error.outward()),
         }
         // Written before anyone can use what was opened.
         self.audit.append_blocking(vec![record.to_bytes()])?;
-        let (vault, tls) = opened?;
+        let (turn, tls) = opened?;
         self.tls.store(Arc::new(tls));
-        *self.vault.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(vault));
+        *self.vault.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&turn.vault));
         tracing::info!("unlocked");
         Ok(())
     }
 
-    fn open_vault(&self, passphrase: &str, now_ms: u64) -> Result<(Vault, TlsState), ServiceError> {
+    fn open_vault<'a>(
+        &self,
+        passphrase: &str,
+        info: &RequestInfo,
+        changes: MutexGuard<'a, ()>,
+    ) -> Result<(Turn<'a>, TlsState), ServiceError> {
         let wrapped = self.store.meta(META_MASTER)?.ok_or(ServiceError::Damaged("wrapped master"))?;
         let master = Master::new(&*software::unwrap(&wrapped, passphrase)?);
+        let newest = self.log_state.lock().unwrap_or_else(PoisonError::into_inner).newest.clone();
+        let folder = self.config.state_dir.join("audit");
+        let opened = Ledger::open(&master, &*self.store, newest.as_ref(), &folder)?;
+        let (ledger, is_before) = match opened {
+            Opened::Ledger(ledger) => (ledger, false),
+            Opened::Before(ledger) => (ledger, true),
+        };
         let binding_ttl_ms = u64::from(self.config.limits.binding_ttl_s) * 1000;
-        let vault = Vault::open(master, &*self.store, &*self.clock, binding_ttl_ms)?;
+        let vault = Vault::open(master, ledger, &*self.store, &*self.clock, binding_ttl_ms)?;
         if vault.ca() != &self.ca {
             // The file was edited between the start of this process and now: whoever connects is checked against the wrong CA.
             return Err(ServiceError::Tampered { kind: "service", id: CA_ROW.to_owned() });
         }
-        let tls = self.unlocked_tls(&vault.authority, now_ms)?;
-        replace_locked_tls(&self.config, &vault.authority, now_ms, &*self.random)?;
-        Ok((vault, tls))
+        let turn = Turn { vault: Arc::new(vault), _guard: changes };
+        if is_before {
+            self.take_over(&turn, info)?;
+        }
+        let tls = self.unlocked_tls(&turn.vault.authority, info.now_ms)?;
+        replace_locked_tls(&self.config, &turn.vault.authority, info.now_ms, &*self.random)?;
+        Ok((turn, tls))
     }
 
     /// The emergency brake: the vault goes first, whatever fails afterwards.
@@ -414,9 +489,11 @@ impl Core {
         let tls = self.locked_tls(old.as_deref(), info.now_ms);
         let config = tls.as_ref().ok().map(Arc::clone);
         self.tls.store(Arc::new(TlsState { config, renew_at_ms: u64::MAX }));
+        let mut record = info.record("lock", Outcome::Done);
+        old.iter().for_each(|vault| record.set_state(&vault.mark()));
         drop(old);
         tracing::info!("locked");
-        self.audit.append_blocking(vec![info.record("lock", Outcome::Done).to_bytes()])?;
+        self.audit.append_blocking(vec![record.to_bytes()])?;
         tls.map(drop)
     }
 
@@ -474,7 +551,14 @@ impl Core {
                 "the audit log can't be written: nothing is released; repair the disk and restart".to_owned(),
             );
         }
-        let locked = self.vault().is_err();
+        let vault = self.vault().ok();
+        if vault.as_ref().is_some_and(|vault| vault.is_behind()) {
+            problems.push(
+                "the database lacks a change that was written down: is it there, is its disk full?"
+                    .to_owned(),
+            );
+        }
+        let locked = vault.is_none();
         if locked {
             problems.push("locked: run `claviger keys unlock`".to_owned());
         }
@@ -543,4 +627,4 @@ pub(crate) fn tell(error: &ServiceError) -> KeyServiceError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -27,8 +27,8 @@ impl AuditSink for Broken {
     }
 }
 
-fn made(folder: &Path) -> Config {
-    let config = Config {
+pub(crate) fn config_in(folder: &Path) -> Config {
+    Config {
         state_dir: folder.join("state"),
         listen: ([127, 0, 0, 1], 0).into(),
         advertise: "127.0.0.1:1".into(),
@@ -37,7 +37,12 @@ fn made(folder: &Path) -> Config {
         unlock: Unlock::Operator,
         passphrase_file: Some(folder.join("passphrase")),
         limits: Limits::default(),
-    };
+    }
+}
+
+pub(crate) fn made(folder: &Path) -> Config {
+    let config = config_in(folder);
+    std::fs::write(&config.policy, POLICY).unwrap();
     let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap();
     let options = InitOptions {
         keyset: "default".into(),
@@ -57,7 +62,8 @@ fn over(config: &Config, sink: Broken) -> KeyService {
     let store = Arc::new(SqliteStore::open(&config.state_dir.join(DATABASE_FILE)).unwrap());
     let audit = AuditLog::with_sink(Box::new(sink), 0, random()).unwrap();
     let policy = Policy::parse(&config.policy, "").unwrap();
-    KeyService::assemble(config.clone(), Arc::new(SystemClock), random(), store, audit, policy, None).unwrap()
+    let log = Log { audit, newest: newest_state(&config.state_dir.join("audit")).unwrap() };
+    KeyService::assemble(config.clone(), Arc::new(SystemClock), random(), store, log, policy, None).unwrap()
 }
 
 #[tokio::test]
@@ -128,8 +134,29 @@ impl AuditSink for OnDisk {
     }
 }
 
-const POLICY: &str =
+pub(crate) const POLICY: &str =
     "[[grant]]\nidentity = \"gateway:full\"\nkeyset = \"default\"\nverbs = [\"write\", \"bind\"]\n";
+
+/// Enrols a gateway of the keyset `default`.
+pub(crate) fn enrol_as(service: &KeyService, identity: &str) -> Result<(), ServiceError> {
+    let identity: Identity = identity.parse().unwrap();
+    let token = service.enrolment_token(identity.clone(), vec!["default".into()], 60, false)?;
+    let secret = claviger_keyapi::enrol::EnrolToken::parse(token.expose()).unwrap().secret;
+    let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap();
+    let csr = Blob(csr.der().to_vec());
+    let request = claviger_keyapi::enrol::EnrolRequest { identity, secret, csr };
+    let info = service.core.local_info().unwrap();
+    let work = service.core.enrol(&info, std::net::Ipv4Addr::LOCALHOST.into(), &request);
+    service.core.settle_blocking(work).map(drop)
+}
+
+/// An operator as if he had shown his certificate.
+pub(crate) fn operator_of(service: &KeyService, name: &str) -> Caller {
+    let core = &service.core;
+    let row = core.vault().unwrap().active(&name.parse().unwrap()).unwrap();
+    let peer = Peer { identity: row.identity.clone(), spki: row.spki, not_after_ms: u64::MAX };
+    core.caller(Some(&peer), Role::Admin, core.local_info().unwrap()).unwrap()
+}
 
 /// An unlocked service over such a disk, and a gateway that it enrolled.
 async fn enrolled(folder: &Path, disk: &Arc<Disk>) -> (KeyService, Peer) {
@@ -138,20 +165,12 @@ async fn enrolled(folder: &Path, disk: &Arc<Disk>) -> (KeyService, Peer) {
     let audit = AuditLog::with_sink(Box::new(OnDisk(Arc::clone(disk))), 0, random()).unwrap();
     let policy = Policy::parse(&config.policy, POLICY).unwrap();
     let clock = Arc::new(SystemClock);
-    let service = KeyService::assemble(config, clock, random(), store, audit, policy, None).unwrap();
+    let log = Log { audit, newest: newest_state(&config.state_dir.join("audit")).unwrap() };
+    let service = KeyService::assemble(config, clock, random(), store, log, policy, None).unwrap();
     service.unlock(&read_secret(&folder.join("passphrase")).unwrap()).unwrap();
     let identity: Identity = "gateway:full".parse().unwrap();
-    let token = service.enrolment_token(identity.clone(), vec!["default".into()], 60, false).unwrap();
-    let secret = claviger_keyapi::enrol::EnrolToken::parse(token.expose()).unwrap().secret;
-    let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap();
-    let request = claviger_keyapi::enrol::EnrolRequest {
-        identity: identity.clone(),
-        secret,
-        csr: Blob(csr.der().to_vec()),
-    };
-    let info = service.core.local_info().unwrap();
-    let work = service.core.enrol(&info, std::net::Ipv4Addr::LOCALHOST.into(), &request);
-    service.core.settle(work).await.unwrap();
+    let enrolling = service.clone();
+    tokio::task::spawn_blocking(move || enrol_as(&enrolling, "gateway:full")).await.unwrap().unwrap();
     let spki = service.core.vault().unwrap().active(&identity).unwrap().spki;
     (service, Peer { identity, spki, not_after_ms: u64::MAX })
 }

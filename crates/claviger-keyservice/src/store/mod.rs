@@ -24,9 +24,24 @@ pub enum Kind {
     Epoch,
     /// An upload that was reported finished; kept in a table of its own.
     FinishedUpload,
+    /// A change that is decided and not made yet (`ledger`).
+    Pending,
+    /// Number and digest of the ledger's state.
+    State,
 }
 
 impl Kind {
+    /// Kinds whose rows authorise: what the ledger counts. Epochs, in their own table, belong to it too.
+    pub(crate) const LEDGER: [Self; 6] =
+        [Self::Service, Self::Keyset, Self::Identity, Self::Token, Self::Binding, Self::Closing];
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let others = [Self::Epoch, Self::FinishedUpload, Self::Pending, Self::State];
+        Self::LEDGER.into_iter().chain(others).find(|kind| kind.name() == name)
+    }
+
     /// The name in the database and in the MAC.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -39,6 +54,8 @@ impl Kind {
             Self::Closing => "closing",
             Self::Epoch => "epoch",
             Self::FinishedUpload => "finished-upload",
+            Self::Pending => "pending",
+            Self::State => "state",
         }
     }
 }
@@ -55,12 +72,14 @@ pub struct Row {
 }
 
 /// A change; several are applied together or not at all.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Insert or replace.
     Put(Kind, Row),
     /// Remove, if it is there.
     Delete(Kind, String),
+    /// Register an epoch. One that is there stays as it is.
+    PutEpoch(EpochRow),
 }
 
 /// One registered epoch (docs/format.md §2.6).
@@ -81,6 +100,15 @@ pub struct EpochRow {
     /// The full record.
     pub record: Vec<u8>,
     /// MAC over everything above.
+    pub mac: Vec<u8>,
+}
+
+/// A registered epoch as far as the ledger counts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochMark {
+    /// Identity.
+    pub epoch_id: [u8; 16],
+    /// The row's MAC.
     pub mac: Vec<u8>,
 }
 
@@ -137,11 +165,11 @@ pub trait Store: Send + Sync {
     /// [`ServiceError::Store`].
     fn epoch(&self, epoch_id: &[u8; 16]) -> Result<Option<EpochRow>, ServiceError>;
 
-    /// Registers an epoch unless its id is there; returns the row that is there afterwards.
+    /// Ids and MACs of epochs after this id, at most so many, by id.
     ///
     /// # Errors
     /// [`ServiceError::Store`].
-    fn insert_epoch(&self, row: &EpochRow) -> Result<EpochRow, ServiceError>;
+    fn epoch_marks(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<EpochMark>, ServiceError>;
 
     /// Epochs by id.
     ///

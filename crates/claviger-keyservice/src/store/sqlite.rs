@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
-use super::{Change, EpochPage, EpochRow, FinishedRow, Kind, Row, Store};
+use super::{Change, EpochMark, EpochPage, EpochRow, FinishedRow, Kind, Row, Store};
 use crate::ServiceError;
 
-const SCHEMA_VERSION: u32 = 2;
+const SCHEMA_VERSION: u32 = 3;
 
 const SCHEMA: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
@@ -51,9 +51,14 @@ impl SqliteStore {
         let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match version {
             SCHEMA_VERSION => {}
-            0 | 1 => {
+            0..SCHEMA_VERSION => {
                 let transaction = connection.transaction()?;
-                transaction.execute_batch(if version == 0 { SCHEMA } else { FROM_1 })?;
+                match version {
+                    0 => transaction.execute_batch(SCHEMA)?,
+                    1 => transaction.execute_batch(FROM_1)?,
+                    // The tables of version 2 serve; what version 3 adds are rows, made at the first unlock.
+                    _ => {}
+                }
                 transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
                 transaction.commit()?;
             }
@@ -102,6 +107,7 @@ impl Store for SqliteStore {
                 )?,
                 Change::Delete(kind, id) => transaction
                     .execute("DELETE FROM row WHERE kind = ?1 AND id = ?2", params![kind.name(), id])?,
+                Change::PutEpoch(row) => put_epoch(&transaction, row)?,
             };
         }
         transaction.commit()?;
@@ -112,25 +118,16 @@ impl Store for SqliteStore {
         read_epoch(&self.lock(), epoch_id)
     }
 
-    fn insert_epoch(&self, row: &EpochRow) -> Result<EpochRow, ServiceError> {
+    fn epoch_marks(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<EpochMark>, ServiceError> {
         let connection = self.lock();
-        let inserted = connection.execute(
-            &format!("INSERT OR IGNORE INTO epoch ({EPOCH_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
-            params![
-                row.epoch_id,
-                row.gateway_id,
-                row.keyset_id,
-                to_sql(row.created_ms),
-                to_sql(row.first_seen_ms),
-                row.wek_commit,
-                row.record,
-                row.mac
-            ],
+        let after = after.map_or(Vec::new(), |id| id.to_vec());
+        let mut statement = connection.prepare_cached(
+            "SELECT epoch_id, mac FROM epoch WHERE epoch_id > ?1 ORDER BY epoch_id LIMIT ?2",
         )?;
-        if inserted == 1 {
-            return Ok(row.clone());
-        }
-        read_epoch(&connection, &row.epoch_id)?.ok_or(ServiceError::Damaged("epoch table"))
+        let rows = statement.query_map(params![after, limit], |row| {
+            Ok(EpochMark { epoch_id: row.get(0)?, mac: row.get(1)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn epochs(&self, page: EpochPage) -> Result<Vec<EpochRow>, ServiceError> {
@@ -167,6 +164,22 @@ impl Store for SqliteStore {
         });
         Ok(row.optional()?)
     }
+}
+
+fn put_epoch(connection: &Connection, row: &EpochRow) -> rusqlite::Result<usize> {
+    connection.execute(
+        &format!("INSERT OR IGNORE INTO epoch ({EPOCH_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
+        params![
+            row.epoch_id,
+            row.gateway_id,
+            row.keyset_id,
+            to_sql(row.created_ms),
+            to_sql(row.first_seen_ms),
+            row.wek_commit,
+            row.record,
+            row.mac
+        ],
+    )
 }
 
 fn read_epoch(connection: &Connection, epoch_id: &[u8; 16]) -> Result<Option<EpochRow>, ServiceError> {
@@ -245,9 +258,9 @@ mod tests {
     #[test]
     fn the_first_registration_of_an_epoch_stays() {
         let (folder, store) = store();
-        assert_eq!(store.insert_epoch(&epoch(1, 1)).unwrap(), epoch(1, 1));
+        store.apply(&[Change::PutEpoch(epoch(1, 1))]).unwrap();
         let other = EpochRow { wek_commit: [9; 32], ..epoch(1, 1) };
-        assert_eq!(store.insert_epoch(&other).unwrap(), epoch(1, 1));
+        store.apply(&[Change::PutEpoch(other)]).unwrap();
         drop(store);
         let store = SqliteStore::open(&folder.path().join("db")).unwrap();
         assert_eq!(store.epoch(&[1; 16]).unwrap(), Some(epoch(1, 1)));
@@ -258,7 +271,7 @@ mod tests {
     fn epochs_are_listed_in_pages_and_by_gateway() {
         let (_folder, store) = store();
         for (id, gateway) in [(1, 1), (2, 2), (3, 1), (4, 1)] {
-            store.insert_epoch(&epoch(id, gateway)).unwrap();
+            store.apply(&[Change::PutEpoch(epoch(id, gateway))]).unwrap();
         }
         let list = |gateway_id, after, limit| -> Vec<u8> {
             let page = EpochPage { gateway_id, after, limit };
@@ -268,6 +281,10 @@ mod tests {
         assert_eq!(list(Some([1; 16]), None, 2), [1, 3]);
         assert_eq!(list(Some([1; 16]), Some([3; 16]), 2), [4]);
         assert_eq!(store.epoch_count().unwrap(), 4);
+        let marks = |after, limit| -> Vec<u8> {
+            store.epoch_marks(after, limit).unwrap().iter().map(|mark| mark.epoch_id[0]).collect()
+        };
+        assert_eq!((marks(None, 3), marks(Some([3; 16]), 3)), (vec![1, 2, 3], vec![4]));
     }
 
     #[test]

@@ -22,6 +22,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+/// What the wall clock shows when a test begins.
+const WALL_CLOCK_MS: u64 = 1_780_000_000_000;
+
 /// Wall and boot clock in one, moved by hand.
 #[derive(Debug)]
 pub(crate) struct TestClock(AtomicU64);
@@ -34,7 +37,7 @@ impl TestClock {
 
 impl Clock for TestClock {
     fn now_ms(&self) -> u64 {
-        1_780_000_000_000 + self.0.load(Ordering::Relaxed)
+        WALL_CLOCK_MS + self.0.load(Ordering::Relaxed)
     }
     fn boot_ms(&self) -> u64 {
         50_000_000 + self.0.load(Ordering::Relaxed)
@@ -103,16 +106,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
-        let config = Config {
-            state_dir: folder.path().join("state"),
-            listen: address,
-            advertise: address.to_string(),
-            admin_listen: None,
-            policy: folder.path().join("policy.toml"),
-            unlock,
-            passphrase_file: Some(folder.path().join("passphrase")),
-            limits: Limits::default(),
-        };
+        let config = config(folder.path(), address, unlock);
         let operator = UnsignedIdentity::generate().unwrap();
         let report = init(&config, &init_options(folder.path(), operator.csr()), &shared, &random).unwrap();
         let name = "admin:first".parse().unwrap();
@@ -120,6 +114,21 @@ impl World {
             .signed(address.to_string(), name, report.operator)
             .save(&folder.path().join("admin"))
             .unwrap();
+        let service = KeyService::open(config.clone(), shared, Arc::clone(&random)).unwrap();
+        let mut world = Self { folder, clock, random, config, service: Some(service), running: None };
+        world.run(listener);
+        world
+    }
+
+    /// A service whose folder `prepare` fills, at this time (Unix milliseconds).
+    pub(crate) async fn in_folder(prepare: impl FnOnce(&Path), now_ms: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path());
+        let clock = Arc::new(TestClock(AtomicU64::new(now_ms - WALL_CLOCK_MS)));
+        let shared: Arc<dyn Clock> = clock.clone();
+        let random: Arc<dyn Random> = Arc::new(OsRandom::new(Arc::clone(&shared)).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = config(folder.path(), listener.local_addr().unwrap(), Unlock::PassphraseFile);
         let service = KeyService::open(config.clone(), shared, Arc::clone(&random)).unwrap();
         let mut world = Self { folder, clock, random, config, service: Some(service), running: None };
         world.run(listener);
@@ -208,7 +217,8 @@ impl World {
     /// A client for an identity that is enrolled already.
     pub(crate) async fn gateway(&self, name: &str) -> Gateway {
         let folder = self.path(name);
-        let keys = KeyClient::open("", &folder, self.clock.clone()).unwrap();
+        let address = self.config.listen.to_string();
+        let keys = KeyClient::open(&address, &folder, self.clock.clone()).unwrap();
         let session = keys.session().await.unwrap().value;
         Gateway { keys, session, random: Arc::clone(&self.random), now_ms: self.clock.now_ms() }
     }
@@ -227,6 +237,19 @@ impl World {
 
     pub(crate) fn last_audit(&self) -> serde_json::Value {
         self.audit().pop().unwrap()
+    }
+}
+
+fn config(folder: &Path, listen: std::net::SocketAddr, unlock: Unlock) -> Config {
+    Config {
+        state_dir: folder.join("state"),
+        listen,
+        advertise: listen.to_string(),
+        admin_listen: None,
+        policy: folder.join("policy.toml"),
+        unlock,
+        passphrase_file: Some(folder.join("passphrase")),
+        limits: Limits::default(),
     }
 }
 

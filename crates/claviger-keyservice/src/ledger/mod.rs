@@ -1,0 +1,392 @@
+//! The ledger: what the database must hold, no more, no less and nothing older.
+//!
+//! A row's MAC says that this service wrote it, not that it is the newest. So all rows that authorise, and all registered
+//! epochs, are one set with a number (`seq`) and a digest (`state`), and every record of the audit log that tells of a change
+//! carries both. At unlock the rows, the database's own state row and the newest state in the log must agree; an older row, a
+//! deleted row or an older database keep the service locked.
+//!
+//! A change goes in this order:
+//!
+//! 1. the *pending* row, with all that is needed to make the change, is durable in the database;
+//! 2. the audit records, with the new state, are durable;
+//! 3. one transaction makes the change, sets the state row and deletes the pending one;
+//! 4. memory follows.
+//!
+//! Step 2 decides. After a crash a pending change whose state stands in the log is made, any other is dropped. So nothing
+//! counts that was not written down, and nothing that was acknowledged is lost.
+
+pub(crate) mod log;
+mod pending;
+mod sum;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, MutexGuard};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ServiceError;
+use crate::audit_record::{Outcome, Record, RequestInfo};
+use crate::custody::Master;
+use crate::service::Core;
+use crate::store::{Change, Kind, Row, Store};
+use crate::vault::{Vault, read_row, row};
+use log::{last_words, row_text};
+use pending::{PENDING_ROW, PendingRow};
+use sum::Sum;
+
+const STATE_ROW: &str = "ledger";
+/// Most rows that one record names; a longer change has several records.
+const ROWS_PER_RECORD_MAX: usize = 400;
+const EPOCHS_PER_PAGE: u32 = 10_000;
+
+/// A state of the ledger, as database and log name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mark {
+    /// Counts changes, from 1.
+    pub(crate) seq: u64,
+    /// Digest of all rows, 64 hex digits.
+    pub(crate) state: String,
+}
+
+/// The rows that count, as far as their MACs.
+pub(crate) struct Ledger {
+    mark: Mark,
+    sum: Sum,
+    macs: HashMap<(Kind, String), Vec<u8>>,
+    /// A change that was written down and that the database did not take yet.
+    unapplied: Option<Vec<Change>>,
+}
+
+/// What the database holds when the service is unlocked.
+pub(crate) enum Opened {
+    /// A ledger, and it agrees with the log.
+    Ledger(Ledger),
+    /// Rows of a release that had no ledger.
+    Before(Ledger),
+}
+
+/// The turn of whoever changes rows: there is one at a time.
+pub(crate) struct Turn<'a> {
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) _guard: MutexGuard<'a, ()>,
+}
+
+impl Turn<'_> {
+    /// The ledger's state.
+    pub(crate) fn mark(&self) -> Mark {
+        self.vault.mark()
+    }
+}
+
+impl Ledger {
+    /// Makes or drops what was pending, then checks every row's MAC, the state row and the log against each other.
+    ///
+    /// # Errors
+    /// [`ServiceError::Tampered`], [`ServiceError::Stale`], [`ServiceError::OlderDatabase`], [`ServiceError::OlderLog`].
+    pub(crate) fn open(
+        master: &Master,
+        store: &dyn Store,
+        log: Option<&Mark>,
+        log_folder: &Path,
+    ) -> Result<Opened, ServiceError> {
+        let stored = settle_pending(master, store, log)?;
+        let mut ledger = Self::read(master, store)?;
+        match (stored, log) {
+            (None, None) => return Ok(Opened::Before(ledger)),
+            (Some(stored), Some(log)) => {
+                agree(&stored, log)?;
+                ledger.mark = stored;
+            }
+            (None, Some(log)) => return Err(ServiceError::OlderDatabase { database: 0, log: log.seq }),
+            (Some(stored), None) => return Err(ServiceError::OlderLog { database: stored.seq, log: 0 }),
+        }
+        if ledger.sum.digest(master, ledger.mark.seq) == ledger.mark.state {
+            return Ok(Opened::Ledger(ledger));
+        }
+        Err(ledger.culprit(store, log_folder)?)
+    }
+
+    /// Every row as it lies there, its MAC checked; the epochs' are checked when they are used.
+    fn read(master: &Master, store: &dyn Store) -> Result<Self, ServiceError> {
+        let mut ledger = Self {
+            mark: Mark { seq: 0, state: String::new() },
+            sum: Sum::default(),
+            macs: HashMap::new(),
+            unapplied: None,
+        };
+        for kind in Kind::LEDGER {
+            for row in store.rows(kind)? {
+                if !master.row_is_ours(kind.name(), &row.id, &row.body, &row.mac) {
+                    return Err(ServiceError::Tampered { kind: kind.name(), id: row.id });
+                }
+                ledger.sum.add(master, kind, &row.id, &row.mac);
+                ledger.macs.insert((kind, row.id), row.mac);
+            }
+        }
+        let mut after = None;
+        loop {
+            let page = store.epoch_marks(after, EPOCHS_PER_PAGE)?;
+            for epoch in &page {
+                ledger.sum.add(master, Kind::Epoch, &epoch_row_id(&epoch.epoch_id), &epoch.mac);
+            }
+            match page.last() {
+                Some(last) if page.len() == EPOCHS_PER_PAGE as usize => after = Some(last.epoch_id),
+                _ => return Ok(ledger),
+            }
+        }
+    }
+
+    /// The rows don't add up: looks in the log for one that is not as it was last written.
+    fn culprit(&self, store: &dyn Store, log_folder: &Path) -> Result<ServiceError, ServiceError> {
+        let unknown = ServiceError::Tampered { kind: Kind::State.name(), id: STATE_ROW.to_owned() };
+        let mut words: Vec<_> = last_words(log_folder)?.into_iter().collect();
+        words.sort();
+        for (row, wanted) in words {
+            let Some((kind, id)) = row.split_once('/') else { continue };
+            let Some(kind) = Kind::from_name(kind) else { continue };
+            let found = self.short_mac(store, kind, id)?;
+            if found != wanted {
+                return Ok(ServiceError::Stale { kind: kind.name(), id: id.to_owned() });
+            }
+        }
+        Ok(unknown)
+    }
+
+    fn short_mac(&self, store: &dyn Store, kind: Kind, id: &str) -> Result<Option<String>, ServiceError> {
+        let mac = if kind == Kind::Epoch {
+            let id =
+                claviger_keyapi::Id16::from_hex(id).ok_or(ServiceError::Damaged("record of an epoch"))?;
+            store.epoch(&id.0)?.map(|row| row.mac)
+        } else {
+            self.macs.get(&(kind, id.to_owned())).cloned()
+        };
+        Ok(mac.map(|mac| mac.iter().take(4).map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    /// The state that records repeat.
+    pub(crate) fn mark(&self) -> &Mark {
+        &self.mark
+    }
+
+    /// Every row as records name it, ordered.
+    fn rows(&self) -> Vec<String> {
+        let mut rows: Vec<String> =
+            self.macs.iter().map(|((kind, id), mac)| row_text(*kind, id, Some(mac))).collect();
+        rows.sort();
+        rows
+    }
+
+    /// Whether this row, whose MAC was checked, is the one that counts.
+    pub(crate) fn has(&self, kind: Kind, row: &Row) -> bool {
+        self.macs.get(&(kind, row.id.clone())) == Some(&row.mac)
+    }
+
+    /// Whether the database lacks a change that was written down.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.unapplied.is_some()
+    }
+
+    /// Tries again to bring the database up to date.
+    fn catch_up(&mut self, store: &dyn Store) -> Result<(), ServiceError> {
+        if let Some(changes) = &self.unapplied {
+            store.apply(changes)?;
+            self.unapplied = None;
+        }
+        Ok(())
+    }
+
+    /// The sum after these changes, and the rows as records name them.
+    fn after(&self, master: &Master, changes: &[Change]) -> (Sum, Vec<String>) {
+        let mut sum = self.sum;
+        let mut seen: HashMap<(Kind, &str), Option<&[u8]>> = HashMap::new();
+        let mut rows = Vec::new();
+        for change in changes {
+            let (kind, id, mac) = match change {
+                Change::Put(kind, row) => (*kind, row.id.as_str(), Some(row.mac.as_slice())),
+                Change::Delete(kind, id) => (*kind, id.as_str(), None),
+                Change::PutEpoch(epoch) => {
+                    let id = epoch_row_id(&epoch.epoch_id);
+                    sum.add(master, Kind::Epoch, &id, &epoch.mac);
+                    rows.push(row_text(Kind::Epoch, &id, Some(&epoch.mac)));
+                    continue;
+                }
+            };
+            let before = match seen.get(&(kind, id)) {
+                Some(before) => *before,
+                None => self.macs.get(&(kind, id.to_owned())).map(Vec::as_slice),
+            };
+            if before.is_none() && mac.is_none() {
+                continue;
+            }
+            before.iter().for_each(|old| sum.remove(master, kind, id, old));
+            mac.iter().for_each(|new| sum.add(master, kind, id, new));
+            seen.insert((kind, id), mac);
+            rows.push(row_text(kind, id, mac));
+        }
+        (sum, rows)
+    }
+
+    /// Memory follows what was written down.
+    fn accept(&mut self, mark: Mark, sum: Sum, changes: &[Change]) {
+        self.mark = mark;
+        self.sum = sum;
+        for change in changes {
+            match change {
+                Change::Put(kind, row) => drop(self.macs.insert((*kind, row.id.clone()), row.mac.clone())),
+                Change::Delete(kind, id) => drop(self.macs.remove(&(*kind, id.clone()))),
+                Change::PutEpoch(_) => {}
+            }
+        }
+    }
+}
+
+/// Database and log name the same state.
+fn agree(stored: &Mark, log: &Mark) -> Result<(), ServiceError> {
+    match stored.seq.cmp(&log.seq) {
+        std::cmp::Ordering::Less => Err(ServiceError::OlderDatabase { database: stored.seq, log: log.seq }),
+        std::cmp::Ordering::Greater => Err(ServiceError::OlderLog { database: stored.seq, log: log.seq }),
+        std::cmp::Ordering::Equal if stored.state == log.state => Ok(()),
+        std::cmp::Ordering::Equal => {
+            Err(ServiceError::Tampered { kind: Kind::State.name(), id: STATE_ROW.to_owned() })
+        }
+    }
+}
+
+/// What a crash left between decision and database: made if it was written down, else dropped. Returns the state row.
+fn settle_pending(
+    master: &Master,
+    store: &dyn Store,
+    log: Option<&Mark>,
+) -> Result<Option<Mark>, ServiceError> {
+    let state = store.rows(Kind::State)?;
+    let stored =
+        state.iter().find(|row| row.id == STATE_ROW).map(|row| read_row::<Mark>(master, Kind::State, row));
+    let stored = stored.transpose()?;
+    let rows = store.rows(Kind::Pending)?;
+    let Some(row) = rows.iter().find(|row| row.id == PENDING_ROW) else { return Ok(stored) };
+    let pending: PendingRow = read_row(master, Kind::Pending, row)?;
+    let mark = pending.mark.clone();
+    if log == Some(&mark) && stored.as_ref().map_or(0, |stored| stored.seq) + 1 == mark.seq {
+        let changes = with_state(master, pending.changes()?, &mark);
+        store.apply(&changes)?;
+        return Ok(Some(mark));
+    }
+    store.apply(&[Change::Delete(Kind::Pending, PENDING_ROW.to_owned())])?;
+    Ok(stored)
+}
+
+/// The transaction that makes a change: with it goes the pending row, and the state row follows.
+fn with_state(master: &Master, mut changes: Vec<Change>, mark: &Mark) -> Vec<Change> {
+    changes.push(Change::Put(Kind::State, row(master, Kind::State, STATE_ROW, mark)));
+    changes.push(Change::Delete(Kind::Pending, PENDING_ROW.to_owned()));
+    changes
+}
+
+fn epoch_row_id(epoch_id: &[u8; 16]) -> String {
+    claviger_keyapi::Id16(*epoch_id).to_string()
+}
+
+/// The state of a database that is being made, and all of its changes. The first record carries the state.
+pub(crate) fn found(master: &Master, changes: Vec<Change>, record: &mut Record) -> Vec<Change> {
+    let empty = Ledger {
+        mark: Mark { seq: 0, state: String::new() },
+        sum: Sum::default(),
+        macs: HashMap::new(),
+        unapplied: None,
+    };
+    let (sum, rows) = empty.after(master, &changes);
+    let mark = Mark { seq: 1, state: sum.digest(master, 1) };
+    record.rows = rows;
+    record.set_state(&mark);
+    with_state(master, changes, &mark)
+}
+
+impl Core {
+    /// Makes a change of rows that authorise, in the order that stands above, and writes down `record` with it. Blocks.
+    /// What it returns with `Ok` is durable; whoever called then brings memory up to date, before he gives up the turn.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`]: nothing was changed. [`ServiceError::Audit`]: what the next start finds in the log decides,
+    /// and until then nothing is released or changed.
+    pub(crate) fn commit(
+        &self,
+        turn: &Turn<'_>,
+        changes: Vec<Change>,
+        record: &Record,
+    ) -> Result<(), ServiceError> {
+        let master = &turn.vault.master;
+        let mut ledger = turn.vault.ledger();
+        self.bring_up_to_date(&mut ledger)?;
+        let (sum, rows) = ledger.after(master, &changes);
+        let seq = ledger.mark.seq + 1;
+        let mark = Mark { seq, state: sum.digest(master, seq) };
+        let pending = row(master, Kind::Pending, PENDING_ROW, &PendingRow::new(mark.clone(), &changes));
+        self.store.apply(&[Change::Put(Kind::Pending, pending)])?;
+        let records = records_of(record, rows, &mark);
+        self.audit.append_blocking(records.iter().map(Record::to_bytes).collect())?;
+        // From here on it counts, whatever happens to the database.
+        self.remember_state(&mark);
+        ledger.accept(mark.clone(), sum, &changes);
+        ledger.unapplied = Some(with_state(master, changes, &mark));
+        if let Err(error) = self.bring_up_to_date(&mut ledger) {
+            tracing::error!(%error, "a change was written down; the database takes it later");
+        }
+        Ok(())
+    }
+
+    fn bring_up_to_date(&self, ledger: &mut Ledger) -> Result<(), ServiceError> {
+        ledger.catch_up(&*self.store)
+    }
+
+    /// Rows of a release that had no ledger become one: each stands in the log from now on.
+    pub(crate) fn take_over(&self, turn: &Turn<'_>, info: &RequestInfo) -> Result<(), ServiceError> {
+        let rows = turn.vault.ledger().rows();
+        for chunk in rows.chunks(ROWS_PER_RECORD_MAX) {
+            let mut record = info.record("rows", Outcome::Done);
+            record.rows = chunk.to_vec();
+            self.audit.append_blocking(vec![record.to_bytes()])?;
+        }
+        self.commit(turn, Vec::new(), &info.record("take-over", Outcome::Done))
+    }
+
+    /// Repeats the state if it lies far back in the log, so that the next start finds it near the end.
+    pub(crate) fn repeat_state(&self) -> Result<(), ServiceError> {
+        if self.audit.records().saturating_sub(self.state_written_at()) < STATE_EVERY_RECORDS {
+            return Ok(());
+        }
+        let Ok(vault) = self.vault() else { return Ok(()) };
+        let turn = self.change(&vault)?;
+        let mark = turn.mark();
+        let mut record = self.local_info()?.record("state", Outcome::Done);
+        record.set_state(&mark);
+        self.audit.append_blocking(vec![record.to_bytes()])?;
+        self.remember_state(&mark);
+        drop(turn);
+        Ok(())
+    }
+}
+
+/// Records between two states in the log, at most about.
+const STATE_EVERY_RECORDS: u64 = 10_000;
+
+/// The record of a change, and before it as many as it takes to name all rows. The last one has the state.
+fn records_of(record: &Record, mut rows: Vec<String>, mark: &Mark) -> Vec<Record> {
+    let mut records = Vec::new();
+    while rows.len() > ROWS_PER_RECORD_MAX {
+        let more = rows.split_off(ROWS_PER_RECORD_MAX);
+        let mut part = record.same_request("rows", Outcome::Done);
+        part.rows = rows;
+        records.push(part);
+        rows = more;
+    }
+    let mut last = record.clone();
+    last.rows = rows;
+    last.set_state(mark);
+    records.push(last);
+    records
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! A change between the decision and the database: everything that is needed to apply it, in one row.
+
+use claviger_keyapi::wire::{Blob, Id16};
+use serde::{Deserialize, Serialize};
+
+use super::Mark;
+use crate::ServiceError;
+use crate::store::{Change, EpochRow, Kind, Row};
+
+/// The only id of a pending change: there is one at a time.
+pub(super) const PENDING_ROW: &str = "change";
+
+/// The row. It carries a MAC like every other.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PendingRow {
+    /// The state that it leads to.
+    pub(super) mark: Mark,
+    changes: Vec<StoredChange>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum StoredChange {
+    Put { kind: String, id: String, body: Blob, mac: Blob },
+    Delete { kind: String, id: String },
+    Epoch(StoredEpoch),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredEpoch {
+    epoch_id: Id16,
+    gateway_id: Id16,
+    keyset_id: Id16,
+    created_ms: u64,
+    first_seen_ms: u64,
+    wek_commit: Blob,
+    record: Blob,
+    mac: Blob,
+}
+
+impl PendingRow {
+    pub(super) fn new(mark: Mark, changes: &[Change]) -> Self {
+        Self { mark, changes: changes.iter().map(StoredChange::from).collect() }
+    }
+
+    /// The changes as the store takes them.
+    pub(super) fn changes(self) -> Result<Vec<Change>, ServiceError> {
+        self.changes.into_iter().map(StoredChange::into_change).collect()
+    }
+}
+
+impl From<&Change> for StoredChange {
+    fn from(change: &Change) -> Self {
+        match change {
+            Change::Put(kind, row) => Self::Put {
+                kind: kind.name().to_owned(),
+                id: row.id.clone(),
+                body: Blob(row.body.clone()),
+                mac: Blob(row.mac.clone()),
+            },
+            Change::Delete(kind, id) => Self::Delete { kind: kind.name().to_owned(), id: id.clone() },
+            Change::PutEpoch(row) => Self::Epoch(StoredEpoch {
+                epoch_id: Id16(row.epoch_id),
+                gateway_id: Id16(row.gateway_id),
+                keyset_id: Id16(row.keyset_id),
+                created_ms: row.created_ms,
+                first_seen_ms: row.first_seen_ms,
+                wek_commit: Blob(row.wek_commit.to_vec()),
+                record: Blob(row.record.clone()),
+                mac: Blob(row.mac.clone()),
+            }),
+        }
+    }
+}
+
+impl StoredChange {
+    fn into_change(self) -> Result<Change, ServiceError> {
+        let damaged = || ServiceError::Damaged("pending change");
+        let kind = |name: &str| Kind::from_name(name).ok_or_else(damaged);
+        Ok(match self {
+            Self::Put { kind: name, id, body, mac } => {
+                Change::Put(kind(&name)?, Row { id, body: body.0, mac: mac.0 })
+            }
+            Self::Delete { kind: name, id } => Change::Delete(kind(&name)?, id),
+            Self::Epoch(row) => Change::PutEpoch(EpochRow {
+                epoch_id: row.epoch_id.0,
+                gateway_id: row.gateway_id.0,
+                keyset_id: row.keyset_id.0,
+                created_ms: row.created_ms,
+                first_seen_ms: row.first_seen_ms,
+                wek_commit: row.wek_commit.0.try_into().map_err(|_| damaged())?,
+                record: row.record.0,
+                mac: row.mac.0,
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_survive_the_row() {
+        let row = Row { id: "a".into(), body: b"{}".to_vec(), mac: vec![1; 32] };
+        let epoch = EpochRow {
+            epoch_id: [1; 16],
+            gateway_id: [2; 16],
+            keyset_id: [3; 16],
+            created_ms: u64::MAX,
+            first_seen_ms: 5,
+            wek_commit: [6; 32],
+            record: vec![7; 9],
+            mac: vec![8; 32],
+        };
+        let changes = [
+            Change::Put(Kind::Token, row),
+            Change::Delete(Kind::Closing, "b".into()),
+            Change::PutEpoch(epoch),
+        ];
+        let mark = Mark { seq: 7, state: "00".into() };
+        let stored = serde_json::to_vec(&PendingRow::new(mark, &changes)).unwrap();
+        let back: PendingRow = serde_json::from_slice(&stored).unwrap();
+        assert_eq!(back.changes().unwrap(), changes);
+    }
+}

@@ -1,0 +1,293 @@
+//! Every step of every change fails once, in every way that it can.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use claviger_env::SystemClock;
+use claviger_format::{EpochHeader, EpochId, EpochRecord, SealTo, Wek};
+use claviger_keyapi::Role;
+use claviger_keyapi::routes::BindRequest;
+
+use super::log::newest_state;
+use crate::audit_log::{AuditLog, AuditSink};
+use crate::files::read_secret;
+use crate::identity::Peer;
+use crate::policy::Policy;
+use crate::registry::Registry;
+use crate::service::tests::{POLICY, config_in, enrol_as, made, operator_of};
+use crate::service::{Caller, Log};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Change, EpochMark, EpochPage, EpochRow, FinishedRow, Kind, Row, Store};
+use crate::testing::random;
+use crate::{KeyService, ServiceError};
+
+/// How a step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// Nothing of it is kept.
+    Lost,
+    /// All of it is kept, and nobody is told.
+    Kept,
+    /// The beginning of it is kept; only files do that.
+    Torn,
+}
+
+/// Which step fails, and how. `None`: none does.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    step: Option<u32>,
+    fault: Fault,
+    /// Whether the process dies there, or goes on.
+    crash: bool,
+}
+
+/// Counts steps and says what happens to each.
+#[derive(Debug)]
+struct Fate {
+    plan: Plan,
+    steps: AtomicU32,
+    dead: Mutex<bool>,
+}
+
+impl Fate {
+    fn next(&self) -> Result<Option<Fault>, ()> {
+        let mut dead = self.dead.lock().unwrap();
+        if *dead {
+            return Err(());
+        }
+        let step = self.steps.fetch_add(1, Ordering::Relaxed);
+        if self.plan.step != Some(step) {
+            return Ok(None);
+        }
+        *dead = self.plan.crash;
+        Ok(Some(self.plan.fault))
+    }
+}
+
+struct FailingStore(SqliteStore, Arc<Fate>);
+
+fn failed() -> ServiceError {
+    ServiceError::Store(rusqlite::Error::InvalidQuery)
+}
+
+impl Store for FailingStore {
+    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, ServiceError> {
+        self.0.meta(name)
+    }
+    fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), ServiceError> {
+        self.0.set_meta(name, value)
+    }
+    fn rows(&self, kind: Kind) -> Result<Vec<Row>, ServiceError> {
+        self.0.rows(kind)
+    }
+    fn apply(&self, changes: &[Change]) -> Result<(), ServiceError> {
+        match self.1.next().map_err(|()| failed())? {
+            None => self.0.apply(changes),
+            Some(Fault::Lost | Fault::Torn) => Err(failed()),
+            Some(Fault::Kept) => self.0.apply(changes).and(Err(failed())),
+        }
+    }
+    fn epoch(&self, epoch_id: &[u8; 16]) -> Result<Option<EpochRow>, ServiceError> {
+        self.0.epoch(epoch_id)
+    }
+    fn epoch_marks(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<EpochMark>, ServiceError> {
+        self.0.epoch_marks(after, limit)
+    }
+    fn epochs(&self, page: EpochPage) -> Result<Vec<EpochRow>, ServiceError> {
+        self.0.epochs(page)
+    }
+    fn epoch_count(&self) -> Result<u64, ServiceError> {
+        self.0.epoch_count()
+    }
+    fn finish_upload(&self, object_id: &[u8; 16], row: &FinishedRow) -> Result<(), ServiceError> {
+        self.0.finish_upload(object_id, row)
+    }
+    fn finished_upload(&self, object_id: &[u8; 16]) -> Result<Option<FinishedRow>, ServiceError> {
+        self.0.finished_upload(object_id)
+    }
+}
+
+struct FailingSink(PathBuf, Arc<Fate>);
+
+impl AuditSink for FailingSink {
+    fn append(&mut self, _first_index: u64, lines: &[u8]) -> io::Result<()> {
+        let fate = self.1.next().map_err(|()| io::Error::other("dead"))?;
+        let kept = match fate {
+            None | Some(Fault::Kept) => lines,
+            Some(Fault::Lost) => &[],
+            Some(Fault::Torn) => &lines[..lines.len() / 2],
+        };
+        OpenOptions::new().append(true).open(&self.0)?.write_all(kept)?;
+        if fate.is_some() { Err(io::Error::other("I/O error")) } else { Ok(()) }
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a script did, and whether it was told that it is done.
+type Done = Vec<(&'static str, bool)>;
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+    let mode = std::fs::metadata(from).unwrap().permissions();
+    std::fs::set_permissions(to, mode).unwrap();
+}
+
+/// Runs the script over a copy of `template` in which one step fails.
+fn run(template: &Path, folder: &Path, plan: Plan) -> (Done, u32) {
+    copy(template, folder);
+    let config = config_in(folder);
+    let fate = Arc::new(Fate { plan, steps: AtomicU32::new(0), dead: Mutex::new(false) });
+    let store = SqliteStore::open(&config.state_dir.join(crate::service::DATABASE_FILE)).unwrap();
+    let store = Arc::new(FailingStore(store, Arc::clone(&fate)));
+    let lines = config.state_dir.join("audit/00000000000000000000.jsonl");
+    let before = std::fs::read_to_string(&lines).unwrap().lines().count() as u64;
+    let sink = FailingSink(lines, Arc::clone(&fate));
+    let audit = AuditLog::with_sink(Box::new(sink), before, random()).unwrap();
+    let newest = newest_state(&config.state_dir.join("audit")).unwrap();
+    let clock = Arc::new(SystemClock);
+    let policy = Policy::parse(&config.policy, POLICY).unwrap();
+    let log = Log { audit, newest };
+    let service = KeyService::assemble(config, clock, random(), store, log, policy, None).unwrap();
+    let mut done = Vec::new();
+    if service.unlock(&read_secret(&folder.join("passphrase")).unwrap()).is_ok() {
+        script(&service, &mut done);
+    }
+    (done, fate.steps.load(Ordering::Relaxed))
+}
+
+fn script(service: &KeyService, done: &mut Done) {
+    let core = &service.core;
+    let vault = core.vault().unwrap();
+    done.push(("enrol", enrol_as(service, "gateway:full").is_ok()));
+    let Some(row) = vault.active(&"gateway:full".parse().unwrap()) else { return };
+    let peer = Peer { identity: row.identity.clone(), spki: row.spki, not_after_ms: u64::MAX };
+    let gateway = core.caller(Some(&peer), Role::Gateway, core.local_info().unwrap()).unwrap();
+    let bind = |bucket: &str| {
+        let request = BindRequest { bucket: bucket.into(), keyset: None };
+        core.settle_blocking(core.bind(&gateway, &request))
+    };
+    done.push(("bind one", bind("one").is_ok()));
+    done.push(("bind two", bind("two").is_ok()));
+    if let Some(two) = vault.bindings.get("two") {
+        let unbound = core.settle_blocking(core.unbind(&gateway, "two", &two.bucket_id));
+        done.push(("unbind two", unbound.is_ok()));
+    }
+    done.push(("register", register(&gateway, core).is_ok()));
+    let operator = operator_of(service, "admin:first");
+    let revoked = core.settle_blocking(core.revoke(&operator, &row.identity));
+    done.push(("revoke", revoked.is_ok()));
+}
+
+const EPOCH: [u8; 16] = [7; 16];
+
+fn register(gateway: &Caller, core: &crate::service::Core) -> Result<(), ServiceError> {
+    let keyset = gateway.vault.keyset("default").unwrap();
+    let version = keyset.newest().unwrap();
+    let wek = Wek::generate(&*random(), &[0; 32]).unwrap();
+    let sealer_id = gateway.row.uid.into();
+    let header = EpochHeader {
+        created_ms: 1,
+        epoch_id: EpochId::from(claviger_keyapi::Id16(EPOCH)),
+        gateway_id: sealer_id,
+        keyset_id: keyset.id,
+    };
+    let psk = version.root.psk(sealer_id);
+    let to = SealTo { version: version.number, public_key: &version.public_key, sealer_id, psk: &psk };
+    let record = EpochRecord::seal(&header, &wek, &to, &*random()).unwrap().to_bytes();
+    let registry = Registry { core, caller: gateway };
+    match registry.open(header.epoch_id, Some(&record)) {
+        Ok(_) => Ok(()),
+        Err(crate::registry::OpenError::Failed(error)) => Err(error),
+        Err(crate::registry::OpenError::Refused(refusal)) => panic!("{refusal}"),
+    }
+}
+
+/// Opens what is left as the next process would, and compares database, log and what the script was told.
+fn check(folder: &Path, done: &Done, plan: Plan) {
+    let config = config_in(folder);
+    let clock: Arc<dyn claviger_env::Clock> = Arc::new(SystemClock);
+    let service = KeyService::open(config.clone(), clock, random()).unwrap();
+    service
+        .unlock(&read_secret(&folder.join("passphrase")).unwrap())
+        .unwrap_or_else(|e| panic!("{plan:?}: {e}"));
+    let vault = service.core.vault().unwrap();
+    let log = std::fs::read_to_string(config.state_dir.join("audit/00000000000000000000.jsonl")).unwrap();
+    let written = |texts: &[&str]| {
+        log.lines()
+            .any(|line| line.contains("\"outcome\":\"done\"") && texts.iter().all(|text| line.contains(text)))
+    };
+    let enrolled = vault.identities().into_iter().find(|row| row.identity.role() == Role::Gateway);
+    let revoked = enrolled.as_ref().is_some_and(|row| row.revoked_ms.is_some());
+    let epoch = service.core.store.epoch(&EPOCH).unwrap().is_some();
+    let unbound = written(&["\"unbind\"", "two"]);
+    let facts = [
+        ("enrol", enrolled.is_some(), written(&["\"enrol\"", "gateway:full"])),
+        ("bind one", vault.bindings.get("one").is_some(), written(&["\"bind\"", "\"one\""])),
+        ("bind two", vault.bindings.get("two").is_some() || unbound, written(&["\"bind\"", "\"two\""])),
+        ("unbind two", unbound && vault.bindings.get("two").is_none(), unbound),
+        ("register", epoch, written(&["\"register-epoch\""])),
+        ("revoke", revoked, written(&["\"revoke\"", "gateway:full"])),
+    ];
+    for (what, is, is_written) in facts {
+        assert_eq!(is, is_written, "{plan:?}: {what} is in force or it is not in the log");
+        let told = done.iter().any(|(act, told)| *act == what && *told);
+        assert!(is || !told, "{plan:?}: {what} was acknowledged and is gone");
+    }
+    assert!(service.core.store.rows(Kind::Pending).unwrap().is_empty(), "{plan:?}");
+}
+
+#[test]
+fn wherever_a_step_fails_what_was_acknowledged_is_there_and_what_is_there_was_written_down() {
+    let home = tempfile::tempdir().unwrap();
+    let template = home.path().join("template");
+    std::fs::create_dir(&template).unwrap();
+    made(&template);
+    let folder = home.path().join("whole");
+    let (done, steps) = run(&template, &folder, Plan { step: None, fault: Fault::Lost, crash: false });
+    assert!(done.len() == 6 && done.iter().all(|(_, told)| *told), "{done:?}");
+    assert!(steps > 20, "{steps}");
+    let whole = Plan { step: None, fault: Fault::Lost, crash: false };
+    check(&folder, &done, whole);
+    let mut failures = 0;
+    for step in 0..steps {
+        for fault in [Fault::Lost, Fault::Kept, Fault::Torn] {
+            for crash in [true, false] {
+                let plan = Plan { step: Some(step), fault, crash };
+                let folder = home.path().join(format!("{step}-{fault:?}-{crash}"));
+                let (done, _) = run(&template, &folder, plan);
+                failures += usize::from(done.len() < 6 || done.iter().any(|(_, told)| !told));
+                check(&folder, &done, plan);
+                std::fs::remove_dir_all(&folder).unwrap();
+            }
+        }
+    }
+    assert!(failures as u32 > steps * 3, "the faults were felt: {failures}");
+}
+
+#[test]
+fn a_change_that_the_database_did_not_take_counts_and_is_made_before_the_next() {
+    let home = tempfile::tempdir().unwrap();
+    let template = home.path().join("template");
+    std::fs::create_dir(&template).unwrap();
+    made(&template);
+    // Unlock writes one record; a token is a pending row, a record, a transaction: the last of these fails.
+    let folder = home.path().join("run");
+    let plan = Plan { step: Some(3), fault: Fault::Lost, crash: false };
+    let (done, _) = run(&template, &folder, plan);
+    assert!(done.iter().all(|(_, told)| *told), "{done:?}");
+    check(&folder, &done, plan);
+}

@@ -1,0 +1,227 @@
+//! The database in other hands: rows put back, deleted, or all of it from another day.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
+
+mod common;
+
+use std::path::Path;
+
+use claviger_keyapi::admin::{self, RevokeRequest};
+use claviger_keyapi::routes::Empty;
+use claviger_keyapi::{KeyService as _, LeaseItem, ServiceState};
+use claviger_keyservice::ServiceError;
+use common::{World, ask};
+
+type Row = (String, String, Vec<u8>, Vec<u8>);
+
+fn rows(world: &World, kind: &str) -> Vec<Row> {
+    let database = world.database();
+    let mut query =
+        database.prepare("SELECT kind, id, body, mac FROM row WHERE kind = ?1 ORDER BY id").unwrap();
+    let rows = query.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+fn put(world: &World, row: &Row) {
+    let put = "INSERT OR REPLACE INTO row (kind, id, body, mac) VALUES (?1, ?2, ?3, ?4)";
+    world.database().execute(put, (&row.0, &row.1, &row.2, &row.3)).unwrap();
+}
+
+fn delete(world: &World, row: &Row) {
+    let delete = "DELETE FROM row WHERE kind = ?1 AND id = ?2";
+    assert_eq!(world.database().execute(delete, (&row.0, &row.1)).unwrap(), 1);
+}
+
+/// Opening fails and names this row as not the newest.
+fn names(world: &World, row: &Row) {
+    match world.open() {
+        Err(ServiceError::Stale { kind, id }) => {
+            assert_eq!((kind, id.as_str()), (row.0.as_str(), row.1.as_str()))
+        }
+        Err(other) => panic!("{}/{}: {other}", row.0, row.1),
+        Ok(_) => panic!("{}/{}: opened", row.0, row.1),
+    }
+}
+
+async fn revoke(world: &World, identity: &str) {
+    let request = RevokeRequest { identity: identity.parse().unwrap() };
+    ask::<Empty>(&world.operator(), admin::REVOKE, &request).await.unwrap();
+}
+
+/// A service with a row of every kind, stopped.
+async fn full() -> World {
+    let mut world = World::new().await;
+    let full = world.enrol("full").await;
+    full.keys.bind_bucket("photos", None).await.unwrap();
+    let id = full.keys.bind_bucket("gone", None).await.unwrap().value.bucket_id;
+    full.keys.unbind_bucket("gone", &id).await.unwrap();
+    full.keys.register_epoch(&full.seal_epoch().record).await.unwrap();
+    world.token("gateway:second");
+    world.stop().await;
+    world
+}
+
+#[tokio::test]
+async fn an_older_row_put_back_keeps_the_service_locked_and_is_named() {
+    let mut world = World::new().await;
+    world.enrol("full").await;
+    let before = rows(&world, "identity");
+    let token = world.token("gateway:second");
+    let tokens = rows(&world, "token");
+    let folder = world.path("second");
+    claviger_gateway::key_client::enrol(&token, &folder, world.clock.clone()).await.unwrap();
+    revoke(&world, "gateway:full").await;
+    world.stop().await;
+    let revoked = rows(&world, "identity");
+    let changed: Vec<&Row> = before.iter().filter(|row| !revoked.contains(row)).collect();
+    assert_eq!(changed.len(), 1);
+    put(&world, changed[0]);
+    names(&world, changed[0]);
+    let newest = revoked.iter().find(|row| row.1 == changed[0].1).unwrap();
+    put(&world, newest);
+    // A token that was used.
+    put(&world, &tokens[0]);
+    names(&world, &tokens[0]);
+    delete(&world, &tokens[0]);
+    world.start().await.unwrap();
+    assert_eq!(world.service().health().0, ServiceState::Unlocked);
+}
+
+#[tokio::test]
+async fn a_deleted_row_of_any_kind_keeps_the_service_locked_and_is_named() {
+    let mut world = full().await;
+    for kind in ["binding", "closing", "token", "keyset", "identity"] {
+        for row in rows(&world, kind) {
+            delete(&world, &row);
+            names(&world, &row);
+            put(&world, &row);
+        }
+    }
+    for row in rows(&world, "service").iter().chain(&rows(&world, "state")) {
+        delete(&world, row);
+        assert!(world.open().is_err(), "{}/{}", row.0, row.1);
+        put(&world, row);
+    }
+    let epoch: (Vec<u8>,) =
+        world.database().query_row("SELECT epoch_id FROM epoch", [], |row| Ok((row.get(0)?,))).unwrap();
+    world.database().execute("CREATE TABLE kept AS SELECT * FROM epoch", []).unwrap();
+    world.database().execute("DELETE FROM epoch", []).unwrap();
+    match world.open() {
+        Err(ServiceError::Stale { kind: "epoch", id }) => {
+            let hex: String = epoch.0.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(id, hex);
+        }
+        other => panic!("{:?}", other.err()),
+    }
+    world.database().execute("INSERT INTO epoch SELECT * FROM kept", []).unwrap();
+    world.start().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_older_database_or_a_shorter_log_keeps_the_service_locked() {
+    let mut world = full().await;
+    let database = world.config.state_dir.join("keyservice.db");
+    let log = world.config.state_dir.join("audit/00000000000000000000.jsonl");
+    let older = std::fs::read(&database).unwrap();
+    let shorter = std::fs::read(&log).unwrap();
+    world.start().await.unwrap();
+    revoke(&world, "gateway:full").await;
+    world.stop().await;
+    let (newest, longest) = (std::fs::read(&database).unwrap(), std::fs::read(&log).unwrap());
+    std::fs::write(&database, &older).unwrap();
+    let error = world.open().err().unwrap();
+    assert!(matches!(error, ServiceError::OlderDatabase { .. }), "{error}");
+    std::fs::write(&database, &newest).unwrap();
+    std::fs::write(&log, &shorter).unwrap();
+    let error = world.open().err().unwrap();
+    assert!(matches!(error, ServiceError::OlderLog { .. }), "{error}");
+    std::fs::write(&log, &longest).unwrap();
+    world.start().await.unwrap();
+    let gone = claviger_gateway::key_client::KeyClient::open("", &world.path("full"), world.clock.clone());
+    assert!(gone.unwrap().session().await.is_err(), "revoked it stays");
+}
+
+#[tokio::test]
+async fn no_row_of_another_service_and_no_second_copy_of_a_row_passes() {
+    let (world, other) = (full().await, full().await);
+    for kind in ["binding", "identity"] {
+        let (ours, foreign) = (rows(&world, kind), rows(&other, kind));
+        put(&world, &foreign[0]);
+        assert!(matches!(world.open(), Err(ServiceError::Tampered { .. })), "{kind}");
+        if !ours.iter().any(|row| row.1 == foreign[0].1) {
+            delete(&world, &foreign[0]);
+        }
+        ours.iter().for_each(|row| put(&world, row));
+    }
+    // A table that takes the same row twice.
+    let twice = "CREATE TABLE copy AS SELECT * FROM row; DROP TABLE row; ALTER TABLE copy RENAME TO row;
+        INSERT INTO row SELECT * FROM row WHERE kind = 'binding'";
+    world.database().execute_batch(twice).unwrap();
+    assert!(world.open().is_err());
+}
+
+/// A state folder that the release before made: see fixtures/README.md.
+fn fixture(to: &Path) {
+    fn copy(from: &Path, to: &Path) {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::create_dir_all(to).unwrap();
+        std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o700)).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+            if from.is_dir() {
+                copy(&from, &to);
+            } else {
+                std::fs::copy(&from, &to).unwrap();
+                std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o600)).unwrap();
+            }
+        }
+    }
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/schema-2"), to);
+}
+
+/// When the fixture was made, Unix milliseconds, and a little later.
+const FIXTURE_MS: u64 = 1_795_313_340_000;
+const FIXTURE_EPOCH: &str = "2e8738fc7f5cdccdd18d6b3ff23492af";
+
+#[tokio::test]
+async fn a_state_folder_of_the_release_before_is_taken_over_whole_and_guarded_from_then_on() {
+    let mut world = World::in_folder(fixture, FIXTURE_MS).await;
+    let taken = world.audit().iter().filter(|record| record["action"] == "take-over").count();
+    assert_eq!(taken, 1);
+    let photos = async |world: &World| {
+        let full = world.gateway("full").await;
+        let binding = full.keys.binding("photos").await.unwrap().value.unwrap();
+        let epoch_id = claviger_keyapi::Id16::from_hex(FIXTURE_EPOCH).unwrap();
+        let lease =
+            full.keys.lease(vec![LeaseItem { epoch_id, record: None }]).await.unwrap().value.remove(0);
+        assert_eq!(lease.unwrap().keyset_id, full.keyset().keyset_id);
+        binding.bucket_id
+    };
+    let bucket_id = photos(&world).await;
+    assert_eq!(bucket_id.len(), "photos#".len() + 32);
+    world.restart().await;
+    assert_eq!(photos(&world).await, bucket_id);
+    let taken_again = world.audit().iter().filter(|record| record["action"] == "take-over").count();
+    assert_eq!(taken_again, 1);
+    let gone = claviger_gateway::key_client::KeyClient::open(
+        &world.config.listen.to_string(),
+        &world.path("gone"),
+        world.clock.clone(),
+    );
+    assert!(gone.unwrap().session().await.is_err(), "who was revoked stays so");
+    world.stop().await;
+    // Rows that were never touched since count as well.
+    for row in rows(&world, "binding").iter().chain(&rows(&world, "closing")) {
+        delete(&world, row);
+        names(&world, row);
+        put(&world, row);
+    }
+}
+
+#[tokio::test]
+async fn nobody_passes_a_ledger_off_as_a_database_of_the_release_before() {
+    let world = full().await;
+    let state = rows(&world, "state");
+    delete(&world, &state[0]);
+    world.database().pragma_update(None, "user_version", 2).unwrap();
+    assert!(matches!(world.open(), Err(ServiceError::OlderDatabase { .. })));
+}
