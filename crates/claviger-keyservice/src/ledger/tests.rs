@@ -49,6 +49,8 @@ struct Plan {
 struct Fate {
     plan: Plan,
     steps: AtomicU32,
+    /// Steps that write a file, which a crash can leave half written.
+    writes: Mutex<Vec<u32>>,
     dead: Mutex<bool>,
 }
 
@@ -114,6 +116,7 @@ struct FailingSink(PathBuf, Arc<Fate>);
 
 impl AuditSink for FailingSink {
     fn append(&mut self, _first_index: u64, lines: &[u8]) -> io::Result<()> {
+        self.1.writes.lock().unwrap().push(self.1.steps.load(Ordering::Relaxed));
         let fate = self.1.next().map_err(|()| io::Error::other("dead"))?;
         let kept = match fate {
             None | Some(Fault::Kept) => lines,
@@ -146,11 +149,18 @@ fn copy(from: &Path, to: &Path) {
     std::fs::set_permissions(to, mode).unwrap();
 }
 
+/// Syncing costs nothing there, and the test syncs a thousand times.
+fn folder_in_memory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
 /// Runs the script over a copy of `template` in which one step fails.
-fn run(template: &Path, folder: &Path, plan: Plan) -> (Done, u32) {
+fn run(template: &Path, folder: &Path, plan: Plan) -> (Done, Arc<Fate>) {
     copy(template, folder);
     let config = config_in(folder);
-    let fate = Arc::new(Fate { plan, steps: AtomicU32::new(0), dead: Mutex::new(false) });
+    let fate =
+        Arc::new(Fate { plan, steps: AtomicU32::new(0), writes: Mutex::default(), dead: Mutex::new(false) });
     let store = SqliteStore::open(&config.state_dir.join(crate::service::DATABASE_FILE)).unwrap();
     let store = Arc::new(FailingStore(store, Arc::clone(&fate)));
     let lines = config.state_dir.join("audit/00000000000000000000.jsonl");
@@ -166,7 +176,7 @@ fn run(template: &Path, folder: &Path, plan: Plan) -> (Done, u32) {
     if service.unlock(&read_secret(&folder.join("passphrase")).unwrap()).is_ok() {
         script(&service, &mut done);
     }
-    (done, fate.steps.load(Ordering::Relaxed))
+    (done, fate)
 }
 
 fn script(service: &KeyService, done: &mut Done) {
@@ -252,19 +262,24 @@ fn check(folder: &Path, done: &Done, plan: Plan) {
 
 #[test]
 fn wherever_a_step_fails_what_was_acknowledged_is_there_and_what_is_there_was_written_down() {
-    let home = tempfile::tempdir().unwrap();
+    let home = folder_in_memory();
     let template = home.path().join("template");
     std::fs::create_dir(&template).unwrap();
     made(&template);
     let folder = home.path().join("whole");
-    let (done, steps) = run(&template, &folder, Plan { step: None, fault: Fault::Lost, crash: false });
+    let (done, fate) = run(&template, &folder, Plan { step: None, fault: Fault::Lost, crash: false });
     assert!(done.len() == 6 && done.iter().all(|(_, told)| *told), "{done:?}");
-    assert!(steps > 20, "{steps}");
+    let (steps, writes) = (fate.steps.load(Ordering::Relaxed), fate.writes.lock().unwrap().clone());
+    assert!(steps > 20 && writes.len() > 6, "{steps} {writes:?}");
     let whole = Plan { step: None, fault: Fault::Lost, crash: false };
     check(&folder, &done, whole);
     let mut failures = 0;
     for step in 0..steps {
         for fault in [Fault::Lost, Fault::Kept, Fault::Torn] {
+            if fault == Fault::Torn && !writes.contains(&step) {
+                // A transaction is there or it is not.
+                continue;
+            }
             for crash in [true, false] {
                 let plan = Plan { step: Some(step), fault, crash };
                 let folder = home.path().join(format!("{step}-{fault:?}-{crash}"));
@@ -275,12 +290,12 @@ fn wherever_a_step_fails_what_was_acknowledged_is_there_and_what_is_there_was_wr
             }
         }
     }
-    assert!(failures as u32 > steps * 3, "the faults were felt: {failures}");
+    assert!(failures as u32 > steps * 2, "the faults were felt: {failures}");
 }
 
 #[test]
 fn a_change_that_the_database_did_not_take_counts_and_is_made_before_the_next() {
-    let home = tempfile::tempdir().unwrap();
+    let home = folder_in_memory();
     let template = home.path().join("template");
     std::fs::create_dir(&template).unwrap();
     made(&template);
