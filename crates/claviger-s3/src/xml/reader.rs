@@ -271,6 +271,10 @@ impl Builder {
     }
 
     fn text(&mut self, text: &str) -> Result<(), XmlError> {
+        // XML has no way to write it, not even as a reference: what holds one could not be passed on.
+        if text.contains('\0') {
+            return Err(XmlError::Malformed);
+        }
         match self.open.last_mut() {
             Some(element) => element.text.push_str(text),
             None if text.trim_matches(['\u{feff}', ' ', '\t', '\n', '\r']).is_empty() => {}
@@ -307,7 +311,14 @@ mod tests {
     fn only_the_entities_of_xml_are_expanded() {
         let text = text_of_root("<r>&amp;&lt;&gt;&quot;&apos;&#65;&#x42;&#x1;<![CDATA[<&x;]]></r>").unwrap();
         assert_eq!(text, "&<>\"'AB\u{1}<&x;");
-        for body in ["<r>&foo;</r>", "<r>&</r>", "<r>&#0;</r>", "<r>&#xd800;</r>"] {
+        for body in [
+            "<r>&foo;</r>",
+            "<r>&</r>",
+            "<r>&#0;</r>",
+            "<r>\0</r>",
+            "<r><![CDATA[\0]]></r>",
+            "<r>&#xd800;</r>",
+        ] {
             assert_eq!(text_of_root(body), Err(XmlError::Malformed), "{body}");
         }
     }
