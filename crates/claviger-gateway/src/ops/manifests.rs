@@ -1,6 +1,7 @@
 //! Footers that have been verified, remembered (docs/format.md §3.7).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use claviger_format::footer::Manifest;
 use claviger_format::{EpochId, ObjectId};
@@ -8,6 +9,9 @@ use moka::sync::Cache;
 
 use super::source::Object;
 
+/// What nobody asks for any more is forgotten, so that a gateway's memory follows what is being read now and not all that
+/// was ever read.
+const IDLE: Duration = Duration::from_secs(600);
 /// Bytes of manifests that are kept.
 const CACHED_BYTES_MAX: u64 = 64 << 20;
 const ENTRY_BYTES: u32 = 40;
@@ -44,7 +48,7 @@ impl Manifests {
             let entries = u32::try_from(manifest.entries().len()).unwrap_or(u32::MAX);
             entries.saturating_mul(ENTRY_BYTES).saturating_add(FIXED_BYTES)
         };
-        Self(Cache::builder().weigher(weigh).max_capacity(CACHED_BYTES_MAX).build())
+        Self(Cache::builder().weigher(weigh).max_capacity(CACHED_BYTES_MAX).time_to_idle(IDLE).build())
     }
 
     pub(crate) fn get(&self, key: &ManifestKey) -> Option<Arc<Manifest>> {
