@@ -18,6 +18,8 @@ import json
 import pathlib
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -32,8 +34,11 @@ import botocore
 import botocore.config
 import botocore.exceptions
 
+from relay import relay
+
 RUN = uuid.uuid4().hex[:8]
 ALICE = (f"ALICE{RUN.upper()}", "alice-secret-of-forty-characters-0123456")
+ALICE_TOO = (f"ALICETOO{RUN.upper()}", "alice-other-secret-of-forty-characters-01")
 BOB = (f"BOB{RUN.upper()}", "bob-secret-of-forty-characters-012345678")
 CAROL = (f"CAROL{RUN.upper()}", "carol-secret-of-forty-characters-0123456")
 DAVE = ("DAVEOFTHEGATEWAY", "dave-secret-of-forty-characters-01234567", "dave/token+of=the/gateway")
@@ -131,11 +136,26 @@ class Demo:
         return found
 
 
-def make_user(rgw, uid, key, tenant=None):
+def admin(rgw, what, uid, key, tenant=None, more=()):
     subprocess.run(
-        ["radosgw-admin", "--conf", rgw / "ceph.conf", "user", "create", "--uid", f"{uid}-{RUN}", "--display-name", uid,
-         "--access-key", key[0], "--secret-key", key[1], *(["--tenant", tenant] if tenant else [])],
+        ["radosgw-admin", "--conf", rgw / "ceph.conf", *what, "--uid", f"{uid}-{RUN}", "--access-key", key[0], "--secret-key", key[1],
+         *(["--tenant", tenant] if tenant else []), *more],
         check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def make_user(rgw, uid, key, tenant=None):
+    admin(rgw, ["user", "create"], uid, key, tenant, ["--display-name", uid])
+
+
+class Slow:
+    """Holds back requests to the store that begin so, for two seconds."""
+
+    def __init__(self):
+        self.beginning = None
+
+    def __call__(self, piece):
+        if self.beginning and piece.startswith(self.beginning):
+            time.sleep(2)
 
 
 def owners(demo, direct):
@@ -264,8 +284,8 @@ def owners(demo, direct):
         same(lines[0]["access_key_id"], ALICE[0])
 
 
-def names(demo, direct):
-    """Steps about several who make and delete buckets of one name at once."""
+def names(demo, direct, slow, rgw):
+    """Steps about several who make and delete buckets of one name; `slow` may hold back what goes to the store."""
     alice, bob, carol = (client(demo.endpoint, key) for key in (ALICE, BOB, CAROL))
 
     @step("delete and create of a name at once: what was acknowledged can be read")
@@ -303,6 +323,91 @@ def names(demo, direct):
         for s3 in (bob, alice, bob):
             same(outcome(s3.create_bucket, Bucket=name), ("BucketAlreadyExists", 409))
         same(outcome(bob.list_objects_v2, Bucket=name), ("NoSuchBucket", 404))
+
+    @step("CreateBucket once more leaves the bucket as it is, whatever another tenant has made of that name")
+    def _():
+        name, direct_alice, direct_carol = f"again-{RUN}", client(direct, ALICE), client(direct, CAROL)
+        alice.create_bucket(Bucket=name)
+        alice.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        upload = {"Bucket": name, "Key": "parts", "UploadId": alice.create_multipart_upload(Bucket=name, Key="parts")["UploadId"]}
+        alice.upload_part(**upload, PartNumber=1, Body=BODY)
+        direct_carol.create_bucket(Bucket=name)
+        same(outcome(alice.create_bucket, Bucket=name), outcome(direct_alice.create_bucket, Bucket=name))
+        same(direct_alice.get_bucket_versioning(Bucket=name)["Status"], "Enabled")
+        same(len(alice.list_parts(**upload)["Parts"]), 1)
+        # The name is Alice's; and Carol's bucket is not deleted either.
+        same(outcome(carol.create_bucket, Bucket=name), ("BucketAlreadyExists", 409))
+        same(outcome(direct_carol.head_bucket, Bucket=name), 200)
+        direct_carol.delete_bucket(Bucket=name)
+        alice.abort_multipart_upload(**upload)
+        same(outcome(alice.delete_bucket, Bucket=name), 204)
+
+    @step("two keys of one user have the same buckets, and are in nobody's way")
+    def _():
+        name, alice_too = f"too-{RUN}", client(demo.endpoint, ALICE_TOO)
+        for key in (alice, alice_too, alice):
+            same(outcome(key.create_bucket, Bucket=name), 200)
+        alice.put_object(Bucket=name, Key="k", Body=BODY)
+        same(outcome(alice_too.create_bucket, Bucket=name), 200)
+        same(read(alice_too, name, "k"), BODY)
+        alice_too.delete_object(Bucket=name, Key="k")
+        same(outcome(alice_too.delete_bucket, Bucket=name), 204)
+
+    @step("a client that leaves during DeleteBucket leaves no name bound")
+    def _():
+        name, direct_alice = f"left-{RUN}", client(direct, ALICE)
+        alice.create_bucket(Bucket=name)
+        url = urllib.parse.urlsplit(alice.generate_presigned_url("delete_bucket", Params={"Bucket": name}))
+        slow.beginning = f"GET /{name}?".encode()
+        leaving = http.client.HTTPConnection(url.netloc, timeout=20)
+        leaving.request("DELETE", f"{url.path}?{url.query}")
+        while outcome(direct_alice.head_bucket, Bucket=name) == 200:
+            time.sleep(0.05)
+        leaving.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        leaving.close()
+        slow.beginning = None
+        time.sleep(3)
+        # What is in a bucket whose name is not bound is nothing of Claviger's.
+        direct_alice.create_bucket(Bucket=name)
+        direct_alice.put_object(Bucket=name, Key="plain", Body=BODY)
+        same(outcome(alice.create_bucket, Bucket=name), ("BucketAlreadyExists", 409))
+        direct_alice.delete_object(Bucket=name, Key="plain")
+        direct_alice.delete_bucket(Bucket=name)
+
+    @step("many who create one name do not hold up those who create others")
+    def _():
+        name = f"many-{RUN}"
+        slow.beginning = f"GET /{name}?".encode()
+        with concurrent.futures.ThreadPoolExecutor(64) as pool:
+            same_name = [pool.submit(outcome, client(demo.endpoint, ALICE).create_bucket, Bucket=name) for _ in range(24)]
+            time.sleep(0.5)
+            begun = time.monotonic()
+            others = [pool.submit(outcome, bob.create_bucket, Bucket=f"one-{RUN}-{number}") for number in range(8)]
+            same({one.result() for one in others}, {200})
+            if time.monotonic() - begun > 10:
+                raise AssertionError(f"it took {time.monotonic() - begun:.0f} seconds")
+            slow.beginning = None
+            same({one.result() for one in same_name}, {200, ("OperationAborted", 409)})
+
+    @step("an account whose key the store has revoked keeps nobody from making and deleting buckets")
+    def _():
+        name, before = f"revoked-{RUN}", f"revoked-{RUN}-before"
+        alice.create_bucket(Bucket=before)
+        admin(rgw, ["key", "rm"], "carol", CAROL, "corner")
+        try:
+            same(outcome(client(direct, CAROL).list_buckets), ("InvalidAccessKeyId", 403))
+            for one in (before, name, name):
+                same(outcome(alice.create_bucket, Bucket=one), 200)
+            for one in (before, name):
+                same(outcome(alice.delete_bucket, Bucket=one), 204)
+                same(outcome(alice.head_bucket, Bucket=one)[1], 404)
+            # Their names stay bound: whether Carol has such a bucket can't be told.
+            same(outcome(alice.create_bucket, Bucket=name), ("InternalError", 500))
+        finally:
+            admin(rgw, ["key", "create"], "carol", CAROL, "corner")
+        same(outcome(alice.delete_bucket, Bucket=name), ("NoSuchBucket", 404))
+        same(outcome(alice.create_bucket, Bucket=name), 200)
+        same(outcome(alice.delete_bucket, Bucket=name), 204)
 
 
 def nobody(demo, direct):
@@ -554,12 +659,40 @@ actions = {json.dumps(actions)}
         deadline = time.monotonic() + 15
         while outcome(worker.list_objects_v2, Bucket=bucket) != 200 and time.monotonic() < deadline:
             time.sleep(0.2)
+        same(outcome(worker.put_object_legal_hold, **named, LegalHold={"Status": "ON"}), 200)
         for key in (writer, worker):
-            same(outcome(key.put_object_legal_hold, **named, LegalHold={"Status": "ON"}), 200)
             same(outcome(key.put_object_legal_hold, **named, LegalHold={"Status": "OFF"}), ("AccessDenied", 403))
         same(outcome(worker.delete_object, **named, VersionId=version), ("AccessDenied", 403))
         same(outcome(owner.put_object_legal_hold, **named, LegalHold={"Status": "OFF"}), 200)
         same(outcome(worker.delete_object, **named, VersionId=version), 204)
+
+    @step("a key that may only write can't lock what others have stored, but what it stores itself")
+    def _():
+        version = owner.put_object(**named, Body=BODY)["VersionId"]
+        held, kept = {"Status": "ON"}, {"Mode": "GOVERNANCE", "RetainUntilDate": time.time() + 3600}
+        same(outcome(writer.put_object_legal_hold, **named, LegalHold=held), ("AccessDenied", 403))
+        same(outcome(writer.put_object_retention, **named, Retention=kept), ("AccessDenied", 403))
+        same(outcome(worker.put_object_retention, **named, Retention=kept), 200)
+        same(outcome(owner.delete_object, **named, VersionId=version, BypassGovernanceRetention=True), 204)
+        version = writer.put_object(**named, Body=BODY, ObjectLockLegalHoldStatus="ON")["VersionId"]
+        same(outcome(owner.delete_object, **named, VersionId=version), ("AccessDenied", 403))
+        owner.put_object_legal_hold(**named, LegalHold={"Status": "OFF"})
+
+    @step("a key that may only write can't publish by a tag what it may not read")
+    def _():
+        owner.put_object(**named, Body=BODY, Tagging="public=no")
+        owner.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject"], "Resource": [f"arn:aws:s3:::{bucket}/*"],
+             "Condition": {"StringEquals": {"s3:ExistingObjectTag/public": "yes"}}}]}))
+        tags = {"TagSet": [{"Key": "public", "Value": "yes"}]}
+        same(outcome(writer.put_object_tagging, **named, Tagging=tags), ("AccessDenied", 403))
+        same(outcome(writer.delete_object_tagging, **named), ("AccessDenied", 403))
+        same(outcome(client(demo.endpoint, None).get_object, **named)[1], 403)
+        same(outcome(worker.put_object_tagging, **named, Tagging=tags), 200)
+        same(read(client(demo.endpoint, None), bucket, "k"), BODY)
+        same(outcome(worker.delete_object_tagging, **named), 204)
+        same(outcome(writer.put_object, Bucket=bucket, Key="its-own", Body=BODY, Tagging="public=no"), 200)
+        owner.delete_bucket_policy(Bucket=bucket)
 
     @step("a key that may only write can't publish what it may not read")
     def _():
@@ -592,18 +725,21 @@ def main():
     direct = env["AWS_ENDPOINT_URL"]
     for uid, key, tenant in [("alice", ALICE, None), ("bob", BOB, None), ("carol", CAROL, "corner")]:
         make_user(options.rgw, uid, key, tenant)
+    admin(options.rgw, ["key", "create"], "alice", ALICE_TOO)
+    slow, store = Slow(), urllib.parse.urlsplit(direct)
+    host, port = relay(("127.0.0.1", 0), (store.hostname, store.port), slow)
     with tempfile.TemporaryDirectory(prefix="claviger-accounts-") as folder:
         folder = pathlib.Path(folder)
         credentials = folder / "credentials"
-        profiles = [("default", (env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])), ("alice", ALICE), ("bob", BOB), ("carol", CAROL)]
+        profiles = [("default", (env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])), ("alice", ALICE), ("alice-too", ALICE_TOO), ("bob", BOB), ("carol", CAROL)]
         credentials.touch(mode=0o600)
         credentials.write_text("".join(
             f"[{name}]\naws_access_key_id = {key[0]}\naws_secret_access_key = {key[1]}\n" for name, key in profiles))
-        demo = Demo(options.claviger, folder, direct, credentials)
+        demo = Demo(options.claviger, folder, f"http://{host}:{port}", credentials)
         try:
-            demo.start("--anonymous", "--upstream-profile", "ceph-rgw")
+            demo.start("--anonymous", "--plain-tags", "--upstream-profile", "ceph-rgw")
             owners(demo, direct)
-            names(demo, direct)
+            names(demo, direct, slow, options.rgw)
             nobody(demo, direct)
             version_2(demo)
             tokens(demo)

@@ -4,13 +4,15 @@ import socket
 import threading
 
 
-def relay(listen, target):
-    """Listens at `listen` (host, port) for as long as the program runs and passes every connection on to `target`."""
+def relay(listen, target, before=lambda piece: None):
+    """Listens at `listen` (host, port) for as long as the program runs and passes every connection on to `target`. `before` hears
+    each piece of what clients send before it is passed on. Gives the address, with the port that was chosen where 0 was asked for."""
     server = socket.create_server(listen)
 
-    def pump(source, sink):
+    def pump(source, sink, before):
         try:
             while piece := source.recv(65_536):
+                before(piece)
                 sink.sendall(piece)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
@@ -21,7 +23,8 @@ def relay(listen, target):
         while True:
             client, _ = server.accept()
             upstream = socket.create_connection(target)
-            for ends in [(client, upstream), (upstream, client)]:
+            for ends in [(client, upstream, before), (upstream, client, lambda piece: None)]:
                 threading.Thread(target=pump, args=ends, daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()
+    return server.getsockname()

@@ -128,7 +128,7 @@ impl Gateway {
         let session = Arc::new(Session::new(keys.clone()));
         let gateway = Self {
             hosts: VirtualHosts::new(&config.virtual_hosts),
-            bucket_locks: BucketLocks::new(),
+            bucket_locks: BucketLocks::default(),
             bindings: Bindings::new(keys.clone(), clock.clone(), session.clone()),
             write_epochs: Arc::new(WriteEpochs::new(
                 keys.clone(),

@@ -2,7 +2,6 @@
 //! holds at the provider does not exist here.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::{BucketOnly, CreateBucket, ListBuckets};
@@ -11,14 +10,14 @@ use http::header::{HeaderName, LOCATION};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
+use super::bucket_accounts::{Accounts, Sight};
 use super::reply;
 use crate::authz::{ManageBucket, ReadBucket};
+use crate::bindings::Bindings;
 use crate::body::client::ClientBody;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::server::ResponseBody;
-use crate::upstream::Upstream;
-use crate::upstream::list::ListWhat;
 use crate::upstream::object::MakeAs;
 
 /// Serves ListBuckets: what is bound, exists at the provider, and concerns the caller.
@@ -69,14 +68,13 @@ pub(crate) async fn create(
         xml::parse_create_bucket(&document)?;
     }
     let bucket = permit.bucket();
-    let _alone = gateway.bucket_locks.lock(bucket).await;
+    let _alone = gateway.bucket_locks.lock(bucket).await?;
+    let accounts = Accounts::of(call);
     // A foreign bucket is noticed before its name is bound. Once bound, a name keeps its id whatever becomes of the
     // request: another one may have made the bucket and written to it meanwhile, and no answer of the provider may make
     // objects unreadable. A binding without a bucket is harmless, and DeleteBucket ends it.
-    if !gateway.bindings.is_bound(bucket).await? && holds_foreign_objects(call, bucket).await? {
-        return Err(S3Error::new(ErrorCode::BucketAlreadyExists).into());
-    }
-    if held_elsewhere(call, bucket).await? {
+    let seen = accounts.own_sight(bucket).await?;
+    if is_taken(call, &accounts, bucket, seen).await? {
         return Err(S3Error::new(ErrorCode::BucketAlreadyExists).into());
     }
     let make_as =
@@ -88,12 +86,9 @@ pub(crate) async fn create(
         other => other?,
     }
     // Other gateways may have been at it too: a second bucket of the name beside this one, or a DeleteBucket that ended
-    // the binding. Nobody has been told of this bucket yet.
-    if owned_elsewhere(call, bucket).await? {
-        call.upstream.delete_bucket(bucket).await?;
-        return Err(S3Error::new(ErrorCode::OperationAborted).into());
-    }
-    if !gateway.bindings.stands_for(bucket, &bound).await? {
+    // the binding. The bucket stays all the same: somebody else may have been told that it is his.
+    let is_second = seen == Sight::Nothing && accounts.another_is_older(bucket).await;
+    if is_second || !gateway.bindings.stands_for(bucket, &bound).await? {
         return Err(S3Error::new(ErrorCode::OperationAborted).into());
     }
     let mut response = reply::empty(StatusCode::OK);
@@ -101,79 +96,20 @@ pub(crate) async fn create(
     Ok(response)
 }
 
-/// Whether the provider's account holds a bucket of this name with objects in it that Claviger can't have written: the
-/// name was not bound. It is not adopted; an empty one is.
-async fn holds_foreign_objects(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
-    let what = ListWhat { prefix: "", delimiter: None, max_keys: 1 };
-    match call.upstream.list_objects_v2(bucket, what, None, None, false).await {
-        Ok(page) => Ok(!page.contents.is_empty()),
-        Err(error) if error.is_upstream_not_found() => Ok(false),
-        // Somebody else's, and what is in it can't be told. Its name is not bound for a request that is bound to fail.
-        Err(error) if error.upstream_code() == Some(ErrorCode::AccessDenied) => Ok(true),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether another account of this gateway has a bucket of this name of its own, as it lists its buckets.
-async fn owned_elsewhere(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
-    for other in others(call) {
-        let listed = other.list_buckets().await?;
-        if listed.buckets.iter().any(|listed| listed.name == bucket) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Whether any account of this gateway is told that a bucket of this name exists, the caller's among them.
-///
-/// # Errors
-/// As [`held_elsewhere`].
-async fn is_seen_by_any(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
-    Ok(is_seen(&call.upstream, bucket).await? || is_seen_by_others(call, bucket).await?)
-}
-
-/// Whether another account than the caller's is told that a bucket of this name exists.
-///
-/// # Errors
-/// As [`held_elsewhere`].
-async fn is_seen_by_others(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
-    for other in others(call) {
-        if is_seen(&other, bucket).await? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// The store through each account of this gateway but the caller's.
-fn others(call: &Call<'_>) -> impl Iterator<Item = Upstream> {
-    let own = call.upstream.account();
-    let accounts = call.gateway.accounts().filter(move |other| !Arc::ptr_eq(other, own));
-    accounts.map(|other| call.upstream.with_account(other.clone()))
-}
-
-/// Whether the caller's account sees no bucket of this name, while another account of this gateway does. Some stores
-/// keep a space of names for each tenant or key; here a name is bound once. A second bucket of the name must not come to
-/// share the binding of the first, and its end must not end that binding. Costs nothing where there is one account.
-///
-/// # Errors
-/// The provider's, also for an account that it does not know any more: what that one holds can't be told then.
-async fn held_elsewhere(call: &Call<'_>, bucket: &str) -> Result<bool, GatewayError> {
-    if others(call).next().is_none() || is_seen(&call.upstream, bucket).await? {
-        return Ok(false);
-    }
-    is_seen_by_others(call, bucket).await
-}
-
-/// Whether an account is told that a bucket exists, its own or not.
-async fn is_seen(upstream: &Upstream, bucket: &str) -> Result<bool, GatewayError> {
-    let what = ListWhat { prefix: "", delimiter: None, max_keys: 1 };
-    match upstream.list_objects_v2(bucket, what, None, None, false).await {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_upstream_not_found() => Ok(false),
-        Err(error) if error.upstream_code() == Some(ErrorCode::AccessDenied) => Ok(true),
-        Err(error) => Err(error),
+/// Whether the caller, who sees so much of a bucket of this name, can't have it: it holds objects that Claviger can't have
+/// written, as the name was not bound (an empty one is adopted); or the name is another account's.
+async fn is_taken(
+    call: &Call<'_>,
+    accounts: &Accounts,
+    bucket: &str,
+    seen: Sight,
+) -> Result<bool, GatewayError> {
+    let is_bound = call.gateway.bindings.is_bound(bucket).await?;
+    match seen {
+        Sight::Nothing => accounts.others_see(bucket, is_bound).await,
+        // Somebody else's, perhaps. A name is not bound for a request that is bound to fail.
+        Sight::Filled if !is_bound => Ok(true),
+        Sight::Empty | Sight::Filled => Ok(accounts.another_is_older(bucket).await),
     }
 }
 
@@ -194,36 +130,46 @@ pub(crate) async fn head(call: &Call<'_>, op: &BucketOnly) -> Result<Response<Re
     Ok(response)
 }
 
-/// Serves DeleteBucket: at the provider first, which refuses while objects are in it.
+/// Serves DeleteBucket: at the provider first, which refuses while objects are in it. Goes on without the client: nobody
+/// else may be at the name before it is over.
 ///
 /// # Errors
 /// `BucketNotEmpty`, `NoSuchBucket`, or the provider's.
 pub(crate) async fn delete(call: &Call<'_>, op: &BucketOnly) -> Result<Response<ResponseBody>, GatewayError> {
     let permit = call.permit::<ManageBucket>(op.bucket.as_str(), "")?;
-    let (gateway, bucket) = (call.gateway, permit.bucket());
-    let _alone = gateway.bucket_locks.lock(bucket).await;
-    let bound = gateway.bindings.resolve(bucket).await?;
-    match call.upstream.delete_bucket(bucket).await {
-        Ok(()) => {}
-        // Deleted behind our back, or by an earlier attempt whose unbinding failed: the binding still has to go. One
-        // answer of the provider is not enough for that.
-        Err(error) if error.is_upstream_not_found() => {
-            let what = ListWhat { prefix: "", delimiter: None, max_keys: 1 };
-            if let Err(listed) = call.upstream.list_objects_v2(bucket, what, None, None, false).await
-                && listed.upstream_code() == Some(ErrorCode::NoSuchBucket)
-                && !is_seen_by_others(call, bucket).await?
-            {
-                gateway.bindings.unbind(bucket, &bound).await?;
-            }
-            return Err(no_such_bucket(error, bucket));
-        }
-        Err(error) => return Err(error),
-    }
-    // It may be there again: somebody made it the moment that it was gone, and has been told so.
-    if !is_seen_by_any(call, bucket).await? {
-        gateway.bindings.unbind(bucket, &bound).await?;
-    }
+    let alone = call.gateway.bucket_locks.lock(permit.bucket()).await?;
+    let (gateway, accounts) = (call.gateway.clone(), Accounts::of(call));
+    let task = call.gateway.errands.spawn(async move {
+        let _alone = alone;
+        delete_and_unbind(&gateway.bindings, &accounts, permit.bucket()).await
+    });
+    task.await.map_err(|_| GatewayError::Internal("the deletion of a bucket panicked"))??;
     Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+async fn delete_and_unbind(
+    bindings: &Bindings,
+    accounts: &Accounts,
+    bucket: &str,
+) -> Result<(), GatewayError> {
+    let bound = bindings.resolve(bucket).await?;
+    let deleted = match accounts.own.delete_bucket(bucket).await {
+        Ok(()) => Ok(()),
+        // Deleted behind our back, or by an earlier attempt whose unbinding failed: the binding still has to go.
+        Err(error) if error.is_upstream_not_found() => Err(no_such_bucket(error, bucket)),
+        Err(error) => return Err(error),
+    };
+    // One answer of the provider is not enough to end a binding. And the bucket may be there again: somebody made it the
+    // moment that it was gone, and has been told so.
+    match accounts.any_sees(bucket).await {
+        Ok(false) => bindings.unbind(bucket, &bound).await?,
+        Ok(true) => {}
+        // It is deleted all the same. A binding without a bucket is harmless, and another DeleteBucket ends it.
+        Err(error) => {
+            tracing::warn!(%error, "it can't be told whether a deleted bucket is gone: its name stays bound")
+        }
+    }
+    deleted
 }
 
 /// Serves GetBucketLocation: the store's own answer. Clients sign for what it says, and any region is accepted.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use claviger_format::envelope::{self, OpenedEnvelope};
 use claviger_format::unit::{Kind, UnitContext, UnitGrant};
 use claviger_format::{Metadata, ObjectName, Salt};
-use claviger_s3::ETag;
 use claviger_s3::conditions::Verdict;
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::{CopyObject, CopySource, MetadataDirective};
@@ -25,7 +24,7 @@ use crate::keys::read::unit_keys;
 use crate::server::ResponseBody;
 use crate::upstream::Upstream;
 use crate::upstream::mark::Mark;
-use crate::upstream::object::{CopyFrom, StoreAs, Stored, Which};
+use crate::upstream::object::{CopyFrom, StoreAs, Which};
 use crate::upstream::object_settings::At;
 use crate::upstream::passed::Passed;
 
@@ -124,19 +123,16 @@ async fn rebind(
         version: version.as_ref().or(op.source.version.as_ref()),
     };
     let to = (dest.permit.bucket(), dest.permit.key());
-    let (mut result, passed) = call.upstream.copy_object(from, to, store_as).await?;
-    if let Some(etag) = ETag::parse(&result.etag) {
-        let stored = Stored { etag, passed: passed.clone() };
-        confirm(call.gateway, &call.upstream, dest.permit, &dest.bound, &stored, Mark::Envelope(&envelope))
-            .await?;
-    }
+    let (mut result, stored) = call.upstream.copy_object(from, to, store_as).await?;
+    let mark = Mark::Envelope(&envelope);
+    confirm(call.gateway, &call.upstream, dest.permit, &dest.bound, &stored, mark).await?;
     if let Some(tags) = store_as.tags.filter(|tags| !tags.is_empty() && call.upstream.wants_tags_after_copy())
     {
-        set_tags(&call.upstream, to, &passed, Mark::Envelope(&envelope), tags).await?;
+        set_tags(&call.upstream, to, &stored.passed, mark, tags).await?;
     }
-    result.etag = claviger_format::token::object_etag::mark(result.etag.trim_matches('"'));
+    result.etag = reply::marked(&stored.etag).as_str().to_owned();
     result.checksum = None;
-    Ok((result, passed))
+    Ok((result, stored.passed))
 }
 
 /// Sets the tags of a copy that the store has just made, where they can't come with the request. Not every store says

@@ -4,6 +4,7 @@
 pub(crate) mod anonymous;
 pub(crate) mod attributes;
 pub(crate) mod bucket;
+mod bucket_accounts;
 pub(crate) mod checksums;
 pub(crate) mod configuration;
 pub(crate) mod copy_object;

@@ -116,12 +116,15 @@ async fn readable<'a>(call: &Call<'_>, op: &'a ObjectVersion) -> Result<At<'a>, 
     Ok(at)
 }
 
+/// Where a lock is to be set, and the document that says which. Takes the right to read besides the one to write: who
+/// may only put objects does not keep others' from being deleted. What comes with an object is `write`'s.
 async fn written<'a>(
     call: &Call<'_>,
     op: &'a ObjectDocument,
     body: Incoming,
 ) -> Result<(At<'a>, bytes::Bytes), GatewayError> {
     let at = At { bucket: op.bucket.as_str(), key: op.key.as_str(), version: op.version.as_ref() };
+    call.permit::<ReadObject>(at.bucket, at.key)?;
     call.permit::<WriteObject>(at.bucket, at.key)?;
     let body = ClientBody::new(call, body, &op.body, &[])?;
     let document = body.document(LOCK_LEN_MAX).await?;

@@ -203,9 +203,8 @@ pub(crate) async fn confirm(
 }
 
 /// Deletes the object if it is still the one that was stored, by tag and `mark`: its very version where the bucket has
-/// versions. Not every
-/// store honours a condition on DELETE, so the object is looked at first: one that somebody else has written meanwhile
-/// stays.
+/// versions, else under a condition. Where neither is to be had it stays, and nobody can read it: another client may be
+/// told at any moment that an object of his is there instead, and that one must not be deleted.
 async fn take_back(
     upstream: &Upstream,
     (bucket, key): (&str, &str),
@@ -222,7 +221,13 @@ async fn take_back(
     let only = EtagCondition::Tags(vec![reply::marked(&stored.etag)]);
     // A version of its own is nobody else's, so that no condition is needed; and not every store takes one.
     let is_shared = version.as_ref().is_none_or(VersionId::is_null);
-    let condition = (is_shared && upstream.takes_condition_on_delete()).then_some(&only);
+    if is_shared && !upstream.keeps_condition_on_delete() {
+        tracing::warn!(
+            "an object of a deleted bucket stays in its successor, where it can't be read: delete it"
+        );
+        return Ok(());
+    }
+    let condition = is_shared.then_some(&only);
     let what = Deletion { version: version.as_ref(), condition, bypass_governance: false };
     upstream.delete_object(bucket, key, what).await.map(drop)
 }
@@ -272,29 +277,46 @@ mod tests {
     use crate::upstream::double;
     use crate::upstream::passed::Passed;
 
-    /// What is asked of a store that shows `shown` when an object with the envelope `mine` is to be taken back.
-    async fn asked(shown: &[(&str, &str)]) -> Vec<String> {
+    /// What is asked of a store of this kind that shows `shown` when an object with the envelope `mine` is to be taken
+    /// back, and the condition of the DELETE.
+    async fn asked(profile: &str, shown: &[(&str, &str)]) -> (Vec<String>, Option<String>) {
         let shown = double::object(shown);
-        let store = double::store("ceph-rgw", move |request| match double::method(request) {
+        let store = double::store(profile, move |request| match double::method(request) {
             "DELETE" => double::answer(204, &[], ""),
             _ => shown.clone(),
         })
         .await;
         let stored = Stored { etag: ETag::parse("abc").unwrap(), passed: Passed::default() };
         take_back(&store.upstream, ("b", "k"), &stored, Mark::Envelope("mine")).await.unwrap();
-        store.lines()
+        let heads = store.asked();
+        let condition =
+            heads.iter().flat_map(|head| head.lines()).find_map(|line| line.strip_prefix("if-match: "));
+        (store.lines(), condition.map(str::to_owned))
     }
 
     #[tokio::test]
     async fn another_object_with_the_same_tag_is_not_taken_back() {
-        assert_eq!(asked(&[(ENVELOPE_HEADER, "another")]).await, ["HEAD /b/k"]);
-        assert_eq!(asked(&[]).await, ["HEAD /b/k"]);
-        assert_eq!(asked(&[(ENVELOPE_HEADER, "mine")]).await, ["HEAD /b/k", "DELETE /b/k"]);
+        assert_eq!(asked("aws", &[(ENVELOPE_HEADER, "another")]).await.0, ["HEAD /b/k"]);
+        assert_eq!(asked("aws", &[]).await.0, ["HEAD /b/k"]);
+        let (lines, condition) = asked("aws", &[(ENVELOPE_HEADER, "mine")]).await;
+        assert_eq!(lines, ["HEAD /b/k", "DELETE /b/k"]);
+        assert_eq!(condition.as_deref(), Some("\"abc\""));
+    }
+
+    #[tokio::test]
+    async fn where_no_condition_is_kept_and_no_version_is_told_nothing_is_taken_back() {
+        // An object that somebody else stores after the HEAD would be deleted.
+        for profile in ["ceph-rgw", "garage", "generic", "gcs"] {
+            assert_eq!(asked(profile, &[(ENVELOPE_HEADER, "mine")]).await.0, ["HEAD /b/k"], "{profile}");
+        }
+        let null = [(ENVELOPE_HEADER, "mine"), ("x-amz-version-id", "null")];
+        assert_eq!(asked("ceph-rgw", &null).await.0, ["HEAD /b/k"]);
     }
 
     #[tokio::test]
     async fn the_version_that_was_looked_at_is_the_one_that_is_taken_back() {
         let shown = [(ENVELOPE_HEADER, "mine"), ("x-amz-version-id", "v7")];
-        assert_eq!(asked(&shown).await, ["HEAD /b/k", "DELETE /b/k?versionId=v7"]);
+        let (lines, condition) = asked("ceph-rgw", &shown).await;
+        assert_eq!((lines.join(" "), condition), ("HEAD /b/k DELETE /b/k?versionId=v7".to_owned(), None));
     }
 }

@@ -40,7 +40,8 @@ pub(crate) async fn get(call: &Call<'_>, op: &ObjectVersion) -> Result<Response<
     Ok(response)
 }
 
-/// Serves PutObjectTagging.
+/// Serves PutObjectTagging. Takes the right to read the object, too: a policy of the store may let everybody read what
+/// has some tag. Tags that come with an object are `write`'s, like the object.
 ///
 /// # Errors
 /// Refused by policy; what is wrong with the document; the provider's.
@@ -49,6 +50,7 @@ pub(crate) async fn put(
     op: ObjectDocument,
     body: Incoming,
 ) -> Result<Response<ResponseBody>, GatewayError> {
+    call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
     let permit = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
     allow(call, permit.bucket())?;
     let body = ClientBody::new(call, body, &op.body, &[])?;
@@ -59,7 +61,7 @@ pub(crate) async fn put(
     Ok(answer(StatusCode::OK, &passed))
 }
 
-/// Serves DeleteObjectTagging.
+/// Serves DeleteObjectTagging, to whom [`put`] is served.
 ///
 /// # Errors
 /// Refused by policy, or the provider's.
@@ -67,6 +69,7 @@ pub(crate) async fn delete(
     call: &Call<'_>,
     op: &ObjectVersion,
 ) -> Result<Response<ResponseBody>, GatewayError> {
+    call.permit::<ReadObject>(op.bucket.as_str(), op.key.as_str())?;
     let permit = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
     allow(call, permit.bucket())?;
     call.gateway.bindings.resolve(permit.bucket()).await?;

@@ -315,9 +315,9 @@ impl Upstream {
         Ok(Passed::of_answer(response.headers()))
     }
 
-    /// Whether a DELETE can have a condition; one that has is refused elsewhere.
-    pub(crate) fn takes_condition_on_delete(&self) -> bool {
-        self.profile().conditions.delete != Condition::NotSent
+    /// Whether the store is known to keep a condition on a DELETE.
+    pub(crate) fn keeps_condition_on_delete(&self) -> bool {
+        self.profile().conditions.delete == Condition::Kept
     }
 
     /// DELETE of up to 1,000 objects in one request. Versions that it names have been made sure of before.
@@ -348,13 +348,13 @@ impl Upstream {
     /// where the provider takes them from a copy's headers; else the caller sets them afterwards.
     ///
     /// # Errors
-    /// The provider's error, also the one that comes with status 200.
+    /// The provider's error, also the one that comes with status 200; an answer that does not say what the copy became.
     pub(crate) async fn copy_object(
         &self,
         source: CopyFrom<'_>,
         dest: (&str, &str),
         store_as: StoreAs<'_>,
-    ) -> Result<(CopyResult, Passed), GatewayError> {
+    ) -> Result<(CopyResult, Stored), GatewayError> {
         let mut request = StoreRequest::new(Method::PUT, dest.0, Some(dest.1));
         let tags = store_as.tags.filter(|_| self.profile().copy_takes_tags);
         request.headers = StoreAs { tags, ..store_as }.headers()?;
@@ -373,7 +373,11 @@ impl Upstream {
         }
         let (parts, answer) = self.document(request).await?;
         match CopyResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("CopyObject"))? {
-            Reply::Done(result) => Ok((result, Passed::of_answer(&parts.headers))),
+            Reply::Done(result) => {
+                let etag = ETag::parse(&result.etag);
+                let etag = etag.ok_or(GatewayError::UpstreamAnswer("a copy without an entity tag"))?;
+                Ok((result, Stored { etag, passed: Passed::of_answer(&parts.headers) }))
+            }
             Reply::Failed(error) => Err(failed_in_body(error)),
         }
     }
@@ -471,14 +475,9 @@ pub(super) fn failed_in_body(mut error: UpstreamError) -> GatewayError {
 /// matches nothing, and it may be the MD5 of a plaintext: it is not sent (docs/format.md §5.3, §7.1).
 pub(crate) fn store_etag(etag: &str) -> Option<&str> {
     let (hash, count) = etag.rsplit_once('-')?;
-    let is_hash = (1..=64).contains(&hash.len()) && hash.bytes().all(is_tag_byte);
+    let is_hash = (1..=64).contains(&hash.len()) && hash.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let is_count = (1..=5).contains(&count.len()) && count.bytes().all(|byte| byte.is_ascii_digit());
     (is_hash && is_count).then(|| object_etag::unmark(etag))
-}
-
-/// What stores make their tags of: hexadecimal, or base64 in the older alphabet.
-fn is_tag_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')
 }
 
 /// `Content-MD5` of a control or configuration document, which some stores demand; it never covers content.
@@ -495,6 +494,7 @@ pub(super) fn control(request: StoreRequest<'_>, document: Bytes) -> Result<Stor
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::double;
 
     #[test]
     fn only_entity_tags_that_the_gateway_can_have_issued_go_out() {
@@ -502,8 +502,31 @@ mod tests {
         assert_eq!(store_etag(md5), None, "the MD5 of a plaintext");
         assert_eq!(store_etag(&format!("{md5}-0")), Some(md5));
         assert_eq!(store_etag(&format!("{md5}-12")), Some(&*format!("{md5}-12")));
+        let composite = "0Rv5BgxnodpITngt/yIo/2+zVjZVwZCpZdZ/tZKC69s=-2";
+        assert_eq!(store_etag(composite), None, "the SHA-256 of the parts of a plaintext");
         for tag in ["", "-", "-0", "a-", "any text-1", "x-123456", "secret words"] {
             assert_eq!(store_etag(tag), None, "{tag}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_has_no_entity_tag_is_not_told_of_as_one() {
+        let copied = async |tag: &str| {
+            let document = format!(
+                "<CopyObjectResult><LastModified>2026-11-22T00:00:00Z</LastModified>{tag}</CopyObjectResult>"
+            );
+            let store = double::store("ceph-rgw", move |_| double::answer(200, &[], &document)).await;
+            let etag = ETag::parse("abc").unwrap();
+            let from = CopyFrom { bucket: "b", key: "k", etag: &etag, version: None };
+            store
+                .upstream
+                .copy_object(from, ("b", "l"), StoreAs::default())
+                .await
+                .map(|(_, stored)| stored.etag)
+        };
+        assert_eq!(copied("<ETag>\"def\"</ETag>").await.unwrap(), ETag::parse("def").unwrap());
+        for tag in ["", "<ETag/>", "<ETag>\"\"</ETag>"] {
+            assert!(matches!(copied(tag).await, Err(GatewayError::UpstreamAnswer(_))), "{tag}");
         }
     }
 }

@@ -1,0 +1,219 @@
+//! What the accounts of this gateway have of a bucket's name. Some stores keep a space of names for each tenant or key;
+//! here a name is bound once. A second bucket of the name must not come to share the binding of the first, and its end
+//! must not end that binding. Two accounts may as well have the same bucket: they are two keys of one owner. Nothing
+//! is asked of others where there is one account.
+
+use std::sync::Arc;
+
+use claviger_s3::error::ErrorCode;
+use http::StatusCode;
+
+use crate::dispatch::Call;
+use crate::error::GatewayError;
+use crate::upstream::Upstream;
+use crate::upstream::list::ListWhat;
+
+/// The store through the caller's account, and through each other one of this gateway.
+pub(super) struct Accounts {
+    /// The caller's.
+    pub own: Upstream,
+    others: Vec<Upstream>,
+}
+
+/// What an account is told of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// That there is none.
+    Nothing,
+    /// That nothing is in it.
+    Empty,
+    /// That something is in it, or that this account may not know.
+    Filled,
+}
+
+/// A bucket as an account lists it.
+struct Listed {
+    owner_id: String,
+    creation_ms: u64,
+}
+
+impl Accounts {
+    /// Those of the gateway that serves `call`.
+    pub(super) fn of(call: &Call<'_>) -> Self {
+        let own = call.upstream.account();
+        let others = call.gateway.accounts().filter(|other| !Arc::ptr_eq(other, own));
+        let others = others.map(|other| call.upstream.with_account(other.clone())).collect();
+        Self { own: call.upstream.clone(), others }
+    }
+
+    /// What the caller is told of a bucket of this name, his own or not.
+    ///
+    /// # Errors
+    /// The provider's.
+    pub(super) async fn own_sight(&self, bucket: &str) -> Result<Sight, GatewayError> {
+        look(&self.own, bucket).await
+    }
+
+    /// Whether another account than the caller's is told that a bucket of this name exists. `is_bound` says whether
+    /// one can have been made through Claviger.
+    ///
+    /// # Errors
+    /// The provider's. Of an account that the store does not let in any more it can't be told what it has; that is no
+    /// error for a name that was not bound.
+    pub(super) async fn others_see(&self, bucket: &str, is_bound: bool) -> Result<bool, GatewayError> {
+        for other in &self.others {
+            match look(other, bucket).await {
+                Ok(Sight::Nothing) => {}
+                Ok(_) => return Ok(true),
+                Err(error) => {
+                    tracing::warn!(account = ?other.account(), %error, "an account can't be asked whether it has a bucket");
+                    if is_bound || !is_shut_out(&error) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether any account of this gateway is told that a bucket of this name exists.
+    ///
+    /// # Errors
+    /// As [`Self::others_see`] of a name that is bound.
+    pub(super) async fn any_sees(&self, bucket: &str) -> Result<bool, GatewayError> {
+        Ok(self.own_sight(bucket).await? != Sight::Nothing || self.others_see(bucket, true).await?)
+    }
+
+    /// Whether another account has a bucket of this name that is not the caller's, and older: then the name is that
+    /// one's. Of two who make one at once, one is told so. `false` where it can't be told: where an account may not list
+    /// its buckets, or lists none of the name.
+    pub(super) async fn another_is_older(&self, bucket: &str) -> bool {
+        if self.others.is_empty() {
+            return false;
+        }
+        let Some(own) = listed(&self.own, bucket).await else { return false };
+        for other in &self.others {
+            if listed(other, bucket).await.is_some_and(|other| other.is_another_before(&own)) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Listed {
+    /// One bucket has one date of creation; and an owner has one bucket of a name.
+    fn is_another_before(&self, own: &Self) -> bool {
+        let is_of_one_owner = !own.owner_id.is_empty() && self.owner_id == own.owner_id;
+        !is_of_one_owner && self.creation_ms < own.creation_ms
+    }
+}
+
+async fn look(upstream: &Upstream, bucket: &str) -> Result<Sight, GatewayError> {
+    let what = ListWhat { prefix: "", delimiter: None, max_keys: 1 };
+    match upstream.list_objects_v2(bucket, what, None, None, false).await {
+        Ok(page) if page.contents.is_empty() => Ok(Sight::Empty),
+        Ok(_) => Ok(Sight::Filled),
+        Err(error) => match error.upstream_code() {
+            Some(ErrorCode::NoSuchBucket) => Ok(Sight::Nothing),
+            Some(ErrorCode::AccessDenied) => Ok(Sight::Filled),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Whether the store refuses the account itself, and not what it asks for.
+fn is_shut_out(error: &GatewayError) -> bool {
+    let GatewayError::Upstream(error) = error else { return false };
+    error.status == StatusCode::FORBIDDEN && error.code != Some(ErrorCode::AccessDenied)
+}
+
+/// The bucket of this name as an account lists it; none where it does not, or may not list.
+async fn listed(upstream: &Upstream, bucket: &str) -> Option<Listed> {
+    let all = match upstream.list_buckets().await {
+        Ok(all) => all,
+        Err(error) => {
+            tracing::debug!(account = ?upstream.account(), %error, "an account can't be asked for its buckets");
+            return None;
+        }
+    };
+    let found = all.buckets.iter().find(|listed| listed.name == bucket)?;
+    Some(Listed { owner_id: all.owner.id, creation_ms: found.creation_ms })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::double;
+
+    fn error(status: u16, code: &str) -> String {
+        double::answer(status, &[], &format!("<Error><Code>{code}</Code></Error>"))
+    }
+
+    /// The listing of an account that has the bucket `b` since this second.
+    fn has(owner: &str, second: u32) -> String {
+        double::answer(
+            200,
+            &[],
+            &format!(
+                "<ListAllMyBucketsResult><Owner><ID>{owner}</ID></Owner><Buckets><Bucket><Name>b</Name>\
+                 <CreationDate>2026-11-22T00:00:{second:02}.000Z</CreationDate></Bucket></Buckets>\
+                 </ListAllMyBucketsResult>"
+            ),
+        )
+    }
+
+    /// Accounts of a store that answers each of them so, whatever it is asked; the first one is the caller's.
+    async fn accounts(answers: &[String]) -> Accounts {
+        let mut upstreams = Vec::new();
+        for answer in answers {
+            let answer = answer.clone();
+            upstreams.push(double::store("ceph-rgw", move |_| answer.clone()).await.upstream);
+        }
+        Accounts { own: upstreams.remove(0), others: upstreams }
+    }
+
+    #[tokio::test]
+    async fn an_older_bucket_of_another_owner_has_the_name() {
+        let is_older = async |answers: &[String]| accounts(answers).await.another_is_older("b").await;
+        assert!(is_older(&[has("a", 5), has("t", 4)]).await);
+        assert!(is_older(&[has("a", 5), error(403, "AccessDenied"), has("t", 4)]).await);
+        assert!(!is_older(&[has("t", 4), has("a", 5)]).await);
+    }
+
+    #[tokio::test]
+    async fn two_accounts_that_list_the_same_bucket_are_not_at_odds() {
+        // One owner's bucket, whatever the dates say; and one bucket that two owners may use.
+        for other in [has("a", 4), has("a", 5), has("t", 5)] {
+            assert!(!accounts(&[has("a", 5), other]).await.another_is_older("b").await);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_account_that_may_not_list_its_buckets_is_in_nobodys_way() {
+        for denied in
+            [error(403, "AccessDenied"), error(403, "InvalidAccessKeyId"), error(500, "InternalError")]
+        {
+            assert!(!accounts(&[has("a", 5), denied.clone()]).await.another_is_older("b").await);
+            assert!(!accounts(&[denied, has("t", 4)]).await.another_is_older("b").await);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_account_that_is_shut_out_has_can_only_be_told_of_a_name_that_was_never_bound() {
+        let [none, shut_out] = [error(404, "NoSuchBucket"), error(403, "InvalidAccessKeyId")];
+        let accounts = accounts(&[none, shut_out]).await;
+        assert!(!accounts.others_see("b", false).await.unwrap());
+        assert!(accounts.others_see("b", true).await.is_err());
+        assert!(accounts.any_sees("b").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_bucket_that_another_account_may_not_look_into_is_there() {
+        for (answer, is_seen) in [(error(403, "AccessDenied"), true), (error(404, "NoSuchBucket"), false)] {
+            let accounts = accounts(&[error(404, "NoSuchBucket"), answer]).await;
+            assert_eq!(accounts.others_see("b", false).await.unwrap(), is_seen);
+            assert_eq!(accounts.any_sees("b").await.unwrap(), is_seen);
+        }
+    }
+}
