@@ -7,6 +7,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::ServiceError;
+use crate::store::location::Location;
+use crate::store::postgres::RawPostgres;
 use crate::toml_file::TomlFile;
 
 /// Longest lease (docs/format.md §2.7).
@@ -39,6 +41,8 @@ pub struct Config {
     pub unlock: Unlock,
     /// For [`Unlock::PassphraseFile`].
     pub passphrase_file: Option<PathBuf>,
+    /// Where the database is.
+    pub store: Location,
     /// Lifetimes and bounds.
     pub limits: Limits,
 }
@@ -87,7 +91,14 @@ struct Raw {
     policy: PathBuf,
     unlock: Spanned<Unlock>,
     passphrase_file: Option<PathBuf>,
+    store: Option<Spanned<RawStore>>,
     limits: Option<Spanned<Limits>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStore {
+    postgres: RawPostgres,
 }
 
 impl Config {
@@ -109,6 +120,7 @@ impl Config {
         let raw: Raw = file.parse("see deploy/keyservice.toml for every key with its meaning")?;
         check(&file, &raw)?;
         let folder = crate::files::parent(path);
+        let store = location(&file, raw.store, folder)?;
         Ok(Self {
             state_dir: folder.join(raw.state_dir),
             listen: raw.listen,
@@ -117,9 +129,21 @@ impl Config {
             policy: folder.join(raw.policy),
             unlock: raw.unlock.into_inner(),
             passphrase_file: raw.passphrase_file.map(|p| folder.join(p)),
+            store,
             limits: raw.limits.map(Spanned::into_inner).unwrap_or_default(),
         })
     }
+}
+
+fn location(
+    file: &TomlFile<'_>,
+    store: Option<Spanned<RawStore>>,
+    folder: &Path,
+) -> Result<Location, ServiceError> {
+    let Some(store) = store else { return Ok(Location::Sqlite) };
+    let span = store.span();
+    let checked = store.into_inner().postgres.check(folder);
+    checked.map(Location::Postgres).map_err(|(text, remedy)| file.wrong(span, text, remedy))
 }
 
 fn check(file: &TomlFile<'_>, raw: &Raw) -> Result<(), ServiceError> {

@@ -69,6 +69,17 @@ pub enum ServiceError {
     /// The database failed.
     #[error("database: {0}")]
     Store(#[from] rusqlite::Error),
+    /// The database server failed, or does not answer. What was to be written may have been.
+    #[error("database: {0}")]
+    Database(String),
+    /// The database server can't be used before someone has done something about it.
+    #[error("database: {text}\n  remedy: {remedy}")]
+    DatabaseSetUp {
+        /// What is wrong.
+        text: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A row of the database is not what this service wrote.
     #[error("the database row {kind}/{id} was altered outside of this service; it stays locked")]
     Tampered {
@@ -143,7 +154,9 @@ impl ServiceError {
         let unavailable = |reason| KeyServiceError::Unavailable { reason, retry_after_ms: 2_000 };
         match self {
             Self::Refused(refused) => refused.clone(),
-            Self::Store(_) => unavailable(UnavailableReason::Store),
+            Self::Store(_) | Self::Database(_) | Self::DatabaseSetUp { .. } => {
+                unavailable(UnavailableReason::Store)
+            }
             Self::Audit(_) => unavailable(UnavailableReason::Audit),
             Self::Stale { .. } | Self::OlderDatabase { .. } | Self::OlderLog { .. } => {
                 KeyServiceError::Conflict { text: self.to_string() }

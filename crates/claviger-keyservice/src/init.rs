@@ -1,7 +1,6 @@
 //! Making a new key service: master, CA, first operator, first keyset with its recovery shares. Ends only after the shares
 //! were read back from their files and put together again.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,12 +19,11 @@ use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::config::Config;
 use crate::custody::shamir::{self, Share, root_fingerprint};
 use crate::custody::{Master, software};
-use crate::files::{StateLock, private_folder, read_secret, sync_folder, write_secret_new};
+use crate::files::{StateLock, private_folder, read_secret, write_secret_new};
 use crate::identity::{Authority, Issued};
-use crate::service::DATABASE_FILE;
 use crate::service::tls::replace_locked_tls;
-use crate::store::sqlite::SqliteStore;
-use crate::store::{Change, Kind, Store as _};
+use crate::store::location::{self, NewStore};
+use crate::store::{Change, Kind, Store};
 use crate::vault::{
     CA_ROW, IdentityRow, KeysetRow, META_CA_KEY, META_MASTER, keyset_change, prepare_keyset, row,
 };
@@ -76,8 +74,7 @@ pub fn init(
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> Result<InitReport, ServiceError> {
-    let database = config.state_dir.join(DATABASE_FILE);
-    if database.exists() {
+    if location::exists(&config.state_dir) {
         return Err(ServiceError::AlreadyInitialised(config.state_dir.clone()));
     }
     check_keyset_name(&options.keyset)?;
@@ -88,42 +85,22 @@ pub fn init(
     }
     private_folder(&config.state_dir)?;
     let _alone = StateLock::take(&config.state_dir)?;
-    if database.exists() {
-        return Err(ServiceError::AlreadyInitialised(config.state_dir.clone()));
-    }
-    // Built beside its final name: a service exists only once everything else does.
-    let unfinished = config.state_dir.join("keyservice.db.unfinished");
-    remove_leftovers(&unfinished)?;
-    let report = build(config, options, &unfinished, &**clock, random)?;
-    fs::rename(&unfinished, &database).map_err(|e| ServiceError::io(&database, e))?;
-    sync_folder(&config.state_dir)?;
+    // A service exists only once everything else does.
+    let rows = NewStore::begin(config, clock, &**random)?;
+    let report = build(config, options, rows.store(), &**clock, random)?;
+    rows.finish()?;
     Ok(report)
-}
-
-fn remove_leftovers(unfinished: &Path) -> Result<(), ServiceError> {
-    for suffix in ["", "-wal", "-shm"] {
-        let mut name = unfinished.as_os_str().to_owned();
-        name.push(suffix);
-        match fs::remove_file(Path::new(&name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(ServiceError::io(unfinished, error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 fn build(
     config: &Config,
     options: &InitOptions,
-    unfinished: &Path,
+    store: &dyn Store,
     clock: &dyn Clock,
     random: &Arc<dyn Random>,
 ) -> Result<InitReport, ServiceError> {
     let now_ms = clock.now_ms();
-    let store = SqliteStore::open(unfinished)?;
-    let master = make_master(&options.passphrase_file, &store, &**random)?;
+    let master = make_master(&options.passphrase_file, store, &**random)?;
     let (certificate, key) = Authority::generate(clock, &**random)?;
     store.set_meta(META_CA_KEY, &master.seal(META_CA_KEY, &key, &**random)?)?;
     let authority = Authority::load(certificate.clone(), &key)?;
@@ -155,7 +132,7 @@ fn build(
 
 fn make_master(
     passphrase_file: &Path,
-    store: &SqliteStore,
+    store: &dyn Store,
     random: &dyn Random,
 ) -> Result<Master, ServiceError> {
     let mut secret = Zeroizing::new([0u8; 32]);

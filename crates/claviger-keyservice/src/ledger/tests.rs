@@ -110,6 +110,12 @@ impl Store for FailingStore {
     fn finished_upload(&self, object_id: &[u8; 16]) -> Result<Option<FinishedRow>, ServiceError> {
         self.0.finished_upload(object_id)
     }
+    fn check_ours(&self) -> Result<(), ServiceError> {
+        self.0.check_ours()
+    }
+    fn problem(&self) -> Option<String> {
+        self.0.problem()
+    }
 }
 
 struct FailingSink(PathBuf, Arc<Fate>);
@@ -161,7 +167,7 @@ fn run(template: &Path, folder: &Path, plan: Plan) -> (Done, Arc<Fate>) {
     let config = config_in(folder);
     let fate =
         Arc::new(Fate { plan, steps: AtomicU32::new(0), writes: Mutex::default(), dead: Mutex::new(false) });
-    let store = SqliteStore::open(&config.state_dir.join(crate::service::DATABASE_FILE)).unwrap();
+    let store = SqliteStore::open(&config.state_dir.join(crate::store::location::DATABASE_FILE)).unwrap();
     let store = Arc::new(FailingStore(store, Arc::clone(&fate)));
     let lines = config.state_dir.join("audit/00000000000000000000.jsonl");
     let before = std::fs::read_to_string(&lines).unwrap().lines().count() as u64;

@@ -29,13 +29,10 @@ use crate::identity::{Authority, Peer, SERVICE_TTL_MS};
 use crate::ledger::log::newest_state;
 use crate::ledger::{Ledger, Mark, Opened, Turn};
 use crate::policy::{AdminVerb, Policy};
-use crate::store::{Store, sqlite::SqliteStore};
+use crate::store::{Store, location};
 use crate::vault::{CA_ROW, IdentityRow, META_MASTER, Vault, stored_ca, stored_identities};
 use crate::{ServiceError, server};
 use tls::{read_locked_tls, replace_locked_tls, server_config};
-
-/// Name of the database in the state folder.
-pub(crate) const DATABASE_FILE: &str = "keyservice.db";
 
 /// A key service.
 #[derive(Clone)]
@@ -148,7 +145,6 @@ impl KeyService {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, ServiceError> {
-        let database = config.state_dir.join(DATABASE_FILE);
         if !Self::is_initialised(&config) {
             return Err(ServiceError::NotInitialised(config.state_dir.clone()));
         }
@@ -156,7 +152,7 @@ impl KeyService {
         // Before anything else: opening the log mends it, and a running service may be in the middle of a line.
         let alone = StateLock::take(&config.state_dir)?;
         let policy = Policy::load(&config.policy)?;
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database)?);
+        let store = location::open(&config, &clock, &*random)?;
         let (audit, torn) = AuditLog::open(
             &config.state_dir.join("audit"),
             config.limits.audit_file_len_max,
@@ -185,7 +181,7 @@ impl KeyService {
     /// Whether a service lies in `config.state_dir`.
     #[must_use]
     pub fn is_initialised(config: &Config) -> bool {
-        config.state_dir.join(DATABASE_FILE).exists()
+        location::exists(&config.state_dir)
     }
 
     pub(crate) fn assemble(
@@ -352,6 +348,7 @@ impl Core {
 
     /// Whether an answer with keys may still go out.
     pub(crate) fn may_have(&self, addressee: &Addressee) -> Result<(), KeyServiceError> {
+        self.store.check_ours().map_err(|error| tell(&error))?;
         let vault = self.vault()?;
         if !std::ptr::eq(Arc::as_ptr(&vault), addressee.vault.as_ptr()) {
             return Err(KeyServiceError::Locked);
@@ -551,6 +548,7 @@ impl Core {
                 "the audit log can't be written: nothing is released; repair the disk and restart".to_owned(),
             );
         }
+        problems.extend(self.store.problem());
         let vault = self.vault().ok();
         if vault.as_ref().is_some_and(|vault| vault.is_behind()) {
             problems.push(

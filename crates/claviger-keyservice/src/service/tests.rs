@@ -9,6 +9,8 @@ use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
 use crate::audit_log::AuditSink;
+use crate::store::location::Location;
+use crate::store::sqlite::SqliteStore;
 use crate::testing::random;
 use crate::{InitOptions, Limits, init};
 
@@ -36,6 +38,7 @@ pub(crate) fn config_in(folder: &Path) -> Config {
         policy: folder.join("policy.toml"),
         unlock: Unlock::Operator,
         passphrase_file: Some(folder.join("passphrase")),
+        store: Location::Sqlite,
         limits: Limits::default(),
     }
 }
@@ -59,7 +62,7 @@ pub(crate) fn made(folder: &Path) -> Config {
 }
 
 fn over(config: &Config, sink: Broken) -> KeyService {
-    let store = Arc::new(SqliteStore::open(&config.state_dir.join(DATABASE_FILE)).unwrap());
+    let store = Arc::new(SqliteStore::open(&config.state_dir.join("keyservice.db")).unwrap());
     let audit = AuditLog::with_sink(Box::new(sink), 0, random()).unwrap();
     let policy = Policy::parse(&config.policy, "").unwrap();
     let log = Log { audit, newest: newest_state(&config.state_dir.join("audit")).unwrap() };
@@ -161,7 +164,7 @@ pub(crate) fn operator_of(service: &KeyService, name: &str) -> Caller {
 /// An unlocked service over such a disk, and a gateway that it enrolled.
 async fn enrolled(folder: &Path, disk: &Arc<Disk>) -> (KeyService, Peer) {
     let config = made(folder);
-    let store = Arc::new(SqliteStore::open(&config.state_dir.join(DATABASE_FILE)).unwrap());
+    let store = Arc::new(SqliteStore::open(&config.state_dir.join("keyservice.db")).unwrap());
     let audit = AuditLog::with_sink(Box::new(OnDisk(Arc::clone(disk))), 0, random()).unwrap();
     let policy = Policy::parse(&config.policy, POLICY).unwrap();
     let clock = Arc::new(SystemClock);

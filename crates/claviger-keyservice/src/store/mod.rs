@@ -1,6 +1,8 @@
 //! What the service remembers. The store keeps rows and says nothing about their meaning; it is not believed either:
 //! rows that authorise carry a MAC under the master (`custody`), and secrets lie in it only sealed.
 
+pub mod location;
+pub mod postgres;
 pub mod sqlite;
 
 use crate::ServiceError;
@@ -134,64 +136,77 @@ pub struct EpochPage {
 
 /// A database. Every method returns only when its effect is durable. Methods block; the service calls them where that is
 /// allowed.
+///
+/// An error of a method that writes means that it is **not known** whether its effect is there: the answer to a commit can be
+/// lost. It is all there or not at all, and writing the same again does no harm.
 pub trait Store: Send + Sync {
     /// A value that is not a row: wrapped master, CA key under the master.
     ///
     /// # Errors
-    /// [`ServiceError::Store`].
+    /// [`ServiceError::Store`], [`ServiceError::Database`].
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, ServiceError>;
 
     /// Sets such a value.
     ///
     /// # Errors
-    /// [`ServiceError::Store`].
+    /// [`ServiceError::Store`], [`ServiceError::Database`].
     fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), ServiceError>;
 
     /// All rows of a kind, by id.
     ///
     /// # Errors
-    /// [`ServiceError::Store`].
+    /// [`ServiceError::Store`], [`ServiceError::Database`].
     fn rows(&self, kind: Kind) -> Result<Vec<Row>, ServiceError>;
 
     /// Applies changes in one transaction.
     ///
     /// # Errors
-    /// [`ServiceError::Store`]; nothing was applied then.
+    /// [`ServiceError::Store`], [`ServiceError::Database`]; all of them or none was applied then.
     fn apply(&self, changes: &[Change]) -> Result<(), ServiceError>;
 
     /// One epoch.
     ///
     /// # Errors
-    /// [`ServiceError::Store`].
+    /// [`ServiceError::Store`], [`ServiceError::Database`].
     fn epoch(&self, epoch_id: &[u8; 16]) -> Result<Option<EpochRow>, ServiceError>;
 
     /// Ids and MACs of epochs after this id, at most so many, by id.
     ///
     /// # Errors
-    /// [`ServiceError::Store`].
+    /// [`ServiceError::Store`], [`ServiceError::Database`].
     fn epoch_marks(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<EpochMark>, ServiceError>;
 
     /// Epochs by id.
     ///
     /// # Errors
-    /// [`ServiceError::Store`].
+    /// [`ServiceError::Store`], [`ServiceError::Database`].
     fn epochs(&self, page: EpochPage) -> Result<Vec<EpochRow>, ServiceError>;
 
     /// How many epochs there are.
     ///
     /// # Errors
-    /// [`ServiceError::Store`].
+    /// [`ServiceError::Store`], [`ServiceError::Database`].
     fn epoch_count(&self) -> Result<u64, ServiceError>;
 
     /// Remembers that an upload ended; the first report stays.
     ///
     /// # Errors
-    /// [`ServiceError::Store`].
+    /// [`ServiceError::Store`], [`ServiceError::Database`].
     fn finish_upload(&self, object_id: &[u8; 16], row: &FinishedRow) -> Result<(), ServiceError>;
 
     /// The report that an upload ended, if there is one.
     ///
     /// # Errors
-    /// [`ServiceError::Store`].
+    /// [`ServiceError::Store`], [`ServiceError::Database`].
     fn finished_upload(&self, object_id: &[u8; 16]) -> Result<Option<FinishedRow>, ServiceError>;
+
+    /// Whether it is certain at this moment that no other process works with these rows. Asked before keys go out. Does not
+    /// block.
+    ///
+    /// # Errors
+    /// [`ServiceError::Database`], [`ServiceError::DatabaseSetUp`] if another may have taken them over.
+    fn check_ours(&self) -> Result<(), ServiceError>;
+
+    /// What is wrong with the database, for health checks. Does not block.
+    fn problem(&self) -> Option<String>;
 }

@@ -164,6 +164,16 @@ impl Store for SqliteStore {
         });
         Ok(row.optional()?)
     }
+
+    /// The lock on the state folder sees to it.
+    fn check_ours(&self) -> Result<(), ServiceError> {
+        Ok(())
+    }
+
+    /// Errors of the disk come out where they happen.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 fn put_epoch(connection: &Connection, row: &EpochRow) -> rusqlite::Result<usize> {

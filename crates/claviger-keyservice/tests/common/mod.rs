@@ -15,6 +15,7 @@ use claviger_format::{
 use claviger_gateway::key_client::{self, ClientError, KeyClient, StoredIdentity, UnsignedIdentity};
 use claviger_keyapi::admin::{self, ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetShares};
 use claviger_keyapi::{EnvelopeHeader, KeyService as _, KeyServiceError, SessionInfo, SessionKeyset};
+use claviger_keyservice::store::location::Location;
 use claviger_keyservice::{Config, InitOptions, KeyService, Limits, ServiceError, Unlock, init};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -249,6 +250,7 @@ fn config(folder: &Path, listen: std::net::SocketAddr, unlock: Unlock) -> Config
         policy: folder.join("policy.toml"),
         unlock,
         passphrase_file: Some(folder.join("passphrase")),
+        store: Location::Sqlite,
         limits: Limits::default(),
     }
 }

@@ -10,6 +10,7 @@ use claviger_env::Clock;
 use claviger_format::random::Random;
 use claviger_gateway::key_client::{self, ClientError, KeyClient, StoredIdentity, UnsignedIdentity};
 use claviger_keyapi::{Identity, KeyService as KeyServiceApi, Role};
+use claviger_keyservice::store::location::Location;
 use claviger_keyservice::{Config, InitOptions, KeyService, Limits, ServiceError, Unlock, init};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -87,6 +88,7 @@ fn config(folder: &Folder, address: SocketAddr) -> Config {
         policy: keyservice.join("policy.toml"),
         unlock: Unlock::PassphraseFile,
         passphrase_file: Some(keyservice.join("passphrase")),
+        store: Location::Sqlite,
         limits: Limits::default(),
     }
 }

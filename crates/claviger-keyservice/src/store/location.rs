@@ -1,0 +1,171 @@
+//! Where a service's rows lie: a file in the state folder, or a database server that the configuration names.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use claviger_env::Clock;
+use claviger_format::Random;
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use super::postgres::{PostgresConfig, PostgresStore};
+use super::sqlite::SqliteStore;
+use crate::files::{sync_folder, write_secret_new};
+use crate::{Config, ServiceError};
+
+/// Name of the embedded database in the state folder.
+pub(crate) const DATABASE_FILE: &str = "keyservice.db";
+/// Stands in the state folder of a service whose rows lie on a server.
+const INSTANCE_FILE: &str = "store.json";
+
+/// Where the rows are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Location {
+    /// In the state folder.
+    #[default]
+    Sqlite,
+    /// On a server.
+    Postgres(PostgresConfig),
+}
+
+/// Which database belongs to a state folder.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Instance {
+    /// Random; stands in the database as well.
+    postgres: String,
+}
+
+/// Whether a service lies in `state_dir`.
+pub(crate) fn exists(state_dir: &Path) -> bool {
+    [DATABASE_FILE, INSTANCE_FILE].iter().any(|name| state_dir.join(name).exists())
+}
+
+/// Opens the rows of the service in `config.state_dir`, whose lock the caller holds. Blocks.
+///
+/// # Errors
+/// [`ServiceError::NotInitialised`]; [`ServiceError::DatabaseSetUp`] if the service's rows lie elsewhere than configured;
+/// those of the database.
+pub(crate) fn open(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    random: &dyn Random,
+) -> Result<Arc<dyn Store>, ServiceError> {
+    let (file, instance) = (config.state_dir.join(DATABASE_FILE), config.state_dir.join(INSTANCE_FILE));
+    let elsewhere = |text: &str, remedy: &str| ServiceError::DatabaseSetUp {
+        text: format!("{}: {text}", config.state_dir.display()),
+        remedy: remedy.to_owned(),
+    };
+    match &config.store {
+        Location::Sqlite if file.exists() => Ok(Arc::new(SqliteStore::open(&file)?)),
+        Location::Sqlite if instance.exists() => Err(elsewhere(
+            "this service's rows lie in PostgreSQL, which the configuration does not name",
+            "add the table [store.postgres] with which it was made",
+        )),
+        Location::Postgres(_) if file.exists() => Err(elsewhere(
+            "this service's rows lie in the folder, in keyservice.db; the configuration names PostgreSQL",
+            "remove [store.postgres]; or back up, and restore the backup into a new folder with [store.postgres]",
+        )),
+        Location::Postgres(server) if instance.exists() => {
+            let text = fs::read_to_string(&instance).map_err(|e| ServiceError::io(&instance, e))?;
+            let instance: Instance =
+                serde_json::from_str(&text).map_err(|_| ServiceError::Damaged(INSTANCE_FILE))?;
+            let folder = &config.state_dir;
+            Ok(Arc::new(PostgresStore::open(server, folder, &instance.postgres, clock, random)?))
+        }
+        _ => Err(ServiceError::NotInitialised(config.state_dir.clone())),
+    }
+}
+
+/// The rows of a service that is being made. It exists only once they are finished.
+pub(crate) struct NewStore {
+    store: Making,
+    state_dir: PathBuf,
+}
+
+enum Making {
+    /// Beside its final name.
+    Sqlite { store: SqliteStore, path: PathBuf },
+    /// In a schema that gets its final name at the end.
+    Postgres { store: PostgresStore, instance: Instance },
+}
+
+impl NewStore {
+    /// Begins; what an attempt that failed left behind goes. Blocks.
+    ///
+    /// # Errors
+    /// [`ServiceError::AlreadyInitialised`]; those of the database.
+    pub(crate) fn begin(
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+        random: &dyn Random,
+    ) -> Result<Self, ServiceError> {
+        let state_dir = config.state_dir.clone();
+        if exists(&state_dir) {
+            return Err(ServiceError::AlreadyInitialised(state_dir));
+        }
+        let store = match &config.store {
+            Location::Sqlite => {
+                let path = state_dir.join("keyservice.db.unfinished");
+                remove_leftovers(&path)?;
+                Making::Sqlite { store: SqliteStore::open(&path)?, path }
+            }
+            Location::Postgres(server) => {
+                let mut id = [0u8; 16];
+                random.fill(&mut id)?;
+                let instance = Instance { postgres: id.iter().map(|b| format!("{b:02x}")).collect() };
+                Making::Postgres { store: PostgresStore::begin(server, &instance.postgres, clock)?, instance }
+            }
+        };
+        Ok(Self { store, state_dir })
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        match &self.store {
+            Making::Sqlite { store, .. } => store,
+            Making::Postgres { store, .. } => store,
+        }
+    }
+
+    /// From now on the service exists.
+    ///
+    /// # Errors
+    /// [`ServiceError::Io`]; those of the database.
+    pub(crate) fn finish(self) -> Result<(), ServiceError> {
+        match self.store {
+            Making::Sqlite { store, path } => {
+                drop(store);
+                let database = self.state_dir.join(DATABASE_FILE);
+                fs::rename(path, &database).map_err(|e| ServiceError::io(&database, e))?;
+                sync_folder(&self.state_dir)
+            }
+            Making::Postgres { store, instance } => {
+                let (path, unfinished) =
+                    (self.state_dir.join(INSTANCE_FILE), self.state_dir.join("store.json.unfinished"));
+                remove(&unfinished)?;
+                let text = serde_json::to_vec(&instance).map_err(|_| ServiceError::Damaged(INSTANCE_FILE))?;
+                write_secret_new(&unfinished, &text)?;
+                store.finish()?;
+                fs::rename(unfinished, &path).map_err(|e| ServiceError::io(&path, e))?;
+                sync_folder(&self.state_dir)
+            }
+        }
+    }
+}
+
+fn remove_leftovers(unfinished: &Path) -> Result<(), ServiceError> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = unfinished.as_os_str().to_owned();
+        name.push(suffix);
+        remove(Path::new(&name))?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), ServiceError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ServiceError::io(path, error)),
+        _ => Ok(()),
+    }
+}
