@@ -237,7 +237,9 @@ fn many_threads_may_ask_at_once<K: Kept>() {
                     let id = format!("{n}-{m}");
                     let pair = [Change::Put(Kind::Token, row(&id)), Change::Put(Kind::Closing, row(&id))];
                     store.apply(&pair).unwrap();
-                    store.apply(&[Change::PutEpoch(EpochRow { gateway_id: [n; 16], ..epoch(m, 0) })]).unwrap();
+                    store
+                        .apply(&[Change::PutEpoch(EpochRow { gateway_id: [n; 16], ..epoch(m, 0) })])
+                        .unwrap();
                     store.finish_upload(&[n * 8 + m; 16], &finished(1)).unwrap();
                 }
             })

@@ -100,6 +100,10 @@ impl World {
     }
 
     pub(crate) async fn with(policy: &str, unlock: Unlock) -> Self {
+        Self::on(Location::Sqlite, policy, unlock).await
+    }
+
+    pub(crate) async fn on(store: Location, policy: &str, unlock: Unlock) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(TestClock(AtomicU64::new(0)));
         let shared: Arc<dyn Clock> = clock.clone();
@@ -107,7 +111,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
-        let config = config(folder.path(), address, unlock);
+        let config = Config { store, ..config(folder.path(), address, unlock) };
         let operator = UnsignedIdentity::generate().unwrap();
         let report = init(&config, &init_options(folder.path(), operator.csr()), &shared, &random).unwrap();
         let name = "admin:first".parse().unwrap();

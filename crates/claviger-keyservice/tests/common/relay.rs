@@ -69,8 +69,7 @@ fn carry(mut client: UnixStream, to: PathBuf, loss: &Arc<Mutex<(Loss, u64)>>) {
         pump(&mut server, &mut client, || silent(&loss, age));
     });
     let mut bytes = vec![0; 1 << 16];
-    loop {
-        let Ok(len @ 1..) = client.read(&mut bytes) else { break };
+    while let Ok(len @ 1..) = client.read(&mut bytes) {
         if silent(loss, age) {
             continue;
         }
