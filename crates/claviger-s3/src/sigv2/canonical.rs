@@ -109,6 +109,30 @@ pub(super) fn has_control_characters(head: &RequestHead<'_>, is_query: bool) -> 
     })
 }
 
+/// Whether a presigned request's covered parameters could be read as others than were signed. They are signed decoded, with `&`
+/// between them: a value with an ampersand in it looks like several, and several like one. What people choose freely is the
+/// name of a file in `response-content-disposition`. So no value may hold the beginning of another covered parameter; no quote
+/// may be open at the end of a value; and what follows a disposition is only taken where no unquoted name of a file ends it.
+pub(super) fn is_ambiguous(head: &RequestHead<'_>) -> bool {
+    let covered = sub_resources(head);
+    let holds_another = |(_, value): &(String, String)| {
+        let mut pieces = value.split('&').skip(1);
+        pieces.any(|piece| SUB_RESOURCES.contains(&piece.split('=').next().unwrap_or_default()))
+    };
+    let is_open = |(_, value): &(String, String)| !value.matches('"').count().is_multiple_of(2);
+    let ends_in_a_name = |(name, value): &(String, String)| {
+        let last = value.rsplit(';').next().unwrap_or_default().trim_end();
+        // `filename*=` is percent-encoded, and so has no ampersand (RFC 8187).
+        let is_free = last.contains('=') && !last.ends_with('"') && !last.contains("*=");
+        name == "response-content-disposition" && is_free
+    };
+    let (_, before_last) = covered.split_last().unzip();
+    let before_last: &[_] = before_last.unwrap_or_default();
+    covered.iter().any(holds_another)
+        || (covered.len() > 1 && covered.iter().any(is_open))
+        || before_last.iter().any(ends_in_a_name)
+}
+
 /// All `x-amz-*` headers in order. SDKs that presign move them into the query; they count as headers there.
 fn amz_headers(head: &RequestHead<'_>, is_query: bool) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
@@ -132,12 +156,8 @@ fn push_resource(out: &mut String, head: &RequestHead<'_>, path: &str, bucket: O
         out.push_str(bucket);
     }
     out.push_str(path);
-    // Names are decoded first, as whoever acts on them does: `%61cl` is `acl`.
-    let mut sub_resources: Vec<(String, String)> =
-        decoded_pairs(head).filter(|(name, _)| SUB_RESOURCES.contains(&name.as_str())).collect();
-    sub_resources.sort_unstable();
     let mut separator = '?';
-    for (name, value) in sub_resources {
+    for (name, value) in sub_resources(head) {
         out.push(separator);
         out.push_str(&name);
         if !value.is_empty() {
@@ -146,6 +166,15 @@ fn push_resource(out: &mut String, head: &RequestHead<'_>, path: &str, bucket: O
         }
         separator = '&';
     }
+}
+
+/// The covered parameters, decoded, in the order in which they are signed.
+fn sub_resources(head: &RequestHead<'_>) -> Vec<(String, String)> {
+    // Names are decoded first, as whoever acts on them does: `%61cl` is `acl`.
+    let covered = decoded_pairs(head).filter(|(name, _)| SUB_RESOURCES.contains(&name.as_str()));
+    let mut covered: Vec<_> = covered.collect();
+    covered.sort_unstable();
+    covered
 }
 
 /// A header's values, trimmed and joined by commas.

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{AUTHORIZATION, DATE};
 use subtle::ConstantTimeEq as _;
 
-use super::canonical::{Canonical, has_control_characters, string_to_sign};
+use super::canonical::{Canonical, has_control_characters, is_ambiguous, string_to_sign};
 use super::{SIGNATURE_LEN, decode};
 use crate::authentication::{Authenticated, check_skew, check_token, header_time, security_token};
 use crate::error::{ErrorCode, S3Error};
@@ -137,7 +137,8 @@ impl Presented {
         // SDKs sign `/bucket/` also where they ask for `/bucket`, which is the same.
         let with_slash =
             bucket_alone(canonical).map(|path| string_to_sign(Canonical { path: &path, ..canonical }));
-        let matches = !has_control_characters(head, is_query)
+        let is_tricky = has_control_characters(head, is_query) || (is_query && is_ambiguous(head));
+        let matches = !is_tricky
             && (is_signature_of(&to_sign) || with_slash.is_some_and(|to_sign| is_signature_of(&to_sign)));
         check_token(policy.session_token, self.session_token.as_deref(), || match matches {
             true => Ok(()),

@@ -251,6 +251,66 @@ fn a_line_break_in_the_query_turns_no_signed_request_into_another() {
 }
 
 #[test]
+fn an_ampersand_in_a_value_shifts_no_parameter_of_a_presigned_request() {
+    let verifies = |covered: &str, more: &str| {
+        let to_sign = format!("GET\n\n\n1175139620\n/b/k?{covered}");
+        presigned("GET", "/b/k", &to_sign, &format!("&{more}")).verify(NOW, None).is_ok()
+    };
+    const BARE: &str = "response-content-disposition=attachment; filename=a&response-content-type=text/html";
+    const QUOTED: &str =
+        "response-content-disposition=attachment; filename=\"a&response-content-type=text/html\"";
+    const VERSION: &str = "response-content-disposition=attachment; filename=a&versionId=1";
+    // What was signed as one value, as one and as two.
+    for (covered, one, two) in [
+        (
+            BARE,
+            "filename%3Da%26response-content-type%3Dtext/html",
+            "filename%3Da&response-content-type=text/html",
+        ),
+        (
+            QUOTED,
+            "filename%3D%22a%26response-content-type%3Dtext/html%22",
+            "filename=%22a&response-content-type=text/html%22",
+        ),
+        (
+            VERSION,
+            "filename%3Da%26versionId%3D1",
+            "versionId=1&response-content-disposition=attachment;+filename%3Da",
+        ),
+    ] {
+        for sent in [one, two] {
+            let whole = match sent.contains("disposition") {
+                true => sent.to_owned(),
+                false => format!("response-content-disposition=attachment;+{sent}"),
+            };
+            assert!(!verifies(covered, &whole), "{whole}");
+        }
+    }
+    // What can be meant in one way only.
+    for (covered, sent) in [
+        (
+            "response-content-disposition=attachment; filename=\"a & b\"&response-content-type=text/x",
+            "response-content-disposition=attachment;+filename=%22a+%26+b%22&response-content-type=text/x",
+        ),
+        (
+            "response-content-disposition=attachment; filename*=UTF-8''a%26b&response-content-type=text/x",
+            "response-content-disposition=attachment;+filename*=UTF-8''a%2526b&response-content-type=text/x",
+        ),
+        (
+            "response-content-disposition=inline&versionId=1",
+            "response-content-disposition=inline&versionId=1",
+        ),
+        (
+            "response-content-disposition=attachment; filename=a&b",
+            "response-content-disposition=attachment;+filename=a%26b",
+        ),
+        ("partNumber=1&uploadId=u", "partNumber=1&uploadId=u"),
+    ] {
+        assert!(verifies(covered, sent), "{sent}");
+    }
+}
+
+#[test]
 fn a_presigned_hash_of_the_body_binds_in_the_query_as_in_the_header() {
     const HASH: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
     let to_sign = format!("PUT\n\n\n1175139620\nx-amz-content-sha256:{HASH}\n/b/k");
