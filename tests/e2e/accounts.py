@@ -23,6 +23,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -473,6 +474,160 @@ def nobody(demo, direct):
         same(outcome(unknown.get_object, Bucket=bucket, Key="k"), ("InvalidAccessKeyId", 403))
 
 
+def strangers(demo):
+    """Steps about many at once who did not sign, and take their time."""
+    alice, anyone, bucket = client(demo.endpoint, ALICE), client(demo.endpoint, None), f"strangers-{RUN}"
+    alice.create_bucket(Bucket=bucket, ACL="public-read-write")
+    alice.put_object(Bucket=bucket, Key="big", Body=bytes(24 << 20), ACL="public-read")
+    alice.put_object(Bucket=bucket, Key="small", Body=BODY, ACL="public-read")
+    at = urllib.parse.urlsplit(demo.endpoint)
+    file_ahead = (b'--xx\r\nContent-Disposition: form-data; name="key"\r\n\r\nfoo\r\n--xx\r\n'
+                  b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n')
+
+    class Crowd:
+        """So many connections that each send the same and read next to nothing."""
+
+        def __init__(self, number, request):
+            self.sockets = []
+            for _ in range(number):
+                one = socket.socket()
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                one.connect((at.hostname, at.port))
+                one.sendall(request.replace(b"HOST", at.netloc.encode()))
+                self.sockets.append(one)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            for one in self.sockets:
+                one.close()
+
+        def refused(self):
+            """How many were answered SlowDown."""
+            number, deadline = 0, time.monotonic() + 5
+            for one in self.sockets:
+                one.settimeout(max(0.01, min(0.2, deadline - time.monotonic())))
+                try:
+                    number += b" 503 " in one.recv(64)
+                except OSError:
+                    pass
+            return number
+
+    def in_time(call, **arguments):
+        begun = time.monotonic()
+        same(outcome(call, Bucket=bucket, **arguments), 200)
+        if time.monotonic() - begun > 5:
+            raise AssertionError(f"{time.monotonic() - begun:.1f} s")
+
+    def the_others_are_served():
+        in_time(alice.head_object, Key="small")
+        in_time(alice.put_object, Key="other", Body=BODY)
+        in_time(alice.get_object, Key="small")
+
+    def the_crowd_is_gone():
+        deadline = time.monotonic() + 15
+        while outcome(anyone.head_object, Bucket=bucket, Key="small") != 200 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        same(read(anyone, bucket, "small"), BODY)
+
+    def form(fields=None):
+        """The status of a whole form, signed unless fields are given."""
+        fields = alice.generate_presigned_post(bucket, "form")["fields"] if fields is None else fields
+        body = "".join(f'--zz\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items())
+        body += '--zz\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nhello\r\n--zz--\r\n'
+        connection = http.client.HTTPConnection(at.netloc, timeout=20)
+        connection.request("POST", f"/{bucket}", body, {"Content-Type": "multipart/form-data; boundary=zz"})
+        return connection.getresponse().status
+
+    for name, request in [
+        ("who read slowly", b"GET /%s/big HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("with half a document", b"POST /%s?delete HTTP/1.1\r\nHost: HOST\r\nContent-MD5: 1B2M2Y8AsgTpgAmY7PhCfg==\r\n"
+                                 b"Content-Length: 900000\r\n\r\n<"),
+        ("with half a form", b"POST /%s HTTP/1.1\r\nHost: HOST\r\nContent-Type: multipart/form-data; boundary=xx\r\n"
+                             b"Content-Length: 5200000\r\n\r\n" + file_ahead),
+    ]:
+        @step(f"strangers {name} have an eighth of the requests, and all others are served")
+        def _():
+            with Crowd(100, request.replace(b"%s", bucket.encode())) as crowd:
+                time.sleep(1)
+                the_others_are_served()
+                if crowd.refused() < 36:
+                    raise AssertionError("more than 64 are served")
+            the_crowd_is_gone()
+
+    @step("half a form of nobody knows whom keeps no whole form out; one for a bucket that is none is refused unread")
+    def _():
+        begun = b"POST /%s HTTP/1.1\r\nHost: HOST\r\nContent-Type: multipart/form-data; boundary=xx\r\nContent-Length: 15000\r\n\r\n--xx\r\n"
+        with Crowd(80, begun.replace(b"%s", bucket.encode())):
+            time.sleep(1)
+            same({form() for _ in range(10)}, {204})
+        with Crowd(1, begun.replace(b"%s", f"none-{RUN}".encode())) as crowd:
+            crowd.sockets[0].settimeout(5)
+            same(crowd.sockets[0].recv(12), b"HTTP/1.1 404")
+
+    @step("a page's preflights are answered while strangers ask about thousands of others")
+    def _():
+        rule = {"AllowedMethods": ["GET", "PUT"], "AllowedOrigins": ["https://app.example"], "AllowedHeaders": ["*"]}
+        alice.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
+        ended = threading.Event()
+
+        def flood(number):
+            connection = http.client.HTTPConnection(at.netloc, timeout=20)
+            while not ended.is_set():
+                origin = {"Origin": f"https://evil{number}.example", "Access-Control-Request-Method": "GET"}
+                try:
+                    connection.request("OPTIONS", f"/{bucket}/k", headers=origin)
+                    connection.getresponse().read()
+                except (OSError, http.client.HTTPException):
+                    connection.close()
+                number += 1000
+
+        floods = [threading.Thread(target=flood, args=(number,), daemon=True) for number in range(64)]
+        for thread in floods:
+            thread.start()
+        try:
+            time.sleep(1)
+            same({preflight(f"{demo.endpoint}/{bucket}/k")[0] for _ in range(40)}, {200})
+        finally:
+            ended.set()
+            for thread in floods:
+                thread.join(30)
+
+    @step("a change of the rules is in force at once")
+    def _():
+        url = f"{demo.endpoint}/{bucket}/k"
+        same(preflight(url), (200, "https://app.example"))
+        alice.delete_bucket_cors(Bucket=bucket)
+        same(preflight(url)[0], 403)
+
+    @step("without a signature nobody is answered under a name that is not the gateway's, which a page could have as well")
+    def _():
+        path = demo.folder / "demo" / "gateway" / "credentials.toml"
+
+        def named(host, method="GET", body=None, **headers):
+            connection = http.client.HTTPConnection(at.netloc, timeout=20)
+            connection.request(method, f"/{bucket}/small" if method == "GET" else f"/{bucket}", body, {"Host": host} | headers)
+            return connection.getresponse().status
+
+        def until(status, host):
+            deadline = time.monotonic() + 15
+            while named(host) != status and time.monotonic() < deadline:
+                time.sleep(0.2)
+            same(named(host), status)
+
+        for own in [at.netloc, f"localhost:{at.port}", "[::1]"]:
+            same(named(own), 200)
+        same(named("evil.example"), 403)
+        same(named("evil.example", "POST", file_ahead + b"x\r\n--xx--\r\n", **{"Content-Type": "multipart/form-data; boundary=xx"}), 403)
+        text = path.read_text()
+        path.write_text(text.replace("[anonymous]\n", "[anonymous]\nhosts = [\"store.internal\"]\n"))
+        until(200, "store.internal:9000")
+        same(named("evil.example"), 403)
+        path.write_text(text)
+        until(403, "store.internal:9000")
+
+
 def pages(demo):
     """Steps about pages of other origins that ask without a signature; the object is one that everybody may read."""
     alice, bucket = client(demo.endpoint, ALICE), f"alice-{RUN}"
@@ -514,6 +669,20 @@ def pages(demo):
         for method in ["OPTIONS", "GET"]:
             same(asked(url, method, "https://app.example"), (200, "https://app.example", True))
             same(asked(signed, method, "https://other.example"), (200, "https://other.example", True))
+
+    @step("pages that are not listed may send what they sign in a header, and ask before each request")
+    def _():
+        def allowed(names):
+            headers = {"Origin": "https://other.example", "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": names}
+            connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=20)
+            connection.request("OPTIONS", urllib.parse.urlsplit(url).path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.headers.get("Access-Control-Allow-Origin"), answer.headers.get("Access-Control-Max-Age")
+
+        signing = rule | {"AllowedHeaders": ["*"], "MaxAgeSeconds": 600}
+        alice.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [signing]})
+        same(allowed("authorization,x-amz-date"), (200, "https://other.example", "0"))
+        same(allowed("x-amz-date"), (403, None, None))
 
     @step("a document of the store's is shown and never run, an error's is not sniffed")
     def _():
@@ -594,6 +763,18 @@ def version_2(demo):
                       re.sub(r"Expires=(\d)", r"Expires=9\1", url)]:
             same(get(other)[0], 403)
         same(get(presign("get_object", Params={"Bucket": bucket, "Key": "k"}, ExpiresIn=-5))[0], 403)
+
+    @step("version 2: an ampersand in the name of a file sets no other header of the answer")
+    def _():
+        presign = client(demo.endpoint, ALICE, signature_version="s3").generate_presigned_url
+        for name in ["a&response-content-type=text/html", '"a&response-content-type=text/html"']:
+            params = {"Bucket": bucket, "Key": "k", "ResponseContentDisposition": f"attachment; filename={name}"}
+            url = presign("get_object", Params=params)
+            split = url.replace("%26response-content-type%3D", "&response-content-type=")
+            same(split != url, True)
+            same((get(url)[0], get(split)[0]), (403, 403))
+        quoted = {"ResponseContentDisposition": 'attachment; filename="a & b"', "ResponseContentType": "text/x"}
+        same(get(presign("get_object", Params={"Bucket": bucket, "Key": "k"} | quoted)), (200, BODY))
 
     @step("version 2: a presigned hash of the body binds in the query as in the header")
     def _():
@@ -694,6 +875,12 @@ actions = {json.dumps(actions)}
         same(outcome(writer.put_object, Bucket=bucket, Key="its-own", Body=BODY, Tagging="public=no"), 200)
         owner.delete_bucket_policy(Bucket=bucket)
 
+    @step("a key that may delete nothing is refused before its list of keys is read")
+    def _():
+        keys = {"Objects": [{"Key": "k"}]}
+        same(outcome(writer.delete_objects, Bucket=bucket, Delete=keys), ("AccessDenied", 403))
+        same(outcome(worker.delete_objects, Bucket=bucket, Delete=keys), 200)
+
     @step("a key that may only write can't publish what it may not read")
     def _():
         owner.put_object(**named, Body=BODY)
@@ -741,6 +928,7 @@ def main():
             owners(demo, direct)
             names(demo, direct, slow, options.rgw)
             nobody(demo, direct)
+            strangers(demo)
             version_2(demo)
             tokens(demo)
             grants(demo, (env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]))

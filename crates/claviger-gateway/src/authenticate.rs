@@ -12,6 +12,7 @@ use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use crate::credentials::{ANONYMOUS, Identity, UpstreamAccount};
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
+use crate::own_hosts::OwnHosts;
 use crate::upstream::account::Account;
 
 impl Gateway {
@@ -62,20 +63,27 @@ impl Gateway {
     }
 
     fn anonymous(&self, head: &RequestHead<'_>) -> Result<(Arc<Identity>, Authenticated), GatewayError> {
-        let identity = self.anonymous_identity()?;
+        let identity = self.anonymous_identity(head.host)?;
         let authenticated = Authenticated::without_payload_signature(ANONYMOUS.to_owned(), head)?;
         Ok((identity, authenticated))
     }
 
-    /// The identity of those who don't sign.
+    /// The identity of those who don't sign, for a request to `host`.
     ///
     /// # Errors
-    /// `AccessDenied` where none is let in.
-    pub(crate) fn anonymous_identity(&self) -> Result<Arc<Identity>, GatewayError> {
-        self.credentials.anonymous().ok_or_else(|| {
-            let text = "Anonymous access is not allowed.";
-            S3Error::new(ErrorCode::AccessDenied).with_message(text).into()
-        })
+    /// `AccessDenied` where none is let in, or not under this name.
+    pub(crate) fn anonymous_identity(&self, host: Option<&str>) -> Result<Arc<Identity>, GatewayError> {
+        let denied = |text| S3Error::new(ErrorCode::AccessDenied).with_message(text);
+        let identity =
+            self.credentials.anonymous().ok_or_else(|| denied("Anonymous access is not allowed."))?;
+        let aliases = &self.config.host_aliases;
+        let own = OwnHosts { domains: &self.hosts, aliases, listed: identity.hosts() };
+        if !own.include(host) {
+            let text = "Anonymous access is not allowed under this host name: it is none of this gateway's, which its \
+                        operator lists as hosts of [anonymous].";
+            return Err(denied(text).into());
+        }
+        Ok(identity)
     }
 
     /// The account at the store that an identity's requests are made with.
@@ -113,7 +121,8 @@ impl Gateway {
     }
 
     /// Refuses the preflight of a page whose request, should it come without a signature, would be served and must not be
-    /// answered to this page. A browser keeps a yes by URL: one that carries a signature can't be used without.
+    /// answered to this page. A browser keeps a yes by URL: one that carries a signature can't be used without. Where the
+    /// request is going to have a signature in a header, the yes must hold for that one request: gives whether it is so.
     ///
     /// # Errors
     /// `AccessForbidden`, as where no rule of a bucket fits.
@@ -121,14 +130,15 @@ impl Gateway {
         &self,
         head: &RequestHead<'_>,
         page: Option<&CrossOrigin>,
-    ) -> Result<(), GatewayError> {
+    ) -> Result<bool, GatewayError> {
         let is_signed = matches!(Scheme::of(head), Ok(Scheme::SigV2 | Scheme::SigV4));
-        let (Some(page), false) = (page, is_signed) else { return Ok(()) };
+        let (Some(page), false) = (page, is_signed) else { return Ok(false) };
         let nobody = self.credentials.anonymous();
-        if nobody.is_some_and(|identity| !identity.may_answer(page)) {
-            return Err(S3Error::new(ErrorCode::AccessForbidden).into());
+        let is_listed = nobody.is_none_or(|identity| identity.may_answer(page));
+        match is_listed || page.is_going_to_sign() {
+            true => Ok(!is_listed),
+            false => Err(S3Error::new(ErrorCode::AccessForbidden).into()),
         }
-        Ok(())
     }
 
     /// All accounts at the store that this gateway has keys of.

@@ -175,6 +175,19 @@ impl Identity {
         Err(Denied { access_key_id: self.access_key_id().to_owned(), verb: A::VERB, resource })
     }
 
+    /// Whether this identity may do `A` to anything in `bucket`.
+    ///
+    /// # Errors
+    /// [`Denied`] when no grant allows it for any key.
+    pub(crate) fn permit_some<A: Action>(&self, bucket: &str) -> Result<(), Denied> {
+        let allows = |grant: &Grant| A::allowed_by(grant.actions) && grant.covers_bucket(bucket);
+        if self.grants.iter().any(allows) {
+            return Ok(());
+        }
+        let access_key_id = self.access_key_id().to_owned();
+        Err(Denied { access_key_id, verb: A::VERB, resource: format!("/{bucket}") })
+    }
+
     /// Whether ListBuckets shows this bucket: some grant, for whatever action, covers it.
     #[must_use]
     pub fn may_see_bucket(&self, bucket: &str) -> bool {

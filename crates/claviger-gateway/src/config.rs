@@ -17,6 +17,7 @@ use crate::authz::Glob;
 mod check;
 mod problem;
 
+pub(crate) use check::is_host;
 pub(crate) use problem::line_at;
 pub use problem::{ConfigError, Problem, Severity};
 
@@ -235,17 +236,18 @@ pub enum TagMode {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// Requests in flight; the next is answered 503 SlowDown. An eighth of them, at least one, may be forms whose fields are
-    /// still coming. Default: 512.
+    /// Requests in flight; the next is answered 503 SlowDown. An eighth of them, at least one, may be without a signature,
+    /// and another eighth forms whose fields are still coming. Default: 512.
     pub concurrent_requests_max: usize,
     /// Open client connections; the next waits in the kernel's queue. Default: 4096.
     pub concurrent_connections_max: usize,
-    /// Bytes of object data held in memory by all requests together. Default: 536870912 (512 MiB).
+    /// Bytes of object data and documents held in memory by all requests together; who finds none free for 10 seconds is
+    /// answered 503 SlowDown. Default: 536870912 (512 MiB).
     pub buffered_bytes_max: usize,
     /// Bytes of a request's line and headers. Default: 65536, at least 8192.
     pub header_bytes_max: usize,
-    /// Seconds for a client to send its headers, and the fields of a form, which say who signed it; and for an idle connection
-    /// to send the next request. Default: 60.
+    /// Seconds for a client to send its headers; the fields of a form, which say who signed it (10 at most); a body that is
+    /// held in memory, of a client that did not sign; and for an idle connection to send the next request. Default: 60.
     pub header_read_timeout_s: u64,
     /// Seconds without one byte before a client's transfer is given up; a slow transfer that moves is never
     /// ended. Default: 60.

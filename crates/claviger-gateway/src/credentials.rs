@@ -19,7 +19,8 @@
 //! `[anonymous]` table lets requests without a signature in, as far as its `[[anonymous.allow]]` go; they go out without a
 //! signature too, and the store's own ACLs and policies decide what everybody may do. Its `origins`, such as
 //! `["https://app.example"]` or `["*"]`, are those whose pages may read such answers in a browser, if the store's CORS
-//! rules say so too; by default there are none.
+//! rules say so too; by default there are none. Such requests are answered under the gateway's own names alone (see
+//! `own_hosts.rs`); its `hosts` are further ones.
 //!
 //! The file is looked at every two seconds and on SIGHUP. A new version that is wrong in any way changes nothing:
 //! the keys in hand stay, the log and a metric say so.
@@ -68,6 +69,8 @@ pub struct Identity {
     pub(crate) grants: Vec<Grant>,
     /// The pages that may be answered; `None` where a key proves that a page is trusted.
     origins: Option<AllowedOrigins>,
+    /// Names of this gateway, beyond those of its configuration, under which it answers the anonymous identity.
+    hosts: Vec<String>,
     /// Derived from the secret, and gone with it when the file is read again.
     signing_keys: std::sync::Mutex<Vec<Arc<SigningKey>>>,
 }
@@ -111,7 +114,7 @@ impl Identity {
     }
 
     /// The identity of requests without a signature.
-    pub(crate) fn anonymous(grants: Vec<Grant>, origins: AllowedOrigins) -> Self {
+    pub(crate) fn anonymous(grants: Vec<Grant>, origins: AllowedOrigins, hosts: Vec<String>) -> Self {
         Self {
             access_key_id: ANONYMOUS.to_owned(),
             name: None,
@@ -120,8 +123,14 @@ impl Identity {
             upstream_account: UpstreamAccount::Anonymous,
             grants,
             origins: Some(origins),
+            hosts,
             signing_keys: std::sync::Mutex::default(),
         }
+    }
+
+    /// Names under which it is answered besides those of the configuration.
+    pub(crate) fn hosts(&self) -> &[String] {
+        &self.hosts
     }
 
     /// Whether what the store says of a page of another origin may reach its browser. Where nobody signs, the store's word

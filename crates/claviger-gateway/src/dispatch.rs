@@ -21,6 +21,7 @@ use crate::error::GatewayError;
 use crate::gateway::Gateway;
 use crate::ops;
 use crate::server::{AccessNote, Handler, IdleTimeout, RequestMeta, ResponseBody, error_reply};
+use crate::strangers::Place;
 use crate::upstream::Upstream;
 use crate::upstream::along::Along;
 use crate::upstream::observed::Observed;
@@ -67,6 +68,8 @@ struct Progress {
     access_key_id: Option<String>,
     body_read_to_end: Arc<AtomicBool>,
     observed: Arc<Observed>,
+    /// Where nobody signed.
+    place: Option<Place>,
 }
 
 impl Handler for Gateway {
@@ -93,7 +96,10 @@ impl Handler for Gateway {
             note.operation = progress.operation;
             note.access_key_id = progress.access_key_id;
             note.store_request_ids = progress.observed.request_ids();
-            response
+            match progress.place {
+                Some(place) => place.until_sent(response),
+                None => response,
+            }
         }
         .boxed()
     }
@@ -120,7 +126,7 @@ impl Gateway {
             }
         }
         let (identity, authenticated) = self.authenticate(&head)?;
-        progress.access_key_id = Some(identity.access_key_id().to_owned());
+        self.admit(&identity, progress)?;
         // The bucket of a virtual host is the one that was signed, whatever a load balancer made of the name.
         let head = RequestHead { host: authenticated.host().or(head.host), ..head };
         let operation = classify(&head, &self.hosts)?;
@@ -196,6 +202,15 @@ impl Gateway {
         }
     }
 
+    /// Notes whose request it is. Those of nobody have places of their own.
+    fn admit(&self, identity: &Identity, progress: &mut Progress) -> Result<(), GatewayError> {
+        progress.access_key_id = Some(identity.access_key_id().to_owned());
+        if identity.is_anonymous() {
+            progress.place = Some(self.strangers.take()?);
+        }
+        Ok(())
+    }
+
     /// Nobody signs a preflight: what it says is read like any other request's, and only the bucket's rules are asked.
     async fn preflight(
         &self,
@@ -206,20 +221,22 @@ impl Gateway {
         progress.operation = Some(operation.kind().as_str());
         let cross_origin = CrossOrigin::read(head.headers)?;
         let complete = CrossOrigin::check_preflight(cross_origin.as_ref());
-        self.check_page(head, cross_origin.as_ref())?;
+        let holds_once = self.check_page(head, cross_origin.as_ref())?;
         let signer = self.preflight_signer(head);
-        let _place = match signer {
-            Some(_) => None,
-            None => Some(self.stranger_preflights.take()?),
-        };
+        let stranger = cross_origin.clone().filter(|_| signer.is_none());
         let said = Accompanying { cross_origin, ..Accompanying::default() };
         let along = Arc::new(Along::of(head.method, &operation, said));
         let account = self.preflight_account(signer.as_deref());
         let upstream = self.upstream.on_behalf_of(account, along, progress.observed.clone());
-        match operation {
-            Operation::Preflight(op) => ops::preflight::answer(self, &upstream, &op, complete).boxed().await,
-            _ => Err(GatewayError::Internal("an operation of OPTIONS that is none")),
+        let Operation::Preflight(op) = operation else {
+            return Err(GatewayError::Internal("an operation of OPTIONS that is none"));
+        };
+        let asked = ops::preflight::Asked { op: &op, complete, stranger };
+        let answer = ops::preflight::answer(self, (&upstream, &progress.observed), asked).boxed().await;
+        if holds_once {
+            progress.observed.holds_once();
         }
+        answer
     }
 
     /// An HTML form: its fields say who signed it, so they are read first.
@@ -232,11 +249,14 @@ impl Gateway {
         progress: &mut Progress,
     ) -> Result<Response<ResponseBody>, GatewayError> {
         progress.operation = Some(OperationKind::PostObject.as_str());
+        // Whose the form is, its body says; that the bucket is none, nobody has to wait for.
+        self.bindings.known_to_anyone(op.bucket.as_str()).await?;
         let body_read_to_end = progress.body_read_to_end.clone();
         let body = IdleTimeout::new(body, self.client_idle_timeout());
         let body = FormBody::new(body, body_read_to_end.clone());
-        let (form, identity, authenticated) = ops::post_object::authenticate(self, &op, body).await?;
-        progress.access_key_id = Some(identity.access_key_id().to_owned());
+        let (form, identity, authenticated) =
+            ops::post_object::authenticate(self, &op, head.host, body).await?;
+        self.admit(&identity, progress)?;
         let account = self.account_of(&identity)?;
         let along = Arc::new(along.told_to(&identity));
         let upstream = self.upstream.on_behalf_of(account, along, progress.observed.clone());

@@ -8,7 +8,6 @@ use claviger_env::Clock;
 use claviger_format::random::Random;
 use claviger_keyapi::{KeyService, Verb};
 use claviger_s3::VirtualHosts;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::admin::{Component, Readiness};
@@ -16,7 +15,7 @@ use crate::bindings::Bindings;
 use crate::body::form_heads::FormHeads;
 use crate::bucket_locks::BucketLocks;
 use crate::config::Config;
-use crate::credentials::{CredentialStore, CredentialsError, UpstreamAccounts};
+use crate::credentials::{CredentialStore, CredentialsError, Identity, UpstreamAccounts};
 use crate::errands::Errands;
 use crate::error::GatewayError;
 use crate::keys::metered::Metered;
@@ -24,9 +23,11 @@ use crate::keys::read::ReadKeys;
 use crate::keys::session::Session;
 use crate::keys::uploads::{UPLOAD_LIFE, Uploads};
 use crate::keys::write::WriteEpochs;
+use crate::memory_budget::{MemoryBudget, MemoryShare};
 use crate::ops::manifests::Manifests;
 use crate::ops::multipart::RepeatedParts;
 use crate::ops::preflight::StrangerPreflights;
+use crate::strangers::Strangers;
 use crate::system_area::SystemArea;
 use crate::upstream::Upstream;
 use crate::upstream::account::Account;
@@ -43,23 +44,6 @@ const SWEEP_MARGIN: Duration = Duration::from_secs(24 * 3600);
 const RETRY: Duration = Duration::from_secs(2);
 /// How long a stop waits for what goes on without its request.
 const SETTLE: Duration = Duration::from_secs(10);
-
-/// The budget for object data in memory is counted in units of this many bytes …
-const STREAM_UNIT_LEN: usize = 64 << 10;
-/// … of which one transfer takes so many: two frames and what the sockets hold of each side.
-const STREAM_UNITS: u32 = 16;
-/// One transfer's share of the memory budget, given back when it is dropped.
-#[derive(Debug)]
-pub(crate) struct StreamShare {
-    _permit: OwnedSemaphorePermit,
-    len: u32,
-}
-
-impl Drop for StreamShare {
-    fn drop(&mut self) {
-        ::metrics::gauge!(crate::metrics::BUFFERED_BYTES).decrement(self.len);
-    }
-}
 
 /// Why a gateway can't start. What may heal by itself (a provider or key service that is away) is not an error here:
 /// the gateway starts and is not ready.
@@ -99,7 +83,8 @@ pub struct Gateway {
     /// What goes on without the request that began it.
     pub(crate) errands: Errands,
     pub(crate) form_heads: FormHeads,
-    stream_budget: Arc<Semaphore>,
+    pub(crate) strangers: Strangers,
+    pub(crate) memory: MemoryBudget,
     readiness: Readiness,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -141,13 +126,14 @@ impl Gateway {
             uploads: Arc::new(Uploads::new(keys, system.clone(), clock.clone(), random.clone())),
             manifests: Manifests::new(),
             repeated_parts: RepeatedParts::new(),
-            stranger_preflights: StrangerPreflights::new(),
+            stranger_preflights: StrangerPreflights::new(config.limits.concurrent_requests_max),
             errands: Errands::new(),
             form_heads: FormHeads::new(
                 config.limits.concurrent_requests_max,
                 Duration::from_secs(config.limits.header_read_timeout_s),
             ),
-            stream_budget: Arc::new(Semaphore::new(stream_units(config.limits.buffered_bytes_max))),
+            strangers: Strangers::new(&config.limits),
+            memory: MemoryBudget::new(config.limits.buffered_bytes_max),
             readiness: Readiness::new(),
             tasks: Mutex::default(),
             config,
@@ -181,33 +167,35 @@ impl Gateway {
         self.config.region()
     }
 
-    /// A share of the memory for object data. Waits while all is taken: the client is held back, not refused.
+    /// A share of the memory for object data, see [`MemoryBudget::transfer`].
     ///
     /// # Errors
-    /// Never in practice; the budget is not closed while the gateway lives.
-    pub(crate) async fn stream_share(&self) -> Result<StreamShare, GatewayError> {
-        self.stream_share_holding(0).await
+    /// [`GatewayError::Busy`] when none became free in time.
+    pub(crate) async fn stream_share(&self) -> Result<MemoryShare, GatewayError> {
+        self.memory.transfer(0, false).await
     }
 
-    /// A share for a transfer that holds `held_len` bytes of plaintext beyond what every transfer does. A budget that is
-    /// smaller is taken whole.
+    /// A share for a transfer that holds `held_len` bytes of plaintext beyond what every transfer does.
     ///
     /// # Errors
     /// As [`Self::stream_share`].
-    pub(crate) async fn stream_share_holding(&self, held_len: usize) -> Result<StreamShare, GatewayError> {
-        let held = u32::try_from(held_len.div_ceil(STREAM_UNIT_LEN)).unwrap_or(u32::MAX);
-        let all = stream_units(self.config.limits.buffered_bytes_max);
-        let units = STREAM_UNITS.saturating_add(held).min(u32::try_from(all).unwrap_or(u32::MAX));
-        let permit = self.stream_budget.clone().acquire_many_owned(units).await;
-        let permit = permit.map_err(|_| GatewayError::Busy("the gateway is going down"))?;
-        let len = units.saturating_mul(65_536);
-        ::metrics::gauge!(crate::metrics::BUFFERED_BYTES).increment(len);
-        Ok(StreamShare { _permit: permit, len })
+    pub(crate) async fn stream_share_holding(
+        &self,
+        whose: &Identity,
+        held_len: usize,
+    ) -> Result<MemoryShare, GatewayError> {
+        self.memory.transfer(held_len, whose.is_anonymous()).await
     }
 
     /// How long a client may stand still while it sends.
     pub(crate) fn client_idle_timeout(&self) -> Duration {
         Duration::from_secs(self.config.limits.body_idle_timeout_s)
+    }
+
+    /// How long somebody may take in all for a body that is held in memory until it is whole; no bound for who signed.
+    pub(crate) fn held_body_timeout(&self, whose: &Identity) -> Option<Duration> {
+        let timeout = Duration::from_secs(self.config.limits.header_read_timeout_s);
+        whose.is_anonymous().then_some(timeout)
     }
 
     fn spawn_background(&self, session: Arc<Session>) {
@@ -250,12 +238,6 @@ impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gateway").field("upstream", &self.config.upstream.endpoint).finish_non_exhaustive()
     }
-}
-
-/// The whole budget in units; at least one transfer can always go on.
-fn stream_units(buffered_bytes_max: usize) -> usize {
-    let one_transfer = usize::try_from(STREAM_UNITS).unwrap_or(usize::MAX);
-    (buffered_bytes_max / STREAM_UNIT_LEN).clamp(one_transfer, Semaphore::MAX_PERMITS)
 }
 
 /// Makes the system bucket and keeps the keyset records in it current; reports to the health page.

@@ -19,7 +19,7 @@ const LIST_LEN_MAX: usize = 8192;
 const VARY_NAMES: [&str; 3] = ["Origin", "Access-Control-Request-Headers", "Access-Control-Request-Method"];
 
 /// What a browser says when a page of another origin sends a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CrossOrigin {
     origin: HeaderValue,
     method: Option<HeaderValue>,
@@ -49,6 +49,12 @@ impl CrossOrigin {
         Err(S3Error::new(ErrorCode::BadRequest).with_message(text))
     }
 
+    /// Whether a preflight is about a request with an `Authorization` header.
+    pub fn is_going_to_sign(&self) -> bool {
+        let names = self.headers.as_ref().and_then(|names| names.to_str().ok()).unwrap_or_default();
+        names.split(',').any(|name| name.trim().eq_ignore_ascii_case("authorization"))
+    }
+
     /// The headers that tell it to the store. `method` is that of the client's request where the one to the store has
     /// another: stores judge by the method that is asked about, if one is.
     pub fn apply(&self, method: Option<&http::Method>, to: &mut HeaderMap) {
@@ -60,6 +66,12 @@ impl CrossOrigin {
         if let Some(headers) = &self.headers {
             to.insert(ACCESS_CONTROL_REQUEST_HEADERS, headers.clone());
         }
+    }
+
+    /// How many bytes of headers it is.
+    pub fn bytes_len(&self) -> usize {
+        let optional = [&self.method, &self.headers].into_iter().flatten().map(HeaderValue::len);
+        self.origin.len() + optional.sum::<usize>()
     }
 
     /// What of a store's answer tells the browser what the page may do. An answer that allows another origin than the one
@@ -211,6 +223,17 @@ mod tests {
         let mut told = HeaderMap::new();
         asked(&all[..1]).apply(Some(&http::Method::GET), &mut told);
         assert_eq!(told.get("access-control-request-method").unwrap(), "GET");
+    }
+
+    #[test]
+    fn a_preflight_says_whether_the_request_to_come_has_a_signature_in_a_header() {
+        let names = |names| {
+            let both = [("origin", "https://a"), ("access-control-request-headers", names)];
+            asked(&both).is_going_to_sign()
+        };
+        assert!(names("authorization") && names("content-type, Authorization,x-amz-date"));
+        assert!(!names("x-authorization,content-type") && !names("proxy-authorization"));
+        assert!(!asked(&[("origin", "https://a")]).is_going_to_sign());
     }
 
     #[test]

@@ -39,6 +39,6 @@ pub use authentication::{Authenticated, SKEW_MS_MAX, Scheme};
 pub use error::{Blame, ErrorCode, S3Error, UpstreamError};
 pub use etag::ETag;
 pub use name::{BucketName, ObjectKey};
-pub use operation::{Operation, OperationKind, VirtualHosts, classify};
+pub use operation::{Operation, OperationKind, VirtualHosts, classify, host_name};
 pub use request::RequestHead;
 pub use version::VersionId;

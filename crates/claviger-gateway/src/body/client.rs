@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use claviger_s3::aws_chunked::Decoder;
@@ -13,10 +14,15 @@ use claviger_s3::operation::BodyHead;
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::{PlaintextSource, Verified};
+use super::{PlaintextSource, Verified, within};
 use crate::dispatch::Call;
 use crate::error::GatewayError;
+use crate::gateway::Gateway;
+use crate::memory_budget::MemoryShare;
 use crate::server::{IdleTimeout, RequestBodyError};
+
+/// Documents up to this many bytes are not counted among what is held in memory.
+const SMALL_DOCUMENT_LEN: usize = 64 << 10;
 
 /// The body of a signed request: `aws-chunked` framing taken off, lengths, payload hash and checksums verified.
 pub(crate) struct ClientBody {
@@ -27,6 +33,25 @@ pub(crate) struct ClientBody {
     input: Bytes,
     plaintext_len: u64,
     left_len: u64,
+    gateway: Arc<Gateway>,
+    is_stranger: bool,
+    /// For a body that is held in memory until it is whole.
+    held_timeout: Option<Duration>,
+}
+
+/// A document of a client's, with its share of the memory.
+#[derive(Debug)]
+pub(crate) struct Document {
+    bytes: Bytes,
+    _share: Option<MemoryShare>,
+}
+
+impl std::ops::Deref for Document {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.bytes
+    }
 }
 
 impl ClientBody {
@@ -53,6 +78,9 @@ impl ClientBody {
             input: Bytes::new(),
             plaintext_len,
             left_len: plaintext_len,
+            gateway: call.gateway.clone(),
+            is_stranger: call.identity.is_anonymous(),
+            held_timeout: call.gateway.held_body_timeout(&call.identity),
         })
     }
 
@@ -68,10 +96,7 @@ impl ClientBody {
     ) -> Result<(Bytes, Verified), GatewayError> {
         let bounded = BodyHead { content_length: Some(len_max as u64), ..head.clone() };
         let mut body = Self::new(call, incoming, &bounded, &[])?;
-        let mut all = Vec::new();
-        while let Some(piece) = std::future::poll_fn(|cx| body.poll_plaintext(cx)).await {
-            all.extend_from_slice(&piece.map_err(uncounted_error)?);
-        }
+        let all = within(body.held_timeout, body.whole(0)).await.map_err(uncounted_error)?;
         if head.decoded_content_length.is_some_and(|declared| declared != all.len() as u64) {
             return Err(incomplete("the body is not as long as declared"));
         }
@@ -87,17 +112,27 @@ impl ClientBody {
     /// Reads a document of at most `len_max` bytes into memory and verifies it.
     ///
     /// # Errors
-    /// `MaxMessageLengthExceeded` when it is longer; what [`PlaintextSource`] reports.
-    pub(crate) async fn document(mut self, len_max: usize) -> Result<Bytes, GatewayError> {
-        if usize::try_from(self.plaintext_len).map_or(true, |len| len > len_max) {
-            return Err(S3Error::new(ErrorCode::MaxMessageLengthExceeded).into());
-        }
-        let mut all = Vec::new();
+    /// `MaxMessageLengthExceeded` when it is longer; what [`PlaintextSource`] reports; `SlowDown` when there is no memory;
+    /// `RequestTimeout` where nobody signed and it does not come in time.
+    pub(crate) async fn document(mut self, len_max: usize) -> Result<Document, GatewayError> {
+        let len = usize::try_from(self.plaintext_len).ok().filter(|len| *len <= len_max);
+        let len = len.ok_or_else(|| S3Error::new(ErrorCode::MaxMessageLengthExceeded))?;
+        let share = match len > SMALL_DOCUMENT_LEN {
+            true => Some(self.gateway.memory.held(len, self.is_stranger).await?),
+            false => None,
+        };
+        let all = within(self.held_timeout, self.whole(len)).await?;
+        self.verify()?;
+        Ok(Document { bytes: all.into(), _share: share })
+    }
+
+    /// All pieces; probably `len` bytes.
+    async fn whole(&mut self, len: usize) -> Result<Vec<u8>, GatewayError> {
+        let mut all = Vec::with_capacity(len);
         while let Some(piece) = std::future::poll_fn(|cx| self.poll_plaintext(cx)).await {
             all.extend_from_slice(&piece?);
         }
-        self.verify()?;
-        Ok(all.into())
+        Ok(all)
     }
 
     /// The next payload in `input`; `None` when more has to be read from the client.

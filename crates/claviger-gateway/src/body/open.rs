@@ -16,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::{PlaintextSource, Verified};
 use crate::aead::AwsLcAead;
 use crate::error::GatewayError;
-use crate::gateway::StreamShare;
+use crate::memory_budget::MemoryShare;
 use crate::server::BodyError;
 use crate::upstream::transport::StoreBody;
 
@@ -33,7 +33,7 @@ pub(crate) struct OpenedBody {
     left_len: u64,
     ready: Option<Bytes>,
     out: Vec<u8>,
-    share: Option<StreamShare>,
+    share: Option<MemoryShare>,
 }
 
 impl OpenedBody {
@@ -59,7 +59,7 @@ impl OpenedBody {
     }
 
     /// Keeps a share of the memory budget until the transfer has ended.
-    pub(crate) fn holding(mut self, share: StreamShare) -> Self {
+    pub(crate) fn holding(mut self, share: MemoryShare) -> Self {
         self.share = Some(share);
         self
     }

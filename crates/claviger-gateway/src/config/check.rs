@@ -217,7 +217,8 @@ fn endpoint(at: (&str, &str), text: &str, schemes: &[&str], findings: &mut Findi
     }
 }
 
-fn is_host(host: &str) -> bool {
+/// Whether a text is a bare host name in lower case.
+pub(crate) fn is_host(host: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63

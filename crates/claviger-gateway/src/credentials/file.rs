@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{ANONYMOUS, Identities, Identity, SecretAccessKey, SessionToken, UpstreamAccount};
 use crate::authz::{Actions, Glob, Grant};
-use crate::config::line_at;
+use crate::config::{is_host, line_at};
 use crate::secret_file::{SecretFileError, read_secret_file};
 
 /// Characters of a secret at least: 16 of base64 are 96 bits.
@@ -117,6 +117,17 @@ pub enum CredentialsError {
         /// Which entry, from 1.
         number: usize,
     },
+    /// An entry of `anonymous.hosts` that no request would name.
+    #[error(
+        "{path}: entry {number} of anonymous.hosts is no host name; write it in lower case, without scheme and port",
+        path = path.display()
+    )]
+    Host {
+        /// The file.
+        path: PathBuf,
+        /// Which entry, from 1.
+        number: usize,
+    },
     /// A grant that says something that can't be held to.
     #[error("{path}: a grant of {access_key_id:?} {message}", path = path.display())]
     Grant {
@@ -142,6 +153,8 @@ struct FileToml {
 struct AnonymousToml {
     #[serde(default)]
     origins: Vec<String>,
+    #[serde(default)]
+    hosts: Vec<String>,
     #[serde(default)]
     allow: Vec<AllowToml>,
 }
@@ -238,7 +251,10 @@ fn anonymous_identity(path: &Path, anonymous: AnonymousToml) -> Result<Identity,
     }
     let origins = AllowedOrigins::parse(anonymous.origins.iter().map(String::as_str));
     let origins = origins.map_err(|number| CredentialsError::Origin { path: path.to_path_buf(), number })?;
-    Ok(Identity::anonymous(grants, origins))
+    if let Some(index) = anonymous.hosts.iter().position(|host| !is_host(host)) {
+        return Err(CredentialsError::Host { path: path.to_path_buf(), number: index + 1 });
+    }
+    Ok(Identity::anonymous(grants, origins, anonymous.hosts))
 }
 
 fn grants(path: &Path, id: &str, allow: Vec<AllowToml>) -> Result<Vec<Grant>, CredentialsError> {
@@ -274,6 +290,7 @@ fn identity(path: &Path, key: KeyToml, account: UpstreamAccount) -> Result<Ident
         session_token: key.session_token.as_ref().map(|token| SessionToken::new(token.as_str())),
         upstream_account: account,
         origins: None,
+        hosts: Vec::new(),
         signing_keys: Mutex::default(),
     })
 }

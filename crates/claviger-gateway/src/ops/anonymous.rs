@@ -46,7 +46,7 @@ pub(crate) async fn admit_bucket(call: &Call<'_>, bucket: &str) -> Result<(), Ga
 /// # Errors
 /// The provider's.
 pub(crate) async fn list_buckets(call: &Call<'_>) -> Result<Response<ResponseBody>, GatewayError> {
-    let mut result = call.upstream.list_buckets().await?;
+    let mut result = call.upstream.list_buckets_once().await?;
     result.buckets.clear();
     result.continuation_token = None;
     Ok(reply::document(result.to_xml()))

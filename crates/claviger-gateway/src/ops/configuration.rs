@@ -61,14 +61,19 @@ async fn forward(
         Verb::Get | Verb::Delete => None,
     };
     call.gateway.bindings.resolve(at.bucket).await?;
-    match at.asked.verb {
+    let changed = match at.asked.verb {
         Verb::Get => {
             let found = call.upstream.get_configuration(at).await?;
-            Ok(reply::foreign_document(found, at.asked.subresource.form.content_type()))
+            return Ok(reply::foreign_document(found, at.asked.subresource.form.content_type()));
         }
-        Verb::Put => Ok(done(call.upstream.put_configuration(at, document).await?)),
-        Verb::Delete => Ok(done(call.upstream.delete_configuration(at).await?)),
+        Verb::Put => call.upstream.put_configuration(at, document).await,
+        Verb::Delete => call.upstream.delete_configuration(at).await,
+    };
+    // Also after a failure, which may have come behind the change. Rules of a bucket alone are CORS rules.
+    if at.key.is_none() {
+        call.gateway.stranger_preflights.rules_changed();
     }
+    changed.map(done)
 }
 
 /// The client's document, checked; none where the ACL comes in headers.
@@ -83,8 +88,8 @@ async fn document(
         return Ok(None);
     }
     let row = op.subresource;
-    let bytes = ClientBody::new(call, body, &op.body, &[])?.document(row.len_max).await?;
-    Ok(Some(ConfigurationDocument::of_client(bytes, row.form, row.len_max, row.malformed)?))
+    let read = ClientBody::new(call, body, &op.body, &[])?.document(row.len_max).await?;
+    Ok(Some(ConfigurationDocument::of_client(read.clone(), row.form, row.len_max, row.malformed)?))
 }
 
 /// The store's success: stores differ in which one they say, and clients are used to theirs.

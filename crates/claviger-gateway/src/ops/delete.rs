@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use claviger_format::token::object_etag;
 use claviger_s3::conditions::EtagCondition;
-use claviger_s3::error::ErrorCode;
+use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::{DeleteObject as DeleteOp, DeleteObjects};
 use claviger_s3::xml::{
     self, DELETE_LEN_MAX, DeleteEntry, DeleteErrorEntry, DeleteRequest, DeleteResult, DeletedEntry,
@@ -73,7 +73,7 @@ fn is_gone(error: &GatewayError) -> bool {
 /// Serves DeleteObjects.
 ///
 /// # Errors
-/// `MalformedXML` and the like for the document; keys that may not be deleted are errors in the answer.
+/// `AccessDenied` without any right to delete in the bucket; `MalformedXML` and the like for the document; keys that may not be deleted are errors in the answer.
 pub(crate) async fn delete_objects(
     call: &Call<'_>,
     op: DeleteObjects,
@@ -81,6 +81,8 @@ pub(crate) async fn delete_objects(
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let gateway = call.gateway;
     call.permit::<ReadBucket>(op.bucket.as_str(), "")?;
+    // Each key is authorised by itself; who may delete none is not asked which.
+    call.identity.permit_some::<DeleteObject>(op.bucket.as_str()).map_err(S3Error::from)?;
     let body = ClientBody::new(call, body, &op.body, &[])?;
     let request = xml::parse_delete(&body.document(DELETE_LEN_MAX).await?)?;
     let bypass_governance = may_bypass(call, op.bucket.as_str(), op.bypass_governance)?;

@@ -129,7 +129,7 @@ async fn written<'a>(
     let body = ClientBody::new(call, body, &op.body, &[])?;
     let document = body.document(LOCK_LEN_MAX).await?;
     call.gateway.bindings.resolve(at.bucket).await?;
-    Ok((at, document))
+    Ok((at, document.clone()))
 }
 
 fn malformed(error: XmlError) -> GatewayError {

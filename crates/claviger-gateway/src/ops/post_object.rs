@@ -1,5 +1,5 @@
-//! PostObject: a browser's form. Who it is from, and what it may be, its own fields say; until they are verified neither
-//! the store nor the key service hears of it. Then it is a PutObject.
+//! PostObject: a browser's form. Who it is from, and what it may be, its own fields say; until they are verified nobody hears
+//! of it, but that the key service may be asked whether there is such a bucket. Then it is a PutObject.
 //!
 //! A form does not say how long its file is, and sealing has to know. What remains of the request when the file begins is
 //! known: file and what follows it. A file that fits [`HELD_LEN_MAX`] is read first and sealed then. Of a longer one all
@@ -25,8 +25,8 @@ use super::multipart::{NamedUpload, abort, create, part};
 use super::put_object::{metadata_asked, store_asked, too_large};
 use super::{checksums, object_headers, reply};
 use crate::authz::{Permit, WriteObject};
-use crate::body::PlaintextSource;
 use crate::body::form::{FileAhead, FormBody, FormFile, HeldFile};
+use crate::body::{PlaintextSource, within};
 use crate::credentials::Identity;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
@@ -53,11 +53,12 @@ pub(crate) struct SignedForm {
 pub(crate) async fn authenticate(
     gateway: &Gateway,
     op: &PostObject,
+    host: Option<&str>,
     body: FormBody,
 ) -> Result<(SignedForm, Arc<Identity>, Authenticated), GatewayError> {
     let (form, file) = gateway.form_heads.read(body.fields(&op.boundary)).await?;
     if form.is_anonymous() {
-        let identity = gateway.anonymous_identity()?;
+        let identity = gateway.anonymous_identity(host)?;
         let authenticated = Authenticated::of_form(identity.access_key_id().to_owned());
         return Ok((SignedForm { form, file, length: LengthRange::ANY }, identity, authenticated));
     }
@@ -103,8 +104,9 @@ async fn store_held(
     file: FormFile,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let rest_len = usize::try_from(rest_len).map_err(|_| GatewayError::Internal("a length beyond memory"))?;
-    let _share = call.gateway.stream_share_holding(rest_len).await?;
-    let (bytes, verified) = file.rest(rest_len).await?;
+    let _share = call.gateway.stream_share_holding(&call.identity, rest_len).await?;
+    let timeout = call.gateway.held_body_timeout(&call.identity);
+    let (bytes, verified) = within(timeout, file.rest(rest_len)).await?;
     let length = bytes.len() as u64;
     allowed.check(length)?;
     store_asked(call, permit, put, length, HeldFile::new(bytes, verified)).await

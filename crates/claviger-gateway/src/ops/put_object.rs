@@ -82,7 +82,7 @@ async fn put_uncounted(
     op: &PutObject,
     body: Incoming,
 ) -> Result<Response<ResponseBody>, GatewayError> {
-    let _share = call.gateway.stream_share_holding(UNCOUNTED_LEN_MAX).await?;
+    let _share = call.gateway.stream_share_holding(&call.identity, UNCOUNTED_LEN_MAX).await?;
     let (bytes, verified) = ClientBody::uncounted(call, body, &op.body, UNCOUNTED_LEN_MAX).await?;
     let length = bytes.len() as u64;
     store_asked(call, permit, op, length, HeldFile::new(bytes, verified)).await

@@ -154,7 +154,8 @@ mod tests {
                 .into_iter()
                 .collect();
         for (listed, is_answered) in [("https://a", true), ("https://b", false)] {
-            let nobody = Identity::anonymous(Vec::new(), AllowedOrigins::parse([listed]).unwrap());
+            let nobody =
+                Identity::anonymous(Vec::new(), AllowedOrigins::parse([listed]).unwrap(), Vec::new());
             let along = along(None).told_to(&nobody);
             let names: Vec<_> =
                 sent(&along, Method::PUT, "target", false).into_iter().map(|(name, _)| name).collect();

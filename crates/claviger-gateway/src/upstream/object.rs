@@ -454,6 +454,14 @@ impl Upstream {
         Ok(whole)
     }
 
+    /// The beginning of that listing, which says whose it is: one request, however much there is.
+    ///
+    /// # Errors
+    /// The provider's error.
+    pub(crate) async fn list_buckets_once(&self) -> Result<ListBucketsResult, GatewayError> {
+        self.list_buckets_page(None).await
+    }
+
     async fn list_buckets_page(&self, token: Option<String>) -> Result<ListBucketsResult, GatewayError> {
         let mut request = StoreRequest::new(Method::GET, "", None).maybe_query("continuation-token", token);
         request.bucket = None;

@@ -18,13 +18,24 @@ impl VirtualHosts {
     /// The bucket in a host name with or without port; `None` when the request is in path style. The longest base
     /// domain wins.
     pub fn bucket_of(&self, host: &str) -> Option<String> {
-        let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
+        let name = host_name(host);
         if self.suffixes.iter().any(|suffix| suffix[1..] == name) {
             return None;
         }
         let bucket = self.suffixes.iter().find_map(|suffix| name.strip_suffix(suffix.as_str()))?;
         (!bucket.is_empty()).then(|| bucket.to_owned())
     }
+
+    /// Whether a host name, with or without port, is a base domain or lies below one.
+    pub fn include(&self, host: &str) -> bool {
+        let name = host_name(host);
+        self.suffixes.iter().any(|suffix| name == suffix[1..] || name.ends_with(suffix.as_str()))
+    }
+}
+
+/// The name in a `Host`: without port and final dot, in lower case.
+pub fn host_name(host: &str) -> String {
+    without_port(host).trim_end_matches('.').to_ascii_lowercase()
 }
 
 fn without_port(host: &str) -> &str {
@@ -48,6 +59,18 @@ mod tests {
             assert_eq!(hosts.bucket_of(host), None, "{host}");
         }
         assert_eq!(VirtualHosts::default().bucket_of("b.s3.example.org"), None);
+    }
+
+    #[test]
+    fn base_domains_include_themselves_and_what_is_below() {
+        let hosts = VirtualHosts::new(["s3.example.org"]);
+        for host in ["s3.example.org", "S3.Example.Org:9000", "b.s3.example.org.", "a.b.s3.example.org:1"] {
+            assert!(hosts.include(host), "{host}");
+        }
+        for host in ["xs3.example.org", "example.org", "s3.example.org.evil", "127.0.0.1", ""] {
+            assert!(!hosts.include(host), "{host}");
+        }
+        assert!(!VirtualHosts::default().include(""));
     }
 
     #[test]

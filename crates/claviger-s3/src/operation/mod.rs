@@ -20,7 +20,7 @@ pub use classify::classify;
 pub(crate) use classify::put_object_of_headers;
 pub use configuration::{Choice, Configuration, SUBRESOURCES, Subresource, Verb};
 pub use headers::{COMMON_HEADERS, IGNORED_PARAMETERS, REFUSED_HEADERS};
-pub use hosts::VirtualHosts;
+pub use hosts::{VirtualHosts, host_name};
 pub use inputs::*;
 pub use table::{OperationRow, Parameter, Selector, Target, table};
 

@@ -49,8 +49,7 @@ pub(crate) async fn complete(
     let permit = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
     let gateway = call.gateway.clone();
     let body = ClientBody::new(call, body, &op.body, &[])?;
-    let document = body.document(COMPLETE_LEN_MAX).await?;
-    let list = xml::parse_complete(&document)?;
+    let list = xml::parse_complete(&body.document(COMPLETE_LEN_MAX).await?)?;
     let upload = NamedUpload::locate(call, permit, &op.upload_id).await?;
     let resource = format!("/{}/{}", op.bucket.as_str(), op.key.as_str());
     let share = gateway.stream_share().await?;
