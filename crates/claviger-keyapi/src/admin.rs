@@ -9,6 +9,10 @@ use crate::wire::Id16;
 
 /// [`UnlockRequest`] → [`AdminStatus`].
 pub const UNLOCK: &str = "/v1/admin/unlock";
+/// [`UnlockShareRequest`] → [`UnlockState`].
+pub const UNLOCK_SHARE: &str = "/v1/admin/unlock/share";
+/// `{}` → [`AdminStatus`].
+pub const UNLOCK_HSM: &str = "/v1/admin/unlock/hsm";
 /// `{}` → [`AdminStatus`].
 pub const LOCK: &str = "/v1/admin/lock";
 /// `{}` → [`AdminStatus`].
@@ -40,6 +44,36 @@ pub struct UnlockRequest {
     pub passphrase: SecretText,
 }
 
+/// One unlock share.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnlockShareRequest {
+    /// Its line or its words.
+    pub share: SecretText,
+}
+
+/// How the service is unlocked, and how far that is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnlockState {
+    /// Whether it is.
+    pub unlocked: bool,
+    /// `passphrase`, `quorum` or `pkcs11`.
+    pub method: String,
+    /// Numbers of the shares that were brought so far.
+    pub shares_here: Vec<u8>,
+    /// How many unlock; 0 if shares don't.
+    pub shares_needed: u8,
+    /// How many there are.
+    pub shares_made: u8,
+    /// The set that unlocks, as it stands on the shares.
+    pub set: String,
+    /// Milliseconds until those that are here are wiped; 0 if there are none.
+    pub wiped_in_ms: u64,
+    /// What was wrong with the HSM when it was last asked.
+    pub hsm_problem: Option<String>,
+}
+
 /// State of the service for operators.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +88,8 @@ pub struct AdminStatus {
     pub audit_records: u64,
     /// What is wrong, if anything.
     pub problems: Vec<String>,
+    /// How it is unlocked; `None` if its database does not tell.
+    pub unlock: Option<UnlockState>,
     /// SHA-256 of the policy file in force, hex.
     pub policy_sha256: String,
     /// Registered epochs.
@@ -82,7 +118,7 @@ pub struct CreateKeysetRequest {
 pub struct KeysetShares {
     /// The new keyset.
     pub keyset_id: Id16,
-    /// One text for each share; secret.
+    /// One line for each share; secret.
     pub shares: Vec<SecretText>,
 }
 
@@ -92,7 +128,7 @@ pub struct KeysetShares {
 pub struct ConfirmKeysetRequest {
     /// The keyset that is prepared.
     pub keyset_id: Id16,
-    /// All share texts as read back.
+    /// All shares as read back, each as its line or its words.
     pub shares: Vec<SecretText>,
 }
 

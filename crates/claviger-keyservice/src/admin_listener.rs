@@ -71,7 +71,8 @@ fn answer(service: &KeyService, metrics: &Metrics, path: &str) -> Response<Full<
 fn ready(service: &KeyService) -> (StatusCode, String) {
     let (state, problems) = service.health();
     if state == ServiceState::Unlocked && problems.is_empty() {
-        return (StatusCode::OK, "ready\n".to_owned());
+        let notes = service.notes().iter().map(|note| format!("note: {note}\n")).collect::<String>();
+        return (StatusCode::OK, format!("ready\n{notes}"));
     }
     (StatusCode::SERVICE_UNAVAILABLE, problems.iter().map(|problem| format!("{problem}\n")).collect())
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::ServiceError;
+use crate::custody::unlock::hsm::HsmConfig;
 use crate::store::location::Location;
 use crate::store::postgres::RawPostgres;
 use crate::toml_file::TomlFile;
@@ -14,7 +15,7 @@ use crate::toml_file::TomlFile;
 /// Longest lease (docs/format.md §2.7).
 pub const LEASE_TTL_S_MAX: u32 = 900;
 
-/// How the service gets its passphrase after a start.
+/// How the service gets at its master secret after a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unlock {
@@ -22,6 +23,10 @@ pub enum Unlock {
     PassphraseFile,
     /// From an operator, by `claviger keys unlock`.
     Operator,
+    /// From the holders of unlock shares, by `claviger keys unlock --share`.
+    Quorum,
+    /// From an HSM, by itself.
+    Pkcs11,
 }
 
 /// Everything the service is told.
@@ -43,6 +48,8 @@ pub struct Config {
     pub passphrase_file: Option<PathBuf>,
     /// Where the database is.
     pub store: Location,
+    /// For [`Unlock::Pkcs11`].
+    pub pkcs11: Option<HsmConfig>,
     /// Lifetimes and bounds.
     pub limits: Limits,
 }
@@ -92,6 +99,7 @@ struct Raw {
     unlock: Spanned<Unlock>,
     passphrase_file: Option<PathBuf>,
     store: Option<Spanned<RawStore>>,
+    pkcs11: Option<HsmConfig>,
     limits: Option<Spanned<Limits>>,
 }
 
@@ -130,6 +138,11 @@ impl Config {
             unlock: raw.unlock.into_inner(),
             passphrase_file: raw.passphrase_file.map(|p| folder.join(p)),
             store,
+            pkcs11: raw.pkcs11.map(|hsm| HsmConfig {
+                module: folder.join(hsm.module),
+                pin_file: folder.join(hsm.pin_file),
+                ..hsm
+            }),
             limits: raw.limits.map(Spanned::into_inner).unwrap_or_default(),
         })
     }
@@ -152,6 +165,13 @@ fn check(file: &TomlFile<'_>, raw: &Raw) -> Result<(), ServiceError> {
             raw.unlock.span(),
             "unlock = \"passphrase-file\" without passphrase_file",
             "add passphrase_file = \"…\", or unlock = \"operator\" and `claviger keys unlock` after each start",
+        ));
+    }
+    if *raw.unlock.get_ref() == Unlock::Pkcs11 && raw.pkcs11.is_none() {
+        return Err(file.wrong(
+            raw.unlock.span(),
+            "unlock = \"pkcs11\" without a table [pkcs11]",
+            "add [pkcs11] with module, token, key and pin_file, as in deploy/keyservice.toml",
         ));
     }
     if let Some(admin) = &raw.admin_listen
@@ -237,6 +257,7 @@ mod tests {
         let cases = [
             (format!("{GOOD}colour = 1\n"), ":5: unknown field"),
             (GOOD.replace("operator", "passphrase-file"), ":4: unlock = \"passphrase-file\" without"),
+            (GOOD.replace("operator", "pkcs11"), ":4: unlock = \"pkcs11\" without"),
             (format!("{GOOD}admin_listen = \"0.0.0.0:1\"\n"), ":5: admin_listen is not a loopback"),
             (format!("{GOOD}advertise = \"nowhere\"\n"), ":5: advertise is not host:port"),
             (format!("{GOOD}[limits]\nlease_ttl_s = 901\n"), ": limits.lease_ttl_s = 901"),

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use claviger_format::RandomError;
 use claviger_keyapi::{KeyServiceError, UnavailableReason};
 
+use crate::custody::unlock::hsm::HsmProblem;
+
 /// Anything that can go wrong inside the service.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -64,8 +66,35 @@ pub enum ServiceError {
     #[error("the passphrase does not open this service's master secret")]
     WrongPassphrase,
     /// A recovery share is not one, or the shares don't belong together.
-    #[error("recovery shares: {0}")]
+    #[error("shares: {0}")]
     Share(&'static str),
+    /// A word of a share is not in the list.
+    #[error("shares: word {number} is not one of the list: mistyped, or from something else")]
+    ShareWord {
+        /// Its place, counted from 1.
+        number: usize,
+    },
+    /// The HSM does not do what it should.
+    #[error("HSM: {problem} ({detail})")]
+    Hsm {
+        /// What is wrong, and what to do.
+        problem: HsmProblem,
+        /// Which call or name it is about.
+        detail: String,
+    },
+    /// The service is unlocked another way.
+    #[error("this service is unlocked by {actual}, not by {asked}\n  remedy: {remedy}")]
+    UnlockMethod {
+        /// How its master is wrapped.
+        actual: &'static str,
+        /// What was tried.
+        asked: &'static str,
+        /// What to run instead.
+        remedy: &'static str,
+    },
+    /// It was locked while it was being unlocked.
+    #[error("the service was locked meanwhile; it stays locked")]
+    LockedMeanwhile,
     /// The database failed.
     #[error("database: {0}")]
     Store(#[from] rusqlite::Error),
@@ -158,11 +187,14 @@ impl ServiceError {
                 unavailable(UnavailableReason::Store)
             }
             Self::Audit(_) => unavailable(UnavailableReason::Audit),
-            Self::Stale { .. } | Self::OlderDatabase { .. } | Self::OlderLog { .. } => {
-                KeyServiceError::Conflict { text: self.to_string() }
-            }
+            Self::Stale { .. }
+            | Self::OlderDatabase { .. }
+            | Self::OlderLog { .. }
+            | Self::Hsm { .. }
+            | Self::UnlockMethod { .. }
+            | Self::LockedMeanwhile => KeyServiceError::Conflict { text: self.to_string() },
             Self::WrongPassphrase => KeyServiceError::Denied { text: self.to_string() },
-            Self::Config { .. } | Self::Share(_) | Self::WritableByOthers { .. } => {
+            Self::Config { .. } | Self::Share(_) | Self::ShareWord { .. } | Self::WritableByOthers { .. } => {
                 KeyServiceError::Malformed { text: self.to_string() }
             }
             _ => KeyServiceError::Internal,

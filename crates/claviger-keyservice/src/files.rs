@@ -16,15 +16,31 @@ const SECRET_FILE_LEN_MAX: usize = 64 << 10;
 /// # Errors
 /// [`ServiceError::LooseMode`] if group or others have any right on it; [`ServiceError::Io`].
 pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, ServiceError> {
+    let bytes = read_secret_bytes(path, SECRET_FILE_LEN_MAX)?;
+    let no_text = || ServiceError::io(path, std::io::ErrorKind::InvalidData.into());
+    let text = std::str::from_utf8(&bytes).map_err(|_| no_text())?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Reads a secret file of at most `len_max` bytes.
+///
+/// # Errors
+/// [`ServiceError::LooseMode`] if group or others have any right on it; [`ServiceError::Io`], also if it is longer.
+pub fn read_secret_bytes(path: &Path, len_max: usize) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
     let file = File::open(path).map_err(|e| ServiceError::io(path, e))?;
-    let mode = file.metadata().map_err(|e| ServiceError::io(path, e))?.mode() & 0o7777;
+    let metadata = file.metadata().map_err(|e| ServiceError::io(path, e))?;
+    let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(ServiceError::LooseMode { path: path.to_owned(), mode, wanted: 0o600 });
     }
+    let len = usize::try_from(metadata.len()).unwrap_or(usize::MAX).min(len_max);
     // Reserved at once, so that no reallocation leaves a copy behind.
-    let mut text = Zeroizing::new(String::with_capacity(SECRET_FILE_LEN_MAX + 1));
-    file.take(SECRET_FILE_LEN_MAX as u64).read_to_string(&mut text).map_err(|e| ServiceError::io(path, e))?;
-    Ok(text)
+    let mut bytes = Zeroizing::new(Vec::with_capacity(len.saturating_add(1)));
+    file.take(len_max as u64 + 1).read_to_end(&mut bytes).map_err(|e| ServiceError::io(path, e))?;
+    if bytes.len() > len_max {
+        return Err(ServiceError::io(path, std::io::ErrorKind::FileTooLarge.into()));
+    }
+    Ok(bytes)
 }
 
 /// Reads a text file that nobody but its owner can change. A group of the owner alone (same number) is the owner.

@@ -1,7 +1,7 @@
 //! Making a new key service: master, CA, first operator, first keyset with its recovery shares. Ends only after the shares
 //! were read back from their files and put together again.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use claviger_env::Clock;
@@ -11,22 +11,22 @@ use claviger_keyapi::tls::SpkiHash;
 use claviger_keyapi::wire::Blob;
 use claviger_keyapi::{Id16, Identity};
 use rustls_pki_types::CertificateDer;
-use zeroize::Zeroizing;
 
 use crate::admin::keysets::{activate, check_keyset_name, check_shares};
 use crate::audit_log::AuditLog;
 use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::config::Config;
-use crate::custody::shamir::{self, Share, root_fingerprint};
-use crate::custody::{Master, software};
-use crate::files::{StateLock, private_folder, read_secret, write_secret_new};
+use crate::custody::Master;
+use crate::custody::paper::{self, Form, Sheet};
+use crate::custody::shamir::{self, root_fingerprint};
+use crate::custody::unlock::establish::{Method, establish};
+use crate::custody::unlock::{draw_master, store_wraps};
+use crate::files::{StateLock, private_folder};
 use crate::identity::{Authority, Issued};
 use crate::service::tls::replace_locked_tls;
 use crate::store::location::{self, NewStore};
 use crate::store::{Change, Kind, Store};
-use crate::vault::{
-    CA_ROW, IdentityRow, KeysetRow, META_CA_KEY, META_MASTER, keyset_change, prepare_keyset, row,
-};
+use crate::vault::{CA_ROW, IdentityRow, KeysetRow, META_CA_KEY, keyset_change, prepare_keyset, row};
 use crate::{ServiceError, Unlock, ledger};
 
 /// What a new service is made of.
@@ -38,10 +38,13 @@ pub struct InitOptions {
     pub shares: u8,
     /// How many of them open it.
     pub threshold: u8,
-    /// Folder for the shares, one file each; made with mode 0700. To be emptied by hand: the shares belong offline.
+    /// Folder for the shares, a file each in each form; made with mode 0700. To be emptied by hand: the shares belong
+    /// offline.
     pub shares_dir: PathBuf,
-    /// Where the passphrase goes; the configuration's `passphrase_file` if that is set.
-    pub passphrase_file: PathBuf,
+    /// How the shares are written; at least one form.
+    pub share_forms: Vec<Form>,
+    /// How the service will be unlocked; has to be what the configuration says.
+    pub unlock: Method,
     /// First operator.
     pub operator: Identity,
     /// The first operator's certificate request, DER: his key never comes here.
@@ -61,6 +64,8 @@ pub struct InitReport {
     pub root_fingerprint: String,
     /// The files of the shares.
     pub share_files: Vec<PathBuf>,
+    /// The passphrase's file, or those of the unlock shares.
+    pub unlock_files: Vec<PathBuf>,
 }
 
 /// Makes a service in `config.state_dir`. Nothing is overwritten: every file must be new. If it fails before the end the
@@ -78,11 +83,10 @@ pub fn init(
         return Err(ServiceError::AlreadyInitialised(config.state_dir.clone()));
     }
     check_keyset_name(&options.keyset)?;
-    if let (Some(configured), Unlock::PassphraseFile) = (&config.passphrase_file, config.unlock)
-        && *configured != options.passphrase_file
-    {
-        return Err(ServiceError::Damaged("passphrase_file (it differs from the configuration's)"));
+    if options.share_forms.is_empty() {
+        return Err(ServiceError::Share("they have to be written in at least one form"));
     }
+    check_method(config, &options.unlock)?;
     private_folder(&config.state_dir)?;
     let _alone = StateLock::take(&config.state_dir)?;
     // A service exists only once everything else does.
@@ -100,7 +104,10 @@ fn build(
     random: &Arc<dyn Random>,
 ) -> Result<InitReport, ServiceError> {
     let now_ms = clock.now_ms();
-    let master = make_master(&options.passphrase_file, store, &**random)?;
+    let secret = draw_master(&**random)?;
+    let (wrap, unlock_files) = establish(&options.unlock, &secret, &config.advertise, &**random)?;
+    store_wraps(store, &[&wrap])?;
+    let master = Master::new(&secret);
     let (certificate, key) = Authority::generate(clock, &**random)?;
     store.set_meta(META_CA_KEY, &master.seal(META_CA_KEY, &key, &**random)?)?;
     let authority = Authority::load(certificate.clone(), &key)?;
@@ -115,6 +122,7 @@ fn build(
         Change::Put(Kind::Service, row(&master, Kind::Service, CA_ROW, &ca)),
         Change::Put(Kind::Identity, row(&master, Kind::Identity, &operator.uid.to_string(), &operator)),
         keyset_change(&master, &keyset),
+        wrap.change(&master)?,
     ];
     let mut record = first_record(options, &**random, now_ms)?;
     store.apply(&ledger::found(&master, changes, &mut record))?;
@@ -127,26 +135,35 @@ fn build(
         keyset_id: keyset.keyset_id,
         root_fingerprint,
         share_files,
+        unlock_files,
     })
 }
 
-fn make_master(
-    passphrase_file: &Path,
-    store: &dyn Store,
-    random: &dyn Random,
-) -> Result<Master, ServiceError> {
-    let mut secret = Zeroizing::new([0u8; 32]);
-    random.fill(&mut secret[..])?;
-    let passphrase = software::generate(random)?;
-    let wrapped = software::wrap(&secret, &passphrase, random)?;
-    write_secret_new(passphrase_file, format!("{}\n", *passphrase).as_bytes())?;
-    // What was written is what opens it: read back before anything depends on it.
-    let opened = software::unwrap(&wrapped, &read_secret(passphrase_file)?)?;
-    store.set_meta(META_MASTER, &wrapped)?;
-    Ok(Master::new(&opened))
+/// Nothing is made that its own configuration could not unlock.
+fn check_method(config: &Config, method: &Method) -> Result<(), ServiceError> {
+    let fits = match (config.unlock, method) {
+        (Unlock::PassphraseFile, Method::Passphrase { file }) => {
+            config.passphrase_file.as_ref() == Some(file)
+        }
+        (Unlock::Operator, Method::Passphrase { .. })
+        | (Unlock::Quorum, Method::Quorum { .. })
+        | (Unlock::Pkcs11, Method::Pkcs11(_)) => true,
+        _ => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    let actual = match config.unlock {
+        Unlock::PassphraseFile => "its passphrase_file",
+        Unlock::Operator => "a passphrase",
+        Unlock::Quorum => "shares",
+        Unlock::Pkcs11 => "an HSM",
+    };
+    let remedy = "say the same on the command line as in the configuration";
+    Err(ServiceError::UnlockMethod { actual, asked: "what init was told", remedy })
 }
 
-/// Writes the shares and proves them: read back from the files, put together, a test epoch opened.
+/// Writes the shares and proves them in each form: read back from the files, put together, a test epoch opened.
 fn make_shares(
     options: &InitOptions,
     keyset: &KeysetRow,
@@ -155,18 +172,17 @@ fn make_shares(
 ) -> Result<(Vec<PathBuf>, String), ServiceError> {
     let shares = shamir::split(&root, keyset.keyset_id.into(), 1, options.threshold, options.shares, random)?;
     private_folder(&options.shares_dir)?;
-    let mut files = Vec::new();
-    for share in &shares {
-        let path = options.shares_dir.join(format!("{}-v1-share-{}.txt", options.keyset, share.index));
-        write_secret_new(&path, share.to_sheet(&options.keyset).as_bytes())?;
-        files.push(path);
-    }
-    let read_back = files
-        .iter()
-        .map(|path| Share::parse(&read_secret(path)?))
-        .collect::<Result<Vec<_>, ServiceError>>()?;
     let root = Root::new(root, keyset.keyset_id.into(), 1);
-    check_shares(&root, options.shares, &read_back, random)?;
+    let mut files = Vec::new();
+    for form in &options.share_forms {
+        let mut written = Vec::new();
+        for share in &shares {
+            written.extend(Sheet::new(share, &options.keyset).write(&options.shares_dir, &[*form])?);
+        }
+        let read_back = written.iter().map(|path| paper::load(path)).collect::<Result<Vec<_>, _>>()?;
+        check_shares(&root, options.shares, &read_back, random)?;
+        files.append(&mut written);
+    }
     let fingerprint = root_fingerprint(root.public_key()?.as_bytes());
     Ok((files, fingerprint.iter().map(|b| format!("{b:02x}")).collect()))
 }

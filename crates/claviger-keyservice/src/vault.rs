@@ -27,8 +27,6 @@ use crate::store::{Change, Kind, Row, Store};
 
 /// Name of the sealed CA key in the database.
 pub(crate) const META_CA_KEY: &str = "ca_key";
-/// Name of the wrapped master in the database.
-pub(crate) const META_MASTER: &str = "master_wrap";
 /// Row of the CA certificate.
 pub(crate) const CA_ROW: &str = "ca";
 

@@ -22,7 +22,7 @@ use claviger_keyapi::wire::Blob;
 use claviger_keyapi::{
     DeriveItem, DerivePurpose, KeyService as _, KeyServiceError, LeaseItem, ReleaseError, Role, ServiceState,
 };
-use claviger_keyservice::custody::shamir::{Share, combine};
+use claviger_keyservice::custody::shamir::{Share, ShareOf, combine};
 use claviger_keyservice::{ServiceError, Unlock, init};
 use common::{POLICY, World, ask, stored};
 
@@ -326,7 +326,8 @@ async fn the_recovery_shares_alone_open_what_a_gateway_sealed() {
         Share::parse(&std::fs::read_to_string(path).unwrap()).unwrap()
     };
     let shares = [read(3), read(1)];
-    let root = claviger_format::Root::new(combine(&shares).unwrap(), shares[0].keyset_id, shares[0].version);
+    let ShareOf::Root { keyset_id, version } = shares[0].of else { panic!("no recovery share") };
+    let root = claviger_format::Root::new(combine(&shares).unwrap(), keyset_id, version);
     let record = claviger_format::EpochRecord::parse(&epoch.record).unwrap();
     assert_eq!(record.open(&root).unwrap().expose(), epoch.wek.expose());
     let keyset = claviger_format::KeysetRecord::parse(&full.keyset().record.0).unwrap();

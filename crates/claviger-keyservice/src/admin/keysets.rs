@@ -56,8 +56,8 @@ impl Core {
         self.commit(&turn, changes, record)?;
         let keyset_id = row.keyset_id;
         vault.put_keyset(row)?;
-        let sheet = |share: &Share| SecretText::new(share.to_sheet(&request.name).to_string());
-        Ok(KeysetShares { keyset_id, shares: shares.iter().map(sheet).collect() })
+        let line = |share: &Share| SecretText::new(share.to_line().to_string());
+        Ok(KeysetShares { keyset_id, shares: shares.iter().map(line).collect() })
     }
 
     /// Takes the shares as they were read back; only if they give the root, and that opens a test epoch, the keyset

@@ -2,15 +2,19 @@
 //! wrapped by the master for daily use and split into recovery shares for the worst day (docs/decisions/004).
 //!
 //! ```text
-//! passphrase file ──HKDF──▶ wrapping key ──AES-256-GCM──▶ master (32 B, in the database as `master_wrap`)
+//! unlock method: passphrase, quorum or HSM ──AES-256-GCM or RSA-OAEP──▶ master (32 B, `unlock`)
 //! master ─┬─ "claviger service wrap"  ─▶ seals: CA key, RS_v, NK
 //!         ├─ "claviger service rows"  ─▶ MACs:  every row that authorises
 //!         └─ "claviger service ledger" ─▶ digest of all of them together (`ledger`)
 //! ```
 //! These labels and this encoding belong to the service's database, not to the at-rest format of objects.
 
+pub mod paper;
 pub mod shamir;
-pub mod software;
+pub mod unlock;
+pub mod words;
+
+mod share;
 
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};

@@ -40,8 +40,8 @@ pub(super) async fn admit(
             permit(core, &caller.row.identity, verb, info).await?;
             Ok(Admitted::Caller(caller))
         }
-        Route::Unlock | Route::OperatorStatus => {
-            let verb = if route == Route::Unlock { AdminVerb::Unlock } else { AdminVerb::Inspect };
+        Route::Unlock(_) | Route::OperatorStatus => {
+            let verb = if route == Route::OperatorStatus { AdminVerb::Inspect } else { AdminVerb::Unlock };
             let identity = locked_operator(core, peer, info).await?;
             permit(core, &identity, verb, info).await?;
             Ok(Admitted::Without)

@@ -11,7 +11,7 @@ use claviger_keyapi::{BATCH_ITEMS_MAX, KeyServiceError, admin};
 use serde::Serialize;
 
 use super::admit::Admitted;
-use super::routes::{GatewayRoute, OperatorRoute, Route};
+use super::routes::{GatewayRoute, OperatorRoute, Route, UnlockRoute};
 use super::{Body, Client, encode, parse};
 use crate::ServiceError;
 use crate::audit_record::RequestInfo;
@@ -31,10 +31,7 @@ pub(super) async fn handle(
             blocking(core, move |core| core.enrol(&info, source, &request)).await
         }
         (Route::Status, _) => encode(&core.status()),
-        (Route::Unlock, _) => {
-            let request: admin::UnlockRequest = parse(&body)?;
-            blocking(core, move |core| core.unlock_by_operator(&info, &request)).await
-        }
+        (Route::Unlock(route), _) => unlock(core, info, route, body).await,
         (Route::OperatorStatus, _) => always(core, Core::operator_status).await,
         (Route::Renew, Admitted::Caller(caller)) => {
             let request = parse(&body)?;
@@ -43,6 +40,31 @@ pub(super) async fn handle(
         (Route::Gateway(route), Admitted::Caller(caller)) => gateway(core, caller, route, body).await,
         (Route::Operator(route, _), Admitted::Caller(caller)) => operator(core, caller, route, body).await,
         (_, Admitted::Without) => Err(KeyServiceError::Internal),
+    }
+}
+
+async fn unlock(
+    core: Arc<Core>,
+    info: RequestInfo,
+    route: UnlockRoute,
+    body: Body,
+) -> Result<Body, KeyServiceError> {
+    match route {
+        UnlockRoute::Passphrase => {
+            let request: admin::UnlockRequest = parse(&body)?;
+            blocking(core, move |core| core.unlock_by_operator(&info, &request)).await
+        }
+        UnlockRoute::Share => {
+            let request: admin::UnlockShareRequest = parse(&body)?;
+            blocking(core, move |core| core.unlock_by_share(&info, &request)).await
+        }
+        UnlockRoute::Hsm => {
+            parse::<Empty>(&body)?;
+            let run = move |core: &Core| {
+                Work::silent(core.unlock_by_hsm(&info).and_then(|()| core.operator_status()))
+            };
+            blocking(core, run).await
+        }
     }
 }
 

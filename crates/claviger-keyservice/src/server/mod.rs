@@ -46,6 +46,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const STRANGER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often the service looks whether it has something to write down by itself.
 const TICK: Duration = Duration::from_secs(2);
+/// How often it looks after what unlocks it.
+const TEND: Duration = Duration::from_secs(5);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 128;
 const HEADERS_LEN_MAX: u32 = 16 << 10;
@@ -58,6 +60,7 @@ pub(crate) async fn serve(
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut tick = tokio::time::interval(TICK);
+    let mut tend = tokio::time::interval(TEND);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -67,6 +70,12 @@ pub(crate) async fn serve(
             _ = tick.tick() => {
                 record_attempts(&core).await;
                 tokio::spawn(housekeeping(Arc::clone(&core)));
+                continue;
+            }
+            _ = tend.tick() => {
+                let tended = Arc::clone(&core);
+                // Not waited for: it may ask an HSM.
+                tokio::task::spawn_blocking(move || tended.tend_unlocking());
                 continue;
             }
         };

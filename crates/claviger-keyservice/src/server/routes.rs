@@ -21,9 +21,17 @@ pub(super) enum Route {
     /// An operator with this verb, unlocked.
     Operator(OperatorRoute, AdminVerb),
     /// An operator, also while locked.
-    Unlock,
+    Unlock(UnlockRoute),
     /// An operator, also while locked.
     OperatorStatus,
+}
+
+/// What an operator brings to unlock the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UnlockRoute {
+    Passphrase,
+    Share,
+    Hsm,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +81,9 @@ pub(super) fn route(path: &str) -> Option<Route> {
         routes::DERIVE => Route::Gateway(G::Derive),
         routes::CONTINUE => Route::Gateway(G::Continue),
         routes::FINISH => Route::Gateway(G::Finish),
-        admin::UNLOCK => Route::Unlock,
+        admin::UNLOCK => Route::Unlock(UnlockRoute::Passphrase),
+        admin::UNLOCK_SHARE => Route::Unlock(UnlockRoute::Share),
+        admin::UNLOCK_HSM => Route::Unlock(UnlockRoute::Hsm),
         admin::STATUS => Route::OperatorStatus,
         admin::LOCK => Route::Operator(O::Lock, AdminVerb::Unlock),
         admin::KEYSET_CREATE => Route::Operator(O::KeysetCreate, AdminVerb::Keyset),

@@ -1,6 +1,7 @@
 //! The service as a value: opened from its folder, unlocked, locked, served.
 
 pub(crate) mod tls;
+pub(crate) mod unlocking;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -21,18 +22,20 @@ use crate::admission::Admission;
 use crate::attempts::Attempts;
 use crate::audit_log::AuditLog;
 use crate::audit_record::{Outcome, Record, RequestInfo};
-use crate::config::{Config, Unlock};
-use crate::custody::{Master, software};
+use crate::config::Config;
+use crate::custody::Master;
+use crate::custody::unlock::Unwrapped;
 use crate::enrolment::TokenOrder;
-use crate::files::{StateLock, private_folder, read_secret};
+use crate::files::{StateLock, private_folder};
 use crate::identity::{Authority, Peer, SERVICE_TTL_MS};
 use crate::ledger::log::newest_state;
 use crate::ledger::{Ledger, Mark, Opened, Turn};
 use crate::policy::{AdminVerb, Policy};
 use crate::store::{Store, location};
-use crate::vault::{CA_ROW, IdentityRow, META_MASTER, Vault, stored_ca, stored_identities};
+use crate::vault::{CA_ROW, IdentityRow, Vault, stored_ca, stored_identities};
 use crate::{ServiceError, server};
 use tls::{read_locked_tls, replace_locked_tls, server_config};
+use unlocking::Unlocking;
 
 /// A key service.
 #[derive(Clone)]
@@ -55,6 +58,7 @@ pub(crate) struct Core {
     log_state: Mutex<LogState>,
     pub(crate) attempts: Attempts,
     pub(crate) admission: Admission,
+    pub(crate) unlocking: Unlocking,
     vault: RwLock<Option<Arc<Vault>>>,
     tls: ArcSwap<TlsState>,
     /// No other process works in the folder for as long as this one does.
@@ -135,8 +139,8 @@ impl<T> Work<T> {
 }
 
 impl KeyService {
-    /// Opens the service that lies in `config.state_dir`; with `unlock = "passphrase-file"` it is unlocked afterwards.
-    /// Blocks: reads files and the database.
+    /// Opens the service that lies in `config.state_dir`; with `unlock = "passphrase-file"` it is unlocked afterwards, with
+    /// `"pkcs11"` if its HSM is there. Blocks: reads files and the database, asks the HSM.
     ///
     /// # Errors
     /// [`ServiceError`]: not initialised, loose modes, damaged log or database, wrong passphrase, policy with a mistake.
@@ -174,7 +178,7 @@ impl KeyService {
         // Repeated, so that the next start finds it near the end.
         newest.iter().for_each(|newest| start.set_state(newest));
         service.core.audit.append_blocking(vec![start.to_bytes()])?;
-        service.unlock_from_file()?;
+        service.core.unlock_at_start()?;
         Ok(service)
     }
 
@@ -211,18 +215,12 @@ impl KeyService {
                 changes: Mutex::new(()),
                 attempts: Attempts::default(),
                 admission,
+                unlocking: Unlocking::default(),
                 vault: RwLock::new(None),
                 tls: ArcSwap::from_pointee(tls),
                 _alone: alone,
             }),
         })
-    }
-
-    fn unlock_from_file(&self) -> Result<(), ServiceError> {
-        match (&self.core.config.passphrase_file, self.core.config.unlock) {
-            (Some(path), Unlock::PassphraseFile) => self.unlock(&read_secret(path)?),
-            _ => Ok(()),
-        }
     }
 
     /// Unlocks with the passphrase; fine if it is unlocked already. Blocks.
@@ -279,6 +277,17 @@ impl KeyService {
     #[must_use]
     pub fn health(&self) -> (ServiceState, Vec<String>) {
         self.core.health()
+    }
+
+    /// What does no harm now and will later: an unlocked service whose HSM is away.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let unlocked = self.core.vault().is_ok();
+        let problem = self.core.unlocking.hsm_problem().filter(|_| unlocked);
+        problem
+            .map(|problem| format!("{problem}; until it is back, this service can't be unlocked again"))
+            .into_iter()
+            .collect()
     }
 
     /// The configuration it was opened with.
@@ -427,12 +436,20 @@ impl Core {
         Err(KeyServiceError::Denied { text: format!("{identity} lacks the operator verb {verb:?}") })
     }
 
-    pub(crate) fn unlock(&self, passphrase: &str, info: &RequestInfo) -> Result<(), ServiceError> {
+    /// Unlocks with a master that was unwrapped, if it was, and unless the service was locked since `locks` were counted.
+    fn finish_unlock(
+        &self,
+        unwrapped: Result<Unwrapped, ServiceError>,
+        locks: u64,
+        info: &RequestInfo,
+    ) -> Result<(), ServiceError> {
         let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         if self.vault().is_ok() {
             return Ok(());
         }
-        let opened = self.open_vault(passphrase, info, changes);
+        let still =
+            || if self.unlocking.locks() == locks { Ok(()) } else { Err(ServiceError::LockedMeanwhile) };
+        let opened = still().and(unwrapped).and_then(|unwrapped| self.open_vault(&unwrapped, info, changes));
         let mut record = info.record("unlock", Outcome::Done);
         match &opened {
             Ok((turn, _)) => record.set_state(&turn.mark()),
@@ -441,6 +458,7 @@ impl Core {
         // Written before anyone can use what was opened.
         self.audit.append_blocking(vec![record.to_bytes()])?;
         let (turn, tls) = opened?;
+        self.unlocking.collector.wipe();
         self.tls.store(Arc::new(tls));
         *self.vault.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&turn.vault));
         tracing::info!("unlocked");
@@ -449,12 +467,11 @@ impl Core {
 
     fn open_vault<'a>(
         &self,
-        passphrase: &str,
+        unwrapped: &Unwrapped,
         info: &RequestInfo,
         changes: MutexGuard<'a, ()>,
     ) -> Result<(Turn<'a>, TlsState), ServiceError> {
-        let wrapped = self.store.meta(META_MASTER)?.ok_or(ServiceError::Damaged("wrapped master"))?;
-        let master = Master::new(&*software::unwrap(&wrapped, passphrase)?);
+        let master = Master::new(&unwrapped.secret);
         let newest = self.log_state.lock().unwrap_or_else(PoisonError::into_inner).newest.clone();
         let folder = self.config.state_dir.join("audit");
         let opened = Ledger::open(&master, &*self.store, newest.as_ref(), &folder)?;
@@ -462,6 +479,7 @@ impl Core {
             Opened::Ledger(ledger) => (ledger, false),
             Opened::Before(ledger) => (ledger, true),
         };
+        unwrapped.verify(&master, &*self.store)?;
         let binding_ttl_ms = u64::from(self.config.limits.binding_ttl_s) * 1000;
         let vault = Vault::open(master, ledger, &*self.store, &*self.clock, binding_ttl_ms)?;
         if vault.ca() != &self.ca {
@@ -480,6 +498,7 @@ impl Core {
     /// The emergency brake: the vault goes first, whatever fails afterwards.
     pub(crate) fn lock(&self, info: &RequestInfo) -> Result<(), ServiceError> {
         let first = self.wipe();
+        self.unlocking.locked();
         let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         // An unlock may have been under way.
         let old = self.wipe().or(first);
@@ -558,7 +577,7 @@ impl Core {
         }
         let locked = vault.is_none();
         if locked {
-            problems.push("locked: run `claviger keys unlock`".to_owned());
+            problems.push(self.why_locked());
         }
         let state = match (locked, self.audit.has_failed()) {
             (true, _) => ServiceState::Locked,

@@ -8,7 +8,11 @@ use claviger_keyapi::wire::Blob;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
+use crate::Unlock;
 use crate::audit_log::AuditSink;
+use crate::custody::paper::Form;
+use crate::custody::unlock::establish::Method;
+use crate::files::read_secret;
 use crate::store::location::Location;
 use crate::store::sqlite::SqliteStore;
 use crate::testing::random;
@@ -39,6 +43,7 @@ pub(crate) fn config_in(folder: &Path) -> Config {
         unlock: Unlock::Operator,
         passphrase_file: Some(folder.join("passphrase")),
         store: Location::Sqlite,
+        pkcs11: None,
         limits: Limits::default(),
     }
 }
@@ -52,7 +57,8 @@ pub(crate) fn made(folder: &Path) -> Config {
         shares: 2,
         threshold: 2,
         shares_dir: folder.join("recovery"),
-        passphrase_file: folder.join("passphrase"),
+        share_forms: vec![Form::Text],
+        unlock: Method::Passphrase { file: folder.join("passphrase") },
         operator: "admin:first".parse().unwrap(),
         operator_csr: csr.der().to_vec(),
     };

@@ -15,6 +15,8 @@ use claviger_format::{
 use claviger_gateway::key_client::{self, ClientError, KeyClient, StoredIdentity, UnsignedIdentity};
 use claviger_keyapi::admin::{self, ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetShares};
 use claviger_keyapi::{EnvelopeHeader, KeyService as _, KeyServiceError, SessionInfo, SessionKeyset};
+use claviger_keyservice::custody::paper::Form;
+use claviger_keyservice::custody::unlock::establish::Method;
 use claviger_keyservice::store::location::Location;
 use claviger_keyservice::{Config, InitOptions, KeyService, Limits, ServiceError, Unlock, init};
 use serde::Serialize;
@@ -255,6 +257,7 @@ fn config(folder: &Path, listen: std::net::SocketAddr, unlock: Unlock) -> Config
         unlock,
         passphrase_file: Some(folder.join("passphrase")),
         store: Location::Sqlite,
+        pkcs11: None,
         limits: Limits::default(),
     }
 }
@@ -265,7 +268,8 @@ pub(crate) fn init_options(folder: &Path, csr: &[u8]) -> InitOptions {
         shares: 3,
         threshold: 2,
         shares_dir: folder.join("recovery"),
-        passphrase_file: folder.join("passphrase"),
+        share_forms: vec![Form::Text],
+        unlock: Method::Passphrase { file: folder.join("passphrase") },
         operator: "admin:first".parse().unwrap(),
         operator_csr: csr.to_vec(),
     }

@@ -10,6 +10,8 @@ use claviger_env::Clock;
 use claviger_format::random::Random;
 use claviger_gateway::key_client::{self, ClientError, KeyClient, StoredIdentity, UnsignedIdentity};
 use claviger_keyapi::{Identity, KeyService as KeyServiceApi, Role};
+use claviger_keyservice::custody::paper::Form;
+use claviger_keyservice::custody::unlock::establish::Method;
 use claviger_keyservice::store::location::Location;
 use claviger_keyservice::{Config, InitOptions, KeyService, Limits, ServiceError, Unlock, init};
 use tokio::net::TcpListener;
@@ -89,6 +91,7 @@ fn config(folder: &Folder, address: SocketAddr) -> Config {
         unlock: Unlock::PassphraseFile,
         passphrase_file: Some(keyservice.join("passphrase")),
         store: Location::Sqlite,
+        pkcs11: None,
         limits: Limits::default(),
     }
 }
@@ -138,7 +141,8 @@ fn make(config: &Config, recovery: &Path, clock: &Arc<dyn Clock>, random: &Arc<d
         shares: SHARES,
         threshold: SHARES_THRESHOLD,
         shares_dir: recovery.to_path_buf(),
-        passphrase_file,
+        share_forms: vec![Form::Text],
+        unlock: Method::Passphrase { file: passphrase_file },
         operator: Identity::new(Role::Admin, OPERATOR_NAME)?,
         operator_csr: operator_request()?,
     };

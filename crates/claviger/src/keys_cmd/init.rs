@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::anyhow;
@@ -6,7 +6,9 @@ use claviger_env::{Clock, OsRandom, SystemClock};
 use claviger_format::random::Random;
 use claviger_gateway::key_client::{StoredIdentity, UnsignedIdentity};
 use claviger_keyapi::{Identity, Role};
-use claviger_keyservice::{Config, InitOptions, InitReport, init};
+use claviger_keyservice::custody::paper::Form;
+use claviger_keyservice::custody::unlock::establish::Method;
+use claviger_keyservice::{Config, InitOptions, InitReport, Unlock, init};
 
 use crate::exit::Exit;
 
@@ -14,7 +16,9 @@ use crate::exit::Exit;
 ///
 /// Runs on the service's machine, once. It writes
 ///   - the database in the configuration's state_dir,
-///   - a generated passphrase of 256 bits, which unlocks the service,
+///   - what unlocks the service, as the configuration's `unlock` says: a generated passphrase of
+///     256 bits, or unlock shares; with an HSM nothing, but the key has to be there already
+///     (claviger keys hsm make-key),
 ///   - N recovery shares, any M of which open everything that was ever sealed under the keyset
 ///     without this service: they are read back and put together before the command ends. Give
 ///     each to another person, offline, and empty the folder,
@@ -27,7 +31,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
 
-    /// New folder that takes the recovery shares, one file each
+    /// New folder that takes the recovery shares; best on a disk in memory, such as /dev/shm
     #[arg(long, value_name = "DIR")]
     recovery: PathBuf,
 
@@ -38,6 +42,11 @@ pub(crate) struct Arguments {
     /// How many shares open the root (at least 2)
     #[arg(long, value_name = "M", default_value_t = 3)]
     threshold: u8,
+
+    /// How shares are written: text (a line and 62 words to type), png (a QR code), pdf (a sheet to
+    /// print, with words and QR code); several with commas
+    #[arg(long, value_name = "FORM", value_delimiter = ',', default_value = "text")]
+    shares_format: Vec<Form>,
 
     /// Name of the first keyset
     #[arg(long, value_name = "NAME", default_value = "default")]
@@ -54,6 +63,18 @@ pub(crate) struct Arguments {
     /// New file that takes the passphrase, if the configuration names none
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+
+    /// With unlock = "quorum": new folder that takes the unlock shares
+    #[arg(long, value_name = "DIR")]
+    unlock_shares_dir: Option<PathBuf>,
+
+    /// Number of unlock shares
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    unlock_shares: u8,
+
+    /// How many shares unlock the service (at least 2)
+    #[arg(long, value_name = "M", default_value_t = 3)]
+    unlock_threshold: u8,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), Exit> {
@@ -61,10 +82,6 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Exit> {
     if StoredIdentity::exists(&arguments.identity) {
         return Err(Exit::usage(anyhow!("{} holds an identity already", arguments.identity.display())));
     }
-    let passphrase_file =
-        arguments.passphrase_file.clone().or_else(|| config.passphrase_file.clone()).ok_or_else(|| {
-            Exit::usage(anyhow!("give --passphrase-file FILE, or passphrase_file in the configuration"))
-        })?;
     let operator = Identity::new(Role::Admin, &arguments.operator).map_err(Exit::usage)?;
     let unsigned = UnsignedIdentity::generate().map_err(Exit::failed)?;
     let options = InitOptions {
@@ -72,7 +89,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Exit> {
         shares: arguments.shares,
         threshold: arguments.threshold,
         shares_dir: arguments.recovery.clone(),
-        passphrase_file: passphrase_file.clone(),
+        share_forms: arguments.shares_format.clone(),
+        unlock: method(&arguments, &config)?,
         operator: operator.clone(),
         operator_csr: unsigned.csr().to_vec(),
     };
@@ -83,7 +101,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Exit> {
         .signed(advertise, operator, report.operator.clone())
         .save(&arguments.identity)
         .map_err(Exit::failed)?;
-    announce(&arguments, &report, &passphrase_file);
+    announce(&arguments, &report);
     Ok(())
 }
 
@@ -93,9 +111,37 @@ fn make(config: &Config, options: &InitOptions) -> Result<InitReport, Exit> {
     init(config, options, &clock, &random).map_err(Exit::failed)
 }
 
-fn announce(arguments: &Arguments, report: &InitReport, passphrase_file: &Path) {
+/// How the service will be unlocked: the configuration says which way, the command line where to.
+fn method(arguments: &Arguments, config: &Config) -> Result<Method, Exit> {
+    let missing = |text: &str| Exit::usage(anyhow!("{text}"));
+    match config.unlock {
+        Unlock::PassphraseFile | Unlock::Operator => {
+            let file = arguments.passphrase_file.clone().or_else(|| config.passphrase_file.clone());
+            let file = file.ok_or_else(|| {
+                missing("give --passphrase-file FILE, or passphrase_file in the configuration")
+            })?;
+            Ok(Method::Passphrase { file })
+        }
+        Unlock::Quorum => Ok(Method::Quorum {
+            shares: arguments.unlock_shares,
+            threshold: arguments.unlock_threshold,
+            dir: arguments
+                .unlock_shares_dir
+                .clone()
+                .ok_or_else(|| missing("unlock = \"quorum\" needs --unlock-shares-dir DIR"))?,
+            forms: arguments.shares_format.clone(),
+        }),
+        Unlock::Pkcs11 => config
+            .pkcs11
+            .clone()
+            .map(Method::Pkcs11)
+            .ok_or_else(|| missing("the configuration has no [pkcs11]")),
+    }
+}
+
+fn announce(arguments: &Arguments, report: &InitReport) {
     say!("The key service is made. Keyset {}, root {}", arguments.keyset, report.root_fingerprint);
-    say!("{} recovery shares were written, read back and put together:", report.share_files.len());
+    say!("{} recovery shares were written, read back and put together:", arguments.shares);
     for file in &report.share_files {
         say!("  {}", file.display());
     }
@@ -103,8 +149,20 @@ fn announce(arguments: &Arguments, report: &InitReport, passphrase_file: &Path) 
         "  Any {} of them open everything. Give each to another person, offline, then empty the folder.",
         arguments.threshold
     );
-    say!("The passphrase that unlocks the service: {}", passphrase_file.display());
-    say!("  Keep it apart from backups of the state folder: together they are the keys.");
+    match report.unlock_files.as_slice() {
+        [] => say!(
+            "The service is unlocked by its HSM. Its key has to outlive this machine: back it up as the vendor says."
+        ),
+        [file] => {
+            say!("The passphrase that unlocks the service: {}", file.display());
+            say!("  Keep it apart from backups of the state folder: together they are the keys.");
+        }
+        files => {
+            say!("{} unlock shares were written, read back and put together:", arguments.unlock_shares);
+            files.iter().for_each(|file| say!("  {}", file.display()));
+            say!("  Any {} of them unlock the service after a start.", arguments.unlock_threshold);
+        }
+    }
     say!("The first operator, admin:{}: {}", arguments.operator, arguments.identity.display());
     say!("Certificate authority (SHA-256 of its public key): {}", report.ca_spki);
     say!("Next: claviger keyservice --config {}", arguments.config.display());

@@ -1,11 +1,14 @@
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use claviger_keyapi::admin::{
     self, ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetList, KeysetShares,
 };
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::secret::SecretText;
-use claviger_keyservice::files::{private_folder, read_secret, write_secret_new};
+use claviger_keyservice::custody::paper::{self, Form, Sheet};
+use claviger_keyservice::custody::shamir::Share;
+use claviger_keyservice::files::private_folder;
 
 use super::Operator;
 use super::connection::Connection;
@@ -24,7 +27,7 @@ pub(super) struct CreateArguments {
     /// Name: a-z, 0-9, `-`
     name: String,
 
-    /// Folder on this machine that takes the recovery shares, one new file each
+    /// Folder on this machine that takes the recovery shares; best on a disk in memory, such as /dev/shm
     #[arg(long, value_name = "DIR")]
     recovery: PathBuf,
 
@@ -35,6 +38,11 @@ pub(super) struct CreateArguments {
     /// How many shares open the root (at least 2)
     #[arg(long, value_name = "M", default_value_t = 3)]
     threshold: u8,
+
+    /// How shares are written: text (a line and 62 words to type), png (a QR code), pdf (a sheet to
+    /// print, with words and QR code); several with commas
+    #[arg(long, value_name = "FORM", value_delimiter = ',', default_value = "text")]
+    shares_format: Vec<Form>,
 
     #[command(flatten)]
     operator: Operator,
@@ -57,12 +65,16 @@ async fn create(arguments: CreateArguments) -> Result<(), Exit> {
     };
     let made: KeysetShares = connection.ask(admin::KEYSET_CREATE, &request).await?;
     let mut read_back = Vec::new();
-    for (number, share) in (1..).zip(&made.shares) {
-        let path = arguments.recovery.join(format!("{}-v1-share-{number}.txt", arguments.name));
-        write_secret_new(&path, share.expose().as_bytes()).map_err(Exit::failed)?;
+    for share in &made.shares {
+        let share = Share::parse(share.expose()).map_err(Exit::failed)?;
+        let sheet = Sheet::new(&share, &arguments.name);
+        let paths = sheet.write(&arguments.recovery, &arguments.shares_format).map_err(Exit::failed)?;
         // What the file says counts, not what was meant to be in it.
-        read_back.push(SecretText::new(read_secret(&path).map_err(Exit::failed)?.to_string()));
-        say!("{}", path.display());
+        let [first, ..] = paths.as_slice() else {
+            return Err(Exit::usage(anyhow!("--shares-format names none")));
+        };
+        read_back.push(SecretText::new(paper::load(first).map_err(Exit::failed)?.to_line().to_string()));
+        paths.iter().for_each(|path| say!("{}", path.display()));
     }
     let confirm = ConfirmKeysetRequest { keyset_id: made.keyset_id, shares: read_back };
     let keyset: KeysetInfo = connection.ask(admin::KEYSET_CONFIRM, &confirm).await?;

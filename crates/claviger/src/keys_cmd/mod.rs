@@ -9,9 +9,11 @@ macro_rules! say {
 }
 
 mod connection;
+mod hsm;
 mod init;
 mod keyset;
 mod people;
+mod share;
 mod state;
 
 use std::path::PathBuf;
@@ -30,7 +32,7 @@ use crate::exit::Exit;
 ///   claviger keys gateway enrol main --keyset default --token-file FILE
 ///   claviger gateway enrol --token-file FILE --config gateway.toml
 ///
-/// Every command but init speaks to the service over mutual TLS, as the operator whose identity
+/// Every command but init, share and hsm speaks to the service over mutual TLS, as the operator whose identity
 /// lies in --identity. What an operator may do stands in the service's policy file.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -50,6 +52,12 @@ enum Command {
     /// Keysets: the roots that buckets are sealed under
     #[command(subcommand)]
     Keyset(keyset::Command),
+    /// Shares on paper: check them, print them; offline, without a service
+    #[command(subcommand)]
+    Share(share::Command),
+    /// The HSM that unlocks a service; on the service's machine
+    #[command(subcommand)]
+    Hsm(hsm::Command),
     /// Gateways: enrol, revoke, list
     #[command(subcommand)]
     Gateway(people::GatewayCommand),
@@ -90,6 +98,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
         Command::Lock(operator) => state::lock(&operator).await,
         Command::Status(operator) => state::status(&operator).await,
         Command::Keyset(command) => keyset::run(command).await,
+        Command::Hsm(command) => hsm::run(command),
+        Command::Share(command) => share::run(command),
         Command::Gateway(command) => people::run_gateway(command).await,
         Command::Operator(command) => people::run_operator(command).await,
         Command::Epochs(command) => state::epochs(command).await,

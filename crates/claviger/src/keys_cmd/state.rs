@@ -1,9 +1,10 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use claviger_keyapi::Id16;
 use claviger_keyapi::admin::{
     self, AdminStatus, AuditTail, AuditTailRequest, EpochList, EpochListRequest, PolicyReport, UnlockRequest,
+    UnlockShareRequest, UnlockState,
 };
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::secret::SecretText;
@@ -14,20 +15,44 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Operator;
 use super::connection::Connection;
+use super::share;
 use crate::exit::Exit;
 
 /// Most entries that one request returns.
 const PAGE: u32 = 1000;
 
-/// Unlock the service with the passphrase that `keys init` wrote
+/// Unlock the service: with its passphrase, with one share of several, or by telling it to ask its HSM
+///
+/// `claviger keys status` says which way a service is unlocked. Shares are brought one at a time,
+/// each by its holder and from wherever he is; the last that is needed unlocks. They are wiped
+/// if no further one comes for 15 minutes.
+///
+/// A locked service can't prove more than that it has the disk of the one you know. Bring secrets
+/// only to a machine that you know is yours.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct UnlockArguments {
-    /// The passphrase's file, mode 0600
-    #[arg(long, value_name = "FILE")]
-    passphrase_file: PathBuf,
+    #[command(flatten)]
+    with: UnlockWith,
 
     #[command(flatten)]
     operator: Operator,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct UnlockWith {
+    /// The passphrase's file, mode 0600
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+
+    /// One unlock share: text, PNG or PDF; `-` reads what you type
+    #[arg(long, value_name = "FILE")]
+    share: Option<PathBuf>,
+
+    /// Make the service ask its HSM now
+    #[arg(long)]
+    hsm: bool,
 }
 
 #[derive(clap::Subcommand)]
@@ -74,11 +99,41 @@ pub(super) struct TailArguments {
 }
 
 pub(super) async fn unlock(arguments: UnlockArguments) -> Result<(), Exit> {
-    let passphrase = read_secret(&arguments.passphrase_file).map_err(Exit::usage)?;
-    let request = UnlockRequest { passphrase: SecretText::new(passphrase.trim().to_owned()) };
-    let status: AdminStatus = Connection::open(&arguments.operator)?.ask(admin::UNLOCK, &request).await?;
+    let UnlockArguments { with: UnlockWith { passphrase_file, share, .. }, operator } = arguments;
+    if let Some(file) = share {
+        return bring_share(&file, &operator).await;
+    }
+    let connection = Connection::open(&operator)?;
+    let status: AdminStatus = match passphrase_file {
+        Some(file) => {
+            let passphrase = read_secret(&file).map_err(Exit::usage)?;
+            let request = UnlockRequest { passphrase: SecretText::new(passphrase.trim().to_owned()) };
+            connection.ask(admin::UNLOCK, &request).await?
+        }
+        None => connection.ask(admin::UNLOCK_HSM, &Empty {}).await?,
+    };
     show(&status);
     Ok(())
+}
+
+async fn bring_share(file: &Path, operator: &Operator) -> Result<(), Exit> {
+    let share = share::read(file)?;
+    let request = UnlockShareRequest { share: SecretText::new(share.to_line().to_string()) };
+    let state: UnlockState = Connection::open(operator)?.ask(admin::UNLOCK_SHARE, &request).await?;
+    if state.unlocked {
+        say!("state          Unlocked");
+    } else {
+        show_shares(&state);
+    }
+    Ok(())
+}
+
+fn show_shares(state: &UnlockState) {
+    let here: Vec<String> = state.shares_here.iter().map(ToString::to_string).collect();
+    say!("unlock shares  {} of {} needed; set {}", here.len(), state.shares_needed, state.set);
+    if !here.is_empty() {
+        say!("               here: {}; wiped in {} s", here.join(", "), state.wiped_in_ms / 1000);
+    }
 }
 
 pub(super) async fn lock(operator: &Operator) -> Result<(), Exit> {
@@ -95,6 +150,15 @@ fn show(status: &AdminStatus) {
     say!("state          {:?}", status.state);
     for problem in &status.problems {
         say!("problem        {problem}");
+    }
+    if let Some(unlock) = &status.unlock {
+        say!("unlocked by    {}", unlock.method);
+        if unlock.shares_needed > 0 && !unlock.unlocked {
+            show_shares(unlock);
+        }
+        if let (true, Some(problem)) = (unlock.unlocked, &unlock.hsm_problem) {
+            say!("note           {problem}; until it is back, this service can't be unlocked again");
+        }
     }
     say!("version        {}", status.version);
     say!("clock          {}", moment(status.now_ms));

@@ -1,16 +1,16 @@
-//! The unlock method of this release: a generated passphrase of 256 bits in a file that only the service may read.
+//! A generated passphrase of 256 bits, in a file that only the service may read or that an operator brings.
 
 use claviger_format::Random;
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{open, seal};
+use super::{MASTER, secret};
 use crate::ServiceError;
+use crate::custody::{open, seal};
 
 const PREFIX: &str = "clv-passphrase-1.";
 const SALT_LEN: usize = 16;
-const NAME: &str = "master";
 
 /// A fresh passphrase: `clv-passphrase-1.` and 64 hex digits. It is a key in writing, so no stretching is needed; others
 /// are not taken.
@@ -36,7 +36,7 @@ pub(crate) fn wrap(
     let mut salt = [0u8; SALT_LEN];
     random.fill(&mut salt)?;
     let key = wrapping_key(passphrase, &salt).ok_or(ServiceError::WrongPassphrase)?;
-    Ok([&salt[..], &seal(&key, NAME, master, random)?].concat())
+    Ok([&salt[..], &seal(&key, MASTER, master, random)?].concat())
 }
 
 /// Unwraps the master.
@@ -46,10 +46,7 @@ pub(crate) fn wrap(
 pub(crate) fn unwrap(wrapped: &[u8], passphrase: &str) -> Result<Zeroizing<[u8; 32]>, ServiceError> {
     let open = || {
         let (salt, sealed) = wrapped.split_first_chunk::<SALT_LEN>()?;
-        let plain = open(&*wrapping_key(passphrase, salt)?, NAME, sealed)?;
-        let mut master = Zeroizing::new([0u8; 32]);
-        (plain.len() == 32).then(|| master.copy_from_slice(&plain))?;
-        Some(master)
+        secret(&open(&*wrapping_key(passphrase, salt)?, MASTER, sealed)?)
     };
     open().ok_or(ServiceError::WrongPassphrase)
 }
