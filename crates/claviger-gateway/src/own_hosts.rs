@@ -16,7 +16,7 @@ pub(crate) struct OwnHosts<'a> {
     pub domains: &'a VirtualHosts,
     /// What a load balancer in front is called, with or without a port.
     pub aliases: &'a [String],
-    /// Others that the operator lists.
+    /// Others that the operator lists; `*` stands for every name.
     pub listed: &'a [String],
 }
 
@@ -26,7 +26,8 @@ impl OwnHosts<'_> {
         let Some(host) = host else { return false };
         let name = host_name(host);
         let is_listed = || self.aliases.iter().chain(self.listed).any(|own| host_name(own) == name);
-        name == "localhost" || is_address(&name) || self.domains.include(host) || is_listed()
+        let is_any = || self.listed.iter().any(|own| own == "*");
+        name == "localhost" || is_address(&name) || self.domains.include(host) || is_listed() || is_any()
     }
 }
 
@@ -78,5 +79,8 @@ mod tests {
             assert!(!own.include(Some(host)), "{host}");
         }
         assert!(!own.include(None));
+        let any = ["*".to_owned()];
+        let own = OwnHosts { listed: &any, ..own };
+        assert!(own.include(Some("evil.example")) && !own.include(None));
     }
 }

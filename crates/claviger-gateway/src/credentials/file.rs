@@ -251,7 +251,7 @@ fn anonymous_identity(path: &Path, anonymous: AnonymousToml) -> Result<Identity,
     }
     let origins = AllowedOrigins::parse(anonymous.origins.iter().map(String::as_str));
     let origins = origins.map_err(|number| CredentialsError::Origin { path: path.to_path_buf(), number })?;
-    if let Some(index) = anonymous.hosts.iter().position(|host| !is_host(host)) {
+    if let Some(index) = anonymous.hosts.iter().position(|host| host != "*" && !is_host(host)) {
         return Err(CredentialsError::Host { path: path.to_path_buf(), number: index + 1 });
     }
     Ok(Identity::anonymous(grants, origins, anonymous.hosts))

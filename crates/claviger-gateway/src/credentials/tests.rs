@@ -226,7 +226,8 @@ fn without_a_signature_further_names_of_the_gateway_have_to_be_listed() {
     let hosts = |text: &str| load(&(key("AAA") + text)).unwrap().anonymous().unwrap().hosts().to_vec();
     assert!(hosts("[anonymous]\n").is_empty());
     assert_eq!(hosts("[anonymous]\nhosts = [\"s3.internal\", \"store\"]\n"), ["s3.internal", "store"]);
-    for bad in ["*", "", "http://a", "a:9000", "A", "a/b"] {
+    assert_eq!(hosts("[anonymous]\nhosts = [\"*\"]\n"), ["*"]);
+    for bad in ["**", "", "http://a", "a:9000", "A", "a/b"] {
         let error = load(&format!("[anonymous]\nhosts = [\"a\", \"{bad}\"]\n")).unwrap_err().to_string();
         assert!(error.contains("entry 2 of anonymous.hosts is no host name"), "{bad}: {error}");
     }

@@ -32,6 +32,7 @@ struct Key<'a> {
 #[derive(Serialize)]
 struct Anonymous {
     origins: [&'static str; 1],
+    hosts: [&'static str; 1],
     allow: [Allow; 1],
 }
 
@@ -62,7 +63,8 @@ struct Account<'a> {
 
 /// The access keys, each of which may do everything: the demonstration's own and, where the store is the user's, the
 /// keys of its accounts as they are. So a user changes one URL and nothing else. With `anonymous` requests without a
-/// signature are let in too, from pages of any origin that the store's CORS rules allow, and the store decides.
+/// signature are let in too, from pages of any origin that the store's CORS rules allow and under whatever name the demo
+/// is called, and the store decides.
 ///
 /// # Errors
 /// When TOML can't hold it.
@@ -75,7 +77,7 @@ pub(super) fn access_keys(user: &KeyPair, accounts: Option<&Accounts>, anonymous
         }
     }
     let allow = [Allow { buckets: ["*"], actions: ANONYMOUS }];
-    let anonymous = anonymous.then_some(Anonymous { origins: ["*"], allow });
+    let anonymous = anonymous.then_some(Anonymous { origins: ["*"], hosts: ["*"], allow });
     Ok(toml::to_string(&AccessKeys { key, anonymous })?)
 }
 
@@ -163,7 +165,7 @@ mod tests {
         assert!(store.lookup("DEMO").unwrap().session_token().is_none());
         assert!(store.anonymous().unwrap().may_see_bucket("any"));
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains("[anonymous]\norigins = [\"*\"]\n"), "{text}");
+        assert!(text.contains("[anonymous]\norigins = [\"*\"]\nhosts = [\"*\"]\n"), "{text}");
     }
 
     #[test]
