@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Identity;
 use crate::secret::SecretText;
 use crate::types::ServiceState;
-use crate::wire::Id16;
+use crate::wire::{Blob, Id16};
 
 /// [`UnlockRequest`] → [`AdminStatus`].
 pub const UNLOCK: &str = "/v1/admin/unlock";
@@ -35,6 +35,10 @@ pub const EPOCH_LIST: &str = "/v1/admin/epochs";
 pub const POLICY_RELOAD: &str = "/v1/admin/policy/reload";
 /// [`AuditTailRequest`] → [`AuditTail`].
 pub const AUDIT_TAIL: &str = "/v1/admin/audit/tail";
+/// `{}` → [`BackupBegun`].
+pub const BACKUP_BEGIN: &str = "/v1/admin/backup/begin";
+/// [`BackupReadRequest`] → [`BackupPart`].
+pub const BACKUP_READ: &str = "/v1/admin/backup/read";
 
 /// The passphrase that unwraps the service's master secret.
 #[derive(Debug, Serialize, Deserialize)]
@@ -284,4 +288,32 @@ pub struct AuditTailRequest {
 pub struct AuditTail {
     /// Oldest first.
     pub lines: Vec<String>,
+}
+
+/// A backup that began.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupBegun {
+    /// What to ask its parts with.
+    pub backup_id: Id16,
+}
+
+/// Asks for a part of a backup.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupReadRequest {
+    /// Which backup.
+    pub backup_id: Id16,
+    /// Which part, counted from 0: the next one, or the one before once more.
+    pub part: u64,
+}
+
+/// A part of a backup.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupPart {
+    /// Bytes of the file, about a mebibyte.
+    pub bytes: Blob,
+    /// Nothing follows.
+    pub last: bool,
 }

@@ -109,6 +109,9 @@ pub enum ServiceError {
         /// What to do.
         remedy: String,
     },
+    /// A file is no backup, or not all of one.
+    #[error("backup: {0}")]
+    Backup(String),
     /// A row of the database is not what this service wrote.
     #[error("the database row {kind}/{id} was altered outside of this service; it stays locked")]
     Tampered {

@@ -9,6 +9,7 @@
 
 pub mod admin_listener;
 pub mod audit_log;
+pub mod backup;
 pub mod config;
 pub mod custody;
 pub mod error;

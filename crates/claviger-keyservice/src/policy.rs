@@ -29,6 +29,8 @@ pub enum AdminVerb {
     Enrol,
     /// Load the policy file again.
     Policy,
+    /// Take backups.
+    Backup,
 }
 
 /// The policy in force.

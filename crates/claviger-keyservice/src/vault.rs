@@ -291,7 +291,8 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn load_authority(master: &Master, store: &dyn Store) -> Result<Authority, ServiceError> {
+/// The CA with its key.
+pub(crate) fn load_authority(master: &Master, store: &dyn Store) -> Result<Authority, ServiceError> {
     let rows = store.rows(Kind::Service)?;
     let row = rows.iter().find(|row| row.id == CA_ROW).ok_or(ServiceError::Damaged("CA certificate"))?;
     let certificate = CertificateDer::from(read_row::<Blob>(master, Kind::Service, row)?.0);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use claviger_env::{Clock, OsRandom, SystemClock};
 use claviger_keyservice::store::postgres::PostgresStore;
+use claviger_keyservice::store::snapshot::{Item, Snapshot};
 use claviger_keyservice::store::sqlite::SqliteStore;
 use claviger_keyservice::store::{Change, EpochPage, EpochRow, FinishedRow, Kind, Row, Store};
 use postgres_server::{Database, Server};
@@ -73,6 +74,8 @@ for_every_store!(
     bytes_and_numbers_of_any_value_come_back,
     many_threads_may_ask_at_once,
     a_new_store_is_empty_and_well,
+    a_snapshot_is_of_one_moment_and_fills_another_store,
+    a_snapshot_that_nobody_reads_any_more_holds_nothing_up,
 );
 
 fn row(id: &str) -> Row {
@@ -248,6 +251,71 @@ fn many_threads_may_ask_at_once<K: Kept>() {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert_eq!(store.rows(Kind::Token).unwrap(), store.rows(Kind::Closing).unwrap());
     assert_eq!((store.rows(Kind::Token).unwrap().len(), store.epoch_count().unwrap()), (64, 8));
+}
+
+fn all_of(mut snapshot: Snapshot) -> Vec<Item> {
+    let mut items = Vec::new();
+    while let Some(page) = snapshot.next_page().unwrap() {
+        items.extend(page);
+    }
+    // The random id is of one database.
+    items.retain(|item| !matches!(item, Item::Meta { name, .. } if name == "instance"));
+    items
+}
+
+fn a_snapshot_is_of_one_moment_and_fills_another_store<K: Kept>() {
+    let (kept, other) = (K::new(), K::new());
+    let store = kept.open();
+    store.set_meta("a", b"before").unwrap();
+    // More than one page of each.
+    let changes: Vec<Change> = (0..1_100u32)
+        .flat_map(|n| {
+            let mut id = [0xff; 16];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            let kind = if n % 2 == 0 { Kind::Token } else { Kind::Binding };
+            let epoch = EpochRow { epoch_id: id, record: vec![1; 10], ..epoch(0, 7) };
+            [Change::Put(kind, row(&format!("{n}"))), Change::PutEpoch(epoch)]
+        })
+        .collect();
+    store.apply(&changes).unwrap();
+    (0..200u8).for_each(|n| store.finish_upload(&[n; 16], &finished(u64::MAX)).unwrap());
+    let snapshot = store.snapshot().unwrap();
+    store.set_meta("a", b"after").unwrap();
+    store.apply(&[Change::Delete(Kind::Token, "0".into()), Change::Put(Kind::Closing, row("new"))]).unwrap();
+    store.apply(&[Change::PutEpoch(epoch(9, 9))]).unwrap();
+    store.finish_upload(&[250; 16], &finished(1)).unwrap();
+    let items = all_of(snapshot);
+    assert_eq!(items.len(), 1 + 1_100 + 1_100 + 200);
+    let filled = other.open();
+    items.chunks(999).for_each(|items| filled.fill(items).unwrap());
+    drop(filled);
+    let filled = other.open();
+    assert_eq!(filled.meta("a").unwrap(), Some(b"before".to_vec()));
+    assert_eq!(
+        (filled.rows(Kind::Token).unwrap().len(), filled.rows(Kind::Binding).unwrap().len()),
+        (550, 550)
+    );
+    assert!(filled.rows(Kind::Closing).unwrap().is_empty());
+    assert_eq!((filled.epoch_count().unwrap(), filled.epoch(&[9; 16]).unwrap()), (1_100, None));
+    assert_eq!(filled.finished_upload(&[199; 16]).unwrap(), Some(finished(u64::MAX)));
+    assert_eq!(filled.finished_upload(&[250; 16]).unwrap(), None);
+    let key = |item: &Item| format!("{item:?}");
+    let (mut before, mut again) = (items, all_of(filled.snapshot().unwrap()));
+    before.sort_by_key(key);
+    again.sort_by_key(key);
+    assert_eq!(before, again);
+}
+
+fn a_snapshot_that_nobody_reads_any_more_holds_nothing_up<K: Kept>() {
+    let kept = K::new();
+    let store = kept.open();
+    for n in 0..20u8 {
+        store.apply(&[Change::PutEpoch(epoch(n, n))]).unwrap();
+        drop(store.snapshot().unwrap());
+    }
+    assert_eq!(store.epoch_count().unwrap(), 20);
+    drop(store);
+    assert_eq!(all_of(kept.open().snapshot().unwrap()).len(), 20);
 }
 
 fn a_new_store_is_empty_and_well<K: Kept>() {

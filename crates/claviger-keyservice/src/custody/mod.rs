@@ -9,6 +9,7 @@
 //! ```
 //! These labels and this encoding belong to the service's database, not to the at-rest format of objects.
 
+pub(crate) mod backup_wrap;
 pub mod paper;
 pub mod shamir;
 pub mod unlock;

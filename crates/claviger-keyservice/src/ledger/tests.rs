@@ -19,6 +19,7 @@ use crate::policy::Policy;
 use crate::registry::Registry;
 use crate::service::tests::{POLICY, config_in, enrol_as, made, operator_of};
 use crate::service::{Caller, Log};
+use crate::store::snapshot::{Item, Snapshot};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Change, EpochMark, EpochPage, EpochRow, FinishedRow, Kind, Row, Store};
 use crate::testing::random;
@@ -109,6 +110,12 @@ impl Store for FailingStore {
     }
     fn finished_upload(&self, object_id: &[u8; 16]) -> Result<Option<FinishedRow>, ServiceError> {
         self.0.finished_upload(object_id)
+    }
+    fn snapshot(&self) -> Result<Snapshot, ServiceError> {
+        self.0.snapshot()
+    }
+    fn fill(&self, items: &[Item]) -> Result<(), ServiceError> {
+        self.0.fill(items)
     }
     fn check_ours(&self) -> Result<(), ServiceError> {
         self.0.check_ours()

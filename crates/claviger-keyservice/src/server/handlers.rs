@@ -183,6 +183,14 @@ async fn operator(
             let request = parse(&body)?;
             blocking(core, move |core| Work::silent(core.audit_tail(&request))).await
         }
+        O::BackupBegin => {
+            parse::<Empty>(&body)?;
+            blocking(core, move |core| core.begin_backup(&caller)).await
+        }
+        O::BackupRead => {
+            let request = parse(&body)?;
+            blocking(core, move |core| Work::silent(core.read_backup(&request))).await
+        }
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) enum OperatorRoute {
     EpochList,
     PolicyReload,
     AuditTail,
+    BackupBegin,
+    BackupRead,
 }
 
 pub(super) fn route(path: &str) -> Option<Route> {
@@ -95,6 +97,8 @@ pub(super) fn route(path: &str) -> Option<Route> {
         admin::EPOCH_LIST => Route::Operator(O::EpochList, AdminVerb::Inspect),
         admin::POLICY_RELOAD => Route::Operator(O::PolicyReload, AdminVerb::Policy),
         admin::AUDIT_TAIL => Route::Operator(O::AuditTail, AdminVerb::Inspect),
+        admin::BACKUP_BEGIN => Route::Operator(O::BackupBegin, AdminVerb::Backup),
+        admin::BACKUP_READ => Route::Operator(O::BackupRead, AdminVerb::Backup),
         _ => return None,
     })
 }

@@ -22,6 +22,7 @@ use crate::admission::Admission;
 use crate::attempts::Attempts;
 use crate::audit_log::AuditLog;
 use crate::audit_record::{Outcome, Record, RequestInfo};
+use crate::backup::make::Backups;
 use crate::config::Config;
 use crate::custody::Master;
 use crate::custody::unlock::Unwrapped;
@@ -57,6 +58,7 @@ pub(crate) struct Core {
     /// The newest state of the ledger that the log tells of, and how many records there were then.
     log_state: Mutex<LogState>,
     pub(crate) attempts: Attempts,
+    pub(crate) backups: Backups,
     pub(crate) admission: Admission,
     pub(crate) unlocking: Unlocking,
     vault: RwLock<Option<Arc<Vault>>>,
@@ -214,6 +216,7 @@ impl KeyService {
                 ca,
                 changes: Mutex::new(()),
                 attempts: Attempts::default(),
+                backups: Backups::default(),
                 admission,
                 unlocking: Unlocking::default(),
                 vault: RwLock::new(None),

@@ -3,9 +3,11 @@
 
 pub mod location;
 pub mod postgres;
+pub mod snapshot;
 pub mod sqlite;
 
 use crate::ServiceError;
+use snapshot::{Item, Snapshot};
 
 /// Kinds of rows; the name is part of the MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -199,6 +201,18 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`ServiceError::Store`], [`ServiceError::Database`].
     fn finished_upload(&self, object_id: &[u8; 16]) -> Result<Option<FinishedRow>, ServiceError>;
+
+    /// Begins to read everything as it is now; changes go on meanwhile and are not in it.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`], [`ServiceError::Database`].
+    fn snapshot(&self) -> Result<Snapshot, ServiceError>;
+
+    /// Puts rows of a snapshot into a new store, in one transaction.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`], [`ServiceError::Database`].
+    fn fill(&self, items: &[Item]) -> Result<(), ServiceError>;
 
     /// Whether it is certain at this moment that no other process works with these rows. Asked before keys go out. Does not
     /// block.

@@ -2,11 +2,12 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row as SqlRow, Transaction, params};
 
+use super::snapshot::{Item, PAGE_ROWS, Pages, Snapshot};
 use super::{Change, EpochMark, EpochPage, EpochRow, FinishedRow, Kind, Row, Store};
 use crate::ServiceError;
 
@@ -33,6 +34,7 @@ const EPOCH_COLUMNS: &str =
 pub struct SqliteStore {
     // One connection: writes are few (registrations, uploads that end), and reads hit memory first.
     connection: Mutex<Connection>,
+    path: PathBuf,
 }
 
 impl SqliteStore {
@@ -64,7 +66,7 @@ impl SqliteStore {
             }
             _ => return Err(ServiceError::Damaged("database (written by a newer version)")),
         }
-        Ok(Self { connection: Mutex::new(connection) })
+        Ok(Self { connection: Mutex::new(connection), path: path.to_owned() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -165,6 +167,22 @@ impl Store for SqliteStore {
         Ok(row.optional()?)
     }
 
+    fn snapshot(&self) -> Result<Snapshot, ServiceError> {
+        let path = self.path.clone();
+        // A connection of its own, so that the service goes on writing beside it.
+        Snapshot::start(move |pages| read_all(&path, pages))
+    }
+
+    fn fill(&self, items: &[Item]) -> Result<(), ServiceError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        for item in items {
+            fill_item(&transaction, item)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
     /// The lock on the state folder sees to it.
     fn check_ours(&self) -> Result<(), ServiceError> {
         Ok(())
@@ -173,6 +191,62 @@ impl Store for SqliteStore {
     /// Errors of the disk come out where they happen.
     fn problem(&self) -> Option<String> {
         None
+    }
+}
+
+fn read_all(path: &Path, pages: &Pages) -> Result<(), ServiceError> {
+    let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    let transaction = connection.transaction()?;
+    // The first read fixes the moment.
+    transaction.query_row("SELECT count(*) FROM meta", [], |_| Ok(()))?;
+    pages.begun()?;
+    read_table(&transaction, pages, "SELECT name, value FROM meta", |row| {
+        Ok(Item::Meta { name: row.get(0)?, value: row.get(1)? })
+    })?;
+    read_table(&transaction, pages, "SELECT kind, id, body, mac FROM row", |row| {
+        let value = Row { id: row.get(1)?, body: row.get(2)?, mac: row.get(3)? };
+        Ok(Item::Row { kind: row.get(0)?, row: value })
+    })?;
+    read_table(&transaction, pages, &format!("SELECT {EPOCH_COLUMNS} FROM epoch"), |row| {
+        Ok(Item::Epoch(epoch_from_row(row)?))
+    })?;
+    read_table(&transaction, pages, "SELECT object_id, finished_ms, mac FROM finished_upload", |row| {
+        let value = FinishedRow { finished_ms: from_sql(row.get(1)?), mac: row.get(2)? };
+        Ok(Item::Finished { object_id: row.get(0)?, row: value })
+    })
+}
+
+fn read_table(
+    transaction: &Transaction<'_>,
+    pages: &Pages,
+    select: &str,
+    item: impl Fn(&SqlRow<'_>) -> rusqlite::Result<Item>,
+) -> Result<(), ServiceError> {
+    let mut statement = transaction.prepare(select)?;
+    let mut page = Vec::new();
+    for item in statement.query_map([], item)? {
+        page.push(item?);
+        if page.len() == PAGE_ROWS as usize {
+            pages.page(std::mem::take(&mut page))?;
+        }
+    }
+    pages.page(page)
+}
+
+fn fill_item(transaction: &Transaction<'_>, item: &Item) -> rusqlite::Result<usize> {
+    match item {
+        Item::Meta { name, value } => transaction
+            .execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)", params![name, value]),
+        Item::Row { kind, row } => transaction.execute(
+            "INSERT OR REPLACE INTO row (kind, id, body, mac) VALUES (?1, ?2, ?3, ?4)",
+            params![kind, row.id, row.body, row.mac],
+        ),
+        Item::Epoch(row) => put_epoch(transaction, row),
+        Item::Finished { object_id, row } => transaction.execute(
+            "INSERT OR IGNORE INTO finished_upload (object_id, finished_ms, mac) VALUES (?1, ?2, ?3)",
+            params![object_id, to_sql(row.finished_ms), row.mac],
+        ),
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) async fn ask<A: DeserializeOwned>(
 pub(crate) const POLICY: &str = r#"
 [[operator]]
 identity = "admin:first"
-verbs = ["inspect", "unlock", "keyset", "enrol", "policy"]
+verbs = ["inspect", "unlock", "keyset", "enrol", "policy", "backup"]
 [[operator]]
 identity = "admin:watcher"
 verbs = ["inspect"]

@@ -8,6 +8,7 @@ macro_rules! say {
     }};
 }
 
+mod backup;
 mod connection;
 mod hsm;
 mod init;
@@ -32,7 +33,7 @@ use crate::exit::Exit;
 ///   claviger keys gateway enrol main --keyset default --token-file FILE
 ///   claviger gateway enrol --token-file FILE --config gateway.toml
 ///
-/// Every command but init, share and hsm speaks to the service over mutual TLS, as the operator whose identity
+/// Every command but init, restore, share and hsm speaks to the service over mutual TLS, as the operator whose identity
 /// lies in --identity. What an operator may do stands in the service's policy file.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -49,6 +50,8 @@ enum Command {
     Lock(Operator),
     /// Whether the service is unlocked, what is wrong with it, and what it holds
     Status(Operator),
+    Backup(backup::BackupArguments),
+    Restore(backup::RestoreArguments),
     /// Keysets: the roots that buckets are sealed under
     #[command(subcommand)]
     Keyset(keyset::Command),
@@ -97,6 +100,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
         Command::Unlock(arguments) => state::unlock(arguments).await,
         Command::Lock(operator) => state::lock(&operator).await,
         Command::Status(operator) => state::status(&operator).await,
+        Command::Backup(arguments) => backup::backup(arguments).await,
+        Command::Restore(arguments) => backup::restore(arguments).await,
         Command::Keyset(command) => keyset::run(command).await,
         Command::Hsm(command) => hsm::run(command),
         Command::Share(command) => share::run(command),

@@ -27,7 +27,7 @@ use crate::vault::{read_row, row};
 /// Associated data of every wrap.
 const MASTER: &str = "master";
 /// Name of the wraps in the database.
-const META_MASTER: &str = "master_wrap";
+pub(crate) const META_MASTER: &str = "master_wrap";
 /// Row that says which wrap counts.
 const UNLOCK_ROW: &str = "unlock";
 /// Length of the wrap that older services have: salt, nonce, secret, tag.
@@ -111,6 +111,23 @@ impl Stored {
             }
         }
         Err(tampered())
+    }
+
+    /// The one wrap that counts, as it lies in the database.
+    pub(crate) fn value(&self) -> Result<Vec<u8>, ServiceError> {
+        match (&self.wrap, &self.wrap_sha256) {
+            (Wrap::Passphrase { wrapped }, None) => Ok(wrapped.0.clone()),
+            (wrap, _) => serde_json::to_vec(&[wrap]).map_err(|_| damaged()),
+        }
+    }
+
+    /// The same back from a backup. Whether it counts is [checked](Unwrapped::verify) once there is a database.
+    pub(crate) fn from_value(value: &[u8]) -> Result<Self, ServiceError> {
+        if value.len() == BARE_LEN {
+            return Ok(Self { wrap: Wrap::Passphrase { wrapped: Blob(value.to_vec()) }, wrap_sha256: None });
+        }
+        let [wrap]: [Wrap; 1] = serde_json::from_slice(value).map_err(|_| damaged())?;
+        Ok(Self { wrap_sha256: Some(wrap.sha256()?), wrap })
     }
 
     /// Says of a master that it came out of this wrap.

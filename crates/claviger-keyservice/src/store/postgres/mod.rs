@@ -6,6 +6,7 @@ mod fault;
 mod hold;
 mod schema;
 mod session;
+mod snapshot;
 mod tls;
 mod worker;
 
@@ -15,24 +16,29 @@ use std::sync::Arc;
 use claviger_env::Clock;
 use claviger_format::Random;
 use tokio_postgres::types::{FromSql, ToSql, Type};
-use tokio_postgres::{Client, Error, Row as PgRow, Transaction};
+use tokio_postgres::{Client, Error, GenericClient, Row as PgRow, Transaction};
 
 pub(crate) use config::RawPostgres;
 pub use config::{PostgresConfig, Server};
 use hold::Claim;
 use session::Purpose;
+use tls::Connector;
 use worker::Worker;
 
+use super::snapshot::{Item, Snapshot};
 use super::{Change, EpochMark, EpochPage, EpochRow, FinishedRow, Kind, Row, Store};
 use crate::ServiceError;
 
-const META_INSTANCE: &str = "instance";
+/// Name of the id that stands in the state folder as well.
+pub(crate) const META_INSTANCE: &str = "instance";
 const EPOCH_COLUMNS: &str =
     "epoch_id, gateway_id, keyset_id, created_ms, first_seen_ms, wek_commit, record, mac";
 
 /// A key service's rows in a PostgreSQL database.
 pub struct PostgresStore {
     worker: Worker,
+    config: PostgresConfig,
+    clock: Arc<dyn Clock>,
 }
 
 impl PostgresStore {
@@ -50,7 +56,7 @@ impl PostgresStore {
         random: &dyn Random,
     ) -> Result<Self, ServiceError> {
         let claim = Claim::of(state_dir, instance.to_owned(), random)?;
-        Ok(Self { worker: Worker::start(config.clone(), Purpose::Serve(claim), Arc::clone(clock))? })
+        Self::start(config, Purpose::Serve(claim), clock)
     }
 
     /// Begins a new service in the database; [`Self::open`] finds it only after [`Self::finish`]. Blocks.
@@ -62,9 +68,18 @@ impl PostgresStore {
         instance: &str,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, ServiceError> {
-        let store = Self { worker: Worker::start(config.clone(), Purpose::Make, Arc::clone(clock))? };
+        let store = Self::start(config, Purpose::Make, clock)?;
         store.set_meta(META_INSTANCE, instance.as_bytes())?;
         Ok(store)
+    }
+
+    fn start(
+        config: &PostgresConfig,
+        purpose: Purpose,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, ServiceError> {
+        let worker = Worker::start(config.clone(), purpose, Arc::clone(clock))?;
+        Ok(Self { worker, config: config.clone(), clock: Arc::clone(clock) })
     }
 
     /// The service that was begun exists from now on.
@@ -98,16 +113,7 @@ impl Store for PostgresStore {
 
     fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), ServiceError> {
         let (name, value) = (name.to_owned(), value.to_vec());
-        self.worker.call(async move |client: &mut Client| {
-            let set = client
-                .execute_typed(
-                    "INSERT INTO meta (name, value) VALUES ($1, $2) \
-                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                    &[(&name, Type::TEXT), (&value, Type::BYTEA)],
-                )
-                .await;
-            set.map(drop)
-        })
+        self.worker.call(async move |client: &mut Client| put_meta(client, &name, &value).await.map(drop))
     }
 
     fn rows(&self, kind: Kind) -> Result<Vec<Row>, ServiceError> {
@@ -160,20 +166,8 @@ impl Store for PostgresStore {
 
     fn finish_upload(&self, object_id: &[u8; 16], row: &FinishedRow) -> Result<(), ServiceError> {
         let (object_id, row) = (*object_id, row.clone());
-        self.worker.call(async move |client: &mut Client| {
-            let insert = client
-                .execute_typed(
-                    "INSERT INTO finished_upload (object_id, finished_ms, mac) VALUES ($1, $2, $3) \
-                 ON CONFLICT (object_id) DO NOTHING",
-                    &[
-                        (&object_id.as_slice(), Type::BYTEA),
-                        (&to_sql(row.finished_ms), Type::INT8),
-                        (&row.mac, Type::BYTEA),
-                    ],
-                )
-                .await;
-            insert.map(drop)
-        })
+        self.worker
+            .call(async move |client: &mut Client| put_finished(client, &object_id, &row).await.map(drop))
     }
 
     fn finished_upload(&self, object_id: &[u8; 16]) -> Result<Option<FinishedRow>, ServiceError> {
@@ -192,6 +186,22 @@ impl Store for PostgresStore {
         })
     }
 
+    fn snapshot(&self) -> Result<Snapshot, ServiceError> {
+        let (config, connector) = (self.config.clone(), Connector::of(&self.config, &self.clock)?);
+        Snapshot::start(move |pages| snapshot::read(&config, connector, pages))
+    }
+
+    fn fill(&self, items: &[Item]) -> Result<(), ServiceError> {
+        let items = items.to_vec();
+        self.worker.call(async move |client: &mut Client| {
+            let transaction = client.transaction().await?;
+            for item in &items {
+                fill_item(&transaction, item).await?;
+            }
+            transaction.commit().await
+        })
+    }
+
     fn check_ours(&self) -> Result<(), ServiceError> {
         self.worker.shared.check_ours()
     }
@@ -205,21 +215,7 @@ async fn apply(client: &mut Client, changes: &[Change]) -> Result<(), Error> {
     let transaction = client.transaction().await?;
     for change in changes {
         match change {
-            Change::Put(kind, row) => {
-                let put = transaction
-                    .execute_typed(
-                        "INSERT INTO authorising_row (kind, id, body, mac) VALUES ($1, $2, $3, $4) \
-                     ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body, mac = excluded.mac",
-                        &[
-                            (&kind.name(), Type::TEXT),
-                            (&row.id, Type::TEXT),
-                            (&row.body, Type::BYTEA),
-                            (&row.mac, Type::BYTEA),
-                        ],
-                    )
-                    .await;
-                put?
-            }
+            Change::Put(kind, row) => put_row(&transaction, kind.name(), row).await?,
             Change::PutEpoch(row) => put_epoch(&transaction, row).await?,
             Change::Delete(kind, id) => {
                 let delete = transaction
@@ -233,6 +229,52 @@ async fn apply(client: &mut Client, changes: &[Change]) -> Result<(), Error> {
         };
     }
     transaction.commit().await
+}
+
+async fn put_row(transaction: &Transaction<'_>, kind: &str, row: &Row) -> Result<u64, Error> {
+    transaction
+        .execute_typed(
+            "INSERT INTO authorising_row (kind, id, body, mac) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body, mac = excluded.mac",
+            &[(&kind, Type::TEXT), (&row.id, Type::TEXT), (&row.body, Type::BYTEA), (&row.mac, Type::BYTEA)],
+        )
+        .await
+}
+
+async fn put_finished(
+    client: &impl GenericClient,
+    object_id: &[u8; 16],
+    row: &FinishedRow,
+) -> Result<u64, Error> {
+    client
+        .execute_typed(
+            "INSERT INTO finished_upload (object_id, finished_ms, mac) VALUES ($1, $2, $3) \
+             ON CONFLICT (object_id) DO NOTHING",
+            &[
+                (&object_id.as_slice(), Type::BYTEA),
+                (&to_sql(row.finished_ms), Type::INT8),
+                (&row.mac, Type::BYTEA),
+            ],
+        )
+        .await
+}
+
+async fn put_meta(client: &impl GenericClient, name: &str, value: &[u8]) -> Result<u64, Error> {
+    client
+        .execute_typed(
+            "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            &[(&name, Type::TEXT), (&value, Type::BYTEA)],
+        )
+        .await
+}
+
+async fn fill_item(transaction: &Transaction<'_>, item: &Item) -> Result<u64, Error> {
+    match item {
+        Item::Meta { name, value } => put_meta(transaction, name, value).await,
+        Item::Row { kind, row } => put_row(transaction, kind, row).await,
+        Item::Epoch(row) => put_epoch(transaction, row).await,
+        Item::Finished { object_id, row } => put_finished(transaction, object_id, row).await,
+    }
 }
 
 async fn put_epoch(transaction: &Transaction<'_>, row: &EpochRow) -> Result<u64, Error> {

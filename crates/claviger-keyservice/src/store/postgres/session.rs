@@ -22,7 +22,6 @@ use super::tls::Connector;
 use super::worker::{HEARTBEAT, Shared, gone, taken};
 use crate::ServiceError;
 use crate::files::read_secret;
-use crate::service::tls::ClockTime;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// For the answer to one statement or transaction; the server gives up on it a second earlier.
@@ -66,11 +65,7 @@ impl Session {
     ) -> Result<Self, ServiceError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| ServiceError::Database(e.to_string()))?;
-        let time = Arc::new(ClockTime(Arc::clone(&shared.clock)));
-        let connector = match &config.server {
-            Server::Socket(_) => None,
-            Server::Tls { ca_file, .. } => Some(Connector::new(ca_file, time)?),
-        };
+        let connector = Connector::of(&config, &shared.clock)?;
         Ok(Self { runtime, config, connector, purpose, shared, live: None, former: None })
     }
 
@@ -213,7 +208,8 @@ impl Session {
             Purpose::Serve(_) => schema::SCHEMA,
             Purpose::Make => schema::SCHEMA_UNFINISHED,
         };
-        let (client, driver) = self.runtime.block_on(connect(&self.config, self.connector.clone()))?;
+        let (client, driver) =
+            self.runtime.block_on(open_connection(&self.config, self.connector.clone()))?;
         let former = self.former.clone();
         let clock = Arc::clone(&self.shared.clock);
         let prepared = self.runtime.block_on(async {
@@ -263,7 +259,8 @@ impl Session {
     }
 }
 
-async fn connect(
+/// A connection, and the task that drives it.
+pub(super) async fn open_connection(
     config: &PostgresConfig,
     connector: Option<Connector>,
 ) -> Result<(Client, tokio::task::JoinHandle<()>), Fault> {

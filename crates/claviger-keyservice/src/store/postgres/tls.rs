@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use claviger_env::Clock;
 use rustls::crypto::aws_lc_rs;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
@@ -18,7 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
 use x509_parser::oid_registry as oid;
 
+use super::config::{PostgresConfig, Server};
 use crate::ServiceError;
+use crate::service::tls::ClockTime;
 
 /// Makes TLS connections for `tokio_postgres`.
 #[derive(Clone)]
@@ -27,11 +30,24 @@ pub(super) struct Connector {
 }
 
 impl Connector {
+    /// What the configuration asks for; `None` on a Unix socket.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn of(config: &PostgresConfig, clock: &Arc<dyn Clock>) -> Result<Option<Self>, ServiceError> {
+        match &config.server {
+            Server::Socket(_) => Ok(None),
+            Server::Tls { ca_file, .. } => {
+                Self::new(ca_file, Arc::new(ClockTime(Arc::clone(clock)))).map(Some)
+            }
+        }
+    }
+
     /// Trusts what the certificates in `ca_file` (PEM) signed, and nothing else.
     ///
     /// # Errors
     /// [`ServiceError::DatabaseSetUp`] if the file holds no certificate; [`ServiceError::Tls`].
-    pub(super) fn new(ca_file: &Path, time: Arc<dyn TimeProvider>) -> Result<Self, ServiceError> {
+    fn new(ca_file: &Path, time: Arc<dyn TimeProvider>) -> Result<Self, ServiceError> {
         let unusable = |why: &dyn fmt::Display| ServiceError::DatabaseSetUp {
             text: format!("ca_file {} can't be used: {why}", ca_file.display()),
             remedy: "a PEM file with the certificate of the CA that signed the database server's".to_owned(),
