@@ -37,7 +37,10 @@ MIB = 1 << 20
 POLICY = """
 [[operator]]
 identity = "admin:first"
-verbs = ["inspect", "unlock", "keyset", "enrol", "policy"]
+verbs = ["inspect", "unlock", "keyset", "enrol", "policy", "freeze"]
+[[operator]]
+identity = "admin:second"
+verbs = ["inspect", "unlock", "keyset", "enrol", "policy", "freeze"]
 """ + "".join(f"""
 [[grant]]
 identity = "gateway:{name}"
@@ -92,7 +95,6 @@ class Fleet:
         self.write("keyservice.toml", f"""
 state_dir = "keyservice"
 listen = "127.0.0.1:{self.key_port}"
-policy = "policy.toml"
 unlock = "passphrase-file"
 passphrase_file = "passphrase"
 [limits]
@@ -105,10 +107,11 @@ session_ttl_s = 30
 secret_access_key = "{options.secret_access_key}"
 """)
         self.write("credentials.toml", CREDENTIALS)
-        self.claviger("keys init --config keyservice.toml --recovery recovery --identity operator")
+        self.claviger("keys init --config keyservice.toml --policy policy.toml --recovery recovery"
+                      " --operator first=operator --operator second=second-operator")
         self.start_key_service()
         for name in ["north", "south", "reader", "camera"]:
-            self.claviger(f"keys gateway enrol {name} --keyset default --token-file {name}.token")
+            self.by_two(f"keys gateway enrol {name} --keyset default", f"--token-file {name}.token")
             self.claviger(f"gateway enrol --token-file {name}.token --state-dir {name}")
             self.start_gateway(name)
 
@@ -128,6 +131,13 @@ secret_access_key = "{options.secret_access_key}"
         if done.returncode:
             raise RuntimeError(f"claviger {arguments}: {done.stderr[-2000:]}")
         return done.stdout
+
+    def by_two(self, arguments, collect=None):
+        """One operator proposes, the other approves, and the first collects what there is to collect."""
+        proposal = self.claviger(arguments).split()[2].rstrip(",")
+        self.claviger(f"keys approve {proposal} --identity second-operator")
+        if collect:
+            self.claviger(f"keys collect {proposal} {collect}")
 
     def start(self, name, arguments):
         log = open(self.home / f"{name}.log", "ab")

@@ -228,7 +228,9 @@ fn upstream_to_s3(error: &UpstreamError) -> S3Error {
 
 fn key_service_to_s3(error: &KeyServiceError) -> S3Error {
     match error {
-        KeyServiceError::Denied { text } => S3Error::new(ErrorCode::AccessDenied).with_message(text.clone()),
+        KeyServiceError::Denied { text } | KeyServiceError::Frozen { text } => {
+            S3Error::new(ErrorCode::AccessDenied).with_message(text.clone())
+        }
         KeyServiceError::UnknownBucket => S3Error::new(ErrorCode::NoSuchBucket),
         KeyServiceError::BucketClosing { .. } => S3Error::new(ErrorCode::OperationAborted),
         KeyServiceError::Keyset { text } => {
@@ -249,7 +251,13 @@ fn key_service_to_s3(error: &KeyServiceError) -> S3Error {
 
 fn release_to_s3(error: &ReleaseError) -> S3Error {
     match error {
-        ReleaseError::Denied { text } => S3Error::new(ErrorCode::AccessDenied).with_message(text.clone()),
+        ReleaseError::Denied { text } | ReleaseError::Frozen { text } => {
+            S3Error::new(ErrorCode::AccessDenied).with_message(text.clone())
+        }
+        ReleaseError::EpochQuarantined => S3Error::new(ErrorCode::AccessDenied).with_message(
+            "The object belongs to an epoch in quarantine: a stolen gateway could have forged it. Operators of the key service \
+             can accept the epoch.",
+        ),
         ReleaseError::UploadExpired | ReleaseError::UploadFinished => S3Error::new(ErrorCode::NoSuchUpload),
         ReleaseError::UnknownBucket => S3Error::new(ErrorCode::NoSuchBucket),
         ReleaseError::UnknownEpoch

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Identity;
+use crate::proposals::FreezeTarget;
 use crate::secret::SecretText;
 use crate::types::ServiceState;
 use crate::wire::{Blob, Id16};
@@ -23,16 +24,18 @@ pub const KEYSET_CREATE: &str = "/v1/admin/keyset/create";
 pub const KEYSET_CONFIRM: &str = "/v1/admin/keyset/confirm";
 /// `{}` → [`KeysetList`].
 pub const KEYSET_LIST: &str = "/v1/admin/keyset/list";
-/// [`EnrolTokenRequest`] → [`EnrolTokenAnswer`].
-pub const ENROL_TOKEN: &str = "/v1/admin/identity/token";
-/// [`RevokeRequest`] → `{}`.
+/// [`RevokeRequest`] → [`RevokeAnswer`].
 pub const REVOKE: &str = "/v1/admin/identity/revoke";
 /// `{}` → [`IdentityList`].
 pub const IDENTITY_LIST: &str = "/v1/admin/identity/list";
 /// [`EpochListRequest`] → [`EpochList`].
 pub const EPOCH_LIST: &str = "/v1/admin/epochs";
-/// `{}` → [`PolicyReport`].
-pub const POLICY_RELOAD: &str = "/v1/admin/policy/reload";
+/// `{}` → [`QuarantineList`].
+pub const QUARANTINE_LIST: &str = "/v1/admin/epochs/quarantine";
+/// `{}` → [`PolicyInForce`].
+pub const POLICY_SHOW: &str = "/v1/admin/policy/show";
+/// [`crate::proposals::FreezeRequest`] → `{}`.
+pub const FREEZE: &str = "/v1/admin/freeze";
 /// [`AuditTailRequest`] → [`AuditTail`].
 pub const AUDIT_TAIL: &str = "/v1/admin/audit/tail";
 /// `{}` → [`BackupBegun`].
@@ -102,6 +105,29 @@ pub struct AdminStatus {
     pub gateways: u64,
     /// Bucket bindings.
     pub bindings: u64,
+    /// What is frozen.
+    #[serde(default)]
+    pub frozen: Vec<FreezeInfo>,
+    /// Proposals that wait for a second operator or for being collected.
+    #[serde(default)]
+    pub proposals: u64,
+    /// Epochs in quarantine.
+    #[serde(default)]
+    pub quarantined: u64,
+}
+
+/// A freeze.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FreezeInfo {
+    /// What.
+    pub target: FreezeTarget,
+    /// Since when, Unix milliseconds.
+    pub frozen_ms: u64,
+    /// Who did it.
+    pub by: Identity,
+    /// Why, in his words.
+    pub reason: String,
 }
 
 /// A new keyset, first version.
@@ -164,20 +190,6 @@ pub struct KeysetList {
     pub keysets: Vec<KeysetInfo>,
 }
 
-/// A token for someone to enrol with.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EnrolTokenRequest {
-    /// Who.
-    pub identity: Identity,
-    /// Names of keysets; empty for an operator.
-    pub keysets: Vec<String>,
-    /// Life of the token in seconds, at most 3,600.
-    pub ttl_s: u32,
-    /// Replace an identity of this name that is enrolled: the old one is revoked when the token is used.
-    pub replace: bool,
-}
-
 /// The token.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -194,6 +206,38 @@ pub struct EnrolTokenAnswer {
 pub struct RevokeRequest {
     /// Who.
     pub identity: Identity,
+    /// For a gateway that was stolen: since when, Unix milliseconds. Every epoch that it sealed or leased since then goes into
+    /// quarantine. May be asked for again, also once it is revoked.
+    #[serde(default)]
+    pub since_ms: Option<u64>,
+}
+
+/// What revoking did.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeAnswer {
+    /// Epochs that went into quarantine.
+    pub quarantined: u32,
+}
+
+/// Epochs that are not released until two operators accept them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuarantineList {
+    /// By gateway and epoch.
+    pub epochs: Vec<QuarantinedEpoch>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuarantinedEpoch {
+    /// The epoch.
+    pub epoch_id: Id16,
+    /// The gateway that was revoked; it sealed the epoch or had leased it.
+    pub gateway_id: Id16,
+    /// The time that was named at the revocation, Unix milliseconds.
+    pub since_ms: u64,
 }
 
 /// One enrolled identity.
@@ -262,14 +306,20 @@ pub struct EpochList {
     pub more: bool,
 }
 
-/// What a policy file says.
+/// The policy in force.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PolicyReport {
-    /// SHA-256 of the file, hex.
+pub struct PolicyInForce {
+    /// The whole file.
+    pub text: String,
+    /// Its SHA-256, hex.
     pub sha256: String,
-    /// Grants in it.
-    pub grants: u32,
+    /// Since when, Unix milliseconds.
+    pub since_ms: u64,
+    /// Who proposed it; `None` for the one that the service was made with.
+    pub proposer: Option<Identity>,
+    /// Who approved it.
+    pub approver: Option<Identity>,
     /// What looks like a mistake but isn't refused.
     pub warnings: Vec<String>,
 }

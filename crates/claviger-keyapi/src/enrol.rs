@@ -82,6 +82,18 @@ pub struct EnrolRequest {
     pub csr: Blob,
 }
 
+/// Asks for an operator's certificate with recovery shares, where no two operators are left.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecoverRequest {
+    /// The operator.
+    pub identity: Identity,
+    /// As many recovery shares as open a keyset of the service, as they stand in their files; secret.
+    pub shares: Vec<SecretText>,
+    /// PKCS#10 request, DER. Only its public key and its proof of possession are used.
+    pub csr: Blob,
+}
+
 /// Asks for a new certificate with the present one.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

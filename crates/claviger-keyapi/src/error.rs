@@ -50,6 +50,12 @@ pub enum KeyServiceError {
         /// What was asked and what would be needed; may be shown to the client.
         text: String,
     },
+    /// An operator froze it.
+    #[error("frozen: {text}")]
+    Frozen {
+        /// What is frozen; may be shown to the client.
+        text: String,
+    },
     /// No such keyset, or the identity must say which of several.
     #[error("keyset: {text}")]
     Keyset {
@@ -108,9 +114,11 @@ impl KeyServiceError {
             | Self::TooManyItems { .. }
             | Self::Malformed { .. }
             | Self::Conflict { .. } => Blame::Caller,
-            Self::Locked | Self::Unauthenticated { .. } | Self::Unavailable { .. } | Self::Internal => {
-                Blame::KeyService
-            }
+            Self::Locked
+            | Self::Unauthenticated { .. }
+            | Self::Frozen { .. }
+            | Self::Unavailable { .. }
+            | Self::Internal => Blame::KeyService,
         }
     }
 
@@ -132,7 +140,7 @@ impl KeyServiceError {
         match self {
             Self::Malformed { .. } | Self::TooManyItems { .. } => 400,
             Self::Unauthenticated { .. } => 401,
-            Self::Denied { .. } => 403,
+            Self::Denied { .. } | Self::Frozen { .. } => 403,
             Self::UnknownBucket | Self::Keyset { .. } => 404,
             Self::BucketClosing { .. } | Self::Conflict { .. } => 409,
             Self::Internal => 500,
@@ -160,6 +168,15 @@ pub enum ReleaseError {
         /// What was asked and what would be needed; may be shown to the client.
         text: String,
     },
+    /// An operator froze it.
+    #[error("frozen: {text}")]
+    Frozen {
+        /// What is frozen; may be shown to the client.
+        text: String,
+    },
+    /// A stolen gateway could have forged objects in this epoch; two operators have to accept it first.
+    #[error("the epoch is in quarantine: a gateway that was revoked could have forged objects in it")]
+    EpochQuarantined,
     /// No bucket is bound under this id now.
     #[error("no bucket is bound under this id")]
     UnknownBucket,
@@ -191,6 +208,7 @@ impl ReleaseError {
             Self::EpochRejected | Self::EpochRevoked | Self::KeysetMismatch | Self::BindingMismatch => {
                 Blame::Stored
             }
+            Self::Frozen { .. } | Self::EpochQuarantined => Blame::KeyService,
             Self::UnknownEpoch
             | Self::Denied { .. }
             | Self::UnknownBucket

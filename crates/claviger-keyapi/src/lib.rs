@@ -6,7 +6,7 @@
 //! * [`wire`] and [`secret`] give the encodings: JSON, identifiers as lower-case hex, other bytes as standard base64,
 //!   secrets in newtypes that are wiped on drop and never printed.
 //! * [`error`] has one error for a whole call and one for an item of a batch.
-//! * [`enrol`] and [`admin`] are the bodies of the routes for enrolment and for operators.
+//! * [`enrol`], [`admin`] and [`proposals`] are the bodies of the routes for enrolment and for operators.
 //! * [`tls`] builds both ends of the channel: TLS 1.3 with X25519MLKEM768 and nothing else.
 //!
 //! `docs/key-service-api.md` describes the same interface for people.
@@ -15,6 +15,7 @@ pub mod admin;
 pub mod enrol;
 pub mod error;
 pub mod identity;
+pub mod proposals;
 pub mod routes;
 pub mod secret;
 pub mod tls;

@@ -35,8 +35,10 @@ pub const CONTINUE: &str = "/v1/continue";
 pub const FINISH: &str = "/v1/finish";
 /// `{}` → [`crate::ServiceStatus`].
 pub const STATUS: &str = "/v1/status";
-/// [`crate::enrol::EnrolRequest`] → [`crate::enrol::Certificate`]; the only route without a client certificate.
+/// [`crate::enrol::EnrolRequest`] → [`crate::enrol::Certificate`]; without a client certificate, the token decides.
 pub const ENROL: &str = "/v1/enrol";
+/// [`crate::enrol::RecoverRequest`] → [`crate::enrol::Certificate`]; without a client certificate, the shares decide.
+pub const RECOVER: &str = "/v1/recover";
 /// [`crate::enrol::RenewRequest`] → [`crate::enrol::Certificate`].
 pub const RENEW: &str = "/v1/renew";
 

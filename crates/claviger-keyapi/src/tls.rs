@@ -91,19 +91,30 @@ impl Serialize for SpkiHash {
     }
 }
 
-impl<'de> Deserialize<'de> for SpkiHash {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let wrong = || de::Error::custom("expected 64 lower-case hex digits");
+/// The text is not 64 lower-case hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a hash of a public key is 64 lower-case hex digits")]
+pub struct SpkiHashError;
+
+impl std::str::FromStr for SpkiHash {
+    type Err = SpkiHashError;
+
+    fn from_str(text: &str) -> Result<Self, SpkiHashError> {
         if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-            return Err(wrong());
+            return Err(SpkiHashError);
         }
         let mut hash = [0u8; 32];
         for (byte, pair) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+            let pair = std::str::from_utf8(pair).map_err(|_| SpkiHashError)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| SpkiHashError)?;
         }
         Ok(Self(hash))
+    }
+}
+
+impl<'de> Deserialize<'de> for SpkiHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

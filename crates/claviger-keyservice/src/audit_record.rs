@@ -58,6 +58,12 @@ pub(crate) struct Record {
     /// Whom or what it was done to, where none of the other fields says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) subject: Option<String>,
+    /// Of which proposal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proposal: Option<String>,
+    /// What it is about, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) what: Option<String>,
     /// Rows of the database that changed with it: `kind/id` and the beginning of the new MAC, `-` if the row is gone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) rows: Vec<String>,
@@ -99,6 +105,8 @@ impl RequestInfo {
             purpose: None,
             on_behalf_of: None,
             subject: None,
+            proposal: None,
+            what: None,
             rows: Vec::new(),
             state_seq: None,
             state: None,

@@ -40,8 +40,8 @@ pub struct Config {
     pub advertise: String,
     /// Health and metrics; loopback only.
     pub admin_listen: Option<SocketAddr>,
-    /// The policy file.
-    pub policy: PathBuf,
+    /// The policy file that a state folder of a release before is taken over with. Otherwise the policy lies in the database.
+    pub policy: Option<PathBuf>,
     /// How it is unlocked.
     pub unlock: Unlock,
     /// For [`Unlock::PassphraseFile`].
@@ -95,7 +95,7 @@ struct Raw {
     listen: SocketAddr,
     advertise: Option<Spanned<String>>,
     admin_listen: Option<Spanned<SocketAddr>>,
-    policy: PathBuf,
+    policy: Option<PathBuf>,
     unlock: Spanned<Unlock>,
     passphrase_file: Option<PathBuf>,
     store: Option<Spanned<RawStore>>,
@@ -134,7 +134,7 @@ impl Config {
             listen: raw.listen,
             advertise: raw.advertise.map_or_else(|| raw.listen.to_string(), Spanned::into_inner),
             admin_listen: raw.admin_listen.map(Spanned::into_inner),
-            policy: folder.join(raw.policy),
+            policy: raw.policy.map(|p| folder.join(p)),
             unlock: raw.unlock.into_inner(),
             passphrase_file: raw.passphrase_file.map(|p| folder.join(p)),
             store,

@@ -18,49 +18,52 @@ use zeroize::Zeroizing;
 use crate::ServiceError;
 use crate::admin::keysets::check_keyset_name;
 use crate::admission::busy;
-use crate::audit_record::{Outcome, Record, RequestInfo, bounded};
+use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::identity::Issued;
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
 use crate::vault::{IdentityRow, TokenRow, Vault};
 
-/// What an operator orders.
+/// What was ordered.
 pub(crate) struct TokenOrder {
     pub(crate) identity: Identity,
     pub(crate) keysets: Vec<String>,
     pub(crate) ttl_s: u32,
     pub(crate) replace: bool,
-    /// `None`: whoever runs the process.
     pub(crate) ordered_by: Option<Identity>,
+    pub(crate) approved_by: Option<Identity>,
 }
 
 /// Most keysets of one gateway.
 const KEYSETS_MAX: usize = 16;
 
-impl Core {
-    /// A token for someone to enrol with.
-    pub(crate) fn make_token(
-        &self,
-        vault: &Arc<Vault>,
-        info: &RequestInfo,
-        order: TokenOrder,
-    ) -> Work<EnrolTokenAnswer> {
-        let mut record = info.record("enrol-token", Outcome::Done);
-        record.subject = Some(order.identity.to_string());
-        record.keyset = Some(bounded(&order.keysets.join(",")));
-        Work::changing(record, |record| self.try_make_token(vault, info, order, record))
-    }
+/// A token, ready to be committed.
+pub(crate) struct PreparedToken {
+    pub(crate) changes: Vec<Change>,
+    id: String,
+    row: TokenRow,
+    expired: BTreeSet<String>,
+    answer: EnrolTokenAnswer,
+}
 
-    fn try_make_token(
+impl PreparedToken {
+    /// Memory follows what was committed.
+    pub(crate) fn remember(self, vault: &Vault) -> EnrolTokenAnswer {
+        let mut tokens = vault.tokens();
+        tokens.retain(|id, _| !self.expired.contains(id));
+        tokens.insert(self.id, self.row);
+        self.answer
+    }
+}
+
+impl Core {
+    /// A token for someone to enrol with. The order has been checked.
+    pub(crate) fn prepare_token(
         &self,
-        vault: &Arc<Vault>,
+        vault: &Vault,
         info: &RequestInfo,
         order: TokenOrder,
-        record: &Record,
-    ) -> Result<EnrolTokenAnswer, ServiceError> {
-        let turn = self.change(vault)?;
-        check_order(vault, &order)?;
-        self.check_maker(vault, &order)?;
+    ) -> Result<PreparedToken, ServiceError> {
         let mut secret = Zeroizing::new([0u8; 32]);
         self.random.fill(&mut secret[..])?;
         let secret = SecretText::new(URL_SAFE_NO_PAD.encode(&secret[..]));
@@ -71,14 +74,12 @@ impl Core {
             expires_ms,
             replace: order.replace,
             ordered_by: order.ordered_by,
+            approved_by: order.approved_by,
         };
         let id = token_id(secret.expose());
         let expired = tokens_where(vault, |token| token.expires_ms <= info.now_ms);
         let mut changes = vec![Change::Put(Kind::Token, vault.row(Kind::Token, &id, &row))];
         changes.extend(expired.iter().map(|id| Change::Delete(Kind::Token, id.clone())));
-        self.commit(&turn, changes, record)?;
-        vault.tokens().retain(|id, _| !expired.contains(id));
-        vault.tokens().insert(id, row);
         let ca_spki_sha256 =
             SpkiHash::of_certificate(vault.ca()).ok_or(ServiceError::Damaged("CA certificate"))?;
         let token = EnrolToken {
@@ -89,20 +90,25 @@ impl Core {
             expires_ms,
             secret,
         };
-        Ok(EnrolTokenAnswer { token: token.to_text(), expires_ms })
+        let answer = EnrolTokenAnswer { token: token.to_text(), expires_ms };
+        Ok(PreparedToken { changes, id, row, expired, answer })
     }
 
-    /// The maker must be in office, and whoever makes an operator must himself hold every verb that policy gives to him: a
-    /// token is as good as the identity it is for.
-    fn check_maker(&self, vault: &Vault, order: &TokenOrder) -> Result<(), KeyServiceError> {
-        let Some(maker) = &order.ordered_by else { return Ok(()) };
-        if vault.active(maker).is_none() {
-            return Err(KeyServiceError::Unauthenticated { text: "the identity is revoked".to_owned() });
-        }
-        if order.identity.role() == Role::Admin && !self.policy.load().operator_covers(maker, &order.identity)
-        {
-            let text = format!("policy gives {} verbs that {maker} does not hold", order.identity);
-            return Err(KeyServiceError::Denied { text });
+    /// Whether an order makes sense, and whether these operators may give it: whoever makes an operator must himself hold every
+    /// verb that policy gives to him. A token is as good as the identity it is for.
+    pub(crate) fn check_order(
+        &self,
+        vault: &Vault,
+        order: &TokenOrder,
+        operators: &[&Identity],
+    ) -> Result<(), KeyServiceError> {
+        check_order(vault, order)?;
+        let policy = self.policy.load();
+        for maker in operators {
+            if order.identity.role() == Role::Admin && !policy.operator_covers(maker, &order.identity) {
+                let text = format!("policy gives {} verbs that {maker} does not hold", order.identity);
+                return Err(KeyServiceError::Denied { text });
+            }
         }
         Ok(())
     }
@@ -166,23 +172,12 @@ impl Core {
             return Err(enrolled_already(&token.identity).into());
         }
         let issued = self.issue(vault, &request.csr, &token.identity, info.now_ms)?;
-        let mut uid = [0u8; 16];
-        self.random.fill(&mut uid)?;
-        let row = IdentityRow {
-            uid: Id16(uid),
-            identity: token.identity,
-            keysets: token.keysets,
-            enrolled_ms: info.now_ms,
-            spki: issued.spki,
-            previous_spki: None,
-            certificate_until_ms: issued.not_after_ms,
-            revoked_ms: None,
-        };
+        let row = IdentityRow::new(token.identity, token.keysets, &issued, info.now_ms, &*self.random)?;
         let replaced = old.map(|old| IdentityRow { revoked_ms: Some(info.now_ms), ..(*old).clone() });
         // Token, old and new identity in one transaction: a token is good once, whatever happens in between.
         let mut changes = vec![Change::Delete(Kind::Token, id.clone()), put_identity(vault, &row)];
         changes.extend(replaced.iter().map(|old| put_identity(vault, old)));
-        self.commit(&turn, changes, record)?;
+        self.commit(&turn, changes, std::slice::from_ref(record))?;
         vault.tokens().remove(&id);
         let answer = certificate(vault, &row, &issued);
         replaced.into_iter().chain([row]).for_each(|row| vault.put_identity(row));
@@ -211,7 +206,7 @@ impl Core {
             certificate_until_ms: issued.not_after_ms,
             ..(*current).clone()
         };
-        self.commit(&turn, vec![put_identity(&caller.vault, &row)], record)?;
+        self.commit(&turn, vec![put_identity(&caller.vault, &row)], std::slice::from_ref(record))?;
         let answer = certificate(&caller.vault, &row, &issued);
         caller.vault.put_identity(row);
         Ok(answer)
@@ -238,19 +233,26 @@ impl Core {
             return Err(KeyServiceError::Conflict { text: format!("{identity} is the last operator") }.into());
         }
         let row = IdentityRow { revoked_ms: Some(caller.info.now_ms), ..(*row).clone() };
-        // Tokens for him would let him in again, tokens by him whomever he chose.
+        // Tokens for him would let him in again, tokens and proposals by him whomever or whatever he chose.
         let tokens = tokens_where(&caller.vault, |token| {
-            token.identity == *identity || token.ordered_by.as_ref() == Some(identity)
+            let involved = [Some(&token.identity), token.ordered_by.as_ref(), token.approved_by.as_ref()];
+            involved.contains(&Some(identity))
         });
+        let proposals: Vec<String> = {
+            let proposals = caller.vault.proposals();
+            proposals.values().filter(|proposal| proposal.involves(row.uid)).map(|p| p.id.clone()).collect()
+        };
         let mut changes = vec![put_identity(&caller.vault, &row)];
         changes.extend(tokens.iter().map(|id| Change::Delete(Kind::Token, id.clone())));
-        self.commit(&turn, changes, record)?;
+        changes.extend(proposals.iter().map(|id| Change::Delete(Kind::Proposal, id.clone())));
+        self.commit(&turn, changes, std::slice::from_ref(record))?;
         caller.vault.put_identity(row);
         caller.vault.tokens().retain(|id, _| !tokens.contains(id));
+        caller.vault.proposals().retain(|id, _| !proposals.contains(id));
         Ok(())
     }
 
-    fn issue(
+    pub(crate) fn issue(
         &self,
         vault: &Vault,
         csr: &Blob,
@@ -262,7 +264,7 @@ impl Core {
     }
 }
 
-fn certificate(vault: &Vault, row: &IdentityRow, issued: &Issued) -> Certificate {
+pub(crate) fn certificate(vault: &Vault, row: &IdentityRow, issued: &Issued) -> Certificate {
     Certificate {
         certificate: Blob(issued.certificate.to_vec()),
         ca: Blob(vault.ca().to_vec()),
@@ -322,7 +324,7 @@ fn check_order(vault: &Vault, order: &TokenOrder) -> Result<(), KeyServiceError>
 
 fn enrolled_already(identity: &Identity) -> KeyServiceError {
     KeyServiceError::Conflict {
-        text: format!("{identity} is enrolled already; revoke it first, or make the token with --replace"),
+        text: format!("{identity} is enrolled already; revoke it first, or make the proposal with --replace"),
     }
 }
 

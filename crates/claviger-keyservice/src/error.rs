@@ -62,6 +62,9 @@ pub enum ServiceError {
         /// Its mode.
         mode: u32,
     },
+    /// A question to a policy makes no sense.
+    #[error("{0}")]
+    Question(String),
     /// The passphrase does not open the service's master secret.
     #[error("the passphrase does not open this service's master secret")]
     WrongPassphrase,
@@ -197,9 +200,11 @@ impl ServiceError {
             | Self::UnlockMethod { .. }
             | Self::LockedMeanwhile => KeyServiceError::Conflict { text: self.to_string() },
             Self::WrongPassphrase => KeyServiceError::Denied { text: self.to_string() },
-            Self::Config { .. } | Self::Share(_) | Self::ShareWord { .. } | Self::WritableByOthers { .. } => {
-                KeyServiceError::Malformed { text: self.to_string() }
-            }
+            Self::Config { .. }
+            | Self::Share(_)
+            | Self::ShareWord { .. }
+            | Self::WritableByOthers { .. }
+            | Self::Question(_) => KeyServiceError::Malformed { text: self.to_string() },
             _ => KeyServiceError::Internal,
         }
     }

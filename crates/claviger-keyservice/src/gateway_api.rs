@@ -55,11 +55,19 @@ impl Core {
     }
 
     fn try_session(&self, caller: &Caller) -> Result<SessionInfo, ServiceError> {
+        let freezes = &caller.vault.freezes;
+        if let Some(text) = freezes.stops(&caller.row.identity, None) {
+            return Err(KeyServiceError::Frozen { text }.into());
+        }
         let mut seed = Zeroizing::new([0u8; 32]);
         self.random.fill(&mut seed[..])?;
         let mut keysets = Vec::new();
         for keyset in self.keysets_of(caller) {
-            if let Some(version) = keyset.newest() {
+            // What a session gives seals new objects: of a frozen keyset it gives nothing.
+            let is_frozen = freezes.stops(&caller.row.identity, Some(&keyset.name)).is_some();
+            if let Some(version) = keyset.newest()
+                && !is_frozen
+            {
                 keysets.extend(self.session_keyset(caller, &keyset, version)?);
             }
         }
@@ -176,7 +184,7 @@ impl Core {
             Change::Delete(Kind::Closing, row.bucket.clone()),
         ];
         record.bucket_id = Some(row.bucket_id.clone());
-        self.commit(&turn, changes, record)?;
+        self.commit(&turn, changes, std::slice::from_ref(record))?;
         let answer = row.answer(true);
         bindings.bind(row);
         bindings.told(&request.bucket, caller.row.uid, now_boot_ms);
@@ -244,7 +252,7 @@ impl Core {
         let mut over = caller.vault.bindings.closed_long_enough(self.clock.boot_ms());
         over.retain(|name| name != bucket);
         changes.extend(over.iter().map(|name| Change::Delete(Kind::Closing, name.clone())));
-        self.commit(&turn, changes, record)?;
+        self.commit(&turn, changes, std::slice::from_ref(record))?;
         caller.vault.bindings.forget_closed(&over);
         caller.vault.bindings.unbind(bucket, &caller.vault.gateways(), self.clock.boot_ms());
         Ok(())
@@ -273,6 +281,9 @@ impl Core {
         if Id16::from(header.gateway_id) != caller.row.uid {
             let text = "an epoch is registered by the gateway that sealed it".to_owned();
             return Err(KeyServiceError::Denied { text }.into());
+        }
+        if let Some(text) = caller.vault.freezes.stops(&caller.row.identity, None) {
+            return Err(KeyServiceError::Frozen { text }.into());
         }
         let keyset = caller.vault.keyset_by_id(header.keyset_id.into());
         let may_write = keyset.is_some_and(|keyset| {

@@ -1,4 +1,4 @@
-//! Making a new key service: master, CA, first operator, first keyset with its recovery shares. Ends only after the shares
+//! Making a new key service: master, CA, first operators, policy, first keyset with its recovery shares. Ends only after the shares
 //! were read back from their files and put together again.
 
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use claviger_format::{Random, Root, RootSecret};
 use claviger_keyapi::enrol::Certificate;
 use claviger_keyapi::tls::SpkiHash;
 use claviger_keyapi::wire::Blob;
-use claviger_keyapi::{Id16, Identity};
+use claviger_keyapi::{Id16, Identity, Role};
 use rustls_pki_types::CertificateDer;
 
 use crate::admin::keysets::{activate, check_keyset_name, check_shares};
@@ -21,8 +21,9 @@ use crate::custody::paper::{self, Form, Sheet};
 use crate::custody::shamir::{self, root_fingerprint};
 use crate::custody::unlock::establish::{Method, establish};
 use crate::custody::unlock::{draw_master, store_wraps};
-use crate::files::{StateLock, private_folder};
+use crate::files::{StateLock, private_folder, read_owned};
 use crate::identity::{Authority, Issued};
+use crate::policy::{Policy, PolicyRow};
 use crate::service::tls::replace_locked_tls;
 use crate::store::location::{self, NewStore};
 use crate::store::{Change, Kind, Store};
@@ -45,17 +46,26 @@ pub struct InitOptions {
     pub share_forms: Vec<Form>,
     /// How the service will be unlocked; has to be what the configuration says.
     pub unlock: Method,
-    /// First operator.
-    pub operator: Identity,
-    /// The first operator's certificate request, DER: his key never comes here.
-    pub operator_csr: Vec<u8>,
+    /// The first policy. Two of the operators must hold the verb `policy` in it.
+    pub policy: PathBuf,
+    /// The first operators, two at least: what matters takes two.
+    pub operators: Vec<NewOperator>,
+}
+
+/// An operator that a new service begins with.
+#[derive(Debug)]
+pub struct NewOperator {
+    /// Name.
+    pub identity: Identity,
+    /// His certificate request, DER: his key never comes here.
+    pub csr: Vec<u8>,
 }
 
 /// What was made.
 #[derive(Debug)]
 pub struct InitReport {
-    /// The first operator's certificate.
-    pub operator: Certificate,
+    /// The operators' certificates, in their order.
+    pub operators: Vec<Certificate>,
     /// The hash that enrolment tokens carry.
     pub ca_spki: SpkiHash,
     /// Identity of the first keyset.
@@ -83,6 +93,7 @@ pub fn init(
         return Err(ServiceError::AlreadyInitialised(config.state_dir.clone()));
     }
     check_keyset_name(&options.keyset)?;
+    let policy = checked_policy(options)?;
     if options.share_forms.is_empty() {
         return Err(ServiceError::Share("they have to be written in at least one form"));
     }
@@ -91,7 +102,7 @@ pub fn init(
     let _alone = StateLock::take(&config.state_dir)?;
     // A service exists only once everything else does.
     let rows = NewStore::begin(config, clock, &**random)?;
-    let report = build(config, options, rows.store(), &**clock, random)?;
+    let report = build(config, options, policy, rows.store(), &**clock, random)?;
     rows.finish()?;
     Ok(report)
 }
@@ -99,6 +110,7 @@ pub fn init(
 fn build(
     config: &Config,
     options: &InitOptions,
+    policy: String,
     store: &dyn Store,
     clock: &dyn Clock,
     random: &Arc<dyn Random>,
@@ -116,21 +128,28 @@ fn build(
         prepare_keyset(&master, &options.keyset, options.shares, options.threshold, &**random)?;
     let (share_files, root_fingerprint) = make_shares(options, &keyset, root, &**random)?;
     activate(&mut keyset);
-    let (operator, issued) = first_operator(&authority, options, now_ms, &**random)?;
+    let operators = options
+        .operators
+        .iter()
+        .map(|operator| enrol(&authority, operator, now_ms, &**random))
+        .collect::<Result<Vec<_>, _>>()?;
     let ca = Blob(certificate.to_vec());
-    let changes = vec![
+    let mut changes = vec![
         Change::Put(Kind::Service, row(&master, Kind::Service, CA_ROW, &ca)),
-        Change::Put(Kind::Identity, row(&master, Kind::Identity, &operator.uid.to_string(), &operator)),
+        PolicyRow::first(policy, now_ms).change(&master),
         keyset_change(&master, &keyset),
         wrap.change(&master)?,
     ];
+    changes.extend(operators.iter().map(|(operator, _)| {
+        Change::Put(Kind::Identity, row(&master, Kind::Identity, &operator.uid.to_string(), operator))
+    }));
     let mut record = first_record(options, &**random, now_ms)?;
     store.apply(&ledger::found(&master, changes, &mut record))?;
     let folder = config.state_dir.join("audit");
     let (log, _) = AuditLog::open(&folder, config.limits.audit_file_len_max, Arc::clone(random))?;
     log.append_blocking(vec![record.to_bytes()])?;
     Ok(InitReport {
-        operator: certificate_answer(&certificate, &issued),
+        operators: operators.iter().map(|(_, issued)| certificate_answer(&certificate, issued)).collect(),
         ca_spki: SpkiHash::of_certificate(&certificate).ok_or(ServiceError::Damaged("CA certificate"))?,
         keyset_id: keyset.keyset_id,
         root_fingerprint,
@@ -187,26 +206,30 @@ fn make_shares(
     Ok((files, fingerprint.iter().map(|b| format!("{b:02x}")).collect()))
 }
 
-fn first_operator(
+/// Two operators at least, by different names, who can change the policy.
+fn checked_policy(options: &InitOptions) -> Result<String, ServiceError> {
+    let mut names: Vec<Identity> =
+        options.operators.iter().map(|operator| operator.identity.clone()).collect();
+    names.sort();
+    names.dedup();
+    let sound = names.len() == options.operators.len() && names.iter().all(|name| name.role() == Role::Admin);
+    if !sound || names.len() < 2 {
+        let text = "a service begins with two operators at least, admin: and different names".to_owned();
+        return Err(ServiceError::Question(text));
+    }
+    let text = read_owned(&options.policy)?;
+    Policy::parse(&options.policy, &text)?.check_changeable(&names)?;
+    Ok(text)
+}
+
+fn enrol(
     authority: &Authority,
-    options: &InitOptions,
+    operator: &NewOperator,
     now_ms: u64,
     random: &dyn Random,
 ) -> Result<(IdentityRow, Issued), ServiceError> {
-    let issued = authority.issue_client(&options.operator_csr, &options.operator, now_ms, random)?;
-    let mut uid = [0u8; 16];
-    random.fill(&mut uid)?;
-    let row = IdentityRow {
-        uid: Id16(uid),
-        identity: options.operator.clone(),
-        keysets: Vec::new(),
-        enrolled_ms: now_ms,
-        spki: issued.spki,
-        previous_spki: None,
-        certificate_until_ms: issued.not_after_ms,
-        revoked_ms: None,
-    };
-    Ok((row, issued))
+    let issued = authority.issue_client(&operator.csr, &operator.identity, now_ms, random)?;
+    Ok((IdentityRow::new(operator.identity.clone(), Vec::new(), &issued, now_ms, random)?, issued))
 }
 
 fn certificate_answer(ca: &CertificateDer<'static>, issued: &Issued) -> Certificate {
@@ -225,6 +248,7 @@ fn first_record(options: &InitOptions, random: &dyn Random, now_ms: u64) -> Resu
     let info = RequestInfo { request_id: format!("{:016x}", u64::from_be_bytes(id)), identity: None, now_ms };
     let mut record = info.record("init", Outcome::Done);
     record.keyset = Some(options.keyset.clone());
-    record.subject = Some(options.operator.to_string());
+    let names: Vec<String> = options.operators.iter().map(|operator| operator.identity.to_string()).collect();
+    record.subject = Some(names.join(", "));
     Ok(record)
 }

@@ -2,7 +2,8 @@
 //! that it releases before the key leaves.
 //!
 //! Reading order: [`custody`] (what wraps what), [`policy`] (who may do what), `identity` (the service's own CA), `vault`
-//! (what is in memory while unlocked), `ledger` (what the database must hold), `registry` and `bindings`, `release` (lease, derive, continue), [`audit_log`],
+//! (what is in memory while unlocked), `ledger` (what the database must hold), `registry` and `bindings`, `release` (lease, derive, continue), `proposals` (what
+//! takes two operators), `freeze` and `quarantine` (the brakes), [`audit_log`],
 //! [`store`], then [`service`] and `server`, which put them behind HTTP/2 over mutual TLS.
 //!
 //! `docs/key-service-api.md` describes the interface.
@@ -25,9 +26,13 @@ mod attempts;
 mod audit_record;
 mod bindings;
 mod enrolment;
+mod freeze;
 mod gateway_api;
 mod identity;
 mod ledger;
+mod proposals;
+mod quarantine;
+mod recovery;
 mod registry;
 mod release;
 mod server;
@@ -39,5 +44,5 @@ mod testing;
 
 pub use config::{Config, Limits, Unlock};
 pub use error::ServiceError;
-pub use init::{InitOptions, InitReport, init};
+pub use init::{InitOptions, InitReport, NewOperator, init};
 pub use service::KeyService;

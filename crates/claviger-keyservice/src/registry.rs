@@ -190,7 +190,7 @@ impl Registry<'_> {
         };
         let id = header.epoch_id.to_string();
         row.mac = self.vault().master.row_mac(Kind::Epoch.name(), &id, &mac_body(&row)).to_vec();
-        self.core.commit(turn, vec![Change::PutEpoch(row)], written)
+        self.core.commit(turn, vec![Change::PutEpoch(row)], std::slice::from_ref(written))
     }
 
     fn open_record(&self, record: &EpochRecord) -> Option<OpenEpoch> {

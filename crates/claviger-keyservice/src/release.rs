@@ -17,7 +17,7 @@ use claviger_keyapi::{
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, bounded};
 use crate::bindings::BindingRow;
-use crate::policy::{Policy, verb_name};
+use crate::policy::{Policy, implying, verb_name};
 use crate::registry::{OpenEpoch, OpenError, Registry};
 use crate::service::{Caller, Core};
 use crate::store::{FinishedRow, Kind};
@@ -283,7 +283,22 @@ impl Release<'_> {
         let registry = Registry { core: self.core, caller: self.caller };
         let epoch = registry.open(epoch_id, bytes)?;
         record.keyset = Some(epoch.keyset.name.clone());
+        if record.outcome == Outcome::Released {
+            self.check_brakes(&epoch)?;
+        }
         Ok(epoch)
+    }
+
+    /// Nothing that is frozen is released, nor what a stolen gateway could have forged.
+    fn check_brakes(&self, epoch: &OpenEpoch) -> Result<(), ReleaseError> {
+        let vault = &self.caller.vault;
+        if let Some(text) = vault.freezes.stops(&self.caller.row.identity, Some(&epoch.keyset.name)) {
+            return Err(ReleaseError::Frozen { text });
+        }
+        if vault.quarantine.holds(epoch.header.epoch_id.into()) {
+            return Err(ReleaseError::EpochQuarantined);
+        }
+        Ok(())
     }
 
     /// Puts what the caller claims into the record, and refuses what would not fit there.
@@ -396,13 +411,12 @@ fn malformed(text: &str) -> ReleaseError {
     ReleaseError::Malformed { text: text.to_owned() }
 }
 
-/// `head` and `copy-source` are implied by `read`.
 fn purpose_verbs(purpose: &DerivePurpose) -> &'static [Verb] {
-    match purpose {
-        DerivePurpose::Read => &[Verb::Read],
-        DerivePurpose::Head => &[Verb::Head, Verb::Read],
-        DerivePurpose::CopySource { .. } => &[Verb::CopySource, Verb::Read],
-    }
+    implying(match purpose {
+        DerivePurpose::Read => Verb::Read,
+        DerivePurpose::Head => Verb::Head,
+        DerivePurpose::CopySource { .. } => Verb::CopySource,
+    })
 }
 
 fn purpose_name(purpose: &DerivePurpose) -> &'static str {

@@ -18,11 +18,15 @@ impl TomlFile<'_> {
         toml::from_str(self.text).map_err(|e| self.wrong(e.span().unwrap_or(0..0), e.message(), remedy))
     }
 
+    /// Line of a place, counted from 1.
+    pub(crate) fn line(&self, at: &Range<usize>) -> usize {
+        self.text.get(..at.start).unwrap_or_default().matches('\n').count() + 1
+    }
+
     pub(crate) fn wrong(&self, at: Range<usize>, text: &str, remedy: &str) -> ServiceError {
-        let before = self.text.get(..at.start).unwrap_or_default();
         ServiceError::Config {
             path: self.path.to_owned(),
-            line: before.matches('\n').count() + 1,
+            line: self.line(&at),
             text: text.trim().replace('\n', " "),
             remedy: remedy.to_owned(),
         }

@@ -20,8 +20,11 @@ use zeroize::Zeroizing;
 use crate::ServiceError;
 use crate::bindings::{BindingRow, Bindings, ClosingRow};
 use crate::custody::Master;
-use crate::identity::Authority;
+use crate::freeze::Freezes;
+use crate::identity::{Authority, Issued};
 use crate::ledger::{Ledger, Mark};
+use crate::proposals::ProposalRow;
+use crate::quarantine::Quarantine;
 use crate::registry::OpenEpochs;
 use crate::store::{Change, Kind, Row, Store};
 
@@ -37,6 +40,9 @@ pub(crate) struct Vault {
     keysets: RwLock<BTreeMap<String, Arc<Keyset>>>,
     identities: RwLock<HashMap<Id16, Arc<IdentityRow>>>,
     tokens: Mutex<HashMap<String, TokenRow>>,
+    proposals: Mutex<BTreeMap<String, ProposalRow>>,
+    pub(crate) freezes: Freezes,
+    pub(crate) quarantine: Quarantine,
     pub(crate) bindings: Bindings,
     pub(crate) open_epochs: OpenEpochs,
     /// Changed only by whoever has the turn.
@@ -103,6 +109,30 @@ pub(crate) struct IdentityRow {
     pub(crate) revoked_ms: Option<u64>,
 }
 
+impl IdentityRow {
+    /// Someone who was just given a certificate.
+    pub(crate) fn new(
+        identity: Identity,
+        keysets: Vec<String>,
+        issued: &Issued,
+        now_ms: u64,
+        random: &dyn Random,
+    ) -> Result<Self, ServiceError> {
+        let mut uid = [0u8; 16];
+        random.fill(&mut uid)?;
+        Ok(Self {
+            uid: Id16(uid),
+            identity,
+            keysets,
+            enrolled_ms: now_ms,
+            spki: issued.spki,
+            previous_spki: None,
+            certificate_until_ms: issued.not_after_ms,
+            revoked_ms: None,
+        })
+    }
+}
+
 /// An enrolment token that was not used yet. The id of its row is the hex SHA-256 of its secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,9 +141,12 @@ pub(crate) struct TokenRow {
     pub(crate) keysets: Vec<String>,
     pub(crate) expires_ms: u64,
     pub(crate) replace: bool,
-    /// Which operator ordered it; `None`: whoever ran the process.
+    /// Which operator proposed it; `None` only from a release that needed none.
     #[serde(default)]
     pub(crate) ordered_by: Option<Identity>,
+    /// Which one approved it.
+    #[serde(default)]
+    pub(crate) approved_by: Option<Identity>,
 }
 
 impl Keyset {
@@ -179,6 +212,9 @@ impl Vault {
         for row in store.rows(Kind::Token)? {
             tokens.insert(row.id.clone(), read_row(&master, Kind::Token, &row)?);
         }
+        let proposals = read_rows::<ProposalRow>(&master, store, Kind::Proposal)?;
+        let freezes = read_rows(&master, store, Kind::Freeze)?;
+        let quarantine = read_rows(&master, store, Kind::Quarantine)?;
         let gateways =
             identities.values().filter(|i| is_active_gateway(i)).map(|i| i.uid).collect::<HashSet<_>>();
         let bindings = Bindings::load(
@@ -194,6 +230,9 @@ impl Vault {
             keysets: RwLock::new(keysets),
             identities: RwLock::new(identities),
             tokens: Mutex::new(tokens),
+            proposals: Mutex::new(proposals.into_iter().map(|row| (row.id.clone(), row)).collect()),
+            freezes: Freezes::load(freezes),
+            quarantine: Quarantine::load(quarantine),
             bindings,
             open_epochs: OpenEpochs::default(),
             ledger: Mutex::new(ledger),
@@ -270,6 +309,21 @@ impl Vault {
 
     pub(crate) fn put_identity(&self, row: IdentityRow) {
         self.identities.write().unwrap_or_else(PoisonError::into_inner).insert(row.uid, Arc::new(row));
+    }
+
+    /// Proposals by id.
+    pub(crate) fn proposals(&self) -> MutexGuard<'_, BTreeMap<String, ProposalRow>> {
+        self.proposals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Operators in office.
+    pub(crate) fn operators(&self) -> Vec<Identity> {
+        let rows = read(&self.identities);
+        let in_office =
+            rows.values().filter(|row| row.identity.role() == Role::Admin && row.revoked_ms.is_none());
+        let mut names: Vec<Identity> = in_office.map(|row| row.identity.clone()).collect();
+        names.sort();
+        names
     }
 
     /// Every gateway that is enrolled and not revoked.

@@ -198,7 +198,7 @@ async fn a_stolen_backup_holds_no_secret() {
         .collect();
     let root = combine(&shares).unwrap();
     let passphrase = std::fs::read_to_string(world.path("passphrase")).unwrap();
-    let token = EnrolToken::parse(&world.token("gateway:second")).unwrap();
+    let token = EnrolToken::parse(&world.token("gateway:second").await).unwrap();
     take(world, &world.path("second")).await;
     let locked: serde_json::Value = serde_json::from_str(
         &std::fs::read_to_string(world.config.state_dir.join("locked-tls.json")).unwrap(),

@@ -9,30 +9,32 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use claviger_gateway::key_client::{self, ClientError, KeyClient};
 use claviger_keyapi::admin::{
-    self, AdminStatus, ConfirmKeysetRequest, CreateKeysetRequest, EnrolTokenAnswer, EnrolTokenRequest,
-    KeysetInfo, KeysetShares, PolicyReport, RevokeRequest,
+    self, AdminStatus, ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetShares, PolicyInForce,
+    RevokeAnswer, RevokeRequest,
+};
+use claviger_keyapi::proposals::{
+    self, Action, ApproveAnswer, Collected, ProposalInfo, ProposalRequest, ProposeRequest,
 };
 use claviger_keyapi::routes::{self, Empty};
 use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::{KeyService as _, KeyServiceError, LeaseItem, Role, ServiceState};
 use claviger_keyservice::{ServiceError, Unlock, init};
-use common::{POLICY, World, ask, raw};
-
-fn order(identity: &str, keysets: &[&str], replace: bool) -> EnrolTokenRequest {
-    let keysets = keysets.iter().map(|name| (*name).to_owned()).collect();
-    EnrolTokenRequest { identity: identity.parse().unwrap(), keysets, ttl_s: 60, replace }
-}
+use common::{POLICY, World, ask, enrol, raw};
 
 async fn enrol_operator(world: &World, name: &str) -> std::sync::Arc<KeyClient> {
-    let order = order(&format!("admin:{name}"), &[], false);
-    let token: EnrolTokenAnswer = ask(&world.operator(), admin::ENROL_TOKEN, &order).await.unwrap();
+    let token = world.token_for(enrol(&format!("admin:{name}"), &[], false)).await.unwrap();
     let folder = world.path(name);
-    key_client::enrol_as(Role::Admin, token.token.expose(), &folder, world.clock.clone()).await.unwrap();
+    key_client::enrol_as(Role::Admin, &token, &folder, world.clock.clone()).await.unwrap();
     KeyClient::open_operator("", &folder, world.clock.clone()).unwrap()
 }
 
+/// What an operator proposes.
+async fn propose(operator: &KeyClient, action: Action) -> Result<ProposalInfo, KeyServiceError> {
+    ask(operator, proposals::PROPOSE, &ProposeRequest { action, ttl_s: None }).await
+}
+
 fn revoke(identity: &str) -> RevokeRequest {
-    RevokeRequest { identity: identity.parse().unwrap() }
+    RevokeRequest { identity: identity.parse().unwrap(), since_ms: None }
 }
 
 #[tokio::test]
@@ -76,7 +78,7 @@ async fn who_is_revoked_while_his_body_arrives_gets_nothing() {
     let begun = client.begin(routes::LEASE, most);
     let other = client.begin(routes::BIND, "{\"bucket\":\"photos\",\"keyset\":null");
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    ask::<Empty>(&world.operator(), admin::REVOKE, &revoke("gateway:full")).await.unwrap();
+    ask::<RevokeAnswer>(&world.operator(), admin::REVOKE, &revoke("gateway:full")).await.unwrap();
     let (status, answer) = begun.end(last).await;
     assert!(status == 401 && !answer.contains("wek"), "{answer}");
     assert_eq!(other.end("}").await.0, 401, "nor does he change anything");
@@ -122,11 +124,17 @@ async fn without_a_certificate_every_route_but_enrolment_is_closed() {
         admin::KEYSET_CREATE,
         admin::KEYSET_CONFIRM,
         admin::KEYSET_LIST,
-        admin::ENROL_TOKEN,
+        proposals::PROPOSE,
+        proposals::APPROVE,
+        proposals::COLLECT,
+        proposals::WITHDRAW,
+        proposals::PROPOSAL_LIST,
+        admin::FREEZE,
         admin::REVOKE,
         admin::IDENTITY_LIST,
         admin::EPOCH_LIST,
-        admin::POLICY_RELOAD,
+        admin::QUARANTINE_LIST,
+        admin::POLICY_SHOW,
         admin::AUDIT_TAIL,
     ];
     let before = world.audit().len();
@@ -160,7 +168,7 @@ async fn a_second_process_touches_nothing() {
     assert_eq!(std::fs::read(&log).unwrap(), before);
     std::fs::remove_file(world.config.state_dir.join("keyservice.db")).unwrap();
     let clock: std::sync::Arc<dyn claviger_env::Clock> = world.clock.clone();
-    let options = common::init_options(world.folder.path(), &[]);
+    let options = common::init_options(world.folder.path(), &[&[], &[]]);
     let made = init(&world.config, &options, &clock, &world.random);
     assert!(matches!(made, Err(ServiceError::AlreadyRunning(_))), "{made:?}");
     world.stop().await;
@@ -232,15 +240,15 @@ async fn strangers_who_sit_do_not_keep_the_enrolled_out() {
 #[tokio::test]
 async fn failed_attempts_to_enrol_neither_fill_the_log_nor_stop_who_has_a_token() {
     let world = World::new().await;
-    let token = world.token("gateway:full");
+    let token = world.token("gateway:full").await;
     let before = world.audit().len();
     let mut stranger = raw::connect(&world, None).await;
     let forged = serde_json::json!({"identity": "gateway:full", "secret": "x", "csr": ""}).to_string();
     for _ in 0..25 {
         assert_eq!(stranger.ask(routes::ENROL, &forged).await.0, 401);
     }
-    // One for the token that `connect` ordered.
-    assert_eq!(world.audit().len() - before, 2);
+    // Four for the token that `connect` ordered: proposed, approved, collected, made.
+    assert_eq!(world.audit().len() - before, 5);
     key_client::enrol(&token, &world.path("full"), world.clock.clone()).await.unwrap();
     world.clock.advance(60_000);
     assert_eq!(stranger.ask(routes::ENROL, &forged).await.0, 401);
@@ -273,10 +281,13 @@ async fn an_operator_without_the_verb_is_written_down() {
     let world = World::new().await;
     let watcher = enrol_operator(&world, "watcher").await;
     let before = world.audit().len();
-    let order = order("admin:first", &[], true);
-    let refused = ask::<EnrolTokenAnswer>(&watcher, admin::ENROL_TOKEN, &order).await;
+    let refused = propose(&watcher, enrol("admin:first", &[], true)).await;
     assert!(matches!(refused, Err(KeyServiceError::Denied { .. })));
-    assert_eq!(world.audit().len() - before, 1);
+    let last = world.last_audit();
+    assert_eq!((&last["action"], &last["outcome"]), (&"propose".into(), &"refused".into()));
+    let locked = ask::<AdminStatus>(&watcher, admin::LOCK, &Empty {}).await;
+    assert!(matches!(locked, Err(KeyServiceError::Denied { .. })));
+    assert_eq!(world.audit().len() - before, 2);
     let last = world.last_audit();
     assert_eq!((&last["action"], &last["identity"]), (&"authorise".into(), &"admin:watcher".into()));
 }
@@ -286,12 +297,14 @@ async fn nobody_makes_an_operator_who_may_do_more_than_himself() {
     let policy = POLICY.replace("verbs = [\"inspect\"]", "verbs = [\"enrol\"]");
     let world = World::with(&policy, Unlock::PassphraseFile).await;
     let watcher = enrol_operator(&world, "watcher").await;
-    let refused =
-        ask::<EnrolTokenAnswer>(&watcher, admin::ENROL_TOKEN, &order("admin:first", &[], true)).await;
+    let refused = propose(&watcher, enrol("admin:first", &[], true)).await;
     assert!(matches!(refused, Err(KeyServiceError::Denied { .. })));
-    ask::<EnrolTokenAnswer>(&watcher, admin::ENROL_TOKEN, &order("gateway:full", &["default"], false))
-        .await
-        .unwrap();
+    // Nor does he approve one.
+    let proposal = propose(&world.operator(), enrol("admin:first", &[], true)).await.unwrap();
+    let request = ProposalRequest { id: proposal.id };
+    let refused = ask::<ApproveAnswer>(&watcher, proposals::APPROVE, &request).await;
+    assert!(matches!(refused, Err(KeyServiceError::Denied { .. })));
+    propose(&watcher, enrol("gateway:full", &["default"], false)).await.unwrap();
 }
 
 #[tokio::test]
@@ -300,48 +313,58 @@ async fn with_an_identity_die_the_tokens_for_it_and_by_it() {
     let world = World::with(&policy, Unlock::PassphraseFile).await;
     let (operator, watcher) = (world.operator(), enrol_operator(&world, "watcher").await);
     world.enrol("full").await;
-    let mut tokens = Vec::new();
-    let for_full = order("gateway:full", &["default"], true);
-    tokens.push(ask::<EnrolTokenAnswer>(&operator, admin::ENROL_TOKEN, &for_full).await.unwrap());
-    let by_watcher = order("gateway:second", &["default"], false);
-    tokens.push(ask::<EnrolTokenAnswer>(&watcher, admin::ENROL_TOKEN, &by_watcher).await.unwrap());
-    let kept = order("gateway:writer", &["default"], false);
-    let kept: EnrolTokenAnswer = ask(&operator, admin::ENROL_TOKEN, &kept).await.unwrap();
-    ask::<Empty>(&operator, admin::REVOKE, &revoke("gateway:full")).await.unwrap();
-    ask::<Empty>(&operator, admin::REVOKE, &revoke("admin:watcher")).await.unwrap();
+    let collect = async |client: &KeyClient, id: String| {
+        let Collected::EnrolToken(answer) =
+            ask(client, proposals::COLLECT, &ProposalRequest { id }).await.unwrap();
+        answer.token
+    };
+    let approve = async |client: &KeyClient, id: &str| {
+        let request = ProposalRequest { id: id.to_owned() };
+        ask::<ApproveAnswer>(client, proposals::APPROVE, &request).await.unwrap();
+    };
+    let mut tokens =
+        vec![SecretText::new(world.token_for(enrol("gateway:full", &["default"], true)).await.unwrap())];
+    let by_watcher = propose(&watcher, enrol("gateway:second", &["default"], false)).await.unwrap();
+    approve(&operator, &by_watcher.id).await;
+    tokens.push(collect(&watcher, by_watcher.id).await);
+    let with_watcher = propose(&operator, enrol("gateway:narrow", &["default"], false)).await.unwrap();
+    approve(&watcher, &with_watcher.id).await;
+    tokens.push(collect(&operator, with_watcher.id).await);
+    let waiting = propose(&watcher, enrol("gateway:late", &["default"], false)).await.unwrap();
+    let kept = world.token("gateway:writer").await;
+    ask::<RevokeAnswer>(&operator, admin::REVOKE, &revoke("gateway:full")).await.unwrap();
+    ask::<RevokeAnswer>(&operator, admin::REVOKE, &revoke("admin:watcher")).await.unwrap();
     for (n, token) in tokens.iter().enumerate() {
         let folder = world.path(&format!("late-{n}"));
-        let error = key_client::enrol(token.token.expose(), &folder, world.clock.clone()).await.unwrap_err();
+        let error = key_client::enrol(token.expose(), &folder, world.clock.clone()).await.unwrap_err();
         assert!(matches!(error, ClientError::Service(KeyServiceError::Unauthenticated { .. })), "{error}");
     }
-    key_client::enrol(kept.token.expose(), &world.path("writer"), world.clock.clone()).await.unwrap();
+    key_client::enrol(&kept, &world.path("writer"), world.clock.clone()).await.unwrap();
+    let request = ProposalRequest { id: waiting.id };
+    let gone = ask::<ApproveAnswer>(&operator, proposals::APPROVE, &request).await;
+    assert!(matches!(gone, Err(KeyServiceError::Conflict { .. })), "his proposals die with him");
 }
 
 #[tokio::test]
-async fn a_policy_that_others_can_write_is_refused_and_the_one_in_force_is_named_at_the_start() {
+async fn a_service_is_not_made_with_a_policy_that_others_can_write_and_names_its_policy_at_every_start() {
     let mut world = World::new().await;
-    let operator = world.operator();
-    let report: PolicyReport = ask(&operator, admin::POLICY_RELOAD, &Empty {}).await.unwrap();
-    let mode = |mode| {
-        std::fs::set_permissions(&world.config.policy, std::fs::Permissions::from_mode(mode)).unwrap();
-    };
-    mode(0o666);
-    assert!(ask::<PolicyReport>(&operator, admin::POLICY_RELOAD, &Empty {}).await.is_err());
-    mode(0o644);
+    let policy: PolicyInForce = ask(&world.operator(), admin::POLICY_SHOW, &Empty {}).await.unwrap();
     world.restart().await;
     let start = world.audit().into_iter().rev().find(|record| record["action"] == "start").unwrap();
-    assert_eq!(start["subject"], report.sha256);
-    world.stop().await;
-    std::fs::set_permissions(&world.config.policy, std::fs::Permissions::from_mode(0o666)).unwrap();
-    assert!(matches!(world.open(), Err(ServiceError::WritableByOthers { .. })));
+    assert_eq!(start["subject"], policy.sha256);
+    std::fs::set_permissions(world.path("policy.toml"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    world.config.state_dir = world.path("another");
+    let clock: std::sync::Arc<dyn claviger_env::Clock> = world.clock.clone();
+    let options = common::init_options(world.folder.path(), &[&[], &[]]);
+    let made = init(&world.config, &options, &clock, &world.random);
+    assert!(matches!(made, Err(ServiceError::WritableByOthers { .. })), "{made:?}");
 }
 
 #[tokio::test]
 async fn no_order_makes_a_record_that_the_next_start_can_not_read() {
     let mut world = World::new().await;
     let long = "a".repeat(65_400);
-    let order = order("gateway:a", &[&long], false);
-    assert!(ask::<EnrolTokenAnswer>(&world.operator(), admin::ENROL_TOKEN, &order).await.is_err());
+    assert!(propose(&world.operator(), enrol("gateway:a", &[&long], false)).await.is_err());
     world.restart().await;
     world.enrol("full").await;
 }
@@ -392,7 +415,7 @@ async fn what_is_over_does_not_stay_in_the_database() {
     for bucket in ["one", "two"] {
         let id = full.keys.bind_bucket(bucket, None).await.unwrap().value.bucket_id;
         full.keys.unbind_bucket(bucket, &id).await.unwrap();
-        world.token("gateway:second");
+        world.token("gateway:second").await;
         assert_eq!((rows("closing"), rows("token")), (1, 1), "{bucket}");
         world.clock.advance(3_601_000);
     }
@@ -403,7 +426,7 @@ async fn an_epoch_that_is_not_registered_when_its_gateway_is_revoked_never_will_
     let world = World::new().await;
     let (full, second) = (world.enrol("full").await, world.enrol("second").await);
     let epoch = full.seal_epoch();
-    ask::<Empty>(&world.operator(), admin::REVOKE, &revoke("gateway:full")).await.unwrap();
+    ask::<RevokeAnswer>(&world.operator(), admin::REVOKE, &revoke("gateway:full")).await.unwrap();
     let item =
         LeaseItem { epoch_id: epoch.id.into(), record: Some(claviger_keyapi::wire::Blob(epoch.record)) };
     let lease = second.keys.lease(vec![item]).await.unwrap().value.remove(0);

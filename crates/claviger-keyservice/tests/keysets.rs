@@ -16,6 +16,9 @@ const POLICY: &str = r#"
 [[operator]]
 identity = "admin:first"
 verbs = ["inspect", "unlock", "keyset", "enrol", "policy"]
+[[operator]]
+identity = "admin:second"
+verbs = ["enrol", "policy"]
 [[grant]]
 identity = "gateway:full"
 keyset = "default"

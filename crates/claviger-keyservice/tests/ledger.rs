@@ -5,8 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use claviger_keyapi::admin::{self, RevokeRequest};
-use claviger_keyapi::routes::Empty;
+use claviger_keyapi::admin::{self, RevokeAnswer, RevokeRequest};
 use claviger_keyapi::{KeyService as _, LeaseItem, ServiceState};
 use claviger_keyservice::ServiceError;
 use common::{World, ask};
@@ -43,8 +42,8 @@ fn names(world: &World, row: &Row) {
 }
 
 async fn revoke(world: &World, identity: &str) {
-    let request = RevokeRequest { identity: identity.parse().unwrap() };
-    ask::<Empty>(&world.operator(), admin::REVOKE, &request).await.unwrap();
+    let request = RevokeRequest { identity: identity.parse().unwrap(), since_ms: None };
+    ask::<RevokeAnswer>(&world.operator(), admin::REVOKE, &request).await.unwrap();
 }
 
 /// A service with a row of every kind, stopped.
@@ -55,7 +54,7 @@ async fn full() -> World {
     let id = full.keys.bind_bucket("gone", None).await.unwrap().value.bucket_id;
     full.keys.unbind_bucket("gone", &id).await.unwrap();
     full.keys.register_epoch(&full.seal_epoch().record).await.unwrap();
-    world.token("gateway:second");
+    world.token("gateway:second").await;
     world.stop().await;
     world
 }
@@ -65,7 +64,7 @@ async fn an_older_row_put_back_keeps_the_service_locked_and_is_named() {
     let mut world = World::new().await;
     world.enrol("full").await;
     let before = rows(&world, "identity");
-    let token = world.token("gateway:second");
+    let token = world.token("gateway:second").await;
     let tokens = rows(&world, "token");
     let folder = world.path("second");
     claviger_gateway::key_client::enrol(&token, &folder, world.clock.clone()).await.unwrap();

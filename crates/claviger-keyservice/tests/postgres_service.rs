@@ -71,7 +71,7 @@ async fn what_a_service_knows_outlives_it_on_the_server() {
         key: "k".into(),
     };
     assert!(full.keys.finish_upload(vec![item]).await.unwrap()[0].is_ok());
-    let unused = world.token("gateway:second");
+    let unused = world.token("gateway:second").await;
     world.restart().await;
     assert!(!world.config.state_dir.join("keyservice.db").exists());
     let full = world.gateway("full").await;

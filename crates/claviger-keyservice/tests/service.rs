@@ -11,11 +11,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use claviger_gateway::key_client::{self, ClientError, KeyClient, StoredIdentity};
 use claviger_keyapi::admin::{
-    self, AdminStatus, AuditTail, AuditTailRequest, ConfirmKeysetRequest, CreateKeysetRequest,
-    EnrolTokenAnswer, EnrolTokenRequest, EpochList, EpochListRequest, IdentityList, KeysetInfo, KeysetList,
-    KeysetShares, PolicyReport, RevokeRequest, UnlockRequest,
+    self, AdminStatus, AuditTail, AuditTailRequest, ConfirmKeysetRequest, CreateKeysetRequest, EpochList,
+    EpochListRequest, IdentityList, KeysetInfo, KeysetList, KeysetShares, PolicyInForce, RevokeAnswer,
+    RevokeRequest, UnlockRequest,
 };
 use claviger_keyapi::enrol::EnrolToken;
+use claviger_keyapi::proposals::Action;
 use claviger_keyapi::routes::{Empty, LeaseRequest};
 use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::wire::Blob;
@@ -24,12 +25,12 @@ use claviger_keyapi::{
 };
 use claviger_keyservice::custody::shamir::{Share, ShareOf, combine};
 use claviger_keyservice::{ServiceError, Unlock, init};
-use common::{POLICY, World, ask, stored};
+use common::{POLICY, World, ask, enrol, stored};
 
 #[tokio::test]
 async fn a_token_is_good_once() {
     let world = World::new().await;
-    let token = world.token("gateway:full");
+    let token = world.token("gateway:full").await;
     key_client::enrol(&token, &world.path("one"), world.clock.clone()).await.unwrap();
     let again = key_client::enrol(&token, &world.path("two"), world.clock.clone()).await.unwrap_err();
     assert!(matches!(again, ClientError::Service(KeyServiceError::Unauthenticated { .. })), "{again}");
@@ -42,7 +43,7 @@ async fn a_token_is_good_once() {
 #[tokio::test]
 async fn an_expired_token_is_refused_on_both_sides() {
     let world = World::new().await;
-    let token = world.token("gateway:full");
+    let token = world.token("gateway:full").await;
     world.clock.advance(601_000);
     let error = key_client::enrol(&token, &world.path("full"), world.clock.clone()).await.unwrap_err();
     assert!(matches!(error, ClientError::TokenExpired));
@@ -67,7 +68,7 @@ async fn a_token_that_names_another_ca_sends_nothing_and_one_for_another_name_is
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     let world = World::new().await;
-    let token = world.token("gateway:full");
+    let token = world.token("gateway:full").await;
     let tampered = |from: &str, to: &str| {
         let json = URL_SAFE_NO_PAD.decode(token.strip_prefix("clv-enrol-1.").unwrap()).unwrap();
         let json = String::from_utf8(json).unwrap();
@@ -99,8 +100,8 @@ async fn a_revoked_gateway_gets_nothing_and_its_unregistered_epochs_are_refused_
     let (known, unknown) = (full.seal_epoch(), full.seal_epoch());
     full.keys.register_epoch(&known.record).await.unwrap();
     let operator = world.operator();
-    let revoke = RevokeRequest { identity: "gateway:full".parse().unwrap() };
-    ask::<Empty>(&operator, admin::REVOKE, &revoke).await.unwrap();
+    let revoke = RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: None };
+    ask::<RevokeAnswer>(&operator, admin::REVOKE, &revoke).await.unwrap();
     assert!(
         matches!(full.keys.session().await, Err(KeyServiceError::Unauthenticated { .. })),
         "on the open connection"
@@ -251,7 +252,7 @@ async fn operators_need_their_verb_and_gateways_never_pass_for_one() {
     let world = World::new().await;
     let full = world.enrol("full").await;
     let operator = world.operator();
-    for path in [admin::KEYSET_LIST, admin::IDENTITY_LIST, admin::POLICY_RELOAD] {
+    for path in [admin::KEYSET_LIST, admin::IDENTITY_LIST, admin::POLICY_SHOW] {
         assert!(
             matches!(ask::<Empty>(&full.keys, path, &Empty {}).await, Err(KeyServiceError::Denied { .. })),
             "{path}"
@@ -261,24 +262,17 @@ async fn operators_need_their_verb_and_gateways_never_pass_for_one() {
         matches!(operator.session().await, Err(KeyServiceError::Denied { .. })),
         "nor the other way round"
     );
-    let order = EnrolTokenRequest {
-        identity: "admin:watcher".parse().unwrap(),
-        keysets: vec![],
-        ttl_s: 60,
-        replace: false,
-    };
-    let token: EnrolTokenAnswer = ask(&operator, admin::ENROL_TOKEN, &order).await.unwrap();
+    let token = world.token_for(enrol("admin:watcher", &[], false)).await.unwrap();
     let folder = world.path("watcher");
-    key_client::enrol_as(Role::Admin, token.token.expose(), &folder, world.clock.clone()).await.unwrap();
+    key_client::enrol_as(Role::Admin, &token, &folder, world.clock.clone()).await.unwrap();
     let watcher = KeyClient::open_operator("", &folder, world.clock.clone()).unwrap();
     ask::<IdentityList>(&watcher, admin::IDENTITY_LIST, &Empty {}).await.unwrap();
     let refused = ask::<AdminStatus>(&watcher, admin::LOCK, &Empty {}).await;
     assert!(matches!(refused, Err(KeyServiceError::Denied { .. })));
-    let shouting = EnrolTokenRequest { keysets: vec!["x".repeat(50_000)], ..order };
-    assert!(ask::<Empty>(&operator, admin::ENROL_TOKEN, &shouting).await.is_err());
+    assert!(world.by_two(enrol("gateway:x", &[&"x".repeat(50_000)], false)).await.is_err());
     assert!(world.last_audit().to_string().len() < 4_000, "a caller can't make a record as long as he likes");
-    let last = RevokeRequest { identity: "admin:first".parse().unwrap() };
-    ask::<Empty>(&operator, admin::REVOKE, &last).await.unwrap();
+    let last = RevokeRequest { identity: "admin:first".parse().unwrap(), since_ms: None };
+    ask::<RevokeAnswer>(&operator, admin::REVOKE, &last).await.unwrap();
     assert!(ask::<IdentityList>(&operator, admin::IDENTITY_LIST, &Empty {}).await.is_err());
 }
 
@@ -290,16 +284,8 @@ async fn a_keyset_is_active_only_after_all_its_shares_came_back() {
     let made: KeysetShares = ask(&operator, admin::KEYSET_CREATE, &create).await.unwrap();
     let list: KeysetList = ask(&operator, admin::KEYSET_LIST, &Empty {}).await.unwrap();
     assert_eq!(list.keysets.iter().find(|k| k.name == "archive").unwrap().version, None);
-    let order = EnrolTokenRequest {
-        identity: "gateway:x".parse().unwrap(),
-        keysets: vec!["archive".into()],
-        ttl_s: 60,
-        replace: false,
-    };
-    assert!(matches!(
-        ask::<Empty>(&operator, admin::ENROL_TOKEN, &order).await,
-        Err(KeyServiceError::Keyset { .. })
-    ));
+    let order = || enrol("gateway:x", &["archive"], false);
+    assert!(matches!(world.by_two(order()).await, Err(KeyServiceError::Keyset { .. })));
     let confirm = |texts: Vec<String>| ConfirmKeysetRequest {
         keyset_id: made.keyset_id,
         shares: texts.into_iter().map(SecretText::new).collect(),
@@ -313,7 +299,7 @@ async fn a_keyset_is_active_only_after_all_its_shares_came_back() {
     }
     let info: KeysetInfo = ask(&operator, admin::KEYSET_CONFIRM, &confirm(texts)).await.unwrap();
     assert_eq!(info.version, Some(1));
-    ask::<EnrolTokenAnswer>(&operator, admin::ENROL_TOKEN, &order).await.unwrap();
+    world.token_for(order()).await.unwrap();
 }
 
 #[tokio::test]
@@ -339,16 +325,13 @@ async fn a_policy_with_a_mistake_changes_nothing_and_a_good_one_counts_at_once()
     let world = World::new().await;
     let full = world.enrol("full").await;
     let operator = world.operator();
-    std::fs::write(&world.config.policy, POLICY.replace("\"lease\", ", "\"fly\", ")).unwrap();
-    let refused = ask::<PolicyReport>(&operator, admin::POLICY_RELOAD, &Empty {}).await.unwrap_err();
+    let policy = |text: String| Action::Policy { text };
+    let refused = world.by_two(policy(POLICY.replace("\"lease\", ", "\"fly\", "))).await.unwrap_err();
     assert!(refused.to_string().contains("remedy"), "{refused}");
     assert!(full.keys.bind_bucket("one", None).await.is_ok());
-    std::fs::write(
-        &world.config.policy,
-        POLICY.replace("\"bind\", ", "").replace("\"default\"", "\"defalt\""),
-    )
-    .unwrap();
-    let report: PolicyReport = ask(&operator, admin::POLICY_RELOAD, &Empty {}).await.unwrap();
+    let without = POLICY.replace("\"bind\", ", "").replace("\"default\"", "\"defalt\"");
+    assert!(world.by_two(policy(without)).await.unwrap().done);
+    let report: PolicyInForce = ask(&operator, admin::POLICY_SHOW, &Empty {}).await.unwrap();
     assert!(report.warnings.iter().any(|w| w.contains("defalt")));
     assert!(matches!(full.keys.bind_bucket("two", None).await, Err(KeyServiceError::Denied { .. })));
 }
@@ -378,7 +361,7 @@ async fn a_database_that_was_edited_keeps_the_service_locked() {
     full.keys.bind_bucket("photos", None).await.unwrap();
     let id = full.keys.bind_bucket("gone", None).await.unwrap().value.bucket_id;
     full.keys.unbind_bucket("gone", &id).await.unwrap();
-    world.token("gateway:second");
+    world.token("gateway:second").await;
     world.stop().await;
     for kind in ["identity", "binding", "closing", "token", "keyset", "service"] {
         let (id, body): (String, Vec<u8>) = world
@@ -411,7 +394,7 @@ async fn secrets_in_loose_files_and_a_second_init_are_refused() {
     let mut world = World::new().await;
     world.stop().await;
     let clock: Arc<dyn claviger_env::Clock> = world.clock.clone();
-    let options = common::init_options(world.folder.path(), &[]);
+    let options = common::init_options(world.folder.path(), &[&[], &[]]);
     assert!(matches!(
         init(&world.config, &options, &clock, &world.random),
         Err(ServiceError::AlreadyInitialised(_))
@@ -447,7 +430,7 @@ async fn no_secret_stands_in_the_log_or_in_clear_in_the_database() {
         on_behalf_of: None,
     };
     assert!(full.keys.derive(vec![item]).await.unwrap().value[0].is_ok());
-    let token = EnrolToken::parse(&world.token("gateway:second")).unwrap();
+    let token = EnrolToken::parse(&world.token("gateway:second").await).unwrap();
     let passphrase = std::fs::read_to_string(world.path("passphrase")).unwrap();
     world.stop().await;
     let share = std::fs::read_to_string(world.path("recovery/default-v1-share-1.txt")).unwrap();

@@ -23,7 +23,7 @@ use crate::signals::{self, Shutdown};
 /// Set up once:
 ///   1. Write a configuration and a policy; deploy/keyservice.toml and deploy/policy.toml show
 ///      every setting.
-///   2. Make the service's secrets, the recovery shares and the first operator:
+///   2. Make the service's secrets, the recovery shares and the first two operators:
 ///      claviger keys init --help
 ///   3. claviger keyservice --config keyservice.toml --check
 ///
@@ -53,7 +53,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
 }
 
 fn check(path: &Path, config: &Config) -> Result<(), Exit> {
-    Policy::load(&config.policy).map_err(Exit::usage)?;
+    if let Some(policy) = &config.policy {
+        Policy::load(policy).map_err(Exit::usage)?;
+    }
     if config.unlock == Unlock::PassphraseFile
         && let Some(passphrase) = &config.passphrase_file
         && passphrase.exists()

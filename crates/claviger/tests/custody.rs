@@ -20,6 +20,10 @@ impl Drop for Running {
     }
 }
 
+/// What every service begins with, however it is unlocked.
+const FOUNDING: [&str; 6] =
+    ["--policy", "policy.toml", "--operator", "first=operator", "--operator", "second=second"];
+
 /// A folder with a configuration on a free port, and what the processes that work in it are told.
 struct Home {
     folder: tempfile::TempDir,
@@ -34,7 +38,7 @@ impl Home {
         let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
         let config = format!(
             "state_dir = \"state\"\nlisten = \"127.0.0.1:{}\"\nadmin_listen = \"127.0.0.1:{}\"\n\
-             policy = \"policy.toml\"\n{unlock}\n",
+             {unlock}\n",
             port(&main),
             port(&admin)
         );
@@ -52,6 +56,7 @@ impl Home {
         command
             .current_dir(self.folder.path())
             .args(arguments.split_whitespace())
+            .args(if arguments.starts_with("keys init ") { &FOUNDING[..] } else { &[] })
             .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
             .env("CLAVIGER_OPERATOR", self.path("operator"));
         command

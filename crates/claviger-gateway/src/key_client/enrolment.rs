@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use claviger_env::Clock;
-use claviger_keyapi::enrol::{Certificate, EnrolRequest, EnrolToken, RenewRequest};
+use claviger_keyapi::enrol::{Certificate, EnrolRequest, EnrolToken, RecoverRequest, RenewRequest};
+use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::tls::{self, SpkiHash};
 use claviger_keyapi::wire::Blob;
-use claviger_keyapi::{Role, routes};
+use claviger_keyapi::{Identity, Role, routes};
 use rustls_pki_types::CertificateDer;
+use serde::Serialize;
 
 use super::transport::ClockTime;
 use super::{ClientError, StoredIdentity, Transport, UnsignedIdentity};
@@ -43,20 +45,83 @@ pub async fn enrol_as(
         return Err(ClientError::AlreadyEnrolled(folder.to_owned()));
     }
     let unsigned = UnsignedIdentity::generate()?;
-    let config = tls::enrol_config(token.ca_spki_sha256, Arc::new(ClockTime(Arc::clone(&clock))))?;
-    let transport = Transport::with_config(&token.address, config, Arc::clone(&clock));
     let request = EnrolRequest {
         identity: token.identity.clone(),
         secret: token.secret,
         csr: Blob(unsigned.csr().to_vec()),
     };
-    let certificate: Certificate = transport.call(routes::ENROL, &request).await?.value;
-    let ca = CertificateDer::from(certificate.ca.0.clone());
-    if SpkiHash::of_certificate(&ca) != Some(token.ca_spki_sha256) {
-        return Err(ClientError::ForeignCertificate);
+    let service = Service { address: token.address, ca: token.ca_spki_sha256 };
+    let certificate = service.ask(routes::ENROL, &request, &clock).await?;
+    keep(unsigned.signed(service.address, token.identity, certificate), folder, &clock)
+}
+
+/// What it takes to enrol an operator without another.
+#[derive(Debug)]
+pub struct Recovery {
+    /// The service's host:port.
+    pub address: String,
+    /// SHA-256 of the public key of the service's CA.
+    pub ca: SpkiHash,
+    /// The operator.
+    pub identity: Identity,
+    /// Recovery shares, as many as open a keyset.
+    pub shares: Vec<SecretText>,
+}
+
+/// Enrols an operator with recovery shares: checks the service against the hash of its CA before it sends anything, and writes
+/// the identity to `folder`.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn recover(
+    recovery: Recovery,
+    folder: &Path,
+    clock: Arc<dyn Clock>,
+) -> Result<StoredIdentity, ClientError> {
+    if StoredIdentity::exists(folder) {
+        return Err(ClientError::AlreadyEnrolled(folder.to_owned()));
     }
-    let identity = unsigned.signed(token.address, token.identity, certificate);
-    check_usable(&identity, &clock)?;
+    let unsigned = UnsignedIdentity::generate()?;
+    let request = RecoverRequest {
+        identity: recovery.identity.clone(),
+        shares: recovery.shares,
+        csr: Blob(unsigned.csr().to_vec()),
+    };
+    let service = Service { address: recovery.address, ca: recovery.ca };
+    let certificate = service.ask(routes::RECOVER, &request, &clock).await?;
+    keep(unsigned.signed(service.address, recovery.identity, certificate), folder, &clock)
+}
+
+/// A service of which only the CA is known.
+struct Service {
+    address: String,
+    ca: SpkiHash,
+}
+
+impl Service {
+    async fn ask(
+        &self,
+        route: &str,
+        request: &(impl Serialize + Sync),
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Certificate, ClientError> {
+        let config = tls::enrol_config(self.ca, Arc::new(ClockTime(Arc::clone(clock))))?;
+        let transport = Transport::with_config(&self.address, config, Arc::clone(clock));
+        let certificate: Certificate = transport.call(route, request).await?.value;
+        let ca = CertificateDer::from(certificate.ca.0.clone());
+        if SpkiHash::of_certificate(&ca) != Some(self.ca) {
+            return Err(ClientError::ForeignCertificate);
+        }
+        Ok(certificate)
+    }
+}
+
+fn keep(
+    identity: StoredIdentity,
+    folder: &Path,
+    clock: &Arc<dyn Clock>,
+) -> Result<StoredIdentity, ClientError> {
+    check_usable(&identity, clock)?;
     identity.save(folder)?;
     Ok(identity)
 }

@@ -11,7 +11,7 @@ mod identity;
 mod transport;
 
 pub use client::KeyClient;
-pub use enrolment::{enrol, enrol_as, new_request};
+pub use enrolment::{Recovery, enrol, enrol_as, new_request, recover};
 pub use error::ClientError;
 pub use identity::{StoredIdentity, UnsignedIdentity};
 pub use transport::Transport;

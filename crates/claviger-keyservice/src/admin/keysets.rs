@@ -53,7 +53,7 @@ impl Core {
         changes.extend(
             vault.keyset(&request.name).map(|old| Change::Delete(Kind::Keyset, old.public_id().to_string())),
         );
-        self.commit(&turn, changes, record)?;
+        self.commit(&turn, changes, std::slice::from_ref(record))?;
         let keyset_id = row.keyset_id;
         vault.put_keyset(row)?;
         let line = |share: &Share| SecretText::new(share.to_line().to_string());
@@ -84,7 +84,7 @@ impl Core {
         check_shares(&version.root, version.shares, &shares, &*self.random)?;
         let mut row = self.stored_keyset(caller, &keyset)?;
         row.versions.last_mut().ok_or(ServiceError::Damaged("keyset"))?.active = true;
-        self.commit(&turn, vec![keyset_change(&vault.master, &row)], record)?;
+        self.commit(&turn, vec![keyset_change(&vault.master, &row)], std::slice::from_ref(record))?;
         vault.put_keyset(row)?;
         let keyset = vault.keyset_by_id(request.keyset_id).ok_or_else(unknown)?;
         Ok(keyset_info(caller, &keyset))

@@ -6,14 +6,13 @@ mod policy;
 use std::sync::Arc;
 
 use claviger_keyapi::admin::{
-    AdminStatus, AuditTail, AuditTailRequest, EnrolTokenAnswer, EnrolTokenRequest, EpochInfo, EpochList,
-    EpochListRequest, IdentityInfo, IdentityList, UnlockRequest,
+    AdminStatus, AuditTail, AuditTailRequest, EpochInfo, EpochList, EpochListRequest, FreezeInfo,
+    IdentityInfo, IdentityList, QuarantineList, QuarantinedEpoch, UnlockRequest,
 };
 use claviger_keyapi::{Id16, Role};
 
 use crate::ServiceError;
 use crate::audit_record::RequestInfo;
-use crate::enrolment::TokenOrder;
 use crate::service::{Caller, Core, Work};
 use crate::store::{EpochPage, EpochRow};
 
@@ -53,14 +52,12 @@ impl Core {
                 .as_ref()
                 .map_or(0, |v| v.identities().iter().filter(|row| is_gateway(row)).count() as u64),
             bindings: vault.as_ref().map_or(0, |v| v.bindings.all().len() as u64),
+            frozen: vault
+                .as_ref()
+                .map_or_else(Vec::new, |v| v.freezes.all().into_iter().map(freeze_info).collect()),
+            proposals: vault.as_ref().map_or(0, |v| v.proposals().len() as u64),
+            quarantined: vault.as_ref().map_or(0, |v| v.quarantine.all().len() as u64),
         })
-    }
-
-    pub(crate) fn order_token(&self, caller: &Caller, request: EnrolTokenRequest) -> Work<EnrolTokenAnswer> {
-        let EnrolTokenRequest { identity, keysets, ttl_s, replace } = request;
-        let ordered_by = Some(caller.row.identity.clone());
-        let order = TokenOrder { identity, keysets, ttl_s, replace, ordered_by };
-        self.make_token(&caller.vault, &caller.info, order)
     }
 
     pub(crate) fn list_identities(caller: &Caller) -> IdentityList {
@@ -81,6 +78,16 @@ impl Core {
         IdentityList { identities }
     }
 
+    pub(crate) fn list_quarantine(caller: &Caller) -> QuarantineList {
+        let rows = caller.vault.quarantine.all();
+        let info = |row: &crate::quarantine::QuarantineRow| QuarantinedEpoch {
+            epoch_id: row.epoch_id,
+            gateway_id: row.gateway_id,
+            since_ms: row.since_ms,
+        };
+        QuarantineList { epochs: rows.iter().map(info).collect() }
+    }
+
     pub(crate) fn list_epochs(&self, request: &EpochListRequest) -> Result<EpochList, ServiceError> {
         let limit = request.limit.clamp(1, PAGE_MAX);
         let page = EpochPage {
@@ -98,6 +105,10 @@ impl Core {
         let count = usize::try_from(request.count.clamp(1, PAGE_MAX)).unwrap_or(1);
         Ok(AuditTail { lines: self.audit.tail(count)? })
     }
+}
+
+fn freeze_info(row: crate::freeze::FreezeRow) -> FreezeInfo {
+    FreezeInfo { target: row.target, frozen_ms: row.frozen_ms, by: row.by, reason: row.reason }
 }
 
 fn epoch_info(row: &EpochRow) -> EpochInfo {

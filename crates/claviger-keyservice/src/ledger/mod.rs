@@ -304,7 +304,7 @@ pub(crate) fn found(master: &Master, changes: Vec<Change>, record: &mut Record) 
 }
 
 impl Core {
-    /// Makes a change of rows that authorise, in the order that stands above, and writes down `record` with it. Blocks.
+    /// Makes a change of rows that authorise, in the order that stands above, and writes down `records` with it. Blocks.
     /// What it returns with `Ok` is durable; whoever called then brings memory up to date, before he gives up the turn.
     ///
     /// # Errors
@@ -314,7 +314,7 @@ impl Core {
         &self,
         turn: &Turn<'_>,
         changes: Vec<Change>,
-        record: &Record,
+        records: &[Record],
     ) -> Result<(), ServiceError> {
         let master = &turn.vault.master;
         let mut ledger = turn.vault.ledger();
@@ -324,7 +324,7 @@ impl Core {
         let mark = Mark { seq, state: sum.digest(master, seq) };
         let pending = row(master, Kind::Pending, PENDING_ROW, &PendingRow::new(mark.clone(), &changes));
         self.store.apply(&[Change::Put(Kind::Pending, pending)])?;
-        let records = records_of(record, rows, &mark);
+        let records = records_of(records, rows, &mark);
         self.audit.append_blocking(records.iter().map(Record::to_bytes).collect())?;
         // From here on it counts, whatever happens to the database.
         self.remember_state(&mark);
@@ -341,14 +341,19 @@ impl Core {
     }
 
     /// Rows of a release that had no ledger become one: each stands in the log from now on.
-    pub(crate) fn take_over(&self, turn: &Turn<'_>, info: &RequestInfo) -> Result<(), ServiceError> {
+    pub(crate) fn take_over(
+        &self,
+        turn: &Turn<'_>,
+        changes: Vec<Change>,
+        info: &RequestInfo,
+    ) -> Result<(), ServiceError> {
         let rows = turn.vault.ledger().rows();
         for chunk in rows.chunks(ROWS_PER_RECORD_MAX) {
             let mut record = info.record("rows", Outcome::Done);
             record.rows = chunk.to_vec();
             self.audit.append_blocking(vec![record.to_bytes()])?;
         }
-        self.commit(turn, Vec::new(), &info.record("take-over", Outcome::Done))
+        self.commit(turn, changes, &[info.record("take-over", Outcome::Done)])
     }
 
     /// Repeats the state if it lies far back in the log, so that the next start finds it near the end.
@@ -371,17 +376,18 @@ impl Core {
 /// Records between two states in the log, at most about.
 const STATE_EVERY_RECORDS: u64 = 10_000;
 
-/// The record of a change, and before it as many as it takes to name all rows. The last one has the state.
-fn records_of(record: &Record, mut rows: Vec<String>, mark: &Mark) -> Vec<Record> {
-    let mut records = Vec::new();
+/// The records of a change, and between them as many as it takes to name all rows. The last one has the state.
+fn records_of(given: &[Record], mut rows: Vec<String>, mark: &Mark) -> Vec<Record> {
+    let Some((last, first)) = given.split_last() else { return Vec::new() };
+    let mut records = first.to_vec();
     while rows.len() > ROWS_PER_RECORD_MAX {
         let more = rows.split_off(ROWS_PER_RECORD_MAX);
-        let mut part = record.same_request("rows", Outcome::Done);
+        let mut part = last.same_request("rows", Outcome::Done);
         part.rows = rows;
         records.push(part);
         rows = more;
     }
-    let mut last = record.clone();
+    let mut last = last.clone();
     last.rows = rows;
     last.set_state(mark);
     records.push(last);

@@ -182,7 +182,7 @@ fn run(template: &Path, folder: &Path, plan: Plan) -> (Done, Arc<Fate>) {
     let audit = AuditLog::with_sink(Box::new(sink), before, random()).unwrap();
     let newest = newest_state(&config.state_dir.join("audit")).unwrap();
     let clock = Arc::new(SystemClock);
-    let policy = Policy::parse(&config.policy, POLICY).unwrap();
+    let policy = Policy::parse_text(POLICY).unwrap();
     let log = Log { audit, newest };
     let service = KeyService::assemble(config, clock, random(), store, log, policy, None).unwrap();
     let mut done = Vec::new();
@@ -312,10 +312,31 @@ fn a_change_that_the_database_did_not_take_counts_and_is_made_before_the_next() 
     let template = home.path().join("template");
     std::fs::create_dir(&template).unwrap();
     made(&template);
-    // Unlock writes one record; a token is a pending row, a record, a transaction: the last of these fails.
+    // Unlock writes one record; a proposal is a pending row, a record, a transaction: the last of these fails.
     let folder = home.path().join("run");
     let plan = Plan { step: Some(3), fault: Fault::Lost, crash: false };
     let (done, _) = run(&template, &folder, plan);
     assert!(done.iter().all(|(_, told)| *told), "{done:?}");
     check(&folder, &done, plan);
+}
+
+#[test]
+fn the_state_is_repeated_so_that_it_never_lies_far_from_the_end() {
+    let home = folder_in_memory();
+    made(home.path());
+    let config = config_in(home.path());
+    let clock: Arc<dyn claviger_env::Clock> = Arc::new(SystemClock);
+    let service = KeyService::open(config.clone(), clock, random()).unwrap();
+    service.unlock(&read_secret(&home.path().join("passphrase")).unwrap()).unwrap();
+    let core = &service.core;
+    core.audit.append_blocking(vec![b"{\"action\":\"lease\"}".to_vec(); 9_000]).unwrap();
+    let repeated = || {
+        core.repeat_state().unwrap();
+        core.audit.tail(1).unwrap()[0].contains("\"action\":\"state\"")
+    };
+    assert!(!repeated(), "not yet");
+    core.audit.append_blocking(vec![b"{\"action\":\"lease\"}".to_vec(); 1_000]).unwrap();
+    assert!(repeated() && core.audit.tail(1).unwrap()[0].contains(&core.vault().unwrap().mark().state));
+    core.audit.append_blocking(vec![b"{\"action\":\"lease\"}".to_vec()]).unwrap();
+    assert!(!repeated(), "only once");
 }

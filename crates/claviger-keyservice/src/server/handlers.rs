@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use claviger_keyapi::proposals::ProposalRequest;
 use claviger_keyapi::routes::{
     self, ContinueAnswer, ContinueRequest, DeriveAnswer, DeriveRequest, Empty, FinishAnswer, FinishRequest,
     LeaseAnswer, LeaseRequest,
@@ -29,6 +30,10 @@ pub(super) async fn handle(
         (Route::Enrol, _) => {
             let (source, request) = (client.source, parse(&body)?);
             blocking(core, move |core| core.enrol(&info, source, &request)).await
+        }
+        (Route::Recover, _) => {
+            let (source, request) = (client.source, parse(&body)?);
+            blocking(core, move |core| core.recover(&info, source, &request)).await
         }
         (Route::Status, _) => encode(&core.status()),
         (Route::Unlock(route), _) => unlock(core, info, route, body).await,
@@ -165,20 +170,24 @@ async fn operator(
             blocking(core, move |core| core.confirm_keyset(&caller, &request)).await
         }
         O::KeysetList => encode(&Core::list_keysets(&caller)),
-        O::EnrolToken => {
+        O::Propose | O::Approve | O::Collect | O::Withdraw | O::ProposalList => {
+            four_eyes(core, caller, route, body).await
+        }
+        O::Freeze => {
             let request = parse(&body)?;
-            releasing(core, caller, move |core, caller| core.order_token(caller, request)).await
+            blocking(core, move |core| empty(core.freeze(&caller, request))).await
         }
         O::Revoke => {
             let request: admin::RevokeRequest = parse(&body)?;
-            blocking(core, move |core| empty(core.revoke(&caller, &request.identity))).await
+            blocking(core, move |core| core.revoke_since(&caller, &request.identity, request.since_ms)).await
         }
         O::IdentityList => encode(&Core::list_identities(&caller)),
         O::EpochList => {
             let request = parse(&body)?;
             blocking(core, move |core| Work::silent(core.list_epochs(&request))).await
         }
-        O::PolicyReload => blocking(core, move |core| core.reload_policy(&caller)).await,
+        O::QuarantineList => encode(&Core::list_quarantine(&caller)),
+        O::PolicyShow => blocking(core, move |core| Work::silent(core.show_policy(&caller))).await,
         O::AuditTail => {
             let request = parse(&body)?;
             blocking(core, move |core| Work::silent(core.audit_tail(&request))).await
@@ -191,6 +200,29 @@ async fn operator(
             let request = parse(&body)?;
             blocking(core, move |core| Work::silent(core.read_backup(&request))).await
         }
+    }
+}
+
+/// What takes two operators.
+async fn four_eyes(
+    core: Arc<Core>,
+    caller: Caller,
+    route: OperatorRoute,
+    body: Body,
+) -> Result<Body, KeyServiceError> {
+    use OperatorRoute as O;
+    if route == O::Propose {
+        let request = parse(&body)?;
+        return blocking(core, move |core| core.propose(&caller, request)).await;
+    }
+    if route == O::ProposalList {
+        return encode(&core.list_proposals(&caller));
+    }
+    let ProposalRequest { id } = parse(&body)?;
+    match route {
+        O::Approve => blocking(core, move |core| core.approve(&caller, &id)).await,
+        O::Collect => releasing(core, caller, move |core, caller| core.collect(caller, &id)).await,
+        _ => blocking(core, move |core| empty(core.withdraw(&caller, &id))).await,
     }
 }
 

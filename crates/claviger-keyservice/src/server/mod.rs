@@ -120,8 +120,9 @@ async fn record_attempts(core: &Core) {
 
 /// What blocks and comes by itself.
 async fn housekeeping(core: Arc<Core>) {
-    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || core.repeat_state()).await {
-        tracing::error!(%error, "the ledger's state was not repeated in the audit log");
+    let run = move || core.expire_proposals().and_then(|()| core.repeat_state());
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(run).await {
+        tracing::error!(%error, "expired proposals or the ledger's state were not written down");
     }
 }
 

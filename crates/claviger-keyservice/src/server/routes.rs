@@ -1,6 +1,6 @@
 //! One table of every route: what it is called, whom it takes, how long its body may be.
 
-use claviger_keyapi::{admin, routes};
+use claviger_keyapi::{admin, proposals, routes};
 
 use crate::policy::AdminVerb;
 
@@ -12,14 +12,16 @@ const SMALL_BODY_LEN_MAX: usize = 64 << 10;
 pub(super) enum Route {
     /// Anyone; the token in the body decides.
     Enrol,
+    /// Anyone; the recovery shares in the body decide.
+    Recover,
     /// Anyone enrolled.
     Status,
     /// A gateway or an operator, unlocked.
     Renew,
     /// A gateway, unlocked.
     Gateway(GatewayRoute),
-    /// An operator with this verb, unlocked.
-    Operator(OperatorRoute, AdminVerb),
+    /// An operator with this verb, unlocked. `None`: which verb it takes stands in what he asks for.
+    Operator(OperatorRoute, Option<AdminVerb>),
     /// An operator, also while locked.
     Unlock(UnlockRoute),
     /// An operator, also while locked.
@@ -55,11 +57,17 @@ pub(crate) enum OperatorRoute {
     KeysetCreate,
     KeysetConfirm,
     KeysetList,
-    EnrolToken,
+    Propose,
+    Approve,
+    Collect,
+    Withdraw,
+    ProposalList,
+    Freeze,
     Revoke,
     IdentityList,
     EpochList,
-    PolicyReload,
+    QuarantineList,
+    PolicyShow,
     AuditTail,
     BackupBegin,
     BackupRead,
@@ -70,6 +78,7 @@ pub(super) fn route(path: &str) -> Option<Route> {
     use OperatorRoute as O;
     Some(match path {
         routes::ENROL => Route::Enrol,
+        routes::RECOVER => Route::Recover,
         routes::STATUS => Route::Status,
         routes::RENEW => Route::Renew,
         routes::SESSION => Route::Gateway(G::Session),
@@ -87,18 +96,24 @@ pub(super) fn route(path: &str) -> Option<Route> {
         admin::UNLOCK_SHARE => Route::Unlock(UnlockRoute::Share),
         admin::UNLOCK_HSM => Route::Unlock(UnlockRoute::Hsm),
         admin::STATUS => Route::OperatorStatus,
-        admin::LOCK => Route::Operator(O::Lock, AdminVerb::Unlock),
-        admin::KEYSET_CREATE => Route::Operator(O::KeysetCreate, AdminVerb::Keyset),
-        admin::KEYSET_CONFIRM => Route::Operator(O::KeysetConfirm, AdminVerb::Keyset),
-        admin::KEYSET_LIST => Route::Operator(O::KeysetList, AdminVerb::Inspect),
-        admin::ENROL_TOKEN => Route::Operator(O::EnrolToken, AdminVerb::Enrol),
-        admin::REVOKE => Route::Operator(O::Revoke, AdminVerb::Enrol),
-        admin::IDENTITY_LIST => Route::Operator(O::IdentityList, AdminVerb::Inspect),
-        admin::EPOCH_LIST => Route::Operator(O::EpochList, AdminVerb::Inspect),
-        admin::POLICY_RELOAD => Route::Operator(O::PolicyReload, AdminVerb::Policy),
-        admin::AUDIT_TAIL => Route::Operator(O::AuditTail, AdminVerb::Inspect),
-        admin::BACKUP_BEGIN => Route::Operator(O::BackupBegin, AdminVerb::Backup),
-        admin::BACKUP_READ => Route::Operator(O::BackupRead, AdminVerb::Backup),
+        admin::LOCK => Route::Operator(O::Lock, Some(AdminVerb::Unlock)),
+        admin::KEYSET_CREATE => Route::Operator(O::KeysetCreate, Some(AdminVerb::Keyset)),
+        admin::KEYSET_CONFIRM => Route::Operator(O::KeysetConfirm, Some(AdminVerb::Keyset)),
+        admin::KEYSET_LIST => Route::Operator(O::KeysetList, Some(AdminVerb::Inspect)),
+        proposals::PROPOSE => Route::Operator(O::Propose, None),
+        proposals::APPROVE => Route::Operator(O::Approve, None),
+        proposals::COLLECT => Route::Operator(O::Collect, None),
+        proposals::WITHDRAW => Route::Operator(O::Withdraw, None),
+        proposals::PROPOSAL_LIST => Route::Operator(O::ProposalList, Some(AdminVerb::Inspect)),
+        admin::FREEZE => Route::Operator(O::Freeze, Some(AdminVerb::Freeze)),
+        admin::REVOKE => Route::Operator(O::Revoke, Some(AdminVerb::Enrol)),
+        admin::IDENTITY_LIST => Route::Operator(O::IdentityList, Some(AdminVerb::Inspect)),
+        admin::EPOCH_LIST => Route::Operator(O::EpochList, Some(AdminVerb::Inspect)),
+        admin::QUARANTINE_LIST => Route::Operator(O::QuarantineList, Some(AdminVerb::Inspect)),
+        admin::POLICY_SHOW => Route::Operator(O::PolicyShow, Some(AdminVerb::Inspect)),
+        admin::AUDIT_TAIL => Route::Operator(O::AuditTail, Some(AdminVerb::Inspect)),
+        admin::BACKUP_BEGIN => Route::Operator(O::BackupBegin, Some(AdminVerb::Backup)),
+        admin::BACKUP_READ => Route::Operator(O::BackupRead, Some(AdminVerb::Backup)),
         _ => return None,
     })
 }

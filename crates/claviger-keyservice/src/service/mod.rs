@@ -1,19 +1,17 @@
 //! The service as a value: opened from its folder, unlocked, locked, served.
 
+mod callers;
 pub(crate) mod tls;
 pub(crate) mod unlocking;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use claviger_env::Clock;
 use claviger_format::Random;
-use claviger_keyapi::secret::SecretText;
-use claviger_keyapi::tls::{SERVICE_NAME, SpkiHash};
-use claviger_keyapi::{
-    Id16, Identity, KeyServiceError, Role, ServiceState, ServiceStatus, UnavailableReason,
-};
+use claviger_keyapi::tls::SERVICE_NAME;
+use claviger_keyapi::{Identity, KeyServiceError, ServiceState, ServiceStatus, UnavailableReason};
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpListener;
@@ -26,15 +24,16 @@ use crate::backup::make::Backups;
 use crate::config::Config;
 use crate::custody::Master;
 use crate::custody::unlock::Unwrapped;
-use crate::enrolment::TokenOrder;
-use crate::files::{StateLock, private_folder};
-use crate::identity::{Authority, Peer, SERVICE_TTL_MS};
+use crate::files::{StateLock, private_folder, read_owned};
+use crate::identity::{Authority, SERVICE_TTL_MS};
 use crate::ledger::log::newest_state;
 use crate::ledger::{Ledger, Mark, Opened, Turn};
-use crate::policy::{AdminVerb, Policy};
+use crate::policy::{Policy, PolicyRow};
 use crate::store::{Store, location};
-use crate::vault::{CA_ROW, IdentityRow, Vault, stored_ca, stored_identities};
+use crate::vault::{CA_ROW, Vault, stored_ca};
 use crate::{ServiceError, server};
+pub(crate) use callers::Caller;
+use callers::check_unrevoked;
 use tls::{read_locked_tls, replace_locked_tls, server_config};
 use unlocking::Unlocking;
 
@@ -78,29 +77,6 @@ struct TlsState {
     config: Option<Arc<ServerConfig>>,
     /// Wall clock after which an unlocked service makes itself a new certificate.
     renew_at_ms: u64,
-}
-
-/// A caller whose certificate was checked against the identities, while the service is unlocked. There is no other way to
-/// one of these than [`Core::caller`], and every route but enrolment and status takes one.
-pub(crate) struct Caller {
-    pub(crate) row: Arc<IdentityRow>,
-    /// The key that this connection showed.
-    pub(crate) spki: SpkiHash,
-    pub(crate) vault: Arc<Vault>,
-    pub(crate) info: RequestInfo,
-}
-
-/// Whom an answer with keys is for. Asked again when the answer is ready: he may have been revoked, or the service locked,
-/// while it was prepared and written down.
-pub(crate) struct Addressee {
-    vault: Weak<Vault>,
-    uid: Id16,
-}
-
-impl Caller {
-    pub(crate) fn addressee(&self) -> Addressee {
-        Addressee { vault: Arc::downgrade(&self.vault), uid: self.row.uid }
-    }
 }
 
 /// The audit log, and the newest state of the ledger in it.
@@ -157,8 +133,8 @@ impl KeyService {
         private_folder(&config.state_dir)?;
         // Before anything else: opening the log mends it, and a running service may be in the middle of a line.
         let alone = StateLock::take(&config.state_dir)?;
-        let policy = Policy::load(&config.policy)?;
         let store = location::open(&config, &clock, &*random)?;
+        let policy = first_policy(&*store, &config)?;
         let (audit, torn) = AuditLog::open(
             &config.state_dir.join("audit"),
             config.limits.audit_file_len_max,
@@ -242,26 +218,6 @@ impl KeyService {
     pub fn lock(&self) -> Result<(), ServiceError> {
         let info = self.core.local_info()?;
         self.core.lock(&info)
-    }
-
-    /// Makes an enrolment token as the local operator: whoever runs the process and can read its files. Blocks.
-    ///
-    /// # Errors
-    /// [`ServiceError::Refused`] if locked, if a keyset is unknown, or if the identity is enrolled already and `replace` is
-    /// not set.
-    pub fn enrolment_token(
-        &self,
-        identity: Identity,
-        keysets: Vec<String>,
-        ttl_s: u32,
-        replace: bool,
-    ) -> Result<SecretText, ServiceError> {
-        let core = &self.core;
-        let info = core.local_info()?;
-        let vault = core.vault()?;
-        let order = TokenOrder { identity, keysets, ttl_s, replace, ordered_by: None };
-        let work = core.make_token(&vault, &info, order);
-        core.settle_blocking(work).map(|answer| answer.token)
     }
 
     /// Serves gateways and operators until `shutdown` is ready, then finishes what is under way.
@@ -358,87 +314,6 @@ impl Core {
         Ok(turn)
     }
 
-    /// Whether an answer with keys may still go out.
-    pub(crate) fn may_have(&self, addressee: &Addressee) -> Result<(), KeyServiceError> {
-        self.store.check_ours().map_err(|error| tell(&error))?;
-        let vault = self.vault()?;
-        if !std::ptr::eq(Arc::as_ptr(&vault), addressee.vault.as_ptr()) {
-            return Err(KeyServiceError::Locked);
-        }
-        check_unrevoked(&vault, addressee.uid)
-    }
-
-    /// The only way to a [`Caller`]: the certificate's key must be the enrolled one, the identity unrevoked, the date good.
-    /// The date is checked again here because a connection can outlive its certificate.
-    pub(crate) fn caller(
-        &self,
-        peer: Option<&Peer>,
-        role: Role,
-        mut info: RequestInfo,
-    ) -> Result<Caller, KeyServiceError> {
-        let vault = self.vault()?;
-        let rows = vault.identities();
-        let row = self.authenticate(peer, role, info.now_ms, rows.iter().map(Arc::as_ref))?;
-        let row = vault.identity(row.uid).ok_or(KeyServiceError::Internal)?;
-        let spki = peer.map_or(row.spki, |peer| peer.spki);
-        info.identity = Some(row.identity.clone());
-        Ok(Caller { row, spki, vault, info })
-    }
-
-    /// An operator while the service is locked: enough to ask for the status and to unlock. The rows' MACs can't be checked
-    /// yet; unlocking checks them.
-    pub(crate) fn operator_of_locked(
-        &self,
-        peer: Option<&Peer>,
-        now_ms: u64,
-    ) -> Result<Identity, ServiceError> {
-        let rows = stored_identities(&*self.store)?;
-        Ok(self.authenticate(peer, Role::Admin, now_ms, rows.iter())?.identity.clone())
-    }
-
-    fn authenticate<'a>(
-        &self,
-        peer: Option<&Peer>,
-        role: Role,
-        now_ms: u64,
-        rows: impl Iterator<Item = &'a IdentityRow>,
-    ) -> Result<&'a IdentityRow, KeyServiceError> {
-        let refuse = |text: &str| KeyServiceError::Unauthenticated { text: text.to_owned() };
-        let peer = peer.ok_or_else(|| refuse("no client certificate"))?;
-        if peer.not_after_ms <= now_ms {
-            return Err(refuse("the certificate has expired"));
-        }
-        let row = rows
-            .filter(|row| {
-                row.identity == peer.identity
-                    && (row.spki == peer.spki || row.previous_spki == Some(peer.spki))
-            })
-            // Should one key ever stand in two rows, the one that is not revoked counts.
-            .min_by_key(|row| row.revoked_ms.is_some())
-            .ok_or_else(|| refuse("the certificate's key is not the enrolled one"))?;
-        if row.revoked_ms.is_some() {
-            return Err(refuse("the identity is revoked"));
-        }
-        if row.identity.role() != role {
-            return Err(KeyServiceError::Denied {
-                text: format!("{} is of the wrong kind for this route", row.identity),
-            });
-        }
-        Ok(row)
-    }
-
-    /// Whether policy grants this to the operator.
-    pub(crate) fn permit_operator(
-        &self,
-        identity: &Identity,
-        verb: AdminVerb,
-    ) -> Result<(), KeyServiceError> {
-        if self.policy.load().allows_operator(identity, verb) {
-            return Ok(());
-        }
-        Err(KeyServiceError::Denied { text: format!("{identity} lacks the operator verb {verb:?}") })
-    }
-
     /// Unlocks with a master that was unwrapped, if it was, and unless the service was locked since `locks` were counted.
     fn finish_unlock(
         &self,
@@ -491,8 +366,14 @@ impl Core {
         }
         let turn = Turn { vault: Arc::new(vault), _guard: changes };
         if is_before {
-            self.take_over(&turn, info)?;
+            let text = read_owned(self.config.policy.as_deref().ok_or_else(policy_is_missing)?)?;
+            Policy::parse_text(&text)?;
+            let policy = PolicyRow::first(text, info.now_ms).change(&turn.vault.master);
+            self.take_over(&turn, vec![policy], info)?;
         }
+        let policy =
+            PolicyRow::read(&turn.vault.master, &*self.store)?.ok_or(ServiceError::Damaged("policy"))?;
+        self.policy.store(Arc::new(Policy::parse_text(&policy.text)?));
         let tls = self.unlocked_tls(&turn.vault.authority, info.now_ms)?;
         replace_locked_tls(&self.config, &turn.vault.authority, info.now_ms, &*self.random)?;
         Ok((turn, tls))
@@ -578,6 +459,12 @@ impl Core {
                     .to_owned(),
             );
         }
+        if vault.as_ref().is_some_and(|vault| vault.operators().len() < 2) {
+            problems.push(
+                "fewer than two operators are enrolled: nothing that takes two can be done; `claviger keys operator recover`"
+                    .to_owned(),
+            );
+        }
         let locked = vault.is_none();
         if locked {
             problems.push(self.why_locked());
@@ -620,11 +507,26 @@ impl Core {
     }
 }
 
-fn check_unrevoked(vault: &Vault, uid: Id16) -> Result<(), KeyServiceError> {
-    if vault.identity(uid).is_some_and(|row| row.revoked_ms.is_none()) {
-        return Ok(());
+/// The policy as far as it is known before unlock: from the database unchecked, or the file that a state folder of a release
+/// before is taken over with.
+fn first_policy(store: &dyn Store, config: &Config) -> Result<Policy, ServiceError> {
+    if let Some(row) = PolicyRow::read_unchecked(store)? {
+        if config.policy.is_some() {
+            tracing::warn!(
+                "`policy` in the configuration is not read any more: take it out; `claviger keys policy --help`"
+            );
+        }
+        return Policy::parse_text(&row.text);
     }
-    Err(KeyServiceError::Unauthenticated { text: "the identity is revoked".to_owned() })
+    Policy::load(config.policy.as_deref().ok_or_else(policy_is_missing)?)
+}
+
+fn policy_is_missing() -> ServiceError {
+    ServiceError::Question(
+        "the database comes from a release that had the policy in a file\n  remedy: policy = \"FILE\" in the configuration, for \
+         the first start and unlock; it is taken over into the database"
+            .to_owned(),
+    )
 }
 
 /// When the call failed as a whole no key leaves, so "released" would be untrue.

@@ -4,6 +4,9 @@ use std::io;
 use std::path::Path;
 
 use claviger_env::SystemClock;
+use claviger_keyapi::Role;
+use claviger_keyapi::proposals::{Action, Collected, ProposeRequest};
+use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::wire::Blob;
 use rcgen::{CertificateParams, KeyPair};
 
@@ -13,10 +16,11 @@ use crate::audit_log::AuditSink;
 use crate::custody::paper::Form;
 use crate::custody::unlock::establish::Method;
 use crate::files::read_secret;
+use crate::identity::Peer;
 use crate::store::location::Location;
 use crate::store::sqlite::SqliteStore;
 use crate::testing::random;
-use crate::{InitOptions, Limits, init};
+use crate::{InitOptions, Limits, NewOperator, init};
 
 /// Keeps nothing, or keeps and then fails.
 struct Broken {
@@ -39,7 +43,7 @@ pub(crate) fn config_in(folder: &Path) -> Config {
         listen: ([127, 0, 0, 1], 0).into(),
         advertise: "127.0.0.1:1".into(),
         admin_listen: None,
-        policy: folder.join("policy.toml"),
+        policy: None,
         unlock: Unlock::Operator,
         passphrase_file: Some(folder.join("passphrase")),
         store: Location::Sqlite,
@@ -50,8 +54,12 @@ pub(crate) fn config_in(folder: &Path) -> Config {
 
 pub(crate) fn made(folder: &Path) -> Config {
     let config = config_in(folder);
-    std::fs::write(&config.policy, POLICY).unwrap();
-    let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap();
+    let policy = folder.join("policy.toml");
+    std::fs::write(&policy, POLICY).unwrap();
+    let operator = |name: &str| {
+        let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap();
+        NewOperator { identity: name.parse().unwrap(), csr: csr.der().to_vec() }
+    };
     let options = InitOptions {
         keyset: "default".into(),
         shares: 2,
@@ -59,8 +67,8 @@ pub(crate) fn made(folder: &Path) -> Config {
         shares_dir: folder.join("recovery"),
         share_forms: vec![Form::Text],
         unlock: Method::Passphrase { file: folder.join("passphrase") },
-        operator: "admin:first".parse().unwrap(),
-        operator_csr: csr.der().to_vec(),
+        policy,
+        operators: vec![operator("admin:first"), operator("admin:second")],
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     init(&config, &options, &clock, &random()).unwrap();
@@ -70,7 +78,7 @@ pub(crate) fn made(folder: &Path) -> Config {
 fn over(config: &Config, sink: Broken) -> KeyService {
     let store = Arc::new(SqliteStore::open(&config.state_dir.join("keyservice.db")).unwrap());
     let audit = AuditLog::with_sink(Box::new(sink), 0, random()).unwrap();
-    let policy = Policy::parse(&config.policy, "").unwrap();
+    let policy = Policy::parse_text(POLICY).unwrap();
     let log = Log { audit, newest: newest_state(&config.state_dir.join("audit")).unwrap() };
     KeyService::assemble(config.clone(), Arc::new(SystemClock), random(), store, log, policy, None).unwrap()
 }
@@ -143,13 +151,14 @@ impl AuditSink for OnDisk {
     }
 }
 
-pub(crate) const POLICY: &str =
-    "[[grant]]\nidentity = \"gateway:full\"\nkeyset = \"default\"\nverbs = [\"write\", \"bind\"]\n";
+pub(crate) const POLICY: &str = "[[operator]]\nidentity = \"admin:first\"\nverbs = [\"enrol\", \"policy\"]\n\
+    [[operator]]\nidentity = \"admin:second\"\nverbs = [\"enrol\", \"policy\"]\n\
+    [[grant]]\nidentity = \"gateway:full\"\nkeyset = \"default\"\nverbs = [\"write\", \"bind\"]\n";
 
 /// Enrols a gateway of the keyset `default`.
 pub(crate) fn enrol_as(service: &KeyService, identity: &str) -> Result<(), ServiceError> {
     let identity: Identity = identity.parse().unwrap();
-    let token = service.enrolment_token(identity.clone(), vec!["default".into()], 60, false)?;
+    let token = token_for(service, &identity)?;
     let secret = claviger_keyapi::enrol::EnrolToken::parse(token.expose()).unwrap().secret;
     let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap();
     let csr = Blob(csr.der().to_vec());
@@ -157,6 +166,22 @@ pub(crate) fn enrol_as(service: &KeyService, identity: &str) -> Result<(), Servi
     let info = service.core.local_info().unwrap();
     let work = service.core.enrol(&info, std::net::Ipv4Addr::LOCALHOST.into(), &request);
     service.core.settle_blocking(work).map(drop)
+}
+
+/// A token, by two operators.
+pub(crate) fn token_for(service: &KeyService, identity: &Identity) -> Result<SecretText, ServiceError> {
+    let (first, second) = (operator_of(service, "admin:first"), operator_of(service, "admin:second"));
+    let core = &service.core;
+    let action = Action::Enrol {
+        identity: identity.clone(),
+        keysets: vec!["default".into()],
+        ttl_s: 60,
+        replace: false,
+    };
+    let proposal = core.settle_blocking(core.propose(&first, ProposeRequest { action, ttl_s: None }))?;
+    core.settle_blocking(core.approve(&second, &proposal.id))?;
+    let Collected::EnrolToken(answer) = core.settle_blocking(core.collect(&first, &proposal.id))?;
+    Ok(answer.token)
 }
 
 /// An operator as if he had shown his certificate.
@@ -172,7 +197,7 @@ async fn enrolled(folder: &Path, disk: &Arc<Disk>) -> (KeyService, Peer) {
     let config = made(folder);
     let store = Arc::new(SqliteStore::open(&config.state_dir.join("keyservice.db")).unwrap());
     let audit = AuditLog::with_sink(Box::new(OnDisk(Arc::clone(disk))), 0, random()).unwrap();
-    let policy = Policy::parse(&config.policy, POLICY).unwrap();
+    let policy = Policy::parse_text(POLICY).unwrap();
     let clock = Arc::new(SystemClock);
     let log = Log { audit, newest: newest_state(&config.state_dir.join("audit")).unwrap() };
     let service = KeyService::assemble(config, clock, random(), store, log, policy, None).unwrap();
@@ -236,7 +261,9 @@ async fn once_the_log_has_failed_no_key_leaves_and_nothing_changes() {
     let vault = service.core.vault().unwrap();
     assert!(vault.bindings.get("photos").is_none());
     let identity: Identity = "gateway:other".parse().unwrap();
-    assert!(service.enrolment_token(identity, vec!["default".into()], 60, false).is_err());
+    let worker = service.clone();
+    let token = tokio::task::spawn_blocking(move || token_for(&worker, &identity)).await.unwrap();
+    assert!(token.is_err() && vault.proposals().is_empty());
     assert!(vault.tokens().is_empty());
     drop(vault);
     assert!(service.lock().is_err(), "it can't be written down");

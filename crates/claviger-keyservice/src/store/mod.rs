@@ -28,6 +28,14 @@ pub enum Kind {
     Epoch,
     /// An upload that was reported finished; kept in a table of its own.
     FinishedUpload,
+    /// The policy in force.
+    Policy,
+    /// What one operator proposes and another has to approve.
+    Proposal,
+    /// What no key is released for.
+    Freeze,
+    /// An epoch that is not released until it was accepted.
+    Quarantine,
     /// A change that is decided and not made yet (`ledger`).
     Pending,
     /// Number and digest of the ledger's state.
@@ -36,8 +44,18 @@ pub enum Kind {
 
 impl Kind {
     /// Kinds whose rows authorise: what the ledger counts. Epochs, in their own table, belong to it too.
-    pub(crate) const LEDGER: [Self; 6] =
-        [Self::Service, Self::Keyset, Self::Identity, Self::Token, Self::Binding, Self::Closing];
+    pub(crate) const LEDGER: [Self; 10] = [
+        Self::Service,
+        Self::Keyset,
+        Self::Identity,
+        Self::Token,
+        Self::Binding,
+        Self::Closing,
+        Self::Policy,
+        Self::Proposal,
+        Self::Freeze,
+        Self::Quarantine,
+    ];
 
     /// The kind of this name.
     #[must_use]
@@ -58,6 +76,10 @@ impl Kind {
             Self::Closing => "closing",
             Self::Epoch => "epoch",
             Self::FinishedUpload => "finished-upload",
+            Self::Policy => "policy",
+            Self::Proposal => "proposal",
+            Self::Freeze => "freeze",
+            Self::Quarantine => "quarantine",
             Self::Pending => "pending",
             Self::State => "state",
         }

@@ -14,11 +14,14 @@ use claviger_format::{
 };
 use claviger_gateway::key_client::{self, ClientError, KeyClient, StoredIdentity, UnsignedIdentity};
 use claviger_keyapi::admin::{self, ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetShares};
+use claviger_keyapi::proposals::{
+    self, Action, ApproveAnswer, Collected, ProposalInfo, ProposalRequest, ProposeRequest,
+};
 use claviger_keyapi::{EnvelopeHeader, KeyService as _, KeyServiceError, SessionInfo, SessionKeyset};
 use claviger_keyservice::custody::paper::Form;
 use claviger_keyservice::custody::unlock::establish::Method;
 use claviger_keyservice::store::location::Location;
-use claviger_keyservice::{Config, InitOptions, KeyService, Limits, ServiceError, Unlock, init};
+use claviger_keyservice::{Config, InitOptions, KeyService, Limits, NewOperator, ServiceError, Unlock, init};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
@@ -63,7 +66,10 @@ pub(crate) async fn ask<A: DeserializeOwned>(
 pub(crate) const POLICY: &str = r#"
 [[operator]]
 identity = "admin:first"
-verbs = ["inspect", "unlock", "keyset", "enrol", "policy", "backup"]
+verbs = ["inspect", "unlock", "keyset", "enrol", "policy", "freeze", "backup"]
+[[operator]]
+identity = "admin:second"
+verbs = ["inspect", "unlock", "keyset", "enrol", "policy", "freeze", "backup"]
 [[operator]]
 identity = "admin:watcher"
 verbs = ["inspect"]
@@ -114,13 +120,14 @@ impl World {
         let address = listener.local_addr().unwrap();
         std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
         let config = Config { store, ..config(folder.path(), address, unlock) };
-        let operator = UnsignedIdentity::generate().unwrap();
-        let report = init(&config, &init_options(folder.path(), operator.csr()), &shared, &random).unwrap();
-        let name = "admin:first".parse().unwrap();
-        operator
-            .signed(address.to_string(), name, report.operator)
-            .save(&folder.path().join("admin"))
-            .unwrap();
+        let operators = [UnsignedIdentity::generate().unwrap(), UnsignedIdentity::generate().unwrap()];
+        let options = init_options(folder.path(), &[operators[0].csr(), operators[1].csr()]);
+        let report = init(&config, &options, &shared, &random).unwrap();
+        let names = [("admin:first", "admin"), ("admin:second", "second-admin")];
+        for ((unsigned, certificate), (name, to)) in operators.into_iter().zip(report.operators).zip(names) {
+            let identity = unsigned.signed(address.to_string(), name.parse().unwrap(), certificate);
+            identity.save(&folder.path().join(to)).unwrap();
+        }
         let service = KeyService::open(config.clone(), shared, Arc::clone(&random)).unwrap();
         let mut world = Self { folder, clock, random, config, service: Some(service), running: None };
         world.run(listener);
@@ -135,7 +142,8 @@ impl World {
         let shared: Arc<dyn Clock> = clock.clone();
         let random: Arc<dyn Random> = Arc::new(OsRandom::new(Arc::clone(&shared)).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let config = config(folder.path(), listener.local_addr().unwrap(), Unlock::PassphraseFile);
+        let mut config = config(folder.path(), listener.local_addr().unwrap(), Unlock::PassphraseFile);
+        config.policy = Some(folder.path().join("policy.toml"));
         let service = KeyService::open(config.clone(), shared, Arc::clone(&random)).unwrap();
         let mut world = Self { folder, clock, random, config, service: Some(service), running: None };
         world.run(listener);
@@ -189,13 +197,24 @@ impl World {
         self.folder.path().join(name)
     }
 
-    pub(crate) fn token(&self, identity: &str) -> String {
-        let identity = identity.parse().unwrap();
-        self.service()
-            .enrolment_token(identity, vec!["default".into()], 600, false)
-            .unwrap()
-            .expose()
-            .to_owned()
+    /// A token for a gateway of the keyset `default`.
+    pub(crate) async fn token(&self, identity: &str) -> String {
+        self.token_for(enrol(identity, &["default"], false)).await.unwrap()
+    }
+
+    /// A token that the first operator proposes, the second approves and the first collects.
+    pub(crate) async fn token_for(&self, action: Action) -> Result<String, KeyServiceError> {
+        let proposal = self.by_two(action).await?.proposal;
+        let request = ProposalRequest { id: proposal.id };
+        let Collected::EnrolToken(answer) = ask(&self.operator(), proposals::COLLECT, &request).await?;
+        Ok(answer.token.expose().to_owned())
+    }
+
+    /// Something that the first operator proposes and the second approves.
+    pub(crate) async fn by_two(&self, action: Action) -> Result<ApproveAnswer, KeyServiceError> {
+        let request = ProposeRequest { action, ttl_s: None };
+        let proposal: ProposalInfo = ask(&self.operator(), proposals::PROPOSE, &request).await?;
+        ask(&self.second_operator(), proposals::APPROVE, &ProposalRequest { id: proposal.id }).await
     }
 
     /// A second keyset, its shares read back.
@@ -212,10 +231,7 @@ impl World {
     }
 
     pub(crate) async fn enrol_for(&self, name: &str, keysets: &[&str]) -> Gateway {
-        let identity = format!("gateway:{name}").parse().unwrap();
-        let keysets = keysets.iter().map(|name| (*name).to_owned()).collect();
-        let token = self.service().enrolment_token(identity, keysets, 600, false).unwrap();
-        let token = token.expose().to_owned();
+        let token = self.token_for(enrol(&format!("gateway:{name}"), keysets, false)).await.unwrap();
         let folder = self.path(name);
         key_client::enrol(&token, &folder, self.clock.clone()).await.unwrap();
         self.gateway(name).await
@@ -232,6 +248,10 @@ impl World {
 
     pub(crate) fn operator(&self) -> Arc<KeyClient> {
         KeyClient::open_operator("", &self.path("admin"), self.clock.clone()).unwrap()
+    }
+
+    pub(crate) fn second_operator(&self) -> Arc<KeyClient> {
+        KeyClient::open_operator("", &self.path("second-admin"), self.clock.clone()).unwrap()
     }
 
     pub(crate) fn audit(&self) -> Vec<serde_json::Value> {
@@ -253,7 +273,7 @@ fn config(folder: &Path, listen: std::net::SocketAddr, unlock: Unlock) -> Config
         listen,
         advertise: listen.to_string(),
         admin_listen: None,
-        policy: folder.join("policy.toml"),
+        policy: None,
         unlock,
         passphrase_file: Some(folder.join("passphrase")),
         store: Location::Sqlite,
@@ -262,7 +282,13 @@ fn config(folder: &Path, listen: std::net::SocketAddr, unlock: Unlock) -> Config
     }
 }
 
-pub(crate) fn init_options(folder: &Path, csr: &[u8]) -> InitOptions {
+/// The order of a token.
+pub(crate) fn enrol(identity: &str, keysets: &[&str], replace: bool) -> Action {
+    let keysets = keysets.iter().map(|name| (*name).to_owned()).collect();
+    Action::Enrol { identity: identity.parse().unwrap(), keysets, ttl_s: 600, replace }
+}
+
+pub(crate) fn init_options(folder: &Path, csrs: &[&[u8]]) -> InitOptions {
     InitOptions {
         keyset: "default".into(),
         shares: 3,
@@ -270,8 +296,12 @@ pub(crate) fn init_options(folder: &Path, csr: &[u8]) -> InitOptions {
         shares_dir: folder.join("recovery"),
         share_forms: vec![Form::Text],
         unlock: Method::Passphrase { file: folder.join("passphrase") },
-        operator: "admin:first".parse().unwrap(),
-        operator_csr: csr.to_vec(),
+        policy: folder.join("policy.toml"),
+        operators: ["admin:first", "admin:second"]
+            .iter()
+            .zip(csrs)
+            .map(|(name, csr)| NewOperator { identity: name.parse().unwrap(), csr: csr.to_vec() })
+            .collect(),
     }
 }
 

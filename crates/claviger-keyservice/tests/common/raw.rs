@@ -44,7 +44,7 @@ pub(crate) async fn connect(world: &World, folder: Option<&str>) -> Raw {
         };
         tls::client_config(identity, CertificateDer::from(certificate.ca.0), Accept::AnyState, now).unwrap()
     } else {
-        let token = EnrolToken::parse(&world.token("gateway:nobody")).unwrap();
+        let token = EnrolToken::parse(&world.token("gateway:nobody").await).unwrap();
         tls::enrol_config(token.ca_spki_sha256, now).unwrap()
     };
     let stream = TcpStream::connect(world.config.listen).await.unwrap();

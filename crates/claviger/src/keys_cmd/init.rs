@@ -8,11 +8,11 @@ use claviger_gateway::key_client::{StoredIdentity, UnsignedIdentity};
 use claviger_keyapi::{Identity, Role};
 use claviger_keyservice::custody::paper::Form;
 use claviger_keyservice::custody::unlock::establish::Method;
-use claviger_keyservice::{Config, InitOptions, InitReport, Unlock, init};
+use claviger_keyservice::{Config, InitOptions, InitReport, NewOperator, Unlock, init};
 
 use crate::exit::Exit;
 
-/// Make a new key service: its secrets, the recovery shares of its first keyset, its first operator
+/// Make a new key service: its secrets, the recovery shares of its first keyset, its first operators
 ///
 /// Runs on the service's machine, once. It writes
 ///   - the database in the configuration's state_dir,
@@ -22,7 +22,8 @@ use crate::exit::Exit;
 ///   - N recovery shares, any M of which open everything that was ever sealed under the keyset
 ///     without this service: they are read back and put together before the command ends. Give
 ///     each to another person, offline, and empty the folder,
-///   - the first operator's identity.
+///   - the identities of its first operators, two at least: what matters takes two. Hand each folder
+///     to the person who is to be that operator; no one keeps two of them.
 /// Nothing is ever overwritten.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -52,13 +53,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "default")]
     keyset: String,
 
-    /// Folder that takes the first operator's identity
-    #[arg(long, value_name = "DIR", env = "CLAVIGER_OPERATOR")]
-    identity: PathBuf,
+    /// A first operator and the folder that takes his identity; at least twice. The policy calls him admin:NAME
+    #[arg(long, value_name = "NAME=DIR", required = true, value_parser = name_and_folder)]
+    operator: Vec<(Identity, PathBuf)>,
 
-    /// Name of the first operator; the policy file calls him admin:NAME
-    #[arg(long, value_name = "NAME", default_value = "first")]
-    operator: String,
+    /// The first policy (TOML). From now on it lies in the database, and changing it takes two operators
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
 
     /// New file that takes the passphrase, if the configuration names none
     #[arg(long, value_name = "FILE")]
@@ -77,13 +78,27 @@ pub(crate) struct Arguments {
     unlock_threshold: u8,
 }
 
+fn name_and_folder(text: &str) -> Result<(Identity, PathBuf), String> {
+    let (name, folder) = text.split_once('=').ok_or("NAME=DIR, for example first=operators/first")?;
+    let identity = Identity::new(Role::Admin, name).map_err(|e| e.to_string())?;
+    Ok((identity, PathBuf::from(folder)))
+}
+
 pub(super) async fn run(arguments: Arguments) -> Result<(), Exit> {
     let config = Config::load(&arguments.config).map_err(Exit::usage)?;
-    if StoredIdentity::exists(&arguments.identity) {
-        return Err(Exit::usage(anyhow!("{} holds an identity already", arguments.identity.display())));
+    for (_, folder) in &arguments.operator {
+        if StoredIdentity::exists(folder) {
+            return Err(Exit::usage(anyhow!("{} holds an identity already", folder.display())));
+        }
     }
-    let operator = Identity::new(Role::Admin, &arguments.operator).map_err(Exit::usage)?;
-    let unsigned = UnsignedIdentity::generate().map_err(Exit::failed)?;
+    let mut unsigned = Vec::new();
+    for _ in &arguments.operator {
+        unsigned.push(UnsignedIdentity::generate().map_err(Exit::failed)?);
+    }
+    let operators = arguments.operator.iter().zip(&unsigned).map(|((identity, _), unsigned)| NewOperator {
+        identity: identity.clone(),
+        csr: unsigned.csr().to_vec(),
+    });
     let options = InitOptions {
         keyset: arguments.keyset.clone(),
         shares: arguments.shares,
@@ -91,16 +106,18 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Exit> {
         shares_dir: arguments.recovery.clone(),
         share_forms: arguments.shares_format.clone(),
         unlock: method(&arguments, &config)?,
-        operator: operator.clone(),
-        operator_csr: unsigned.csr().to_vec(),
+        policy: arguments.policy.clone(),
+        operators: operators.collect(),
     };
     let advertise = config.advertise.clone();
     let report =
         tokio::task::spawn_blocking(move || make(&config, &options)).await.map_err(Exit::failed)??;
-    unsigned
-        .signed(advertise, operator, report.operator.clone())
-        .save(&arguments.identity)
-        .map_err(Exit::failed)?;
+    for ((unsigned, certificate), (identity, folder)) in
+        unsigned.into_iter().zip(&report.operators).zip(&arguments.operator)
+    {
+        let identity = unsigned.signed(advertise.clone(), identity.clone(), certificate.clone());
+        identity.save(folder).map_err(Exit::failed)?;
+    }
     announce(&arguments, &report);
     Ok(())
 }
@@ -163,7 +180,10 @@ fn announce(arguments: &Arguments, report: &InitReport) {
             say!("  Any {} of them unlock the service after a start.", arguments.unlock_threshold);
         }
     }
-    say!("The first operator, admin:{}: {}", arguments.operator, arguments.identity.display());
+    for (identity, folder) in &arguments.operator {
+        say!("Operator {identity}: {}", folder.display());
+    }
+    say!("  Hand each folder to the person who is to be that operator.");
     say!("Certificate authority (SHA-256 of its public key): {}", report.ca_spki);
     say!("Next: claviger keyservice --config {}", arguments.config.display());
 }

@@ -9,11 +9,14 @@ macro_rules! say {
 }
 
 mod backup;
+mod brakes;
 mod connection;
 mod hsm;
 mod init;
 mod keyset;
 mod people;
+mod policy;
+mod proposals;
 mod share;
 mod state;
 
@@ -26,15 +29,19 @@ use crate::exit::Exit;
 /// Make and operate a key service
 ///
 /// A new service, on its machine:
-///   claviger keys init --config keyservice.toml --recovery DIR --identity DIR
+///   claviger keys init --config keyservice.toml --policy policy.toml --recovery DIR \
+///       --operator first=DIR --operator second=DIR
 ///   claviger keyservice --config keyservice.toml
 ///
-/// A new gateway: make a token here, carry it there, use it within the hour:
-///   claviger keys gateway enrol main --keyset default --token-file FILE
+/// A new gateway takes two operators. One proposes, another approves, the first collects the token,
+/// carries it there, and it is used within the hour:
+///   claviger keys gateway enrol main --keyset default
+///   claviger keys approve ID
+///   claviger keys collect ID --token-file FILE
 ///   claviger gateway enrol --token-file FILE --config gateway.toml
 ///
 /// Every command but init, restore, share and hsm speaks to the service over mutual TLS, as the operator whose identity
-/// lies in --identity. What an operator may do stands in the service's policy file.
+/// lies in --identity. What an operator may do stands in the service's policy.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
@@ -70,9 +77,18 @@ enum Command {
     /// The epoch registry
     #[command(subcommand)]
     Epochs(state::EpochsCommand),
-    /// The policy file
+    /// The policy: show, propose, check, test, explain
     #[command(subcommand)]
-    Policy(state::PolicyCommand),
+    Policy(policy::PolicyCommand),
+    /// What operators have proposed, and what it would do
+    Proposals(Operator),
+    Approve(proposals::ApproveArguments),
+    /// Take the result of a proposal of yours that was approved, once
+    Collect(proposals::CollectArguments),
+    /// Take a proposal away
+    Withdraw(proposals::WithdrawArguments),
+    Freeze(brakes::FreezeArguments),
+    Unfreeze(brakes::UnfreezeArguments),
     /// The audit log
     #[command(subcommand)]
     Audit(state::AuditCommand),
@@ -108,7 +124,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
         Command::Gateway(command) => people::run_gateway(command).await,
         Command::Operator(command) => people::run_operator(command).await,
         Command::Epochs(command) => state::epochs(command).await,
-        Command::Policy(command) => state::policy(command).await,
+        Command::Policy(command) => policy::run(command).await,
+        Command::Proposals(operator) => proposals::list(&operator).await,
+        Command::Approve(arguments) => proposals::approve(arguments).await,
+        Command::Collect(arguments) => proposals::collect(arguments).await,
+        Command::Withdraw(arguments) => proposals::withdraw(arguments).await,
+        Command::Freeze(arguments) => brakes::freeze(arguments).await,
+        Command::Unfreeze(arguments) => brakes::unfreeze(arguments).await,
         Command::Audit(command) => state::audit(command).await,
     }
 }

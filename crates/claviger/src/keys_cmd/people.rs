@@ -3,34 +3,78 @@ use std::sync::Arc;
 
 use claviger_env::SystemClock;
 use claviger_gateway::key_client;
-use claviger_keyapi::admin::{self, EnrolTokenAnswer, EnrolTokenRequest, IdentityList, RevokeRequest};
+use claviger_keyapi::admin::{self, IdentityList, RevokeAnswer, RevokeRequest};
+use claviger_keyapi::proposals::Action;
 use claviger_keyapi::routes::Empty;
+use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::{Identity, Role};
-use claviger_keyservice::files::{read_secret, write_secret_new};
+use claviger_keyservice::ServiceError;
+use claviger_keyservice::files::read_secret;
 
 use super::Operator;
 use super::connection::Connection;
-use super::state::moment;
+use super::proposals::propose;
+use super::state::{moment, unix_ms};
 use crate::exit::Exit;
 
 #[derive(clap::Subcommand)]
 pub(super) enum GatewayCommand {
-    /// Make a token for a gateway to enrol with: good once, for an hour at most
+    /// Propose a token for a gateway to enrol with: good once, for an hour at most from its collection
     Enrol(EnrolArguments),
     /// End a gateway's rights: it gets no keys any more, and what it sealed unregistered stays closed
-    Revoke(NameArguments),
+    Revoke(RevokeArguments),
     /// Everyone who is or was enrolled
     List(Operator),
 }
 
 #[derive(clap::Subcommand)]
 pub(super) enum OperatorCommand {
-    /// Make a token for another operator
+    /// Propose a token for another operator
     Enrol(OperatorEnrolArguments),
     /// Use such a token: the private key is made here
     Accept(AcceptArguments),
     /// End an operator's rights; the last one stays
     Revoke(NameArguments),
+    Recover(RecoverArguments),
+}
+
+/// Enrol an operator with recovery shares, when two operators can't be found any more
+///
+/// Takes as many shares as open a keyset, any keyset of the service; whoever brings them can open
+/// everything that was sealed under it anyway. Replaces who has the name. What he may do
+/// stands in the policy: take a name that it knows. The service must be unlocked, and it writes this down.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct RecoverArguments {
+    /// Name; the policy calls him admin:NAME
+    name: String,
+
+    /// A share's file; several times
+    #[arg(long, value_name = "FILE", required = true)]
+    share: Vec<PathBuf>,
+
+    /// The service's host:port
+    #[arg(long, value_name = "HOST:PORT")]
+    address: String,
+
+    /// SHA-256 of the public key of the service's certificate authority, as `keys init` printed it
+    #[arg(long, value_name = "HEX")]
+    ca: String,
+
+    /// New folder that takes the identity
+    #[arg(long, value_name = "DIR", env = "CLAVIGER_OPERATOR")]
+    identity: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub(super) struct RevokeArguments {
+    #[command(flatten)]
+    name: NameArguments,
+
+    /// It was stolen: since when, as 2026-01-31T12:00:00Z. Every epoch that it sealed or leased since then is no longer
+    /// released until two operators accept it (claviger keys epochs --help)
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -57,11 +101,7 @@ pub(super) struct OperatorEnrolArguments {
 
 #[derive(clap::Args)]
 pub(super) struct TokenArguments {
-    /// New file that takes the token, mode 0600
-    #[arg(long, value_name = "FILE")]
-    token_file: PathBuf,
-
-    /// How long the token is good, in seconds
+    /// How long the token is good once it was collected, in seconds
     #[arg(long, value_name = "S", default_value_t = 3600)]
     ttl_s: u32,
 
@@ -96,11 +136,12 @@ pub(super) struct AcceptArguments {
 pub(super) async fn run_gateway(command: GatewayCommand) -> Result<(), Exit> {
     match command {
         GatewayCommand::Enrol(arguments) => {
-            make_token(Role::Gateway, &arguments.name, arguments.keyset, &arguments.token).await?;
-            say!("On the gateway: claviger gateway enrol --token-file FILE --config gateway.toml");
-            Ok(())
+            propose_token(Role::Gateway, &arguments.name, arguments.keyset, &arguments.token).await
         }
-        GatewayCommand::Revoke(arguments) => revoke(Role::Gateway, &arguments).await,
+        GatewayCommand::Revoke(RevokeArguments { name, since }) => {
+            let since_ms = since.map(|text| unix_ms(&text)).transpose()?;
+            revoke(Role::Gateway, &name, since_ms).await
+        }
         GatewayCommand::List(operator) => list(&operator).await,
     }
 }
@@ -108,32 +149,42 @@ pub(super) async fn run_gateway(command: GatewayCommand) -> Result<(), Exit> {
 pub(super) async fn run_operator(command: OperatorCommand) -> Result<(), Exit> {
     match command {
         OperatorCommand::Enrol(arguments) => {
-            make_token(Role::Admin, &arguments.name, Vec::new(), &arguments.token).await?;
-            say!("The new operator: claviger keys operator accept --token-file FILE --identity DIR");
-            Ok(())
+            propose_token(Role::Admin, &arguments.name, Vec::new(), &arguments.token).await
         }
         OperatorCommand::Accept(arguments) => accept(&arguments.token_file, &arguments.identity).await,
-        OperatorCommand::Revoke(arguments) => revoke(Role::Admin, &arguments).await,
+        OperatorCommand::Revoke(arguments) => revoke(Role::Admin, &arguments, None).await,
+        OperatorCommand::Recover(arguments) => recover(arguments).await,
     }
 }
 
-async fn make_token(
+async fn propose_token(
     role: Role,
     name: &str,
     keysets: Vec<String>,
     arguments: &TokenArguments,
 ) -> Result<(), Exit> {
     let identity = Identity::new(role, name).map_err(Exit::usage)?;
-    let TokenArguments { token_file, ttl_s, replace, operator } = arguments;
-    let request = EnrolTokenRequest { identity, keysets, ttl_s: *ttl_s, replace: *replace };
-    let answer: EnrolTokenAnswer = Connection::open(operator)?.ask(admin::ENROL_TOKEN, &request).await?;
-    write_secret_new(token_file, format!("{}\n", answer.token.expose()).as_bytes()).map_err(Exit::failed)?;
-    say!(
-        "Token for {} in {}, good once until {}",
-        request.identity,
-        token_file.display(),
-        moment(answer.expires_ms)
-    );
+    let TokenArguments { ttl_s, replace, operator } = arguments;
+    let action = Action::Enrol { identity, keysets, ttl_s: *ttl_s, replace: *replace };
+    let proposal = propose(operator, action).await?;
+    say!("Then you: claviger keys collect {} --token-file FILE", proposal.id);
+    Ok(())
+}
+
+async fn recover(arguments: RecoverArguments) -> Result<(), Exit> {
+    let identity = Identity::new(Role::Admin, &arguments.name).map_err(Exit::usage)?;
+    let ca = arguments.ca.parse().map_err(Exit::usage)?;
+    let shares = arguments
+        .share
+        .iter()
+        .map(|path| Ok(SecretText::new(read_secret(path)?.to_string())))
+        .collect::<Result<Vec<_>, ServiceError>>()
+        .map_err(Exit::usage)?;
+    let recovery = key_client::Recovery { address: arguments.address, ca, identity, shares };
+    let stored = key_client::recover(recovery, &arguments.identity, Arc::new(SystemClock))
+        .await
+        .map_err(Exit::failed)?;
+    say!("{} is enrolled; the identity lies in {}", stored.identity, arguments.identity.display());
     Ok(())
 }
 
@@ -146,11 +197,14 @@ async fn accept(token_file: &Path, identity: &Path) -> Result<(), Exit> {
     Ok(())
 }
 
-async fn revoke(role: Role, arguments: &NameArguments) -> Result<(), Exit> {
+async fn revoke(role: Role, arguments: &NameArguments, since_ms: Option<u64>) -> Result<(), Exit> {
     let identity = Identity::new(role, &arguments.name).map_err(Exit::usage)?;
-    let request = RevokeRequest { identity };
-    let _: Empty = Connection::open(&arguments.operator)?.ask(admin::REVOKE, &request).await?;
+    let request = RevokeRequest { identity, since_ms };
+    let answer: RevokeAnswer = Connection::open(&arguments.operator)?.ask(admin::REVOKE, &request).await?;
     say!("{} is revoked. Keys that it holds already stay with it until their lease ends.", request.identity);
+    if since_ms.is_some() {
+        say!("{} epochs are in quarantine: claviger keys epochs quarantine", answer.quarantined);
+    }
     Ok(())
 }
 

@@ -3,13 +3,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use claviger_keyapi::Id16;
 use claviger_keyapi::admin::{
-    self, AdminStatus, AuditTail, AuditTailRequest, EpochList, EpochListRequest, PolicyReport, UnlockRequest,
-    UnlockShareRequest, UnlockState,
+    self, AdminStatus, AuditTail, AuditTailRequest, EpochList, EpochListRequest, QuarantineList,
+    UnlockRequest, UnlockShareRequest, UnlockState,
 };
+use claviger_keyapi::proposals::Action;
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::secret::SecretText;
 use claviger_keyservice::files::read_secret;
-use claviger_keyservice::policy::Policy;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -59,6 +59,27 @@ struct UnlockWith {
 pub(super) enum EpochsCommand {
     /// All registered epochs, by id
     List(EpochsArguments),
+    /// Epochs that a stolen gateway could have forged objects in: they are not released
+    Quarantine(Operator),
+    Accept(AcceptArguments),
+}
+
+/// Propose to release epochs of a quarantine again; another operator approves it
+///
+/// Whatever the thief forged in them will be served as genuine. Compare the objects with what you know
+/// first: claviger keys epochs quarantine names the epochs, the audit log who leased them.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct AcceptArguments {
+    /// The gateway that was revoked: its 32-digit id from `keys gateway list`
+    #[arg(long, value_name = "ID")]
+    gateway_id: String,
+
+    /// Epochs, 32 digits each; all of the gateway's if none is named
+    epochs: Vec<String>,
+
+    #[command(flatten)]
+    operator: Operator,
 }
 
 #[derive(clap::Args)]
@@ -69,17 +90,6 @@ pub(super) struct EpochsArguments {
 
     #[command(flatten)]
     operator: Operator,
-}
-
-#[derive(clap::Subcommand)]
-pub(super) enum PolicyCommand {
-    /// Make the service read its policy file again; with a mistake in it, the old one stays in force
-    Reload(Operator),
-    /// Look for mistakes in a policy file, on this machine
-    Check {
-        /// The file
-        file: PathBuf,
-    },
 }
 
 #[derive(clap::Subcommand)]
@@ -167,12 +177,51 @@ fn show(status: &AdminStatus) {
     say!("buckets        {}", status.bindings);
     say!("epochs         {}", status.epochs);
     say!("audit records  {}", status.audit_records);
+    if status.proposals > 0 {
+        say!("proposals      {} (claviger keys proposals)", status.proposals);
+    }
+    if status.quarantined > 0 {
+        say!("quarantined    {} epochs (claviger keys epochs quarantine)", status.quarantined);
+    }
+    for freeze in &status.frozen {
+        say!(
+            "frozen         {} since {} by {}: {}",
+            freeze.target,
+            moment(freeze.frozen_ms),
+            freeze.by,
+            freeze.reason
+        );
+    }
 }
 
 pub(super) async fn epochs(command: EpochsCommand) -> Result<(), Exit> {
-    let EpochsCommand::List(EpochsArguments { gateway_id, operator }) = command;
-    let wrong = || Exit::usage(anyhow::anyhow!("--gateway-id is 32 lower-case hex digits"));
-    let gateway_id = gateway_id.map(|text| Id16::from_hex(&text).ok_or_else(wrong)).transpose()?;
+    match command {
+        EpochsCommand::List(arguments) => list_epochs(arguments).await,
+        EpochsCommand::Quarantine(operator) => quarantine(&operator).await,
+        EpochsCommand::Accept(AcceptArguments { gateway_id, epochs, operator }) => {
+            let gateway_id = id(&gateway_id)?;
+            let epochs = epochs.iter().map(|text| id(text)).collect::<Result<_, _>>()?;
+            super::proposals::propose(&operator, Action::AcceptEpochs { gateway_id, epochs }).await.map(drop)
+        }
+    }
+}
+
+fn id(text: &str) -> Result<Id16, Exit> {
+    Id16::from_hex(text)
+        .ok_or_else(|| Exit::usage(anyhow::anyhow!("\"{text}\": an id is 32 lower-case hex digits")))
+}
+
+async fn quarantine(operator: &Operator) -> Result<(), Exit> {
+    let list: QuarantineList = Connection::open(operator)?.ask(admin::QUARANTINE_LIST, &Empty {}).await?;
+    for epoch in list.epochs {
+        say!("{}  gateway {}  stolen since {}", epoch.epoch_id, epoch.gateway_id, moment(epoch.since_ms));
+    }
+    Ok(())
+}
+
+async fn list_epochs(arguments: EpochsArguments) -> Result<(), Exit> {
+    let EpochsArguments { gateway_id, operator } = arguments;
+    let gateway_id = gateway_id.map(|text| id(&text)).transpose()?;
     let connection = Connection::open(&operator)?;
     let mut request = EpochListRequest { gateway_id, after: None, limit: PAGE };
     loop {
@@ -191,24 +240,6 @@ pub(super) async fn epochs(command: EpochsCommand) -> Result<(), Exit> {
             _ => return Ok(()),
         }
     }
-}
-
-pub(super) async fn policy(command: PolicyCommand) -> Result<(), Exit> {
-    match command {
-        PolicyCommand::Check { file } => {
-            let policy = Policy::load(&file).map_err(Exit::usage)?;
-            say!("{}: {} grants, no mistakes", file.display(), policy.grants());
-        }
-        PolicyCommand::Reload(operator) => {
-            let report: PolicyReport =
-                Connection::open(&operator)?.ask(admin::POLICY_RELOAD, &Empty {}).await?;
-            say!("{} grants in force, sha256 {}", report.grants, report.sha256);
-            for warning in report.warnings {
-                say!("warning: {warning}");
-            }
-        }
-    }
-    Ok(())
 }
 
 pub(super) async fn audit(command: AuditCommand) -> Result<(), Exit> {
@@ -230,9 +261,24 @@ pub(super) fn moment(unix_ms: u64) -> String {
     date.unwrap_or_else(|_| format!("{unix_ms} ms"))
 }
 
+/// Unix milliseconds of an RFC 3339 text.
+pub(super) fn unix_ms(text: &str) -> Result<u64, Exit> {
+    let date = OffsetDateTime::parse(text, &Rfc3339).ok();
+    date.and_then(|date| u64::try_from(date.unix_timestamp()).ok()?.checked_mul(1000)).ok_or_else(|| {
+        Exit::usage(anyhow::anyhow!("\"{text}\" is no moment; write it as 2026-01-31T12:00:00Z"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::moment;
+    use super::{moment, unix_ms};
+
+    #[test]
+    fn a_moment_is_read_as_it_is_written() {
+        assert_eq!(unix_ms("2025-06-15T15:06:40Z").ok(), Some(1_750_000_000_000));
+        assert_eq!(unix_ms("2025-06-15T17:06:40+02:00").ok(), Some(1_750_000_000_000));
+        assert!(unix_ms("yesterday").is_err() && unix_ms("1960-01-01T00:00:00Z").is_err());
+    }
 
     #[test]
     fn moments_are_written_in_utc_and_odd_ones_as_they_are() {

@@ -1,19 +1,70 @@
-//! Who may do what: TOML, deny by default. deploy/policy.toml is the commented example.
+//! Who may do what: TOML, deny by default. deploy/policy.toml is the commented example. The policy in force is a row of the
+//! ledger; another takes its place when two operators want it (`proposals`).
 //!
 //! A gateway's grant is identity × keyset × verbs, optionally narrowed to buckets and a key prefix. What a WEK or a name
 //! key can do covers a whole keyset, so narrower grants of `lease`, `write` and `names` are refused here, when the file is
 //! loaded (docs/format.md §2.7).
 
+mod explain;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use claviger_keyapi::{Identity, Role, Verb};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
 use crate::ServiceError;
+use crate::custody::Master;
+use crate::store::{Change, Kind, Store};
 use crate::toml_file::TomlFile;
+use crate::vault::{read_row, row};
+pub use explain::{Decision, Question, TestReport};
+
+/// Longest policy, in bytes: it travels in a request and stands in a proposal.
+const TEXT_LEN_MAX: usize = 48 << 10;
+const POLICY_ROW: &str = "policy";
+
+/// The policy in force, as it stands in the database.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PolicyRow {
+    pub(crate) text: String,
+    pub(crate) since_ms: u64,
+    /// `None` for the one that the service was made or taken over with.
+    pub(crate) proposer: Option<Identity>,
+    pub(crate) approver: Option<Identity>,
+}
+
+impl PolicyRow {
+    /// A policy that comes with the service.
+    pub(crate) fn first(text: String, since_ms: u64) -> Self {
+        Self { text, since_ms, proposer: None, approver: None }
+    }
+
+    /// The change that puts it in force.
+    pub(crate) fn change(&self, master: &Master) -> Change {
+        Change::Put(Kind::Policy, row(master, Kind::Policy, POLICY_ROW, self))
+    }
+
+    /// The one in the database, its MAC checked.
+    pub(crate) fn read(master: &Master, store: &dyn Store) -> Result<Option<Self>, ServiceError> {
+        let rows = store.rows(Kind::Policy)?;
+        rows.iter()
+            .find(|row| row.id == POLICY_ROW)
+            .map(|row| read_row(master, Kind::Policy, row))
+            .transpose()
+    }
+
+    /// The same before unlock, when nothing can be checked.
+    pub(crate) fn read_unchecked(store: &dyn Store) -> Result<Option<Self>, ServiceError> {
+        let rows = store.rows(Kind::Policy)?;
+        let row = rows.iter().find(|row| row.id == POLICY_ROW);
+        row.map(|row| serde_json::from_slice(&row.body).map_err(|_| ServiceError::Damaged("policy")))
+            .transpose()
+    }
+}
 
 /// What an operator may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
@@ -25,18 +76,35 @@ pub enum AdminVerb {
     Unlock,
     /// Create keysets.
     Keyset,
-    /// Enrol and revoke.
+    /// Propose and approve enrolments and the end of a quarantine; revoke.
     Enrol,
-    /// Load the policy file again.
+    /// Propose and approve policies.
     Policy,
+    /// Freeze; propose and approve unfreezing.
+    Freeze,
     /// Take backups.
     Backup,
+}
+
+impl AdminVerb {
+    /// The verb as it stands in policy files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inspect => "inspect",
+            Self::Unlock => "unlock",
+            Self::Keyset => "keyset",
+            Self::Enrol => "enrol",
+            Self::Policy => "policy",
+            Self::Freeze => "freeze",
+            Self::Backup => "backup",
+        }
+    }
 }
 
 /// The policy in force.
 #[derive(Debug)]
 pub struct Policy {
-    path: PathBuf,
     sha256: String,
     gateways: BTreeMap<Identity, Vec<Grant>>,
     operators: BTreeMap<Identity, BTreeSet<AdminVerb>>,
@@ -45,6 +113,8 @@ pub struct Policy {
 
 #[derive(Debug)]
 struct Grant {
+    /// Where it stands, counted from 1.
+    line: usize,
     keyset: String,
     verbs: BTreeSet<Verb>,
     /// `None`: every bucket of the keyset.
@@ -99,15 +169,29 @@ impl Policy {
         Self::parse(path, &text)
     }
 
-    /// The same from text that was read already.
+    /// The same from text that no file is known of.
+    ///
+    /// # Errors
+    /// [`ServiceError::Config`].
+    pub fn parse_text(text: &str) -> Result<Self, ServiceError> {
+        Self::parse(Path::new("policy.toml"), text)
+    }
+
+    /// The same from text that was read already; `path` is for messages.
     ///
     /// # Errors
     /// [`ServiceError::Config`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ServiceError> {
         let file = TomlFile { path, text };
+        if text.len() > TEXT_LEN_MAX {
+            return Err(file.wrong(
+                0..0,
+                "the policy is longer than 48 KiB",
+                "use prefixes, or fewer identities",
+            ));
+        }
         let raw: Raw = file.parse("see deploy/policy.toml for every verb with its meaning")?;
         let mut policy = Self {
-            path: path.to_owned(),
             sha256: Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect(),
             gateways: BTreeMap::new(),
             operators: BTreeMap::new(),
@@ -133,7 +217,7 @@ impl Policy {
                 "write [[operator]] for an admin: identity",
             ));
         }
-        let grant = Grant { keyset, verbs, buckets, prefix };
+        let grant = Grant { line: file.line(&span), keyset, verbs, buckets, prefix };
         if !grant.is_wide()
             && let Some(verb) = grant.verbs.iter().find(|v| needs_whole_keyset(**v))
         {
@@ -224,6 +308,23 @@ impl Policy {
         self.operators.get(maker).is_some_and(|held| wanted.is_subset(held))
     }
 
+    /// Two of these operators hold the verb `policy`, or nobody could ever change it again.
+    ///
+    /// # Errors
+    /// [`ServiceError::Question`], with the remedy.
+    pub fn check_changeable(&self, operators: &[Identity]) -> Result<(), ServiceError> {
+        let holders = operators.iter().filter(|operator| self.allows_operator(operator, AdminVerb::Policy));
+        if holders.count() >= 2 {
+            return Ok(());
+        }
+        let names: Vec<String> = operators.iter().map(ToString::to_string).collect();
+        Err(ServiceError::Question(format!(
+            "with this policy fewer than two enrolled operators hold the verb \"policy\": nobody could change it again\n  \
+             remedy: give it to two of {}",
+            names.join(", ")
+        )))
+    }
+
     /// What looks like a mistake but may be right a moment later.
     #[must_use]
     pub fn warnings(&self, keysets: &BTreeSet<String>) -> Vec<String> {
@@ -244,12 +345,6 @@ impl Policy {
         self.gateways.get(identity).into_iter().flatten().filter(move |grant| grant.keyset == keyset)
     }
 
-    /// The file it came from.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// SHA-256 of the file, hex.
     #[must_use]
     pub fn sha256(&self) -> &str {
@@ -260,6 +355,20 @@ impl Policy {
     #[must_use]
     pub fn grants(&self) -> usize {
         self.grants
+    }
+}
+
+/// The verbs that grant this one: `head` and `copy-source` are implied by `read`.
+pub(crate) fn implying(verb: Verb) -> &'static [Verb] {
+    match verb {
+        Verb::Head => &[Verb::Head, Verb::Read],
+        Verb::CopySource => &[Verb::CopySource, Verb::Read],
+        Verb::Lease => &[Verb::Lease],
+        Verb::Write => &[Verb::Write],
+        Verb::Read => &[Verb::Read],
+        Verb::Continue => &[Verb::Continue],
+        Verb::Bind => &[Verb::Bind],
+        Verb::Names => &[Verb::Names],
     }
 }
 
@@ -362,6 +471,6 @@ prefix = "2026/"
 
     #[test]
     fn the_shipped_example_is_valid() {
-        parse(include_str!("../../../deploy/policy.toml")).unwrap();
+        parse(include_str!("../../../../deploy/policy.toml")).unwrap();
     }
 }

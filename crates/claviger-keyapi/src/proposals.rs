@@ -1,0 +1,168 @@
+//! Four eyes: what one operator proposes and another approves. Bodies of the operators' routes for it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Identity;
+use crate::admin::EnrolTokenAnswer;
+use crate::wire::Id16;
+
+/// [`ProposeRequest`] → [`ProposalInfo`].
+pub const PROPOSE: &str = "/v1/admin/propose";
+/// [`ProposalRequest`] → [`ApproveAnswer`].
+pub const APPROVE: &str = "/v1/admin/approve";
+/// [`ProposalRequest`] → `{}`.
+pub const WITHDRAW: &str = "/v1/admin/withdraw";
+/// [`ProposalRequest`] → [`Collected`].
+pub const COLLECT: &str = "/v1/admin/collect";
+/// `{}` → [`ProposalList`].
+pub const PROPOSAL_LIST: &str = "/v1/admin/proposals";
+
+/// How long a proposal stands if its maker does not say, in seconds.
+pub const PROPOSAL_TTL_S: u32 = 24 * 3600;
+/// Longest life of a proposal, in seconds.
+pub const PROPOSAL_TTL_S_MAX: u32 = 7 * 24 * 3600;
+
+/// What takes two operators.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// A token for a gateway or an operator to enrol with. Collected: the token is made when its maker asks for it.
+    Enrol {
+        /// Who.
+        identity: Identity,
+        /// Names of keysets; empty for an operator.
+        keysets: Vec<String>,
+        /// Life of the token from its making, in seconds, at most 3,600.
+        ttl_s: u32,
+        /// Replace an identity of this name that is enrolled: the old one is revoked when the token is used.
+        replace: bool,
+    },
+    /// Another policy.
+    Policy {
+        /// The whole file.
+        text: String,
+    },
+    /// Releases go on.
+    Unfreeze {
+        /// What was frozen.
+        target: FreezeTarget,
+    },
+    /// Epochs of a gateway that was revoked with a time are released again.
+    AcceptEpochs {
+        /// The gateway.
+        gateway_id: Id16,
+        /// Which of its quarantined epochs; empty for all of them.
+        epochs: Vec<Id16>,
+    },
+}
+
+/// What a freeze stops.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FreezeTarget {
+    /// Every release of the service.
+    Everything,
+    /// Every release of a keyset, by its name.
+    Keyset(String),
+    /// Every release to an identity.
+    Identity(Identity),
+}
+
+impl std::fmt::Display for FreezeTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Everything => f.write_str("everything"),
+            Self::Keyset(name) => write!(f, "keyset {name}"),
+            Self::Identity(identity) => write!(f, "{identity}"),
+        }
+    }
+}
+
+/// A proposal to make.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProposeRequest {
+    /// What.
+    pub action: Action,
+    /// How long it stands, in seconds, up to [`PROPOSAL_TTL_S_MAX`]; [`PROPOSAL_TTL_S`] if left out.
+    pub ttl_s: Option<u32>,
+}
+
+/// A proposal that is meant.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProposalRequest {
+    /// Its id, 16 lower-case hex digits.
+    pub id: String,
+}
+
+/// A proposal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProposalInfo {
+    /// Id, 16 lower-case hex digits.
+    pub id: String,
+    /// What it would do.
+    pub action: Action,
+    /// The same in words, a line each.
+    pub words: Vec<String>,
+    /// Who made it.
+    pub proposer: Identity,
+    /// When, Unix milliseconds.
+    pub proposed_ms: u64,
+    /// Until when it stands, Unix milliseconds.
+    pub expires_ms: u64,
+    /// Who approved it; it waits to be collected then.
+    pub approver: Option<Identity>,
+}
+
+/// All proposals that stand.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProposalList {
+    /// By the time they were made.
+    pub proposals: Vec<ProposalInfo>,
+}
+
+/// What became of an approved proposal.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveAnswer {
+    /// As it was approved.
+    pub proposal: ProposalInfo,
+    /// It is done. Otherwise its maker collects the result, once.
+    pub done: bool,
+}
+
+/// The result of a proposal.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Collected {
+    /// The token of [`Action::Enrol`]; secret.
+    EnrolToken(EnrolTokenAnswer),
+}
+
+/// What to freeze. One operator suffices.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FreezeRequest {
+    /// What.
+    pub target: FreezeTarget,
+    /// Why, for the log and whoever asks; up to 200 bytes.
+    pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actions_have_one_spelling() {
+        let freeze = Action::Unfreeze { target: FreezeTarget::Identity("gateway:edge".parse().unwrap()) };
+        let text = r#"{"unfreeze":{"target":{"identity":"gateway:edge"}}}"#;
+        assert_eq!(serde_json::to_string(&freeze).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Action>(text).unwrap(), freeze);
+        let more = r#"{"unfreeze":{"target":"everything","also":1}}"#;
+        assert!(serde_json::from_str::<Action>(more).is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! Whether an action can be done now, and doing it.
+
+use std::sync::Arc;
+
+use claviger_keyapi::Identity;
+use claviger_keyapi::proposals::{Action, Collected, FreezeTarget};
+
+use super::{ProposalRow, conflict, rule};
+use crate::ServiceError;
+use crate::audit_record::{Outcome, Record, RequestInfo};
+use crate::enrolment::TokenOrder;
+use crate::ledger::Turn;
+use crate::policy::{Policy, PolicyRow};
+use crate::service::{Caller, Core};
+use crate::store::Change;
+use crate::vault::Vault;
+
+/// How memory follows what was committed.
+type After = Box<dyn FnOnce(&Core, &Vault)>;
+
+/// An approved action, ready to be committed.
+pub(super) struct Deed {
+    pub(super) changes: Vec<Change>,
+    pub(super) record: Record,
+    pub(super) after: After,
+}
+
+impl Core {
+    /// Whether these operators may do this, and whether it can be done as things stand. Asked when it is proposed, approved
+    /// and collected: things change meanwhile.
+    pub(super) fn check_action(
+        &self,
+        turn: &Turn<'_>,
+        action: &Action,
+        operators: &[&Identity],
+    ) -> Result<(), ServiceError> {
+        for operator in operators {
+            self.permit_operator(operator, rule(action).verb)?;
+        }
+        match action {
+            Action::Enrol { identity, keysets, ttl_s, replace } => {
+                let order = order(identity, keysets, *ttl_s, *replace);
+                self.check_order(&turn.vault, &order, operators)?;
+            }
+            Action::Policy { text } => drop(self.checked_policy(turn, text)?),
+            Action::Unfreeze { target } => {
+                if turn.vault.freezes.get(target).is_none() {
+                    return Err(conflict(&format!("{target} is not frozen")));
+                }
+            }
+            Action::AcceptEpochs { gateway_id, epochs } => {
+                turn.vault.quarantine.chosen(*gateway_id, epochs)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A policy that can be put in force: without mistakes, and one that two operators in office could change again.
+    fn checked_policy(&self, turn: &Turn<'_>, text: &str) -> Result<Policy, ServiceError> {
+        let policy = Policy::parse_text(text)?;
+        policy.check_changeable(&turn.vault.operators())?;
+        Ok(policy)
+    }
+
+    pub(super) fn carry_out(
+        &self,
+        turn: &Turn<'_>,
+        info: &RequestInfo,
+        row: &ProposalRow,
+    ) -> Result<Deed, ServiceError> {
+        let mut deed = match &row.action {
+            Action::Policy { text } => self.change_policy(turn, info, row, text)?,
+            Action::Unfreeze { target } => unfreeze(info, target),
+            Action::AcceptEpochs { gateway_id, epochs } => {
+                let epochs = turn.vault.quarantine.chosen(*gateway_id, epochs)?;
+                let mut record = info.record("epochs-accept", Outcome::Done);
+                record.subject = Some(gateway_id.to_string());
+                Deed {
+                    changes: epochs.iter().map(crate::quarantine::delete).collect(),
+                    record,
+                    after: Box::new(move |_, vault| vault.quarantine.remove(&epochs)),
+                }
+            }
+            Action::Enrol { .. } => return Err(ServiceError::Damaged("proposal (it is collected)")),
+        };
+        deed.record.proposal = Some(row.id.clone());
+        Ok(deed)
+    }
+
+    fn change_policy(
+        &self,
+        turn: &Turn<'_>,
+        info: &RequestInfo,
+        row: &ProposalRow,
+        text: &str,
+    ) -> Result<Deed, ServiceError> {
+        let policy = self.checked_policy(turn, text)?;
+        let mut record = info.record("policy", Outcome::Done);
+        record.subject = Some(policy.sha256().to_owned());
+        let stored = PolicyRow {
+            text: text.to_owned(),
+            since_ms: info.now_ms,
+            proposer: Some(row.proposer.identity.clone()),
+            approver: row.approver.as_ref().map(|approver| approver.identity.clone()),
+        };
+        Ok(Deed {
+            changes: vec![stored.change(&turn.vault.master)],
+            record,
+            after: Box::new(move |core, _| core.policy.store(Arc::new(policy))),
+        })
+    }
+
+    /// The result of a proposal that is collected; with it the proposal ends.
+    pub(super) fn hand_out(
+        &self,
+        turn: &Turn<'_>,
+        caller: &Caller,
+        row: &ProposalRow,
+        record: &mut Record,
+    ) -> Result<Collected, ServiceError> {
+        let vault = &turn.vault;
+        let Action::Enrol { identity, keysets, ttl_s, replace } = &row.action else {
+            return Err(conflict("it has no result to collect"));
+        };
+        let mut order = order(identity, keysets, *ttl_s, *replace);
+        order.ordered_by = Some(row.proposer.identity.clone());
+        order.approved_by = row.approver.as_ref().map(|approver| approver.identity.clone());
+        let mut token = self.prepare_token(vault, &caller.info, order)?;
+        token.changes.push(row.delete());
+        let mut made = record.same_request("enrol-token", Outcome::Done);
+        made.proposal = Some(row.id.clone());
+        made.subject = Some(identity.to_string());
+        made.keyset = (!keysets.is_empty()).then(|| keysets.join(","));
+        self.commit(turn, std::mem::take(&mut token.changes), &[record.clone(), made])?;
+        vault.proposals().remove(&row.id);
+        Ok(Collected::EnrolToken(token.remember(vault)))
+    }
+}
+
+fn order(identity: &Identity, keysets: &[String], ttl_s: u32, replace: bool) -> TokenOrder {
+    TokenOrder {
+        identity: identity.clone(),
+        keysets: keysets.to_vec(),
+        ttl_s,
+        replace,
+        ordered_by: None,
+        approved_by: None,
+    }
+}
+
+fn unfreeze(info: &RequestInfo, target: &FreezeTarget) -> Deed {
+    let mut record = info.record("unfreeze", Outcome::Done);
+    record.subject = Some(target.to_string());
+    let target = target.clone();
+    Deed {
+        changes: vec![crate::freeze::delete(&target)],
+        record,
+        after: Box::new(move |_, vault| vault.freezes.remove(&target)),
+    }
+}

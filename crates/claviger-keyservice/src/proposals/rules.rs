@@ -1,0 +1,99 @@
+//! The table of what takes two operators, and how it is told to people.
+
+use claviger_keyapi::proposals::Action;
+use sha2::{Digest as _, Sha256};
+
+use crate::policy::{AdminVerb, Policy};
+use crate::vault::Vault;
+
+/// What an action asks of those who propose and approve it.
+pub(crate) struct Rule {
+    /// The verb that both need.
+    pub(crate) verb: AdminVerb,
+    /// Its maker takes a result afterwards; else it is done when it is approved.
+    pub(crate) is_collected: bool,
+}
+
+/// The table. One operator suffices for everything that is not in it: for the brakes lock, freeze, revoke and withdraw, for
+/// unlocking, for a new keyset, and for looking.
+pub(crate) fn rule(action: &Action) -> Rule {
+    let (verb, is_collected) = match action {
+        Action::Enrol { .. } => (AdminVerb::Enrol, true),
+        Action::Policy { .. } => (AdminVerb::Policy, false),
+        Action::Unfreeze { .. } => (AdminVerb::Freeze, false),
+        Action::AcceptEpochs { .. } => (AdminVerb::Enrol, false),
+    };
+    Rule { verb, is_collected }
+}
+
+/// One line, for the audit log.
+pub(crate) fn headline(action: &Action) -> String {
+    match action {
+        Action::Enrol { identity, keysets, replace, .. } => {
+            let replacing = if *replace { ", replacing who has the name" } else { "" };
+            let place =
+                if keysets.is_empty() { String::new() } else { format!(" for {}", keysets.join(", ")) };
+            format!("enrol {identity}{place}{replacing}")
+        }
+        Action::Policy { text } => format!("policy with SHA-256 {}", sha256(text)),
+        Action::Unfreeze { target } => format!("unfreeze {target}"),
+        Action::AcceptEpochs { gateway_id, epochs } if epochs.is_empty() => {
+            format!("accept every quarantined epoch of gateway {gateway_id}")
+        }
+        Action::AcceptEpochs { gateway_id, epochs } => {
+            format!("accept {} quarantined epochs of gateway {gateway_id}", epochs.len())
+        }
+    }
+}
+
+/// The whole of it, for the one who is to approve: what it would do now.
+pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<String> {
+    let mut words = vec![headline(action)];
+    match action {
+        Action::Enrol { identity, .. } => {
+            let rights = policy.describe().into_iter().filter(|line| {
+                line.strip_prefix(&identity.to_string()).is_some_and(|rest| rest.starts_with(' '))
+            });
+            words.extend(rights.map(|line| format!("policy: {line}")));
+            if words.len() == 1 {
+                words.push(format!("policy gives {identity} nothing yet"));
+            }
+            if vault.active(identity).is_some() {
+                words.push(format!("{identity} is enrolled now"));
+            }
+        }
+        Action::Policy { text } => words.extend(differences(policy, text)),
+        Action::Unfreeze { target } => {
+            words.extend(vault.freezes.get(target).map(|row| {
+                format!(
+                    "frozen by {}: {}",
+                    row.by,
+                    if row.reason.is_empty() { "no reason given" } else { &row.reason }
+                )
+            }));
+        }
+        Action::AcceptEpochs { gateway_id, .. } => {
+            if let Some(row) = vault.identity(*gateway_id) {
+                words.push(format!("{} was revoked: what it could have forged will be opened", row.identity));
+            }
+        }
+    }
+    words
+}
+
+/// What a policy adds to the one in force and what it takes away.
+fn differences(now: &Policy, text: &str) -> Vec<String> {
+    let Ok(then) = Policy::parse_text(text) else { return vec!["it can't be read".to_owned()] };
+    let (now, then) = (now.describe(), then.describe());
+    let added = then.iter().filter(|line| !now.contains(line)).map(|line| format!("+ {line}"));
+    let taken = now.iter().filter(|line| !then.contains(line)).map(|line| format!("- {line}"));
+    let mut lines: Vec<String> = taken.chain(added).collect();
+    if lines.is_empty() {
+        lines.push("it grants what the one in force grants".to_owned());
+    }
+    lines
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,141 @@
+//! Who asks: known by his certificate, checked against the identities, and asked about again before keys go out.
+
+use std::sync::{Arc, Weak};
+
+use claviger_keyapi::tls::SpkiHash;
+use claviger_keyapi::{Id16, Identity, KeyServiceError, Role};
+
+use super::{Core, tell};
+use crate::ServiceError;
+use crate::audit_record::RequestInfo;
+use crate::identity::Peer;
+use crate::policy::AdminVerb;
+use crate::vault::{IdentityRow, Vault, stored_identities};
+
+/// A caller whose certificate was checked against the identities, while the service is unlocked. There is no other way to
+/// one of these than [`Core::caller`], and every route but enrolment and status takes one.
+pub(crate) struct Caller {
+    pub(crate) row: Arc<IdentityRow>,
+    /// The key that this connection showed.
+    pub(crate) spki: SpkiHash,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) info: RequestInfo,
+}
+
+/// Whom an answer with keys is for. Asked again when the answer is ready: he may have been revoked, or the service locked,
+/// while it was prepared and written down.
+pub(crate) struct Addressee {
+    vault: Weak<Vault>,
+    uid: Id16,
+    identity: Identity,
+    /// How often something had been frozen when he asked.
+    freezes: u64,
+}
+
+impl Caller {
+    pub(crate) fn addressee(&self) -> Addressee {
+        Addressee {
+            vault: Arc::downgrade(&self.vault),
+            uid: self.row.uid,
+            identity: self.row.identity.clone(),
+            freezes: self.vault.freezes.generation(),
+        }
+    }
+}
+
+impl Core {
+    /// Whether an answer with keys may still go out.
+    pub(crate) fn may_have(&self, addressee: &Addressee) -> Result<(), KeyServiceError> {
+        self.store.check_ours().map_err(|error| tell(&error))?;
+        let vault = self.vault()?;
+        if !std::ptr::eq(Arc::as_ptr(&vault), addressee.vault.as_ptr()) {
+            return Err(KeyServiceError::Locked);
+        }
+        if vault.freezes.generation() != addressee.freezes {
+            // Something was frozen meanwhile: he, or perhaps the keyset that this answer is about. Asked again, it is decided again.
+            return Err(match vault.freezes.stops(&addressee.identity, None) {
+                Some(text) => KeyServiceError::Frozen { text },
+                None => crate::admission::busy(),
+            });
+        }
+        check_unrevoked(&vault, addressee.uid)
+    }
+
+    /// The only way to a [`Caller`]: the certificate's key must be the enrolled one, the identity unrevoked, the date good.
+    /// The date is checked again here because a connection can outlive its certificate.
+    pub(crate) fn caller(
+        &self,
+        peer: Option<&Peer>,
+        role: Role,
+        mut info: RequestInfo,
+    ) -> Result<Caller, KeyServiceError> {
+        let vault = self.vault()?;
+        let rows = vault.identities();
+        let row = self.authenticate(peer, role, info.now_ms, rows.iter().map(Arc::as_ref))?;
+        let row = vault.identity(row.uid).ok_or(KeyServiceError::Internal)?;
+        let spki = peer.map_or(row.spki, |peer| peer.spki);
+        info.identity = Some(row.identity.clone());
+        Ok(Caller { row, spki, vault, info })
+    }
+
+    /// An operator while the service is locked: enough to ask for the status and to unlock. The rows' MACs can't be checked
+    /// yet; unlocking checks them.
+    pub(crate) fn operator_of_locked(
+        &self,
+        peer: Option<&Peer>,
+        now_ms: u64,
+    ) -> Result<Identity, ServiceError> {
+        let rows = stored_identities(&*self.store)?;
+        Ok(self.authenticate(peer, Role::Admin, now_ms, rows.iter())?.identity.clone())
+    }
+
+    fn authenticate<'a>(
+        &self,
+        peer: Option<&Peer>,
+        role: Role,
+        now_ms: u64,
+        rows: impl Iterator<Item = &'a IdentityRow>,
+    ) -> Result<&'a IdentityRow, KeyServiceError> {
+        let refuse = |text: &str| KeyServiceError::Unauthenticated { text: text.to_owned() };
+        let peer = peer.ok_or_else(|| refuse("no client certificate"))?;
+        if peer.not_after_ms <= now_ms {
+            return Err(refuse("the certificate has expired"));
+        }
+        let row = rows
+            .filter(|row| {
+                row.identity == peer.identity
+                    && (row.spki == peer.spki || row.previous_spki == Some(peer.spki))
+            })
+            // Should one key ever stand in two rows, the one that is not revoked counts.
+            .min_by_key(|row| row.revoked_ms.is_some())
+            .ok_or_else(|| refuse("the certificate's key is not the enrolled one"))?;
+        if row.revoked_ms.is_some() {
+            return Err(refuse("the identity is revoked"));
+        }
+        if row.identity.role() != role {
+            return Err(KeyServiceError::Denied {
+                text: format!("{} is of the wrong kind for this route", row.identity),
+            });
+        }
+        Ok(row)
+    }
+
+    /// Whether policy grants this to the operator.
+    pub(crate) fn permit_operator(
+        &self,
+        identity: &Identity,
+        verb: AdminVerb,
+    ) -> Result<(), KeyServiceError> {
+        if self.policy.load().allows_operator(identity, verb) {
+            return Ok(());
+        }
+        Err(KeyServiceError::Denied { text: format!("{identity} lacks the operator verb {verb:?}") })
+    }
+}
+
+pub(super) fn check_unrevoked(vault: &Vault, uid: Id16) -> Result<(), KeyServiceError> {
+    if vault.identity(uid).is_some_and(|row| row.revoked_ms.is_none()) {
+        return Ok(());
+    }
+    Err(KeyServiceError::Unauthenticated { text: "the identity is revoked".to_owned() })
+}

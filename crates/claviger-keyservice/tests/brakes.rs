@@ -1,0 +1,201 @@
+//! Freezing, and the quarantine of what a stolen gateway could have forged.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
+
+mod common;
+
+use std::sync::Arc;
+
+use claviger_gateway::key_client::KeyClient;
+use claviger_keyapi::admin::{self, AdminStatus, QuarantineList, RevokeAnswer, RevokeRequest};
+use claviger_keyapi::proposals::{self, Action, FreezeRequest, FreezeTarget, ProposalInfo, ProposeRequest};
+use claviger_keyapi::routes::{self, Empty};
+use claviger_keyapi::{
+    DeriveItem, DerivePurpose, Id16, KeyService as _, KeyServiceError, LeaseItem, ReleaseError, ServiceState,
+};
+use common::{Epoch, Gateway, World, ask, raw};
+
+async fn freeze(world: &World, target: FreezeTarget) {
+    let request = FreezeRequest { target, reason: "a test".into() };
+    ask::<Empty>(&world.operator(), admin::FREEZE, &request).await.unwrap();
+}
+
+async fn unfreeze(world: &World, target: FreezeTarget) {
+    assert!(world.by_two(Action::Unfreeze { target }).await.unwrap().done);
+}
+
+async fn lease(gateway: &Gateway, epoch: &Epoch) -> Result<(), ReleaseError> {
+    let items = vec![LeaseItem { epoch_id: epoch.id.into(), record: None }];
+    gateway.keys.lease(items).await.unwrap().value.remove(0).map(drop)
+}
+
+fn is_frozen<T>(result: &Result<T, ReleaseError>) -> bool {
+    matches!(result, Err(ReleaseError::Frozen { .. }))
+}
+
+async fn registered(gateway: &Gateway) -> Epoch {
+    let epoch = gateway.seal_epoch();
+    gateway.keys.register_epoch(&epoch.record).await.unwrap();
+    epoch
+}
+
+fn keyset() -> FreezeTarget {
+    FreezeTarget::Keyset("default".into())
+}
+
+fn identity(name: &str) -> FreezeTarget {
+    FreezeTarget::Identity(format!("gateway:{name}").parse().unwrap())
+}
+
+#[tokio::test]
+async fn what_is_frozen_releases_nothing_on_any_route_and_only_two_thaw_it() {
+    let mut world = World::new().await;
+    let full = world.enrol("full").await;
+    let bucket_id = full.keys.bind_bucket("photos", None).await.unwrap().value.bucket_id;
+    let epoch = registered(&full).await;
+    let object = full.seal_object(&epoch, &bucket_id, "k");
+    let token = full.begin_upload(&epoch, &bucket_id, "m");
+    let item = || DeriveItem {
+        record: None,
+        header: object.header.clone(),
+        bucket_id: bucket_id.clone(),
+        key: "k".into(),
+        purpose: DerivePurpose::Read,
+        on_behalf_of: None,
+    };
+    let go_on = || claviger_keyapi::ContinueItem {
+        record: None,
+        upload_token: token.clone(),
+        bucket_id: bucket_id.clone(),
+        key: "m".into(),
+        unit: claviger_keyapi::ContinueUnit::Part { number: 1, length: 5 },
+        on_behalf_of: None,
+    };
+    for target in [FreezeTarget::Everything, keyset(), identity("full")] {
+        freeze(&world, target.clone()).await;
+        // A restart thaws nothing.
+        world.restart().await;
+        assert!(is_frozen(&lease(&full, &epoch).await), "{target}");
+        assert!(is_frozen(&full.keys.derive(vec![item()]).await.unwrap().value.remove(0)), "{target}");
+        assert!(
+            is_frozen(&full.keys.continue_upload(vec![go_on()]).await.unwrap().value.remove(0)),
+            "{target}"
+        );
+        match full.keys.session().await {
+            Ok(session) => assert!(target == keyset() && session.value.keysets.is_empty(), "{target}"),
+            Err(error) => assert!(matches!(error, KeyServiceError::Frozen { .. }), "{target}: {error}"),
+        }
+        assert_eq!(world.service().health().0, ServiceState::Unlocked);
+        let status: AdminStatus = ask(&world.operator(), admin::STATUS, &Empty {}).await.unwrap();
+        assert_eq!((&status.frozen[0].target, status.frozen[0].reason.as_str()), (&target, "a test"));
+        let alone = ProposeRequest { action: Action::Unfreeze { target: target.clone() }, ttl_s: None };
+        ask::<ProposalInfo>(&world.operator(), proposals::PROPOSE, &alone).await.unwrap();
+        assert!(is_frozen(&lease(&full, &epoch).await), "one operator alone thaws nothing");
+        unfreeze(&world, target).await;
+        lease(&full, &epoch).await.unwrap();
+        full.keys.derive(vec![item()]).await.unwrap().value.remove(0).unwrap();
+        full.keys.continue_upload(vec![go_on()]).await.unwrap().value.remove(0).unwrap();
+        assert_eq!(full.keys.session().await.unwrap().value.keysets.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_freeze_spares_others_and_unknown_things_can_not_be_frozen() {
+    let world = World::new().await;
+    let (full, second) = (world.enrol("full").await, world.enrol("second").await);
+    let epoch = registered(&full).await;
+    freeze(&world, identity("full")).await;
+    assert!(is_frozen(&lease(&full, &epoch).await));
+    lease(&second, &epoch).await.unwrap();
+    let late = full.seal_epoch();
+    assert!(matches!(full.keys.register_epoch(&late.record).await, Err(KeyServiceError::Frozen { .. })));
+    let request = FreezeRequest { target: FreezeTarget::Keyset("nothing".into()), reason: String::new() };
+    let refused = ask::<Empty>(&world.operator(), admin::FREEZE, &request).await;
+    assert!(matches!(refused, Err(KeyServiceError::Keyset { .. })));
+    let thaw = world.by_two(Action::Unfreeze { target: keyset() }).await;
+    assert!(matches!(thaw, Err(KeyServiceError::Conflict { .. })), "it is not frozen");
+}
+
+#[tokio::test]
+async fn what_is_frozen_while_a_request_is_under_way_keeps_its_keys() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let epoch = registered(&full).await;
+    let body = serde_json::json!({"items": [{"epoch_id": epoch.id.to_string(), "record": null}]}).to_string();
+    let (most, last) = body.split_at(body.len() - 1);
+    let mut client = raw::connect(&world, Some("full")).await;
+    let begun = client.begin(routes::LEASE, most);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    freeze(&world, keyset()).await;
+    let (status, answer) = begun.end(last).await;
+    assert!(status == 200 && answer.contains("frozen") && !answer.contains("wek\""), "{answer}");
+}
+
+fn revoke_since(since_ms: u64) -> RevokeRequest {
+    RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: Some(since_ms) }
+}
+
+async fn quarantine(operator: &Arc<KeyClient>) -> Vec<Id16> {
+    let list: QuarantineList = ask(operator, admin::QUARANTINE_LIST, &Empty {}).await.unwrap();
+    list.epochs.iter().map(|epoch| epoch.epoch_id).collect()
+}
+
+#[tokio::test]
+async fn revoking_with_a_time_keeps_back_what_was_sealed_or_leased_since_until_two_accept_it() {
+    let mut world = World::new().await;
+    let (full, second) = (world.enrol("full").await, world.enrol("second").await);
+    let operator = world.operator();
+    let (old, others_old, others_leased) =
+        (registered(&full).await, registered(&second).await, registered(&second).await);
+    world.clock.advance(3 * 3_600_000);
+    // The theft. What the gateway sealed under at that moment, the thief has too.
+    let running = registered(&full).await;
+    world.clock.advance(1_200_000);
+    let stolen_ms = claviger_env::Clock::now_ms(&*world.clock);
+    lease(&full, &others_leased).await.unwrap();
+    let forged = registered(&full).await;
+    let answer: RevokeAnswer = ask(&operator, admin::REVOKE, &revoke_since(stolen_ms)).await.unwrap();
+    assert_eq!(answer.quarantined, 3);
+    let again: RevokeAnswer = ask(&operator, admin::REVOKE, &revoke_since(stolen_ms)).await.unwrap();
+    assert_eq!(again.quarantined, 0, "asking again is harmless");
+    world.restart().await;
+    for epoch in [&running, &forged, &others_leased] {
+        assert_eq!(lease(&second, epoch).await, Err(ReleaseError::EpochQuarantined));
+    }
+    for epoch in [&old, &others_old] {
+        lease(&second, epoch).await.unwrap();
+    }
+    assert_eq!(quarantine(&operator).await.len(), 3);
+    let gateway_id = full.session.gateway_id;
+    let accept = |epochs: Vec<Id16>| Action::AcceptEpochs { gateway_id, epochs };
+    assert!(world.by_two(accept(vec![old.id.into()])).await.is_err(), "it is not in quarantine");
+    assert!(world.by_two(accept(vec![others_leased.id.into()])).await.unwrap().done);
+    lease(&second, &others_leased).await.unwrap();
+    assert_eq!(lease(&second, &forged).await, Err(ReleaseError::EpochQuarantined));
+    assert!(world.by_two(accept(vec![])).await.unwrap().done);
+    lease(&second, &forged).await.unwrap();
+    assert!(quarantine(&operator).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_freeze_or_a_quarantine_that_is_deleted_from_the_database_keeps_the_service_locked() {
+    let mut world = World::new().await;
+    let full = world.enrol("full").await;
+    registered(&full).await;
+    freeze(&world, FreezeTarget::Everything).await;
+    ask::<RevokeAnswer>(&world.operator(), admin::REVOKE, &revoke_since(0)).await.unwrap();
+    let request =
+        ProposeRequest { action: Action::Unfreeze { target: FreezeTarget::Everything }, ttl_s: None };
+    ask::<ProposalInfo>(&world.operator(), proposals::PROPOSE, &request).await.unwrap();
+    world.stop().await;
+    world.database().execute("CREATE TABLE kept AS SELECT * FROM row", []).unwrap();
+    for kind in ["freeze", "quarantine", "proposal", "policy"] {
+        assert_eq!(world.database().execute("DELETE FROM row WHERE kind = ?1", [kind]).unwrap(), 1, "{kind}");
+        let error = world.open().err().unwrap();
+        let named =
+            matches!(&error, claviger_keyservice::ServiceError::Stale { kind: found, .. } if *found == kind);
+        // Without a policy it does not even start.
+        assert!(named || kind == "policy", "{kind}: {error}");
+        world.database().execute("INSERT INTO row SELECT * FROM kept WHERE kind = ?1", [kind]).unwrap();
+    }
+    world.start().await.unwrap();
+}
