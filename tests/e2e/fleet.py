@@ -3,9 +3,10 @@
 
     fleet.py --claviger BINARY --endpoint URL --access-key-id ID --secret-access-key SECRET [--region R]
 
-Run it with a Python that has boto3. It makes a key service and four gateways with different rights in a folder of its own:
+Run it with a Python that has boto3. It makes a key service and five gateways with different rights in a folder of its own:
 
     north, south   lease the whole keyset: reads, writes, copies, multipart
+    west           the same, but reaches the key service by a way that can be cut
     reader         no lease: every object is released by itself, after the key service has verified its name
     camera         writes only
 
@@ -15,6 +16,7 @@ service, what stays refused, and malformed requests. The last line is `N passed,
 
 import argparse
 import http.client
+import json
 import os
 import pathlib
 import signal
@@ -22,7 +24,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -32,6 +36,8 @@ import botocore.awsrequest
 import botocore.config
 import botocore.credentials
 import botocore.exceptions
+
+from relay import relay
 
 MIB = 1 << 20
 POLICY = """
@@ -49,6 +55,7 @@ verbs = {verbs}
 """ for name, verbs in [
     ("north", '["lease", "write", "read", "head", "copy-source", "continue", "bind"]'),
     ("south", '["lease", "write", "read", "head", "copy-source", "continue", "bind"]'),
+    ("west", '["lease", "write", "read", "head", "copy-source", "continue", "bind"]'),
     ("reader", '["read", "head", "copy-source", "write"]'),
     ("camera", '["write", "continue"]'),
 ])
@@ -159,7 +166,7 @@ secret_access_key = "{options.secret_access_key}"
             time.sleep(0.1)
         raise RuntimeError(f"the key service did not come up: {status.stderr}")
 
-    def start_gateway(self, name):
+    def start_gateway(self, name, key_port=None):
         self.ports.setdefault(name, free_port())
         self.admin.setdefault(name, free_port())
         self.write(f"{name}.toml", f"""
@@ -173,7 +180,7 @@ endpoint = "{self.options.endpoint}"
 region = "{self.options.region}"
 credentials_file = "upstream.toml"
 [key_service]
-endpoint = "https://127.0.0.1:{self.key_port}"
+endpoint = "https://127.0.0.1:{key_port or self.key_port}"
 state_dir = "{name}"
 [system_area]
 bucket = "fleet-system"
@@ -189,6 +196,17 @@ listen = "127.0.0.1:{self.admin[name]}"
             return urllib.request.urlopen(url, timeout=5).status == 200
         except (OSError, urllib.error.URLError):
             return False
+
+    def metric(self, name, metric):
+        text = urllib.request.urlopen(f"http://127.0.0.1:{self.admin[name]}/metrics", timeout=5).read().decode()
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(metric))
+
+    def await_metric(self, name, metric, wanted, seconds=10.0):
+        until = time.monotonic() + seconds
+        while self.metric(name, metric) != wanted:
+            if time.monotonic() > until:
+                raise AssertionError(f"{metric} of {name} is {self.metric(name, metric)}, not {wanted}")
+            time.sleep(0.05)
 
     def await_ready(self, name, wanted):
         for _ in range(300):
@@ -215,8 +233,8 @@ listen = "127.0.0.1:{self.admin[name]}"
                 self.running.get(name, None)
 
 
-def client(endpoint, region, key):
-    config = botocore.config.Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, read_timeout=120,
+def client(endpoint, region, key, read_timeout=120):
+    config = botocore.config.Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, read_timeout=read_timeout,
                                     request_checksum_calculation="when_required",
                                     response_checksum_validation="when_required")
     return boto3.client("s3", endpoint_url=endpoint, region_name=region, aws_access_key_id=key[0],
@@ -545,12 +563,123 @@ def _(fleet):
     assert "fleet-system" not in [b["Name"] for b in north.list_buckets()["Buckets"]]
 
 
-@step("a revoked gateway gets no key")
+class Slowly:
+    """Reads one large object, a little at a time, in a thread of its own, for as long as it comes."""
+
+    def __init__(self, s3, key, pause):
+        self.stream, self.pause, self.broken, self.got = s3.get_object(Bucket="fleet-one", Key=key)["Body"], pause, None, 0
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self):
+        try:
+            while piece := self.stream.read(MIB):
+                self.got += len(piece)
+                time.sleep(self.pause)
+        except Exception as error:  # noqa: BLE001 - however it breaks off
+            self.broken = error
+
+    def is_broken_within(self, seconds):
+        self.thread.join(seconds)
+        return not self.thread.is_alive() and self.broken is not None
+
+
+def await_refusal(s3, seconds, key="before"):
+    """Reads again and again until that is refused; gives how long it took."""
+    begun = time.monotonic()
+    while True:
+        try:
+            body(s3, key)
+        except botocore.exceptions.ClientError as error:
+            assert error.response["Error"]["Code"] in ("ServiceUnavailable", "AccessDenied"), error
+            return time.monotonic() - begun
+        assert time.monotonic() - begun < seconds, f"still read after {seconds} s"
+        time.sleep(0.02)
+
+
+LONG = data("long", 200 * MIB)
+
+
+@step("a lock by one operator stops every gateway within two seconds, what is being sent included; unlocked, all is well")
 def _(fleet):
+    north, south = fleet.s3("north"), fleet.s3("south")
+    north.put_object(Bucket="fleet-one", Key="long", Body=LONG)
+    same(body(south, "before"), b"before", "body")
+    for name in ["north", "south", "reader"]:
+        fleet.await_metric(name, "claviger_key_service_stream", 1)
+    transfer = Slowly(south, "long", 0.05)
+    time.sleep(0.5)
+    fleet.claviger("keys lock")
+    for name in ["north", "south", "reader"]:
+        took = await_refusal(fleet.s3(name), 2)
+        assert took < 2, f"{name} read for {took} s"
+    assert transfer.is_broken_within(10), f"a transfer went on; it has {transfer.got} bytes"
+    assert transfer.got < len(LONG)
+    refused("ServiceUnavailable", north.put_object, Bucket="fleet-one", Key="locked", Body=b"x")
+    fleet.claviger("keys unlock --passphrase-file passphrase")
+    for name in ["north", "south", "reader"]:
+        fleet.await_ready(name, True)
+        same(body(fleet.s3(name), "before"), b"before", f"body through {name}")
+        fleet.await_metric(name, "claviger_key_service_stream", 1, 40)
+    north.put_object(Bucket="fleet-one", Key="locked", Body=b"x")
+
+
+@step("a gateway that is revoked in the middle of its reads opens nothing more within two seconds; the others go on")
+def _(fleet):
+    reader = fleet.s3("reader")
+    fleet.await_metric("reader", "claviger_key_service_stream", 1, 40)
+    same(body(reader, "before"), b"before", "body")
+    transfer, other = Slowly(reader, "long", 0.05), Slowly(fleet.s3("north"), "long", 0.02)
+    time.sleep(0.5)
     fleet.claviger("keys gateway revoke reader")
-    time.sleep(6)
-    refused("ServiceUnavailable AccessDenied", fleet.s3("reader").get_object, Bucket="fleet-one", Key="before")
+    took = await_refusal(reader, 2)
+    assert took < 2, f"it read for {took} s"
+    assert transfer.is_broken_within(10), f"a transfer went on; it has {transfer.got} bytes"
     same(body(fleet.s3("north"), "before"), b"before", "the others go on")
+    other.thread.join(60)
+    same((other.broken, other.got), (None, len(LONG)), "a transfer through another gateway")
+    refused("ServiceUnavailable", reader.put_object, Bucket="fleet-one", Key="revoked", Body=b"x")
+    same(fleet.metric("reader", "claviger_keys_dropped_total{cause=\"revoked\"}"), 1.0, "metric")
+
+
+@step("whose stream is cut without a word reads no longer than its keys last, and health says that the stream is not held")
+def _(fleet):
+    passes = threading.Event()
+    passes.set()
+    port = relay(("127.0.0.1", 0), ("127.0.0.1", fleet.key_port), lambda _: passes.wait(), lambda _: passes.wait())[1]
+    fleet.by_two("keys gateway enrol west --keyset default", "--token-file west.token")
+    fleet.claviger("gateway enrol --token-file west.token --state-dir west")
+    fleet.start_gateway("west", port)
+    fleet.await_metric("west", "claviger_key_service_stream", 1)
+    west = client(f"http://127.0.0.1:{fleet.ports['west']}", "eu-central-1", ALICE, read_timeout=2)
+    same(body(west, "before"), b"before", "body")
+    passes.clear()
+    fleet.claviger("keys gateway revoke west")
+    begun, reads = time.monotonic(), 0
+    try:
+        # The lease lasts 5 s. Then the gateway waits for an answer, and so does whoever reads.
+        while time.monotonic() - begun < 12:
+            asked = time.monotonic() - begun
+            body(west, "before")
+            reads += 1
+            assert asked < 5.5, f"read {asked} s after the revocation"
+            time.sleep(0.1)
+    except (botocore.exceptions.ReadTimeoutError, botocore.exceptions.ClientError):
+        pass
+    else:
+        raise AssertionError("nothing was refused")
+    assert reads > 0, "the keys that it had did not last"
+    passes.set()
+    await_refusal(fleet.s3("west"), 5)
+    fleet.await_metric("west", "claviger_key_service_stream", 0, 40)
+    health = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{fleet.admin['north']}/health/ready").read())
+    same(health["warnings"], {"key_service_stream": None}, "where the stream is held")
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{fleet.admin['west']}/health/ready")
+        raise AssertionError("a revoked gateway is ready")
+    except urllib.error.HTTPError as error:
+        health = json.loads(error.read())
+    assert "as keys run out" in health["warnings"]["key_service_stream"], health
 
 
 def raw_request(fleet, request, wait=10):
@@ -656,7 +785,6 @@ def _(fleet):
     metrics = urllib.request.urlopen(f"{base}/metrics").read().decode()
     for name in ["claviger_requests_total", "claviger_upstream_requests_total", "claviger_key_service_calls_total"]:
         assert f"# HELP {name} " in metrics, name
-    import json
     lines = [json.loads(line) for line in (fleet.home / "north.log").read_text().splitlines() if line.startswith("{")]
     assert any("request_id" in str(line) for line in lines), "no request ids in the log"
     everything = (fleet.home / "north.log").read_text() + metrics

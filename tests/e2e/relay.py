@@ -4,9 +4,10 @@ import socket
 import threading
 
 
-def relay(listen, target, before=lambda piece: None):
+def relay(listen, target, before=lambda piece: None, back=lambda piece: None):
     """Listens at `listen` (host, port) for as long as the program runs and passes every connection on to `target`. `before` hears
-    each piece of what clients send before it is passed on. Gives the address, with the port that was chosen where 0 was asked for."""
+    each piece of what clients send before it is passed on, `back` each of what they are to be sent. Gives the address, with the
+    port that was chosen where 0 was asked for."""
     server = socket.create_server(listen)
 
     def pump(source, sink, before):
@@ -23,7 +24,7 @@ def relay(listen, target, before=lambda piece: None):
         while True:
             client, _ = server.accept()
             upstream = socket.create_connection(target)
-            for ends in [(client, upstream, before), (upstream, client, lambda piece: None)]:
+            for ends in [(client, upstream, before), (upstream, client, back)]:
                 threading.Thread(target=pump, args=ends, daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()

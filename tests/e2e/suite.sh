@@ -177,7 +177,7 @@ doubles() {
 }
 
 fleet() {
-    say "a key service and four gateways as processes of their own, before Ceph RGW"
+    say "a key service and five gateways as processes of their own, before Ceph RGW"
     start_rgw
     # shellcheck disable=SC1091 # written by rgw.py
     (. "$out/rgw/rgw.env" && "$checker" "$here/fleet.py" --claviger "$claviger" --endpoint "$AWS_ENDPOINT_URL" \

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! GET /health/live    200 {"live":true} while the process answers at all
-//! GET /health/ready   200 or 503 {"ready":false,"components":{"key_service":"connection refused", "store":null}}
+//! GET /health/ready   200 or 503 {"ready":false,"components":{"key_service":"connection refused", "store":null},
+//!                                "warnings":{"key_service_stream":null}}
 //! GET /metrics        Prometheus' text format
 //! ```
 //!
@@ -33,7 +34,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What every component says about itself. Cloning gives another handle on the same registry.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
-    components: Arc<Mutex<BTreeMap<&'static str, Option<String>>>>,
+    components: Arc<Mutex<Reasons>>,
+    warnings: Arc<Mutex<Reasons>>,
+}
+
+type Reasons = BTreeMap<&'static str, Option<String>>;
+
+/// The place of something that works or not, and whose failure does not keep requests from being served.
+#[derive(Debug)]
+pub struct Warning {
+    name: &'static str,
+    registry: Readiness,
 }
 
 /// One component's place in the registry. Not ready until it says otherwise; not ready again once dropped.
@@ -58,6 +69,20 @@ impl Readiness {
         component
     }
 
+    /// Registers something that operators should hear of, but that does not count for readiness. Nothing is wrong at first.
+    #[must_use]
+    pub fn warning(&self, name: &'static str) -> Warning {
+        let warning = Warning { name, registry: self.clone() };
+        warning.clear();
+        warning
+    }
+
+    /// Each of these with what is wrong, if something is.
+    #[must_use]
+    pub fn warnings(&self) -> BTreeMap<&'static str, Option<String>> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether every component is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -78,6 +103,22 @@ impl Readiness {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Option<String>>> {
         self.components.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Warning {
+    /// Says what is wrong: a short text for operators, without secrets.
+    pub fn raise(&self, reason: impl Into<String>) {
+        self.set(Some(reason.into()));
+    }
+
+    /// Says that nothing is.
+    pub fn clear(&self) {
+        self.set(None);
+    }
+
+    fn set(&self, reason: Option<String>) {
+        self.registry.warnings.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name, reason);
     }
 }
 
@@ -156,7 +197,11 @@ fn answer(request: &Request<Incoming>, pages: &AdminPages) -> Response<Full<Byte
         "/health/ready" => {
             let ready = pages.readiness.is_ready();
             let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            json(status, &serde_json::json!({ "ready": ready, "components": pages.readiness.snapshot() }))
+            let (components, warnings) = (pages.readiness.snapshot(), pages.readiness.warnings());
+            json(
+                status,
+                &serde_json::json!({ "ready": ready, "components": components, "warnings": warnings }),
+            )
         }
         "/metrics" => {
             text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", (pages.render_metrics)())

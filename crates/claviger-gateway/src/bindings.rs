@@ -189,6 +189,21 @@ impl Bindings {
         }
     }
 
+    /// Asks again before any of these is used once more: the key service says that they changed. `None` means all of them.
+    pub(crate) fn ask_again(&self, buckets: Option<&[String]>) {
+        let now = self.clock.boot_ms();
+        let stale = |bucket: &str, entry: Entry| {
+            self.keep(bucket, Entry { sent_boot_ms: now, until_boot_ms: now, ..entry });
+        };
+        match buckets {
+            Some(buckets) => {
+                let known = buckets.iter().filter_map(|bucket| Some((bucket, self.cache.get(bucket)?)));
+                known.for_each(|(bucket, entry)| stale(bucket, entry));
+            }
+            None => self.cache.iter().for_each(|(bucket, entry)| stale(&bucket, entry)),
+        }
+    }
+
     /// Keeps an answer, unless the one to a later question is there already.
     fn remember(&self, binding: &Binding, sent_boot_ms: u64) -> Result<Arc<BoundBucket>, GatewayError> {
         let bound = Arc::new(BoundBucket::from_wire(binding)?);

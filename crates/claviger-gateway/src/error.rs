@@ -49,6 +49,9 @@ pub enum GatewayError {
     /// The key service refused one key.
     #[error("key release: {0}")]
     Release(#[from] ReleaseError),
+    /// The key service took something away while a request used a key that may be part of it.
+    #[error("the key service took back what this request used")]
+    TakenBack,
     /// The client went away or its body broke off.
     #[error("the client's body ended early: {0}")]
     ClientBody(String),
@@ -133,6 +136,7 @@ impl GatewayError {
             | Self::NotSealed(_) => Blame::Upstream,
             Self::KeyService(error) => key_service_blame(error.blame()),
             Self::Release(error) => key_service_blame(error.blame()),
+            Self::TakenBack => Blame::KeyService,
             Self::Busy(_) | Self::Internal(_) => Blame::Internal,
         }
     }
@@ -173,6 +177,8 @@ impl GatewayError {
                 .with_message("The gateway's own records at the object store can't be used now. Please try again."),
             Self::KeyService(error) => key_service_to_s3(error),
             Self::Release(error) => release_to_s3(error),
+            Self::TakenBack => S3Error::new(ErrorCode::ServiceUnavailable)
+                .with_message("What this gateway may open has just changed. Please try again."),
             Self::ClientBody(_) => S3Error::new(ErrorCode::IncompleteBody),
             Self::NotModified(_) => S3Error::new(ErrorCode::NotModified),
             Self::RangeBeyond { length } => {
@@ -189,7 +195,11 @@ impl GatewayError {
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::KeyService(error) => error.retry_after_ms().map(|ms| ms.div_ceil(1000).max(1)),
-            Self::UpstreamUnreachable(_) | Self::Replaced | Self::SystemArea(_) | Self::Busy(_) => Some(1),
+            Self::UpstreamUnreachable(_)
+            | Self::Replaced
+            | Self::SystemArea(_)
+            | Self::TakenBack
+            | Self::Busy(_) => Some(1),
             _ => None,
         }
     }

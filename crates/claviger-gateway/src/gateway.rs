@@ -18,10 +18,13 @@ use crate::config::Config;
 use crate::credentials::{CredentialStore, CredentialsError, Identity, UpstreamAccounts};
 use crate::errands::Errands;
 use crate::error::GatewayError;
+use crate::keys::era::Era;
+use crate::keys::holdings::Holdings;
 use crate::keys::metered::Metered;
 use crate::keys::read::ReadKeys;
 use crate::keys::session::Session;
 use crate::keys::uploads::{UPLOAD_LIFE, Uploads};
+use crate::keys::watch::Watcher;
 use crate::keys::write::WriteEpochs;
 use crate::memory_budget::{MemoryBudget, MemoryShare};
 use crate::ops::manifests::Manifests;
@@ -72,7 +75,7 @@ pub struct Gateway {
     /// Further accounts, by the names that access keys are mapped to.
     pub(crate) accounts: BTreeMap<String, Arc<Account>>,
     pub(crate) system: Arc<SystemArea>,
-    pub(crate) bindings: Bindings,
+    pub(crate) bindings: Arc<Bindings>,
     pub(crate) bucket_locks: BucketLocks,
     pub(crate) write_epochs: Arc<WriteEpochs>,
     pub(crate) read_keys: Arc<ReadKeys>,
@@ -110,20 +113,28 @@ impl Gateway {
         let upstream =
             Upstream::new(&config.upstream, account, tls, clock.clone()).map_err(StartError::Config)?;
         let system = Arc::new(SystemArea::new(upstream.clone(), config.system_area.bucket.clone()));
-        let session = Arc::new(Session::new(keys.clone()));
+        let era = Era::default();
+        let session = Arc::new(Session::new(keys.clone(), era.clone()));
         let gateway = Self {
             hosts: VirtualHosts::new(&config.virtual_hosts),
             bucket_locks: BucketLocks::default(),
-            bindings: Bindings::new(keys.clone(), clock.clone(), session.clone()),
+            bindings: Arc::new(Bindings::new(keys.clone(), clock.clone(), session.clone())),
             write_epochs: Arc::new(WriteEpochs::new(
                 keys.clone(),
                 session.clone(),
                 system.clone(),
                 clock.clone(),
                 random.clone(),
+                era.clone(),
             )),
-            read_keys: Arc::new(ReadKeys::new(keys.clone(), session.clone(), system.clone(), clock.clone())),
-            uploads: Arc::new(Uploads::new(keys, system.clone(), clock.clone(), random.clone())),
+            read_keys: Arc::new(ReadKeys::new(
+                keys.clone(),
+                session.clone(),
+                system.clone(),
+                clock.clone(),
+                era.clone(),
+            )),
+            uploads: Arc::new(Uploads::new(keys.clone(), system.clone(), clock.clone(), random.clone())),
             manifests: Manifests::new(),
             repeated_parts: RepeatedParts::new(),
             stranger_preflights: StrangerPreflights::new(config.limits.concurrent_requests_max),
@@ -144,7 +155,8 @@ impl Gateway {
             accounts,
             system,
         };
-        gateway.spawn_background(session);
+        gateway.spawn_background(session.clone());
+        gateway.spawn_listeners(keys, session, era);
         Ok(Arc::new(gateway))
     }
 
@@ -198,13 +210,34 @@ impl Gateway {
         whose.is_anonymous().then_some(timeout)
     }
 
-    fn spawn_background(&self, session: Arc<Session>) {
+    /// Keeps the session fresh, and listens for what the key service takes back.
+    fn spawn_listeners(&self, keys: Arc<dyn KeyService>, session: Arc<Session>, era: Era) {
+        let holdings = Arc::new(Holdings {
+            era,
+            session: session.clone(),
+            write_epochs: self.write_epochs.clone(),
+            read_keys: self.read_keys.clone(),
+            uploads: self.uploads.clone(),
+            manifests: self.manifests.clone(),
+        });
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        let (key_service, store) = (self.readiness.register("key_service"), self.readiness.register("store"));
-        tasks.spawn(session.clone().keep_fresh(move |result| match result {
+        let (key_service, dropped) = (self.readiness.register("key_service"), holdings.clone());
+        let report = move |result: Result<(), &GatewayError>| match result {
             Ok(()) => key_service.ready(),
             Err(error) => key_service.not_ready(error.to_string()),
+        };
+        tasks.spawn(session.keep_fresh(report, move || {
+            tracing::error!("the key service does not know this gateway any more: every key is dropped");
+            dropped.drop_all("unknown");
         }));
+        let warning = self.readiness.warning("key_service_stream");
+        let watcher = Watcher::new(keys, holdings, self.bindings.clone(), self.random.clone(), warning);
+        tasks.spawn(watcher.run());
+    }
+
+    fn spawn_background(&self, session: Arc<Session>) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = self.readiness.register("store");
         tasks.spawn(prepare_system_area(self.system.clone(), session, store));
         let (write_epochs, read_keys, uploads) =
             (self.write_epochs.clone(), self.read_keys.clone(), self.uploads.clone());

@@ -65,6 +65,12 @@ pub const LEASES: &str = "claviger_leases_total";
 pub const DERIVED_KEYS: &str = "claviger_derived_keys_total";
 /// Write epochs begun.
 pub const EPOCHS_BEGUN: &str = "claviger_epochs_begun_total";
+/// What the key service told on its stream, by `event`.
+pub const KEY_SERVICE_EVENTS: &str = "claviger_key_service_events_total";
+/// Times that all keys were dropped, by `cause` (revoked, locked, less, unknown).
+pub const KEYS_DROPPED: &str = "claviger_keys_dropped_total";
+/// 1 while the key service's stream is held, else 0.
+pub const KEY_SERVICE_STREAM: &str = "claviger_key_service_stream";
 /// Epochs that the key service has not registered yet.
 pub const EPOCHS_UNREGISTERED: &str = "claviger_epochs_unregistered";
 
@@ -100,7 +106,7 @@ fn install_once() -> Option<PrometheusHandle> {
 }
 
 fn describe() {
-    const COUNTERS: [(&str, &str); 20] = [
+    const COUNTERS: [(&str, &str); 22] = [
         (REQUESTS, "Requests by operation and HTTP status"),
         (REQUESTS_SHED, "Requests answered 503 because the limit of concurrent requests was reached"),
         (ERRORS, "Error answers by S3 code and by whose turn it is to change something"),
@@ -124,13 +130,22 @@ fn describe() {
         (LEASES, "Epoch keys leased for reading"),
         (DERIVED_KEYS, "Keys of single objects that the key service released"),
         (EPOCHS_BEGUN, "Write epochs begun"),
+        (KEY_SERVICE_EVENTS, "What the key service told on its stream, by event"),
+        (
+            KEYS_DROPPED,
+            "Times that all keys were dropped because the key service took something back, by cause",
+        ),
     ];
-    const GAUGES: [(&str, &str); 6] = [
+    const GAUGES: [(&str, &str); 7] = [
         (REQUESTS_IN_FLIGHT, "Requests being answered"),
         (CONNECTIONS, "Open client connections"),
         (CREDENTIALS_KEYS, "Access keys in force"),
         (READY, "Whether a component is ready (1) or not (0)"),
         (BUFFERED_BYTES, "Bytes of object data held in memory"),
+        (
+            KEY_SERVICE_STREAM,
+            "Whether the key service's stream is held (1) or not (0): without it a revocation takes effect only as keys run out",
+        ),
         (EPOCHS_UNREGISTERED, "Epochs that the key service has not registered yet"),
     ];
     for (name, help) in COUNTERS {

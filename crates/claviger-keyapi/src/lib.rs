@@ -7,6 +7,7 @@
 //!   secrets in newtypes that are wiped on drop and never printed.
 //! * [`error`] has one error for a whole call and one for an item of a batch.
 //! * [`enrol`], [`admin`] and [`proposals`] are the bodies of the routes for enrolment and for operators.
+//! * [`watch`] is what the service says by itself, on a stream that the gateway holds open.
 //! * [`tls`] builds both ends of the channel: TLS 1.3 with X25519MLKEM768 and nothing else.
 //!
 //! `docs/key-service-api.md` describes the same interface for people.
@@ -20,6 +21,7 @@ pub mod routes;
 pub mod secret;
 pub mod tls;
 pub mod types;
+pub mod watch;
 pub mod wiping;
 pub mod wire;
 
@@ -35,4 +37,5 @@ pub use types::{
     Binding, ContinueItem, ContinueUnit, Continued, DeriveItem, DerivePurpose, Derived, FinishedUpload,
     Lease, LeaseItem, NewUnit, ServiceState, ServiceStatus, SessionInfo, SessionKeyset, Verb,
 };
+pub use watch::{Watch, WatchEvent};
 pub use wire::{Blob, EnvelopeHeader, Id16, PublicKey};

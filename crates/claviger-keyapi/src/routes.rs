@@ -33,6 +33,8 @@ pub const DERIVE: &str = "/v1/derive";
 pub const CONTINUE: &str = "/v1/continue";
 /// [`FinishRequest`] → [`FinishAnswer`].
 pub const FINISH: &str = "/v1/finish";
+/// `{}` → a stream of lines, each a [`crate::WatchEvent`], until the service ends it.
+pub const WATCH: &str = "/v1/watch";
 /// `{}` → [`crate::ServiceStatus`].
 pub const STATUS: &str = "/v1/status";
 /// [`crate::enrol::EnrolRequest`] → [`crate::enrol::Certificate`]; without a client certificate, the token decides.

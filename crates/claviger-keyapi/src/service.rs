@@ -5,6 +5,7 @@ use crate::types::{
     Binding, ContinueItem, Continued, DeriveItem, Derived, FinishedUpload, Lease, LeaseItem, ServiceStatus,
     SessionInfo,
 };
+use crate::watch::Watch;
 
 /// Most items in one call of `lease`, `derive`, `continue_upload` or `finish_upload`.
 pub const BATCH_ITEMS_MAX: usize = 256;
@@ -89,6 +90,9 @@ pub trait KeyService: Send + Sync {
 
     /// Complete or Abort happened: `continue_upload` refuses these uploads from then on. Repeating it is fine.
     fn finish_upload(&self, items: Vec<FinishedUpload>) -> KeyFuture<'_, Vec<Result<(), ReleaseError>>>;
+
+    /// What concerns the caller, as it happens: see [`crate::watch`]. The future is ready once the service has begun to answer.
+    fn watch(&self) -> KeyFuture<'_, Watch>;
 
     /// Whether the service is there and unlocked.
     fn status(&self) -> KeyFuture<'_, ServiceStatus>;

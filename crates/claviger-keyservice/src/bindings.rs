@@ -12,6 +12,8 @@ use claviger_env::Clock;
 use claviger_keyapi::{Binding, Id16};
 use serde::{Deserialize, Serialize};
 
+use crate::binding_changes::BindingChanges;
+
 /// A binding in the database; the id of its row is the bucket's name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +48,7 @@ impl BindingRow {
 pub(crate) struct Bindings {
     ttl_ms: u64,
     inner: Mutex<Inner>,
+    changes: BindingChanges,
 }
 
 struct Inner {
@@ -79,12 +82,17 @@ impl Bindings {
         let by_id = rows.iter().map(|row| (row.bucket_id.clone(), row.bucket.clone())).collect();
         let by_name = rows.into_iter().map(|row| (row.bucket.clone(), row)).collect();
         let inner = Inner { by_name, by_id, fetched: HashMap::new(), closing, unknown_until };
-        Self { ttl_ms, inner: Mutex::new(inner) }
+        Self { ttl_ms, inner: Mutex::new(inner), changes: BindingChanges::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every change is a handful of map operations that don't panic half way.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was bound and unbound last.
+    pub(crate) fn changes(&self) -> &BindingChanges {
+        &self.changes
     }
 
     pub(crate) fn get(&self, bucket: &str) -> Option<BindingRow> {
@@ -148,6 +156,7 @@ impl Bindings {
     }
 
     pub(crate) fn bind(&self, row: BindingRow) {
+        self.changes.note(row.keyset_id, &row.bucket);
         let mut inner = self.lock();
         inner.closing.remove(&row.bucket);
         inner.by_id.insert(row.bucket_id.clone(), row.bucket.clone());
@@ -160,6 +169,7 @@ impl Bindings {
         let mut inner = self.lock();
         if let Some(row) = inner.by_name.remove(bucket) {
             inner.by_id.remove(&row.bucket_id);
+            self.changes.note(row.keyset_id, bucket);
         }
         let mut holders = inner.fetched.remove(bucket).unwrap_or_default();
         if inner.unknown_until > now_boot_ms {

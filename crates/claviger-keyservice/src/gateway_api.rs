@@ -133,9 +133,14 @@ impl Core {
     }
 
     fn sees(&self, caller: &Caller, row: &BindingRow) -> bool {
-        self.keysets_of(caller).find(|keyset| keyset.public_id() == row.keyset_id).is_some_and(|keyset| {
-            self.policy.load().sees_bucket(&caller.row.identity, &keyset.name, &row.bucket)
-        })
+        self.sees_bucket(caller, row.keyset_id, &row.bucket)
+    }
+
+    /// Whether the caller may do anything at all in this bucket of this keyset.
+    pub(crate) fn sees_bucket(&self, caller: &Caller, keyset_id: Id16, bucket: &str) -> bool {
+        self.keysets_of(caller)
+            .find(|keyset| keyset.public_id() == keyset_id)
+            .is_some_and(|keyset| self.policy.load().sees_bucket(&caller.row.identity, &keyset.name, bucket))
     }
 
     pub(crate) fn bind(&self, caller: &Caller, request: &BindRequest) -> Work<Binding> {

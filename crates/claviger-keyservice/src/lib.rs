@@ -24,12 +24,14 @@ mod admin;
 mod admission;
 mod attempts;
 mod audit_record;
+mod binding_changes;
 mod bindings;
 mod enrolment;
 mod freeze;
 mod gateway_api;
 mod identity;
 mod ledger;
+mod metrics;
 mod proposals;
 mod quarantine;
 mod recovery;
@@ -38,6 +40,7 @@ mod release;
 mod server;
 mod toml_file;
 mod vault;
+mod watch;
 
 #[cfg(test)]
 mod testing;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use claviger_keyapi::admin::RevokeAnswer;
@@ -43,11 +44,19 @@ pub(crate) struct QuarantineRow {
 #[derive(Default)]
 pub(crate) struct Quarantine {
     rows: RwLock<HashMap<Id16, QuarantineRow>>,
+    sum: AtomicU64,
 }
 
 impl Quarantine {
     pub(crate) fn load(rows: Vec<QuarantineRow>) -> Self {
-        Self { rows: RwLock::new(rows.into_iter().map(|row| (row.epoch_id, row)).collect()) }
+        let quarantine = Self::default();
+        quarantine.put(rows);
+        quarantine
+    }
+
+    /// A number that is another one for other epochs.
+    pub(crate) fn sum(&self) -> u64 {
+        self.sum.load(Ordering::Acquire)
     }
 
     pub(crate) fn holds(&self, epoch_id: Id16) -> bool {
@@ -78,17 +87,24 @@ impl Quarantine {
     fn put(&self, new: Vec<QuarantineRow>) {
         let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
         rows.extend(new.into_iter().map(|row| (row.epoch_id, row)));
+        self.sum.store(sum_of(&rows), Ordering::Release);
     }
 
     pub(crate) fn remove(&self, epochs: &[Id16]) {
         let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
         rows.retain(|epoch_id, _| !epochs.contains(epoch_id));
+        self.sum.store(sum_of(&rows), Ordering::Release);
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Id16, QuarantineRow>> {
         // Writers insert and remove whole rows.
         self.rows.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn sum_of(rows: &HashMap<Id16, QuarantineRow>) -> u64 {
+    let number = |id: &Id16| id.0.iter().take(8).fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+    rows.keys().map(number).fold(0, u64::wrapping_add)
 }
 
 /// The change that takes an epoch out of quarantine.

@@ -40,6 +40,13 @@ async fn the_pages_tell_life_readiness_with_reasons_and_metrics() {
     keys.ready();
     let answer = get(address, "GET /health/ready").await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"ready\":true"), "{answer}");
+    let stream = readiness.warning("key_service_stream");
+    stream.raise("nobody answers");
+    let answer = get(address, "GET /health/ready").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "a warning takes nobody out of service: {answer}");
+    assert!(answer.contains("\"key_service_stream\":\"nobody answers\""), "{answer}");
+    stream.clear();
+    assert!(get(address, "GET /health/ready").await.contains("\"key_service_stream\":null"));
     assert!(get(address, "GET /metrics").await.contains("some_metric 1"));
     assert!(get(address, "GET /else").await.starts_with("HTTP/1.1 404 "));
     assert!(get(address, "POST /metrics").await.starts_with("HTTP/1.1 405 "));

@@ -10,6 +10,7 @@ use claviger_keyapi::{
 use futures_util::FutureExt as _;
 
 use super::*;
+use crate::keys::era::Era;
 
 /// A clock that stands where it is put.
 #[derive(Default)]
@@ -83,6 +84,9 @@ impl KeyService for OneBucket {
     ) -> KeyFuture<'_, Vec<Result<(), claviger_keyapi::ReleaseError>>> {
         unreachable!()
     }
+    fn watch(&self) -> KeyFuture<'_, claviger_keyapi::Watch> {
+        unreachable!()
+    }
     fn status(&self) -> KeyFuture<'_, ServiceStatus> {
         unreachable!()
     }
@@ -92,7 +96,7 @@ impl KeyService for OneBucket {
 async fn strangers_ask_a_few_times_a_second_and_shut_out_no_bucket_that_was_bound() {
     let clock = Arc::new(At::default());
     let keys = Arc::new(OneBucket { clock: clock.clone(), asked: Mutex::default() });
-    let session = Arc::new(Session::new(keys.clone()));
+    let session = Arc::new(Session::new(keys.clone(), Era::default()));
     let bindings = Bindings::new(keys.clone(), clock.clone(), session.clone());
     bindings.known_to_anyone("bound").await.unwrap();
     // Long after the entry may be used for anything that is sealed or opened.

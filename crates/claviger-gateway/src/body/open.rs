@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::{PlaintextSource, Verified};
 use crate::aead::AwsLcAead;
 use crate::error::GatewayError;
+use crate::keys::era::Moment;
 use crate::memory_budget::MemoryShare;
 use crate::server::BodyError;
 use crate::upstream::transport::StoreBody;
@@ -34,6 +35,8 @@ pub(crate) struct OpenedBody {
     ready: Option<Bytes>,
     out: Vec<u8>,
     share: Option<MemoryShare>,
+    /// Nothing more is handed out once the era of its key has ended.
+    held: Moment,
 }
 
 impl OpenedBody {
@@ -44,6 +47,7 @@ impl OpenedBody {
     pub(crate) async fn begin(
         upstream: StoreBody,
         reader: ObjectReader<AwsLcAead>,
+        held: Moment,
     ) -> Result<Self, GatewayError> {
         let mut body = Self {
             upstream,
@@ -53,6 +57,7 @@ impl OpenedBody {
             ready: None,
             out: Vec::new(),
             share: None,
+            held,
         };
         body.ready = poll_fn(|cx| body.poll_opened(cx)).await.transpose()?;
         Ok(body)
@@ -70,6 +75,10 @@ impl OpenedBody {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, GatewayError>>> {
+        if self.held.is_over() && self.len() > 0 {
+            self.ready = None;
+            return self.fail(GatewayError::TakenBack);
+        }
         match self.ready.take() {
             Some(ready) => Poll::Ready(Some(Ok(ready))),
             None => self.poll_opened(cx),

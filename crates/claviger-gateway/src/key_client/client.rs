@@ -17,12 +17,14 @@ use claviger_keyapi::wire::Blob;
 use claviger_keyapi::{
     Answer, Answered, BATCH_ITEMS_MAX, Binding, ContinueItem, Continued, DeriveItem, Derived, FinishedUpload,
     KeyFuture, KeyService, KeyServiceError, Lease, LeaseItem, ReleaseError, ServiceStatus, SessionInfo,
+    Watch, WatchEvent,
 };
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::enrolment::{check_usable, new_request};
+use super::lines::Lines;
 use super::{ClientError, StoredIdentity, Transport};
 
 const RENEWAL_CHECK: Duration = Duration::from_secs(60);
@@ -225,7 +227,25 @@ impl KeyService for KeyClient {
         .boxed()
     }
 
+    fn watch(&self) -> KeyFuture<'_, Watch> {
+        async move {
+            let lines = self.transport.stream(routes::WATCH, &Empty {}).await.map_err(|e| e.outward())?;
+            Ok(events(lines))
+        }
+        .boxed()
+    }
+
     fn status(&self) -> KeyFuture<'_, ServiceStatus> {
         async move { Ok(self.ask(routes::STATUS, Empty {}).await?.value) }.boxed()
     }
+}
+
+/// The lines as events. A line that is none ends the stream with an error.
+fn events(lines: Lines) -> Watch {
+    stream::try_unfold(lines, |mut lines| async move {
+        let Some(line) = lines.next().await.map_err(|error| error.outward())? else { return Ok(None) };
+        let event: WatchEvent = serde_json::from_slice(&line).map_err(|_| KeyServiceError::Internal)?;
+        Ok(Some((event, lines)))
+    })
+    .boxed()
 }

@@ -8,6 +8,7 @@ mod client;
 mod enrolment;
 mod error;
 mod identity;
+mod lines;
 mod transport;
 
 pub use client::KeyClient;

@@ -25,6 +25,7 @@ use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
+use super::lines::Lines;
 use super::{ClientError, StoredIdentity};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -91,32 +92,54 @@ impl Transport {
         path: &str,
         request: &Q,
     ) -> Result<Answer<A>, ClientError> {
-        let body = wiping::to_json(request).map_err(|_| KeyServiceError::Internal)?;
-        let body = Bytes::from_owner(body);
+        let body = encoded(request)?;
         let sent_boot_ms = self.clock.boot_ms();
-        let exchange = self.exchange(path, body);
-        let (status, body) = tokio::time::timeout(REQUEST_TIMEOUT, exchange)
-            .await
-            .map_err(|_| ClientError::Timeout(self.address.clone()))??;
+        let exchange = async { read(self.send(path, body).await?).await };
+        let (status, body) = self.in_time(exchange).await?;
         if status == StatusCode::OK {
             let value = serde_json::from_slice(&body).map_err(|_| unintelligible(path))?;
             return Ok(Answer { value, sent_boot_ms });
         }
-        let refusal: ErrorAnswer = serde_json::from_slice(&body).map_err(|_| unintelligible(path))?;
+        Err(self.refusal(path, &body).await)
+    }
+
+    /// Asks a route that answers with lines for as long as it likes. Only the beginning of the answer has to come in time.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(super) async fn stream<Q: Serialize + Sync>(
+        &self,
+        path: &str,
+        request: &Q,
+    ) -> Result<Lines, ClientError> {
+        let answer = self.in_time(self.send(path, encoded(request)?)).await?;
+        if answer.status() == StatusCode::OK {
+            return Ok(Lines::new(answer.into_body()));
+        }
+        let (_, body) = self.in_time(read(answer)).await?;
+        Err(self.refusal(path, &body).await)
+    }
+
+    async fn in_time<T>(
+        &self,
+        exchange: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let done = tokio::time::timeout(REQUEST_TIMEOUT, exchange).await;
+        done.map_err(|_| ClientError::Timeout(self.address.clone()))?
+    }
+
+    async fn refusal(&self, path: &str, body: &[u8]) -> ClientError {
+        let Ok(refusal) = serde_json::from_slice::<ErrorAnswer>(body) else { return unintelligible(path) };
         if matches!(refusal.error, KeyServiceError::Unauthenticated { .. }) {
             // Perhaps the connection outlived its certificate: the next request makes a new one.
             *self.connection.lock().await = None;
         }
         tracing::debug!(path, request_id = refusal.request_id, error = %refusal.error, "the key service refused");
-        Err(refusal.error.into())
+        refusal.error.into()
     }
 
     /// Sends, once more if the connection was found closed before anything was sent on it.
-    async fn exchange(
-        &self,
-        path: &str,
-        body: Bytes,
-    ) -> Result<(StatusCode, Zeroizing<Vec<u8>>), ClientError> {
+    async fn send(&self, path: &str, body: Bytes) -> Result<http::Response<Incoming>, ClientError> {
         let mut sender = self.sender().await?;
         let request = |body: Bytes| {
             Request::post(format!("https://{}{path}", tls::SERVICE_NAME))
@@ -124,18 +147,17 @@ impl Transport {
                 .body(Full::new(body))
                 .map_err(|_| ClientError::Service(KeyServiceError::Internal))
         };
-        let answer = match sender.try_send_request(request(body.clone())?).await {
-            Ok(answer) => answer,
+        match sender.try_send_request(request(body.clone())?).await {
+            Ok(answer) => Ok(answer),
             Err(mut failed) => match failed.take_message() {
                 // It comes back only if no byte of it left.
                 Some(unsent) => {
                     *self.connection.lock().await = None;
-                    self.sender().await?.send_request(unsent).await?
+                    Ok(self.sender().await?.send_request(unsent).await?)
                 }
-                None => return Err(failed.into_error().into()),
+                None => Err(failed.into_error().into()),
             },
-        };
-        read(answer).await
+        }
     }
 
     async fn sender(&self) -> Result<Sender, ClientError> {
@@ -185,10 +207,13 @@ impl Transport {
     }
 }
 
+fn encoded(request: &impl Serialize) -> Result<Bytes, ClientError> {
+    let body = wiping::to_json(request).map_err(|_| KeyServiceError::Internal)?;
+    Ok(Bytes::from_owner(body))
+}
+
 async fn read(answer: http::Response<Incoming>) -> Result<(StatusCode, Zeroizing<Vec<u8>>), ClientError> {
     let status = answer.status();
-    let broken =
-        |error| ClientError::Connect { address: "key service".to_owned(), reason: io::Error::other(error) };
     let declared = answer.body().size_hint().upper().and_then(|len| usize::try_from(len).ok());
     let mut out = WipingBuffer::with_capacity(declared.unwrap_or(4096).min(ANSWER_LEN_MAX));
     let mut body = Limited::new(answer.into_body(), ANSWER_LEN_MAX);
@@ -198,6 +223,10 @@ async fn read(answer: http::Response<Incoming>) -> Result<(StatusCode, Zeroizing
         }
     }
     Ok((status, out.into_bytes()))
+}
+
+pub(super) fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+    ClientError::Connect { address: "key service".to_owned(), reason: io::Error::other(error) }
 }
 
 fn unintelligible(path: &str) -> ClientError {

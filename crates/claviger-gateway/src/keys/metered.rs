@@ -6,7 +6,7 @@ use claviger_env::Clock;
 use claviger_format::EpochId;
 use claviger_keyapi::{
     Answered, Binding, ContinueItem, Continued, DeriveItem, Derived, FinishedUpload, KeyFuture, KeyService,
-    KeyServiceError, Lease, LeaseItem, ReleaseError, ServiceStatus, SessionInfo,
+    KeyServiceError, Lease, LeaseItem, ReleaseError, ServiceStatus, SessionInfo, Watch,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -92,6 +92,10 @@ impl KeyService for Metered {
 
     fn finish_upload(&self, items: Vec<FinishedUpload>) -> KeyFuture<'_, Vec<Result<(), ReleaseError>>> {
         self.meter("finish_upload", self.inner.finish_upload(items))
+    }
+
+    fn watch(&self) -> KeyFuture<'_, Watch> {
+        self.meter("watch", self.inner.watch())
     }
 
     fn status(&self) -> KeyFuture<'_, ServiceStatus> {

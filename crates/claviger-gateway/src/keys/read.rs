@@ -13,6 +13,7 @@ use claviger_keyapi::{
 };
 use moka::future::Cache;
 
+use super::era::{Era, Moment};
 use super::session::Session;
 use crate::bindings::BoundBucket;
 use crate::error::GatewayError;
@@ -29,6 +30,8 @@ pub(crate) struct OpenedObject {
     pub envelope: OpenedEnvelope,
     /// The object's key.
     pub dek: Arc<Dek>,
+    /// When it was asked for: it may be used as long as that era lasts.
+    pub held: Moment,
 }
 
 /// An object and the name it is asked under.
@@ -48,6 +51,7 @@ struct Leased {
     wek: Wek,
     keyset: Id16,
     until_boot_ms: u64,
+    held: Moment,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -65,6 +69,7 @@ enum DerivedKey {
 struct CachedKey {
     key: DerivedKey,
     until_boot_ms: u64,
+    held: Moment,
 }
 
 /// How the session lets this gateway read in a keyset.
@@ -79,6 +84,7 @@ pub(crate) struct ReadKeys {
     session: Arc<Session>,
     system: Arc<SystemArea>,
     clock: Arc<dyn Clock>,
+    era: Era,
     leases: Cache<EpochId, Arc<Leased>>,
     derived: Cache<DerivedFor, Arc<CachedKey>>,
 }
@@ -89,10 +95,11 @@ impl ReadKeys {
         session: Arc<Session>,
         system: Arc<SystemArea>,
         clock: Arc<dyn Clock>,
+        era: Era,
     ) -> Self {
         let leases = Cache::builder().max_capacity(LEASES_MAX).time_to_live(LIFE_MAX).build();
         let derived = Cache::builder().max_capacity(OBJECT_KEYS_MAX).time_to_live(LIFE_MAX).build();
-        Self { keys, session, system, clock, leases, derived }
+        Self { keys, session, system, clock, era, leases, derived }
     }
 
     /// Opens the envelope of an object and gives its key.
@@ -100,20 +107,26 @@ impl ReadKeys {
     /// # Errors
     /// Denied by policy; an integrity failure when the envelope was not made for this name.
     pub(crate) async fn open(&self, asked: Asked<'_>) -> Result<OpenedObject, GatewayError> {
-        let dek = match self.mode(asked.bound, Verb::Read).await? {
+        let (dek, held) = match self.mode(asked.bound, Verb::Read).await? {
             Mode::Lease => {
                 let envelope = asked.envelope;
                 let leased = self.leased(asked.bound, envelope.epoch_id()).await?;
-                Arc::new(leased.wek.dek(envelope.epoch_id(), envelope.object_id()))
+                let dek = leased.wek.dek(envelope.epoch_id(), envelope.object_id());
+                (Arc::new(dek), leased.held.clone())
             }
-            Mode::Derive => match &self.derived(asked, DerivePurpose::Read).await?.key {
-                DerivedKey::Object(dek) => dek.clone(),
-                DerivedKey::Metadata(_) => return Err(GatewayError::Internal("a key of another purpose")),
-            },
+            Mode::Derive => {
+                let cached = self.derived(asked, DerivePurpose::Read).await?;
+                match &cached.key {
+                    DerivedKey::Object(dek) => (dek.clone(), cached.held.clone()),
+                    DerivedKey::Metadata(_) => {
+                        return Err(GatewayError::Internal("a key of another purpose"));
+                    }
+                }
+            }
         };
         let envelope =
             asked.envelope.open(&dek, asked.name).map_err(GatewayError::integrity("opening an envelope"))?;
-        Ok(OpenedObject { envelope, dek })
+        Ok(OpenedObject { envelope, dek, held })
     }
 
     /// Opens the envelope of an object for its metadata only.
@@ -193,7 +206,7 @@ impl ReadKeys {
 
     async fn leased(&self, bound: &BoundBucket, epoch_id: EpochId) -> Result<Arc<Leased>, GatewayError> {
         if let Some(leased) = self.leases.get(&epoch_id).await
-            && self.clock.boot_ms() >= leased.until_boot_ms
+            && self.is_over(leased.until_boot_ms, &leased.held)
         {
             self.leases.invalidate(&epoch_id).await;
         }
@@ -202,6 +215,8 @@ impl ReadKeys {
             .try_get_with(epoch_id, self.lease(epoch_id))
             .await
             .map_err(|error: Arc<GatewayError>| GatewayError::clone(&error))?;
+        // The answer may have been on its way when the era ended.
+        leased.held.check()?;
         if leased.keyset != bound.keyset_id.into() {
             return Err(ReleaseError::KeysetMismatch.into());
         }
@@ -209,6 +224,7 @@ impl ReadKeys {
     }
 
     async fn lease(&self, epoch_id: EpochId) -> Result<Arc<Leased>, GatewayError> {
+        let held = self.era.now();
         let ask = |record| vec![LeaseItem { epoch_id: epoch_id.into(), record }];
         let mut answer = only(self.keys.lease(ask(None)).await?)?;
         if matches!(&answer.value, Err(error) if error.wants_record()) {
@@ -218,7 +234,8 @@ impl ReadKeys {
         let Lease { wek, keyset_id, ttl_ms, .. } = answer.value?;
         ::metrics::counter!(crate::metrics::LEASES).increment(1);
         let wek = Wek::from_slice(wek.expose()).map_err(GatewayError::integrity("a lease"))?;
-        Ok(Arc::new(Leased { wek, keyset: keyset_id, until_boot_ms: ends(answer.sent_boot_ms, ttl_ms) }))
+        let until_boot_ms = ends(answer.sent_boot_ms, ttl_ms);
+        Ok(Arc::new(Leased { wek, keyset: keyset_id, until_boot_ms, held }))
     }
 
     async fn derived(
@@ -232,12 +249,14 @@ impl ReadKeys {
             whole_object: matches!(purpose, DerivePurpose::Read),
         };
         if let Some(cached) = self.derived.get(&cache_key).await
-            && self.clock.boot_ms() >= cached.until_boot_ms
+            && self.is_over(cached.until_boot_ms, &cached.held)
         {
             self.derived.invalidate(&cache_key).await;
         }
-        self.derived
+        let cached = self
+            .derived
             .try_get_with(cache_key, async {
+                let held = self.era.now();
                 let answer = self.derive(asked, purpose).await?;
                 let sent_boot_ms = answer.sent_boot_ms;
                 let (key, ttl_ms) = match answer.value {
@@ -251,10 +270,12 @@ impl ReadKeys {
                         return Err(GatewayError::Internal("a key of another purpose"));
                     }
                 };
-                Ok(Arc::new(CachedKey { key, until_boot_ms: ends(sent_boot_ms, ttl_ms) }))
+                Ok(Arc::new(CachedKey { key, until_boot_ms: ends(sent_boot_ms, ttl_ms), held }))
             })
             .await
-            .map_err(|error: Arc<GatewayError>| GatewayError::clone(&error))
+            .map_err(|error: Arc<GatewayError>| GatewayError::clone(&error))?;
+        cached.held.check()?;
+        Ok(cached)
     }
 
     async fn derive(
@@ -282,16 +303,25 @@ impl ReadKeys {
         Ok(Answer { value: answer.value?, sent_boot_ms: answer.sent_boot_ms })
     }
 
-    /// Lets expired keys be wiped although nobody asks for them. To be called every few seconds.
+    fn is_over(&self, until_boot_ms: u64, held: &Moment) -> bool {
+        self.clock.boot_ms() >= until_boot_ms || held.is_over()
+    }
+
+    /// Drops every key. To be called when an era has ended.
+    pub(crate) fn forget(&self) {
+        self.leases.invalidate_all();
+        self.derived.invalidate_all();
+    }
+
+    /// Lets keys be wiped whose time is over although nobody asks for them. To be called every few seconds.
     pub(crate) async fn tick(&self) {
-        let now = self.clock.boot_ms();
         for (epoch_id, leased) in &self.leases {
-            if now >= leased.until_boot_ms {
+            if self.is_over(leased.until_boot_ms, &leased.held) {
                 self.leases.invalidate(&*epoch_id).await;
             }
         }
         for (cache_key, cached) in &self.derived {
-            if now >= cached.until_boot_ms {
+            if self.is_over(cached.until_boot_ms, &cached.held) {
                 self.derived.invalidate(&*cache_key).await;
             }
         }
@@ -323,3 +353,6 @@ pub(crate) fn only<T>(
 pub(crate) fn unit_keys(unit: &claviger_keyapi::UnitOutput) -> Result<UnitKeys, GatewayError> {
     UnitKeys::from_slice(unit.expose()).map_err(GatewayError::integrity("unit keys"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,21 +3,29 @@
 //! needs nothing that the service could take back (docs/format.md §2.8).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use claviger_format::epoch::KemPublicKey;
 use claviger_format::{KeysetId, Psk, SealerId};
 use claviger_keyapi::{KeyService, KeyServiceError, SessionInfo, SessionKeyset, UnavailableReason, Verb};
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
+use super::era::Era;
 use crate::error::GatewayError;
 
 /// Used until the service has said otherwise.
 const BINDING_TTL_S_DEFAULT: u32 = 30;
 /// How soon to ask again after a failure.
 const RETRY: Duration = Duration::from_secs(2);
+/// The same after so many refusals in a row …
+const REFUSALS_MAX: u32 = 2;
+/// … each of which the service writes down.
+const RETRY_REFUSED: Duration = Duration::from_secs(30);
+/// An answer that an end of an era overtook is asked for again so often.
+const ATTEMPTS_MAX: u32 = 3;
 
 /// One keyset as this gateway may use it.
 pub(crate) struct KeysetAccess {
@@ -75,13 +83,17 @@ pub(crate) struct SessionState {
 /// The session, refreshed in the background.
 pub(crate) struct Session {
     keys: Arc<dyn KeyService>,
+    era: Era,
     state: ArcSwapOption<SessionState>,
     seed: Mutex<Zeroizing<[u8; 32]>>,
+    /// Ends the wait between two refreshes.
+    wake: Notify,
 }
 
 impl Session {
-    pub(crate) fn new(keys: Arc<dyn KeyService>) -> Self {
-        Self { keys, state: ArcSwapOption::empty(), seed: Mutex::new(Zeroizing::new([0; 32])) }
+    pub(crate) fn new(keys: Arc<dyn KeyService>, era: Era) -> Self {
+        let seed = Mutex::new(Zeroizing::new([0; 32]));
+        Self { keys, era, state: ArcSwapOption::empty(), seed, wake: Notify::new() }
     }
 
     /// Asks the service and keeps the answer.
@@ -89,27 +101,73 @@ impl Session {
     /// # Errors
     /// When the service can't answer; what was known before stays in force.
     pub(crate) async fn refresh(&self) -> Result<Arc<SessionState>, GatewayError> {
-        let info = self.keys.session().await?.value;
-        self.seed.lock().unwrap_or_else(PoisonError::into_inner).copy_from_slice(info.seed.expose());
-        let state = Arc::new(SessionState::from_wire(info)?);
-        self.state.store(Some(state.clone()));
-        Ok(state)
+        for _ in 0..ATTEMPTS_MAX {
+            let held = self.era.now();
+            let info = self.keys.session().await?.value;
+            if held.is_over() {
+                continue;
+            }
+            self.seed().copy_from_slice(info.seed.expose());
+            let state = Arc::new(SessionState::from_wire(info)?);
+            self.state.store(Some(state.clone()));
+            if held.is_over() {
+                // Forgotten while it was stored: it must not come back by this.
+                self.forget();
+                continue;
+            }
+            return Ok(state);
+        }
+        Err(GatewayError::TakenBack)
     }
 
-    /// Refreshes for ever; to be spawned. `report` hears of every success and failure.
-    pub(crate) async fn keep_fresh(self: Arc<Self>, report: impl Fn(Result<(), &GatewayError>) + Send) {
+    /// Drops what the service said, and asks again at once and for as long as it takes. To be called when an era has ended.
+    pub(crate) fn forget(&self) {
+        self.state.store(None);
+        self.seed().fill(0);
+        self.ask_soon();
+    }
+
+    /// Asks again at once, in the background; what is known stays in force.
+    pub(crate) fn ask_soon(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Refreshes for ever; to be spawned. `report` hears of every success and failure, `strangers` once when the service says,
+    /// and says again, that it does not know this gateway (any more).
+    pub(crate) async fn keep_fresh(
+        self: Arc<Self>,
+        report: impl Fn(Result<(), &GatewayError>) + Send,
+        strangers: impl Fn() + Send,
+    ) {
+        let mut refusals = 0;
         loop {
             let wait = match self.refresh().await {
                 Ok(state) => {
+                    refusals = 0;
                     report(Ok(()));
                     state.ttl / 2
+                }
+                Err(error @ GatewayError::KeyService(KeyServiceError::Unauthenticated { .. })) => {
+                    refusals += 1;
+                    report(Err(&error));
+                    // Once may be the connection, which can outlive its certificate.
+                    if refusals == REFUSALS_MAX {
+                        strangers();
+                    }
+                    if refusals < REFUSALS_MAX { RETRY } else { RETRY_REFUSED }
+                }
+                // The stream tells when it is over.
+                Err(error @ GatewayError::KeyService(KeyServiceError::Frozen { .. })) => {
+                    report(Err(&error));
+                    RETRY_REFUSED
                 }
                 Err(error) => {
                     report(Err(&error));
                     RETRY
                 }
             };
-            tokio::time::sleep(wait).await;
+            // Time over or called: both are a reason to ask.
+            drop(tokio::time::timeout(wait, self.wake.notified()).await);
         }
     }
 
@@ -151,10 +209,13 @@ impl Session {
             .map_or(u64::from(BINDING_TTL_S_DEFAULT) * 1000, |state| state.binding_ttl_ms)
     }
 
+    fn seed(&self) -> MutexGuard<'_, Zeroizing<[u8; 32]>> {
+        self.seed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The service's randomness for the next WEK; zeros once it is used up (docs/format.md §2.2).
     pub(crate) fn take_seed(&self) -> Zeroizing<[u8; 32]> {
-        let mut seed = self.seed.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *seed, Zeroizing::new([0; 32]))
+        std::mem::replace(&mut *self.seed(), Zeroizing::new([0; 32]))
     }
 }
 

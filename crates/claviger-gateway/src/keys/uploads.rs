@@ -8,7 +8,7 @@ use claviger_env::Clock;
 use claviger_format::random::Random;
 use claviger_format::token::UploadToken;
 use claviger_format::unit::{Kind, UnitContext, UnitGrant, UnitRequest};
-use claviger_format::{Dek, EtagKey, ObjectId, ObjectName, Salt};
+use claviger_format::{Dek, EtagKey, KeysetId, ObjectId, ObjectName, Salt};
 use claviger_keyapi::{
     Answer, BATCH_ITEMS_MAX, Blob, ContinueItem, ContinueUnit, Continued, FinishedUpload, KeyService,
     ReleaseError,
@@ -47,13 +47,20 @@ pub(crate) struct UnitRight {
     pub etag_key: EtagKey,
 }
 
+/// An upload that began here.
+#[derive(Clone)]
+struct Begun {
+    keyset_id: KeysetId,
+    dek: Arc<Dek>,
+}
+
 /// The keys.
 pub(crate) struct Uploads {
     keys: Arc<dyn KeyService>,
     system: Arc<SystemArea>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    begun: Cache<ObjectId, Arc<Dek>>,
+    begun: Cache<ObjectId, Begun>,
     /// Parts that this gateway has stored as held ones and not removed since.
     held_here: Cache<(ObjectId, u16), ()>,
     /// Plaintext bytes of the first parts that came by here, for providers that want all parts of one size.
@@ -107,8 +114,19 @@ impl Uploads {
     }
 
     /// Keeps the key of an upload that begins here.
-    pub(crate) fn remember(&self, object_id: ObjectId, dek: Dek) {
-        self.begun.insert(object_id, Arc::new(dek));
+    pub(crate) fn remember(&self, object_id: ObjectId, keyset_id: KeysetId, dek: Dek) {
+        self.begun.insert(object_id, Begun { keyset_id, dek: Arc::new(dek) });
+    }
+
+    /// Drops the keys of uploads in keysets that this gateway may not write any more. What is left of them goes on through the
+    /// key service, if it lets it.
+    pub(crate) fn keep_where(&self, may_write: impl Fn(KeysetId) -> bool) {
+        for (object_id, begun) in &self.begun {
+            if !may_write(begun.keyset_id) {
+                self.begun.invalidate(&*object_id);
+            }
+        }
+        self.begun.run_pending_tasks();
     }
 
     /// The key of an upload that began here, after the token and the name have been checked under it.
@@ -116,7 +134,9 @@ impl Uploads {
     /// # Errors
     /// `NoSuchUpload` when the token was not made for this name.
     pub(crate) fn begun_here(&self, asked: AskedUpload<'_>) -> Result<Option<Arc<Dek>>, GatewayError> {
-        let Some(dek) = self.begun.get(&asked.token.fields().object_id) else { return Ok(None) };
+        let Some(Begun { dek, .. }) = self.begun.get(&asked.token.fields().object_id) else {
+            return Ok(None);
+        };
         asked.token.verify(&dek.upload_key(), asked.name).map_err(|_| no_such_upload())?;
         Ok(Some(dek))
     }

@@ -14,6 +14,7 @@ use claviger_format::random::Random;
 use claviger_format::{Dek, EpochId, KeysetId, ObjectId, Wek};
 use claviger_keyapi::{KeyService, KeyServiceError};
 
+use super::era::{Era, Moment};
 use super::session::{KeysetAccess, Session};
 use crate::error::GatewayError;
 use crate::system_area::SystemArea;
@@ -42,12 +43,14 @@ struct WriteEpoch {
     ends_boot_ms: u64,
     objects: AtomicU64,
     bytes: AtomicU64,
+    held: Moment,
 }
 
 impl WriteEpoch {
     /// Counts one more object in, unless the epoch is over.
     fn admits(&self, now_boot_ms: u64, version: u32, plaintext_len: u64) -> bool {
         now_boot_ms < self.ends_boot_ms
+            && !self.held.is_over()
             && version == self.version
             && self.objects.fetch_add(1, Ordering::Relaxed) < EPOCH_OBJECTS_MAX
             && self.bytes.fetch_add(plaintext_len, Ordering::Relaxed) < EPOCH_BYTES_MAX
@@ -63,6 +66,7 @@ pub(crate) struct WriteEpochs {
     system: Arc<SystemArea>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    era: Era,
     slots: Mutex<HashMap<KeysetId, Slot>>,
     /// Records that the key service has not taken yet.
     unregistered: Mutex<Vec<(KeysetId, EpochId, Vec<u8>)>>,
@@ -75,9 +79,10 @@ impl WriteEpochs {
         system: Arc<SystemArea>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
+        era: Era,
     ) -> Self {
         let (slots, unregistered) = (Mutex::default(), Mutex::default());
-        Self { keys, session, system, clock, random, slots, unregistered }
+        Self { keys, session, system, clock, random, era, slots, unregistered }
     }
 
     /// Identity and key of a new object of `plaintext_len` bytes (0 where it is not known yet).
@@ -90,8 +95,10 @@ impl WriteEpochs {
         keyset_id: KeysetId,
         plaintext_len: u64,
     ) -> Result<NewObject, GatewayError> {
+        // Before the session is asked: what it grants counts only as long as it stands.
+        let held = self.era.now();
         let keyset = self.session.keyset(keyset_id).await?;
-        let epoch = self.epoch(&keyset, plaintext_len).await?;
+        let epoch = self.epoch(&keyset, plaintext_len, held).await?;
         let object_id = ObjectId::draw(&*self.random).map_err(|_| GatewayError::Internal("no randomness"))?;
         Ok(NewObject { dek: epoch.wek.dek(epoch.epoch_id, object_id), epoch_id: epoch.epoch_id, object_id })
     }
@@ -100,6 +107,7 @@ impl WriteEpochs {
         &self,
         keyset: &KeysetAccess,
         plaintext_len: u64,
+        held: Moment,
     ) -> Result<Arc<WriteEpoch>, GatewayError> {
         let slot = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,13 +120,14 @@ impl WriteEpochs {
             return Ok(epoch.clone());
         }
         *current = None;
-        let epoch = Arc::new(self.begin(keyset).await?);
+        let epoch = Arc::new(self.begin(keyset, held).await?);
+        epoch.held.check()?;
         epoch.admits(self.clock.boot_ms(), keyset.version, plaintext_len);
         *current = Some(epoch.clone());
         Ok(epoch)
     }
 
-    async fn begin(&self, keyset: &KeysetAccess) -> Result<WriteEpoch, GatewayError> {
+    async fn begin(&self, keyset: &KeysetAccess, held: Moment) -> Result<WriteEpoch, GatewayError> {
         let state = self.session.state()?;
         let Some(psk) = &keyset.psk else {
             let text =
@@ -153,6 +162,7 @@ impl WriteEpochs {
             ends_boot_ms: self.clock.boot_ms().saturating_add(EPOCH_AGE_MAX_MS),
             objects: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            held,
         })
     }
 
@@ -177,13 +187,15 @@ impl WriteEpochs {
         self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).push((keyset_id, epoch_id, record));
     }
 
-    /// Ends epochs that are over, so that an idle gateway holds no key. Never waits: a slot that is in use is looked
+    /// Drops the keys of epochs that are over, so that an idle gateway holds none. Never waits: a slot that is in use is looked
     /// at by its user.
     pub(crate) fn wipe_ended(&self) {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         for slot in slots.values() {
             if let Ok(mut current) = slot.try_lock()
-                && current.as_ref().is_some_and(|epoch| self.clock.boot_ms() >= epoch.ends_boot_ms)
+                && current
+                    .as_ref()
+                    .is_some_and(|epoch| self.clock.boot_ms() >= epoch.ends_boot_ms || epoch.held.is_over())
             {
                 *current = None;
             }

@@ -39,7 +39,8 @@ impl ManifestKey {
     }
 }
 
-/// The cache; only verified manifests get in.
+/// The cache; only verified manifests get in. A clone is another handle on the same.
+#[derive(Clone)]
 pub(crate) struct Manifests(Cache<ManifestKey, Arc<Manifest>>);
 
 impl Manifests {
@@ -53,6 +54,11 @@ impl Manifests {
 
     pub(crate) fn get(&self, key: &ManifestKey) -> Option<Arc<Manifest>> {
         self.0.get(key)
+    }
+
+    /// Forgets all of them.
+    pub(crate) fn clear(&self) {
+        self.0.invalidate_all();
     }
 
     pub(crate) fn insert(&self, key: ManifestKey, manifest: Arc<Manifest>) {

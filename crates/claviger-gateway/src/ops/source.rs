@@ -21,6 +21,7 @@ use crate::body::open::OpenedBody;
 use crate::dispatch::Call;
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
+use crate::keys::era::Moment;
 use crate::keys::read::{Asked, OpenedObject};
 use crate::upstream::Upstream;
 use crate::upstream::object::{StoredHead, Wanted, Which};
@@ -62,6 +63,8 @@ pub(crate) struct Object {
     pub envelope: OpenedEnvelope,
     /// Its key.
     pub dek: Arc<Dek>,
+    /// How long that may be used.
+    pub held: Moment,
     /// Plaintext bytes: authenticated for a single object, the provider's claim for a multipart one until its footer
     /// has been verified.
     pub length: u64,
@@ -160,10 +163,10 @@ impl<'a> Source<'a> {
     /// # Errors
     /// Denied by policy; integrity.
     pub(crate) async fn open(&self, found: Found) -> Result<Object, GatewayError> {
-        let OpenedObject { envelope, dek } = self.gateway.read_keys.open(self.asked(&found)).await?;
+        let OpenedObject { envelope, dek, held } = self.gateway.read_keys.open(self.asked(&found)).await?;
         let length = plaintext_len(&found.head, &envelope)?;
         let version = found.head.passed.version();
-        Ok(Object { head: found.head, version, envelope, dek, length })
+        Ok(Object { head: found.head, version, envelope, dek, held, length })
     }
 
     /// The verified footer of an object: the proof that it was committed, and the map of its parts.
@@ -233,7 +236,7 @@ impl<'a> Source<'a> {
             }
             Layout::Multipart => ObjectReader::multipart(&object.dek, &self.manifest(object).await?),
         };
-        OpenedBody::begin(body, reader.map_err(integrity)?).await
+        OpenedBody::begin(body, reader.map_err(integrity)?, object.held.clone()).await
     }
 
     /// A range of the object, authenticated. `early` is a body that was asked for before the layout was known; it is
@@ -269,7 +272,7 @@ impl<'a> Source<'a> {
             Some(body) if begins == wanted.first && ends > wanted.last => body,
             _ => self.fetch_stream(object, wanted.first, wanted.last).await?,
         };
-        OpenedBody::begin(body, reader).await
+        OpenedBody::begin(body, reader, object.held.clone()).await
     }
 
     async fn fetch_stream(&self, object: &Object, first: u64, last: u64) -> Result<StoreBody, GatewayError> {

@@ -31,6 +31,7 @@ use crate::custody::Master;
 use crate::service::Core;
 use crate::store::{Change, Kind, Row, Store};
 use crate::vault::{Vault, read_row, row};
+use crate::watch::Watchers;
 use log::{last_words, row_text};
 use pending::{PENDING_ROW, PendingRow};
 use sum::Sum;
@@ -70,7 +71,15 @@ pub(crate) enum Opened {
 /// The turn of whoever changes rows: there is one at a time.
 pub(crate) struct Turn<'a> {
     pub(crate) vault: Arc<Vault>,
+    pub(crate) watchers: &'a Watchers,
     pub(crate) _guard: MutexGuard<'a, ()>,
+}
+
+impl Drop for Turn<'_> {
+    /// Those who hold a stream look whether what was changed concerns them.
+    fn drop(&mut self) {
+        self.watchers.ring();
+    }
 }
 
 impl Turn<'_> {

@@ -20,6 +20,7 @@ use crate::custody::Master;
 use crate::store::{Change, Kind, Store};
 use crate::toml_file::TomlFile;
 use crate::vault::{read_row, row};
+use crate::watch::{Rights, Scope};
 pub use explain::{Decision, Question, TestReport};
 
 /// Longest policy, in bytes: it travels in a request and stands in a proposal.
@@ -123,6 +124,15 @@ struct Grant {
 }
 
 impl Grant {
+    fn scope(&self) -> Scope {
+        Scope {
+            keyset: self.keyset.clone(),
+            verbs: self.verbs.clone(),
+            buckets: self.buckets.clone(),
+            prefix: self.prefix.clone(),
+        }
+    }
+
     fn is_wide(&self) -> bool {
         self.buckets.is_none() && self.prefix.is_empty()
     }
@@ -293,6 +303,12 @@ impl Policy {
         let all: BTreeSet<Verb> =
             self.grants_of(identity, keyset).flat_map(|g| g.verbs.iter().copied()).collect();
         all.into_iter().partition(|verb| self.allows(identity, *verb, keyset, None))
+    }
+
+    /// Everything that is granted to the identity in these keysets.
+    pub(crate) fn rights(&self, identity: &Identity, keysets: &[String]) -> Rights {
+        let grants = self.gateways.get(identity).into_iter().flatten();
+        Rights::new(grants.filter(|grant| keysets.contains(&grant.keyset)).map(Grant::scope))
     }
 
     /// Whether the operator may do this.

@@ -34,7 +34,9 @@ pub(super) async fn admit(
             let role = peer.map_or(Role::Gateway, |peer| peer.identity.role());
             Ok(Admitted::Caller(authenticated(core, peer, role, info).await?))
         }
-        Route::Gateway(_) => Ok(Admitted::Caller(authenticated(core, peer, Role::Gateway, info).await?)),
+        Route::Gateway(_) | Route::Watch => {
+            Ok(Admitted::Caller(authenticated(core, peer, Role::Gateway, info).await?))
+        }
         Route::Operator(_, verb) => {
             let caller = authenticated(core, peer, Role::Admin, info).await?;
             if let Some(verb) = verb {

@@ -44,7 +44,8 @@ pub(super) async fn handle(
         }
         (Route::Gateway(route), Admitted::Caller(caller)) => gateway(core, caller, route, body).await,
         (Route::Operator(route, _), Admitted::Caller(caller)) => operator(core, caller, route, body).await,
-        (_, Admitted::Without) => Err(KeyServiceError::Internal),
+        // The stream is begun by who knows the connection; the other routes were let in with a caller.
+        (Route::Watch, _) | (_, Admitted::Without) => Err(KeyServiceError::Internal),
     }
 }
 

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use claviger_keyapi::routes::ErrorAnswer;
+use claviger_keyapi::routes::{Empty, ErrorAnswer};
 use claviger_keyapi::wiping::{self, WipingBuffer};
 use claviger_keyapi::{KeyServiceError, UnavailableReason};
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -31,8 +31,10 @@ use crate::ServiceError;
 use crate::admission::{Room, StrangersPlace};
 use crate::audit_record::RequestInfo;
 use crate::identity::{Peer, peer};
+use crate::metrics::{CONNECTIONS_REFUSED, HANDSHAKES_REFUSED, REQUESTS};
 use crate::service::Core;
-use admit::admit;
+use crate::watch::{self, WatchBody};
+use admit::{Admitted, admit};
 use handlers::handle;
 use routes::{Route, route};
 
@@ -51,12 +53,14 @@ const TEND: Duration = Duration::from_secs(5);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 128;
 const HEADERS_LEN_MAX: u32 = 16 << 10;
+
 /// Accepts until `shutdown` is ready, then lets requests under way finish for a while. Returns when no connection is left.
 pub(crate) async fn serve(
     core: Arc<Core>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServiceError> {
+    crate::metrics::describe();
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut tick = tokio::time::interval(TICK);
@@ -96,6 +100,8 @@ pub(crate) async fn serve(
             None => count_refused(),
         }
     }
+    // They would not end by themselves.
+    core.watchers.close();
     let finish = async {
         graceful.shutdown().await;
         while connections.join_next().await.is_some() {}
@@ -107,7 +113,7 @@ pub(crate) async fn serve(
 }
 
 fn count_refused() {
-    metrics::counter!("claviger_keyservice_connections_refused_total").increment(1);
+    metrics::counter!(CONNECTIONS_REFUSED).increment(1);
 }
 
 async fn record_attempts(core: &Core) {
@@ -151,7 +157,7 @@ async fn connection(
     let tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => {
-            metrics::counter!("claviger_keyservice_handshakes_refused_total").increment(1);
+            metrics::counter!(HANDSHAKES_REFUSED).increment(1);
             tracing::info!(%error, "handshake refused");
             return;
         }
@@ -184,7 +190,13 @@ async fn connection(
     }
 }
 
-type Reply = Response<Full<Bytes>>;
+type Reply = Response<Either<Full<Bytes>, WatchBody>>;
+
+/// What a route answers with if it does not refuse.
+enum Answer {
+    Json(Body),
+    Stream(WatchBody),
+}
 
 async fn answer(
     core: Arc<Core>,
@@ -200,10 +212,10 @@ async fn answer(
     let outcome = respond(core, client, info, request).await;
     let status = outcome.as_ref().err().map_or(200, KeyServiceError::status);
     let label = route(&path).map_or_else(|| "unknown".to_owned(), |_| path);
-    metrics::counter!("claviger_keyservice_requests_total", "route" => label, "status" => status.to_string())
-        .increment(1);
+    metrics::counter!(REQUESTS, "route" => label, "status" => status.to_string()).increment(1);
     Ok(match outcome {
-        Ok(body) => json_reply(StatusCode::OK, body, &request_id),
+        Ok(Answer::Json(body)) => json_reply(StatusCode::OK, body, &request_id),
+        Ok(Answer::Stream(lines)) => stream_reply(lines, &request_id),
         Err(error) => error_reply(&error, &request_id),
     })
 }
@@ -218,7 +230,7 @@ async fn respond(
     client: Arc<Client>,
     info: RequestInfo,
     request: Request<Incoming>,
-) -> Result<Body, KeyServiceError> {
+) -> Result<Answer, KeyServiceError> {
     let Some(route) = route(request.uri().path()) else {
         return Err(KeyServiceError::Malformed { text: "no such route".to_owned() });
     };
@@ -234,7 +246,13 @@ async fn respond(
     let work = tokio::spawn(async move {
         let _room = room;
         let admitted = admit(&core, &client, route, &info).await?;
-        handle(core, &client, info, route, admitted, body).await
+        match (route, &client.peer, &admitted) {
+            (Route::Watch, Some(peer), Admitted::Caller(caller)) => {
+                parse::<Empty>(&body)?;
+                Ok(Answer::Stream(watch::begin(core, peer.clone(), caller)))
+            }
+            _ => handle(core, &client, info, route, admitted, body).await.map(Answer::Json),
+        }
     });
     match tokio::time::timeout(limit, work).await {
         Ok(Ok(outcome)) => outcome,
@@ -291,9 +309,18 @@ fn encode<T: Serialize>(value: &T) -> Result<Body, KeyServiceError> {
 }
 
 fn json_reply(status: StatusCode, body: Body, request_id: &str) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from_owner(body)));
+    let mut reply = reply(Either::Left(Full::new(Bytes::from_owner(body))), "application/json", request_id);
     *reply.status_mut() = status;
-    reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    reply
+}
+
+fn stream_reply(lines: WatchBody, request_id: &str) -> Reply {
+    reply(Either::Right(lines), "application/x-ndjson", request_id)
+}
+
+fn reply(body: Either<Full<Bytes>, WatchBody>, content_type: &'static str, request_id: &str) -> Reply {
+    let mut reply = Response::new(body);
+    reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
     if let Ok(id) = header::HeaderValue::from_str(request_id) {
         reply.headers_mut().insert("x-request-id", id);
     }

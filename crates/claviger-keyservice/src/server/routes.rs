@@ -18,6 +18,8 @@ pub(super) enum Route {
     Status,
     /// A gateway or an operator, unlocked.
     Renew,
+    /// A gateway, unlocked; answered with a stream.
+    Watch,
     /// A gateway, unlocked.
     Gateway(GatewayRoute),
     /// An operator with this verb, unlocked. `None`: which verb it takes stands in what he asks for.
@@ -81,6 +83,7 @@ pub(super) fn route(path: &str) -> Option<Route> {
         routes::RECOVER => Route::Recover,
         routes::STATUS => Route::Status,
         routes::RENEW => Route::Renew,
+        routes::WATCH => Route::Watch,
         routes::SESSION => Route::Gateway(G::Session),
         routes::BINDING => Route::Gateway(G::Binding),
         routes::BINDINGS => Route::Gateway(G::Bindings),

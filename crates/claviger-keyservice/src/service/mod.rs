@@ -31,6 +31,7 @@ use crate::ledger::{Ledger, Mark, Opened, Turn};
 use crate::policy::{Policy, PolicyRow};
 use crate::store::{Store, location};
 use crate::vault::{CA_ROW, Vault, stored_ca};
+use crate::watch::Watchers;
 use crate::{ServiceError, server};
 pub(crate) use callers::Caller;
 use callers::check_unrevoked;
@@ -60,6 +61,7 @@ pub(crate) struct Core {
     pub(crate) backups: Backups,
     pub(crate) admission: Admission,
     pub(crate) unlocking: Unlocking,
+    pub(crate) watchers: Watchers,
     vault: RwLock<Option<Arc<Vault>>>,
     tls: ArcSwap<TlsState>,
     /// No other process works in the folder for as long as this one does.
@@ -195,6 +197,7 @@ impl KeyService {
                 backups: Backups::default(),
                 admission,
                 unlocking: Unlocking::default(),
+                watchers: Watchers::new(),
                 vault: RwLock::new(None),
                 tls: ArcSwap::from_pointee(tls),
                 _alone: alone,
@@ -283,7 +286,7 @@ impl Core {
         let guard = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_audit()?;
         if Arc::ptr_eq(&self.vault()?, vault) {
-            Ok(Turn { vault: Arc::clone(vault), _guard: guard })
+            Ok(Turn { vault: Arc::clone(vault), watchers: &self.watchers, _guard: guard })
         } else {
             Err(KeyServiceError::Locked)
         }
@@ -344,7 +347,7 @@ impl Core {
     }
 
     fn open_vault<'a>(
-        &self,
+        &'a self,
         unwrapped: &Unwrapped,
         info: &RequestInfo,
         changes: MutexGuard<'a, ()>,
@@ -364,7 +367,7 @@ impl Core {
             // The file was edited between the start of this process and now: whoever connects is checked against the wrong CA.
             return Err(ServiceError::Tampered { kind: "service", id: CA_ROW.to_owned() });
         }
-        let turn = Turn { vault: Arc::new(vault), _guard: changes };
+        let turn = Turn { vault: Arc::new(vault), watchers: &self.watchers, _guard: changes };
         if is_before {
             let text = read_owned(self.config.policy.as_deref().ok_or_else(policy_is_missing)?)?;
             Policy::parse_text(&text)?;
@@ -383,6 +386,7 @@ impl Core {
     pub(crate) fn lock(&self, info: &RequestInfo) -> Result<(), ServiceError> {
         let first = self.wipe();
         self.unlocking.locked();
+        self.watchers.ring();
         let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         // An unlock may have been under way.
         let old = self.wipe().or(first);

@@ -79,7 +79,7 @@ pub(crate) async fn begin(
     }
     // Listings show it from now on.
     begun.keep();
-    gateway.uploads.remember(object_id, dek);
+    gateway.uploads.remember(object_id, bound.keyset_id, dek);
     Ok(NamedUpload {
         upstream: call.upstream.clone(),
         permit,

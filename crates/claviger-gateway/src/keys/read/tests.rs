@@ -1,0 +1,323 @@
+//! What is read with ends when it is taken back, and by itself where nobody says so.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use claviger_env::{OsRandom, SystemClock};
+use claviger_format::{BucketId, KeysetId, Root, RootSecret};
+use claviger_keyapi::{
+    Answered, Binding, ContinueItem, Continued, FinishedUpload, KeyFuture, PskBytes, PublicKey, Seed32,
+    ServiceStatus, SessionInfo, SessionKeyset, Watch, WatchEvent, WekBytes,
+};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::sync::{Notify, mpsc};
+
+use super::*;
+use crate::admin::Readiness;
+use crate::bindings::Bindings;
+use crate::keys::holdings::Holdings;
+use crate::keys::uploads::Uploads;
+use crate::keys::watch::Watcher;
+use crate::keys::write::WriteEpochs;
+use crate::ops::manifests::Manifests;
+use crate::upstream::double;
+
+const KEYSET: [u8; 16] = [4; 16];
+const EPOCH: EpochId = EpochId::new([5; 16]);
+const TTL_MS: u64 = 5_000;
+
+/// A clock that stands where it is put.
+#[derive(Default)]
+struct At(Mutex<u64>);
+
+impl Clock for At {
+    fn now_ms(&self) -> u64 {
+        self.boot_ms()
+    }
+
+    fn boot_ms(&self) -> u64 {
+        *self.0.lock().unwrap()
+    }
+}
+
+/// A key service with one keyset, which leases everything to whom it knows.
+struct Service {
+    clock: Arc<At>,
+    knows: Mutex<bool>,
+    /// While `Some`, leases wait for it after they were decided.
+    delay: Mutex<Option<Arc<Notify>>>,
+    asked: Notify,
+    streams: Mutex<VecDeque<mpsc::UnboundedReceiver<WatchEvent>>>,
+}
+
+impl Service {
+    fn known(&self) -> Result<(), KeyServiceError> {
+        if *self.knows.lock().unwrap() {
+            return Ok(());
+        }
+        Err(KeyServiceError::Unauthenticated { text: "the identity is revoked".into() })
+    }
+}
+
+impl KeyService for Service {
+    fn session(&self) -> Answered<'_, SessionInfo> {
+        async {
+            self.known()?;
+            let root = Root::new(RootSecret::from_slice(&[1; 32]).unwrap(), KeysetId::new(KEYSET), 1);
+            let keyset = SessionKeyset {
+                keyset_id: Id16(KEYSET),
+                name: "default".into(),
+                version: 1,
+                public_key: PublicKey::new(root.public_key().unwrap().as_bytes()),
+                psk: Some(PskBytes::new(&[2; 32])),
+                name_key: None,
+                verbs: vec![Verb::Lease, Verb::Read, Verb::Write],
+                narrow_verbs: vec![],
+                record: Blob(vec![]),
+            };
+            let info = SessionInfo {
+                identity: "gateway:main".parse().unwrap(),
+                gateway_id: Id16([3; 16]),
+                seed: Seed32::new(&[9; 32]),
+                keysets: vec![keyset],
+                binding_ttl_s: 30,
+                lease_ttl_s: 5,
+                derive_ttl_s: 5,
+                session_ttl_s: 600,
+            };
+            Ok(Answer { value: info, sent_boot_ms: self.clock.boot_ms() })
+        }
+        .boxed()
+    }
+
+    fn lease(&self, items: Vec<LeaseItem>) -> Answered<'_, Vec<Result<Lease, ReleaseError>>> {
+        async move {
+            self.known()?;
+            assert_eq!(items.len(), 1);
+            let sent_boot_ms = self.clock.boot_ms();
+            let delay = self.delay.lock().unwrap().clone();
+            self.asked.notify_one();
+            if let Some(delay) = delay {
+                delay.notified().await;
+            }
+            let (wek, keyset_id) = (WekBytes::new(&[6; 32]), Id16(KEYSET));
+            let lease = Lease { wek, sealer_id: Id16([3; 16]), keyset_id, ttl_ms: TTL_MS };
+            Ok(Answer { value: vec![Ok(lease)], sent_boot_ms })
+        }
+        .boxed()
+    }
+
+    fn watch(&self) -> KeyFuture<'_, Watch> {
+        let events = self.streams.lock().unwrap().pop_front();
+        async {
+            let events = events.ok_or(KeyServiceError::Internal)?;
+            let next = |mut events: mpsc::UnboundedReceiver<WatchEvent>| async {
+                Some((Ok(events.recv().await?), events))
+            };
+            Ok(stream::unfold(events, next).boxed())
+        }
+        .boxed()
+    }
+
+    fn binding<'a>(&'a self, _: &'a str) -> Answered<'a, Option<Binding>> {
+        unreachable!()
+    }
+    fn bindings(&self) -> Answered<'_, Vec<Binding>> {
+        unreachable!()
+    }
+    fn bind_bucket<'a>(&'a self, _: &'a str, _: Option<&'a str>) -> Answered<'a, Binding> {
+        unreachable!()
+    }
+    fn unbind_bucket<'a>(&'a self, _: &'a str, _: &'a str) -> KeyFuture<'a, ()> {
+        unreachable!()
+    }
+    fn register_epoch<'a>(&'a self, _: &'a [u8]) -> KeyFuture<'a, ()> {
+        unreachable!()
+    }
+    fn epoch_record(&self, _: EpochId) -> KeyFuture<'_, Option<Vec<u8>>> {
+        unreachable!()
+    }
+    fn derive(&self, _: Vec<DeriveItem>) -> Answered<'_, Vec<Result<Derived, ReleaseError>>> {
+        unreachable!()
+    }
+    fn continue_upload(&self, _: Vec<ContinueItem>) -> Answered<'_, Vec<Result<Continued, ReleaseError>>> {
+        unreachable!()
+    }
+    fn finish_upload(&self, _: Vec<FinishedUpload>) -> KeyFuture<'_, Vec<Result<(), ReleaseError>>> {
+        unreachable!()
+    }
+    fn status(&self) -> KeyFuture<'_, ServiceStatus> {
+        unreachable!()
+    }
+}
+
+/// A gateway as far as its keys go, with a session.
+struct Gateway {
+    service: Arc<Service>,
+    read_keys: Arc<ReadKeys>,
+    write_epochs: Arc<WriteEpochs>,
+    session: Arc<Session>,
+    readiness: Readiness,
+    tell: mpsc::UnboundedSender<WatchEvent>,
+    watching: tokio::task::JoinHandle<()>,
+    bound: BoundBucket,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
+async fn gateway() -> Gateway {
+    let clock = Arc::new(At::default());
+    let (tell, events) = mpsc::unbounded_channel();
+    let service = Arc::new(Service {
+        clock: clock.clone(),
+        knows: Mutex::new(true),
+        delay: Mutex::default(),
+        asked: Notify::new(),
+        streams: Mutex::new([events].into()),
+    });
+    let keys: Arc<dyn KeyService> = service.clone();
+    let random: Arc<dyn claviger_format::Random> = Arc::new(OsRandom::new(Arc::new(SystemClock)).unwrap());
+    let upstream = double::store("generic", |_| unreachable!("nothing is asked of the store")).await.upstream;
+    let system = Arc::new(SystemArea::new(upstream, "system".into()));
+    let era = Era::default();
+    let session = Arc::new(Session::new(keys.clone(), era.clone()));
+    let (k, s, y, c, r) = (&keys, &session, &system, &clock, &random);
+    let read_keys = Arc::new(ReadKeys::new(k.clone(), s.clone(), y.clone(), c.clone(), era.clone()));
+    let write_epochs =
+        Arc::new(WriteEpochs::new(k.clone(), s.clone(), y.clone(), c.clone(), r.clone(), era.clone()));
+    let holdings = Arc::new(Holdings {
+        era,
+        session: session.clone(),
+        write_epochs: write_epochs.clone(),
+        read_keys: read_keys.clone(),
+        uploads: Arc::new(Uploads::new(k.clone(), y.clone(), c.clone(), r.clone())),
+        manifests: Manifests::new(),
+    });
+    let bindings = Arc::new(Bindings::new(k.clone(), c.clone(), s.clone()));
+    let readiness = Readiness::new();
+    let watcher = Watcher::new(keys, holdings, bindings, random, readiness.warning("stream"));
+    let bucket_id = BucketId::new(format!("photos#{}", "0".repeat(32))).unwrap();
+    let bound = BoundBucket { bucket_id, keyset_id: KeysetId::new(KEYSET) };
+    session.refresh().await.unwrap();
+    let watching = tokio::spawn(watcher.run());
+    Gateway { service, read_keys, write_epochs, session, readiness, tell, watching, bound }
+}
+
+impl Gateway {
+    async fn reads(&self) -> Result<(), GatewayError> {
+        self.read_keys.leased(&self.bound, EPOCH).await.map(drop)
+    }
+
+    fn is_kept(&self) -> bool {
+        self.read_keys.leases.contains_key(&EPOCH)
+    }
+
+    async fn told(&self, event: WatchEvent) {
+        self.tell.send(event).unwrap();
+        // A current-thread runtime: whoever hears it has done so once this is polled again and again.
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_the_stream_a_lease_serves_until_it_runs_out_and_no_longer() {
+    let gateway = gateway().await;
+    gateway.reads().await.unwrap();
+    *gateway.service.knows.lock().unwrap() = false;
+    *gateway.service.clock.0.lock().unwrap() = TTL_MS - 1;
+    gateway.reads().await.unwrap();
+    *gateway.service.clock.0.lock().unwrap() = TTL_MS;
+    gateway.reads().await.unwrap_err();
+    assert!(!gateway.is_kept());
+}
+
+#[tokio::test]
+async fn with_the_stream_whatever_takes_something_away_ends_it_at_once() {
+    let state = Id16([1; 16]);
+    for event in [
+        WatchEvent::Revoked,
+        WatchEvent::Locked,
+        WatchEvent::Policy { state, less: true },
+        WatchEvent::Frozen { state },
+        WatchEvent::Quarantined { state },
+        WatchEvent::Unknown,
+        WatchEvent::Hello { state },
+    ] {
+        let gateway = gateway().await;
+        gateway.reads().await.unwrap();
+        *gateway.service.knows.lock().unwrap() = false;
+        gateway.told(event.clone()).await;
+        assert!(gateway.reads().await.is_err() && !gateway.is_kept(), "{event:?}");
+        assert!(gateway.session.state().is_err(), "{event:?}: nor does it write");
+        assert!(gateway.write_epochs.new_object(gateway.bound.keyset_id, 1).await.is_err(), "{event:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_takes_nothing_away_disturbs_nothing() {
+    let gateway = gateway().await;
+    let state = Id16([1; 16]);
+    gateway.told(WatchEvent::Hello { state }).await;
+    gateway.reads().await.unwrap();
+    *gateway.service.knows.lock().unwrap() = false;
+    for event in [
+        WatchEvent::Beat,
+        WatchEvent::Bindings { buckets: None },
+        WatchEvent::Policy { state: Id16([2; 16]), less: false },
+    ] {
+        gateway.told(event).await;
+        gateway.reads().await.unwrap();
+    }
+    assert!(gateway.session.state().is_ok());
+}
+
+#[tokio::test]
+async fn a_key_that_was_on_its_way_when_it_was_taken_back_is_not_used() {
+    let gateway = gateway().await;
+    let delay = Arc::new(Notify::new());
+    *gateway.service.delay.lock().unwrap() = Some(delay.clone());
+    let reading = async {
+        let read = gateway.reads().await;
+        assert!(matches!(read, Err(GatewayError::TakenBack)), "{read:?}");
+    };
+    let meanwhile = async {
+        gateway.service.asked.notified().await;
+        gateway.told(WatchEvent::Revoked).await;
+        delay.notify_one();
+    };
+    tokio::join!(reading, meanwhile);
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_tells_whether_the_stream_is_held() {
+    let gateway = gateway().await;
+    let warning = || gateway.readiness.warnings()["stream"].clone();
+    assert!(warning().is_some(), "not before the first line");
+    gateway.told(WatchEvent::Hello { state: Id16([1; 16]) }).await;
+    assert_eq!(warning(), None);
+    // Silent for too long, as if the way were cut without a word.
+    tokio::time::sleep(std::time::Duration::from_secs(26)).await;
+    assert!(warning().unwrap().contains("as keys run out"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_twice_when_it_asks_for_its_session_holds_nothing_any_more() {
+    let gateway = gateway().await;
+    gateway.reads().await.unwrap();
+    *gateway.service.knows.lock().unwrap() = false;
+    let refused = Arc::new(Mutex::new(0));
+    let count = refused.clone();
+    let asking =
+        tokio::spawn(gateway.session.clone().keep_fresh(|_| {}, move || *count.lock().unwrap() += 1));
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(*refused.lock().unwrap(), 0, "once may be the connection");
+    tokio::time::sleep(std::time::Duration::from_secs(120)).await;
+    assert_eq!(*refused.lock().unwrap(), 1, "told once");
+    asking.abort();
+}

@@ -1,0 +1,35 @@
+//! The names of the key service's metrics, and what each means.
+
+use metrics::{describe_counter, describe_gauge};
+
+/// Requests by `route` and `status`.
+pub(crate) const REQUESTS: &str = "claviger_keyservice_requests_total";
+/// Connections that found no place.
+pub(crate) const CONNECTIONS_REFUSED: &str = "claviger_keyservice_connections_refused_total";
+/// TLS handshakes that failed.
+pub(crate) const HANDSHAKES_REFUSED: &str = "claviger_keyservice_handshakes_refused_total";
+/// Streams of gateways that are open.
+pub(crate) const WATCH_STREAMS: &str = "claviger_keyservice_watch_streams";
+/// Lines told on them, by `event`.
+pub(crate) const WATCH_EVENTS: &str = "claviger_keyservice_watch_events_total";
+/// Streams that were ended because their reader did not read.
+pub(crate) const WATCH_CUT_OFF: &str = "claviger_keyservice_watch_cut_off_total";
+
+/// Gives the recorder, if there is one, the help texts.
+pub(crate) fn describe() {
+    const COUNTERS: [(&str, &str); 5] = [
+        (REQUESTS, "Requests of gateways and operators by route and HTTP status"),
+        (CONNECTIONS_REFUSED, "Connections that were closed because there was no place for them"),
+        (HANDSHAKES_REFUSED, "Connections that failed in the TLS handshake"),
+        (WATCH_EVENTS, "Events told to gateways on the streams that they hold open, by event"),
+        (WATCH_CUT_OFF, "Streams of gateways that were ended because they were not read"),
+    ];
+    for (name, help) in COUNTERS {
+        describe_counter!(name, help);
+    }
+    describe_gauge!(
+        WATCH_STREAMS,
+        "Streams that gateways hold open; fewer than there are gateways means that some learn of a revocation only as their \
+         keys run out"
+    );
+}
