@@ -95,8 +95,8 @@ pub struct AdminStatus {
     pub audit_records: u64,
     /// What is wrong, if anything.
     pub problems: Vec<String>,
-    /// How it is unlocked; `None` if its database does not tell.
-    pub unlock: Option<UnlockState>,
+    /// How it is unlocked.
+    pub unlock: UnlockState,
     /// SHA-256 of the policy file in force, hex.
     pub policy_sha256: String,
     /// Registered epochs.

@@ -45,7 +45,7 @@ impl Core {
             now_ms: self.clock.now_ms(),
             audit_records: self.audit.records(),
             problems,
-            unlock: self.unlock_state().ok(),
+            unlock: self.unlock_state(),
             policy_sha256: self.policy.load().sha256().to_owned(),
             epochs: self.store.epoch_count()?,
             gateways: vault

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use claviger_keyapi::KeyServiceError;
 use claviger_keyapi::admin::{UnlockShareRequest, UnlockState};
 
 use super::Core;
@@ -26,22 +27,38 @@ pub(crate) struct Unlocking {
     hsm: Mutex<HsmState>,
     /// One visit to the HSM by the service itself at a time: one may hang.
     visiting: AtomicBool,
+    /// The wrap that was read last, as far as it may be told: health must not wait for a database.
+    known: Mutex<Known>,
     /// Counts locks, so that an unlock that was under way then comes to nothing.
     locks: AtomicU64,
+}
+
+#[derive(Default, Clone)]
+struct Known {
+    method: &'static str,
+    threshold: u8,
+    count: u8,
+    set: String,
 }
 
 #[derive(Default)]
 struct HsmState {
     /// The service asks by itself: from a start until it was unlocked, locked by someone, or told something that will not pass.
     keeps_trying: bool,
-    /// What was wrong last time.
+    /// What was wrong with the HSM last time.
     problem: Option<String>,
+    /// Why the service's own last attempt failed, whatever it was.
+    failure: Option<String>,
     looked_boot_ms: u64,
 }
 
 impl Unlocking {
     fn hsm(&self) -> MutexGuard<'_, HsmState> {
         self.hsm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was wrong with the HSM when it was last asked.
@@ -63,8 +80,20 @@ impl Unlocking {
 }
 
 impl Core {
+    /// The wrap that counts.
+    fn stored(&self) -> Result<Stored, ServiceError> {
+        let stored = Stored::load(&*self.store)?;
+        let (threshold, count, set) = match &stored.wrap {
+            Wrap::Quorum(QuorumWrap { threshold, count, set, .. }) => (*threshold, *count, set.clone()),
+            _ => (0, 0, String::new()),
+        };
+        *self.unlocking.known() = Known { method: stored.wrap.method(), threshold, count, set };
+        Ok(stored)
+    }
+
     /// What a start does by itself.
     pub(crate) fn unlock_at_start(&self) -> Result<(), ServiceError> {
+        self.stored()?;
         match (self.config.unlock, &self.config.passphrase_file) {
             (Unlock::PassphraseFile, Some(path)) => {
                 let text = crate::files::read_secret(path)?;
@@ -82,7 +111,7 @@ impl Core {
     /// With the passphrase.
     pub(crate) fn unlock(&self, text: &str, info: &RequestInfo) -> Result<(), ServiceError> {
         let locks = self.unlocking.locks();
-        let opened = Stored::load(&*self.store).and_then(|stored| match &stored.wrap {
+        let opened = self.stored().and_then(|stored| match &stored.wrap {
             Wrap::Passphrase { wrapped } => {
                 let secret = passphrase::unwrap(&wrapped.0, text)?;
                 Ok(stored.opened(secret))
@@ -99,19 +128,19 @@ impl Core {
         request: &UnlockShareRequest,
     ) -> Work<UnlockState> {
         if self.vault().is_ok() {
-            return Work::silent(self.unlock_state());
+            return Work::silent(Ok(self.unlock_state()));
         }
         let mut record = info.record("unlock-share", Outcome::Done);
         let taken = self.take_share(request.share.expose(), &mut record.subject);
         match taken {
-            Ok(None) => Work::new(self.unlock_state(), vec![record]),
+            Ok(None) => Work::new(Ok(self.unlock_state()), vec![record]),
             Err(error) => Work::new(Err(error), vec![record]).refused_if_failed(),
             Ok(Some((stored, shares))) => {
                 let done = self
                     .audit
                     .append_blocking(vec![record.to_bytes()])
                     .and_then(|()| self.unlock_with_shares(stored, &shares, info))
-                    .and_then(|()| self.unlock_state());
+                    .map(|()| self.unlock_state());
                 // The unlock wrote its own record.
                 Work::silent(done)
             }
@@ -123,7 +152,7 @@ impl Core {
         text: &str,
         subject: &mut Option<String>,
     ) -> Result<Option<(Stored, Vec<Share>)>, ServiceError> {
-        let stored = Stored::load(&*self.store)?;
+        let stored = self.stored()?;
         let Wrap::Quorum(wrap) = &stored.wrap else { return Err(wrong_method(&stored.wrap, "shares")) };
         let share = Share::parse(text)?;
         *subject = Some(format!("share {} of {}, set {}", share.index, share.count, share.set_text()));
@@ -154,7 +183,7 @@ impl Core {
     }
 
     fn ask_hsm(&self) -> Result<Unwrapped, ServiceError> {
-        let stored = Stored::load(&*self.store)?;
+        let stored = self.stored()?;
         match (&stored.wrap, &self.config.pkcs11) {
             (Wrap::Pkcs11(wrap), Some(config)) => {
                 let secret = hsm::unwrap(config, wrap)?;
@@ -170,14 +199,16 @@ impl Core {
         let Ok(info) = self.local_info() else { return };
         let locks = self.unlocking.locks();
         let opened = self.ask_hsm();
-        let problem = problem_of(&opened);
+        let failure = opened.as_ref().err().map(ToString::to_string);
         let mut state = self.unlocking.hsm();
+        state.problem = problem_of(&opened);
         state.keeps_trying &= match &opened {
             Err(ServiceError::Hsm { problem, .. }) => problem.may_pass(),
-            _ => false,
+            Err(error) => matches!(error.outward(), KeyServiceError::Unavailable { .. }),
+            Ok(_) => false,
         };
-        let known = problem.is_some() && problem == state.problem;
-        state.problem = problem;
+        let known = failure.is_some() && failure == state.failure;
+        state.failure = failure;
         drop(state);
         if known {
             return;
@@ -191,9 +222,7 @@ impl Core {
     pub(crate) fn tend_unlocking(&self) {
         // Wipes what has waited too long.
         self.unlocking.collector.progress(self.clock.boot_ms());
-        if self.unlocking.visiting.swap(true, Ordering::SeqCst) {
-            return;
-        }
+        let Some(_visit) = Visit::begin(&self.unlocking.visiting) else { return };
         if self.vault().is_err() {
             if self.unlocking.hsm().keeps_trying {
                 self.unlock_by_hsm_itself();
@@ -201,7 +230,6 @@ impl Core {
         } else if let (Unlock::Pkcs11, Some(config)) = (self.config.unlock, &self.config.pkcs11) {
             self.look_at_hsm(config);
         }
-        self.unlocking.visiting.store(false, Ordering::SeqCst);
     }
 
     /// An unlocked service does not need its HSM, but its next start will.
@@ -226,31 +254,39 @@ impl Core {
     }
 
     /// How the service is unlocked, and how far that is.
-    pub(crate) fn unlock_state(&self) -> Result<UnlockState, ServiceError> {
-        let stored = Stored::load(&*self.store)?;
+    pub(crate) fn unlock_state(&self) -> UnlockState {
         let progress = self.unlocking.collector.progress(self.clock.boot_ms());
-        let (threshold, count, set) = match &stored.wrap {
-            Wrap::Quorum(QuorumWrap { threshold, count, set, .. }) => (*threshold, *count, set.clone()),
-            _ => (0, 0, String::new()),
-        };
-        Ok(UnlockState {
+        let Known { method, threshold, count, set } = self.unlocking.known().clone();
+        UnlockState {
             unlocked: self.vault().is_ok(),
-            method: stored.wrap.method().to_owned(),
+            method: method.to_owned(),
             shares_here: progress.here,
             shares_needed: threshold,
             shares_made: count,
             set,
             wiped_in_ms: progress.wiped_in_ms,
             hsm_problem: self.unlocking.hsm_problem(),
-        })
+        }
     }
 
     /// Why the service is locked and what to do, in one line.
     pub(crate) fn why_locked(&self) -> String {
-        match self.unlock_state() {
-            Ok(state) => locked_text(&state),
-            Err(error) => format!("locked, and it can't be told how it is unlocked: {error}"),
-        }
+        locked_text(&self.unlock_state())
+    }
+}
+
+/// Held during a visit to the HSM.
+struct Visit<'a>(&'a AtomicBool);
+
+impl<'a> Visit<'a> {
+    fn begin(visiting: &'a AtomicBool) -> Option<Self> {
+        (!visiting.swap(true, Ordering::SeqCst)).then_some(Self(visiting))
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
     }
 }
 

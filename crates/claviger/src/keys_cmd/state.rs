@@ -161,14 +161,13 @@ fn show(status: &AdminStatus) {
     for problem in &status.problems {
         say!("problem        {problem}");
     }
-    if let Some(unlock) = &status.unlock {
-        say!("unlocked by    {}", unlock.method);
-        if unlock.shares_needed > 0 && !unlock.unlocked {
-            show_shares(unlock);
-        }
-        if let (true, Some(problem)) = (unlock.unlocked, &unlock.hsm_problem) {
-            say!("note           {problem}; until it is back, this service can't be unlocked again");
-        }
+    let unlock = &status.unlock;
+    say!("unlocked by    {}", unlock.method);
+    if unlock.shares_needed > 0 && !unlock.unlocked {
+        show_shares(unlock);
+    }
+    if let (true, Some(problem)) = (unlock.unlocked, &unlock.hsm_problem) {
+        say!("note           {problem}; until it is back, this service can't be unlocked again");
     }
     say!("version        {}", status.version);
     say!("clock          {}", moment(status.now_ms));
