@@ -178,8 +178,26 @@ pub struct KeysetInfo {
     pub shares: u8,
     /// Shares needed.
     pub threshold: u8,
+    /// Their set, as it stands on them; `None` for keysets of a release that did not remember it.
+    pub share_set: Option<String>,
+    /// Sets of shares that were replaced. Until they are destroyed they open the root as before.
+    pub earlier_sets: Vec<EarlierSetInfo>,
     /// Bucket names bound to it.
     pub buckets: Vec<String>,
+}
+
+/// A set of recovery shares that was replaced.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlierSetInfo {
+    /// As it stands on the shares, if that is known.
+    pub set: Option<String>,
+    /// Shares made.
+    pub shares: u8,
+    /// Shares needed.
+    pub threshold: u8,
+    /// When it was replaced, Unix milliseconds.
+    pub replaced_ms: u64,
 }
 
 /// All keysets.

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Identity;
-use crate::admin::EnrolTokenAnswer;
+use crate::admin::{EnrolTokenAnswer, KeysetShares};
+use crate::secret::SecretText;
 use crate::wire::Id16;
 
 /// [`ProposeRequest`] → [`ProposalInfo`].
@@ -14,6 +15,8 @@ pub const APPROVE: &str = "/v1/admin/approve";
 pub const WITHDRAW: &str = "/v1/admin/withdraw";
 /// [`ProposalRequest`] → [`Collected`].
 pub const COLLECT: &str = "/v1/admin/collect";
+/// [`ConfirmRequest`] → `{}`.
+pub const CONFIRM: &str = "/v1/admin/confirm";
 /// `{}` → [`ProposalList`].
 pub const PROPOSAL_LIST: &str = "/v1/admin/proposals";
 
@@ -54,6 +57,39 @@ pub enum Action {
         /// Which of its quarantined epochs; empty for all of them.
         epochs: Vec<Id16>,
     },
+    /// Another unlock method, or a new secret for the same. Collected and confirmed, except for an HSM.
+    ChangeUnlock {
+        /// Which.
+        to: UnlockTo,
+    },
+    /// New recovery shares of a root. Collected and confirmed.
+    Reshare {
+        /// Name of the keyset.
+        keyset: String,
+        /// Version of its root.
+        version: u32,
+        /// Shares to make.
+        shares: u8,
+        /// How many of them open the root.
+        threshold: u8,
+    },
+}
+
+/// How a service is to be unlocked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum UnlockTo {
+    /// By a passphrase, from a file or from an operator.
+    Passphrase,
+    /// By the holders of shares.
+    Quorum {
+        /// Shares to make.
+        shares: u8,
+        /// How many of them unlock.
+        threshold: u8,
+    },
+    /// By the HSM that the service's configuration names.
+    Pkcs11,
 }
 
 /// What a freeze stops.
@@ -140,6 +176,30 @@ pub struct ApproveAnswer {
 pub enum Collected {
     /// The token of [`Action::Enrol`]; secret.
     EnrolToken(EnrolTokenAnswer),
+    /// What will unlock the service once it was confirmed; secret.
+    UnlockSecrets(UnlockSecrets),
+    /// Recovery shares that count once they were confirmed; secret.
+    Shares(KeysetShares),
+}
+
+/// What will unlock a service.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnlockSecrets {
+    /// The service's address, to stand on the shares.
+    pub service: String,
+    /// The passphrase, or the line of each share.
+    pub secrets: Vec<SecretText>,
+}
+
+/// The proof that what was collected was written down. Until then the old secret counts.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmRequest {
+    /// The proposal's id.
+    pub id: String,
+    /// All of it as read back.
+    pub secrets: Vec<SecretText>,
 }
 
 /// What to freeze. One operator suffices.

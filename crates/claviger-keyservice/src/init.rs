@@ -18,7 +18,7 @@ use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::config::Config;
 use crate::custody::Master;
 use crate::custody::paper::{self, Form, Sheet};
-use crate::custody::shamir::{self, root_fingerprint};
+use crate::custody::shamir::{self, Share, root_fingerprint};
 use crate::custody::unlock::establish::{Method, establish};
 use crate::custody::unlock::{draw_master, store_wraps};
 use crate::files::{StateLock, private_folder, read_owned};
@@ -126,8 +126,7 @@ fn build(
     replace_locked_tls(config, &authority, now_ms, &**random)?;
     let (mut keyset, root) =
         prepare_keyset(&master, &options.keyset, options.shares, options.threshold, &**random)?;
-    let (share_files, root_fingerprint) = make_shares(options, &keyset, root, &**random)?;
-    activate(&mut keyset);
+    let (share_files, root_fingerprint) = make_shares(options, &mut keyset, root, &**random)?;
     let operators = options
         .operators
         .iter()
@@ -185,7 +184,7 @@ fn check_method(config: &Config, method: &Method) -> Result<(), ServiceError> {
 /// Writes the shares and proves them in each form: read back from the files, put together, a test epoch opened.
 fn make_shares(
     options: &InitOptions,
-    keyset: &KeysetRow,
+    keyset: &mut KeysetRow,
     root: RootSecret,
     random: &dyn Random,
 ) -> Result<(Vec<PathBuf>, String), ServiceError> {
@@ -202,6 +201,7 @@ fn make_shares(
         check_shares(&root, options.shares, &read_back, random)?;
         files.append(&mut written);
     }
+    activate(keyset, &shares.first().map(Share::set_text).unwrap_or_default());
     let fingerprint = root_fingerprint(root.public_key()?.as_bytes());
     Ok((files, fingerprint.iter().map(|b| format!("{b:02x}")).collect()))
 }

@@ -23,7 +23,7 @@ use crate::custody::Master;
 use crate::freeze::Freezes;
 use crate::identity::{Authority, Issued};
 use crate::ledger::{Ledger, Mark};
-use crate::proposals::ProposalRow;
+use crate::proposals::{HandedOut, ProposalRow};
 use crate::quarantine::Quarantine;
 use crate::registry::OpenEpochs;
 use crate::store::{Change, Kind, Row, Store};
@@ -41,6 +41,7 @@ pub(crate) struct Vault {
     identities: RwLock<HashMap<Id16, Arc<IdentityRow>>>,
     tokens: Mutex<HashMap<String, TokenRow>>,
     proposals: Mutex<BTreeMap<String, ProposalRow>>,
+    handed_out: Mutex<BTreeMap<String, HandedOut>>,
     pub(crate) freezes: Freezes,
     pub(crate) quarantine: Quarantine,
     pub(crate) bindings: Bindings,
@@ -67,6 +68,8 @@ pub(crate) struct Version {
     pub(crate) public_key: KemPublicKey,
     pub(crate) shares: u8,
     pub(crate) threshold: u8,
+    pub(crate) set: Option<String>,
+    pub(crate) earlier_sets: Vec<EarlierSet>,
 }
 
 /// A keyset as it stands in the database.
@@ -90,6 +93,22 @@ pub(crate) struct VersionRow {
     pub(crate) root: Blob,
     pub(crate) shares: u8,
     pub(crate) threshold: u8,
+    /// Which set of shares that is; unknown for keysets of a release before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) set: Option<String>,
+    /// Sets that were replaced. On paper they are as good as ever.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) earlier_sets: Vec<EarlierSet>,
+}
+
+/// A set of recovery shares that was replaced by another of the same root.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EarlierSet {
+    pub(crate) set: Option<String>,
+    pub(crate) shares: u8,
+    pub(crate) threshold: u8,
+    pub(crate) replaced_ms: u64,
 }
 
 /// An enrolled identity. The id of its row is `uid`.
@@ -230,6 +249,7 @@ impl Vault {
             keysets: RwLock::new(keysets),
             identities: RwLock::new(identities),
             tokens: Mutex::new(tokens),
+            handed_out: Mutex::default(),
             proposals: Mutex::new(proposals.into_iter().map(|row| (row.id.clone(), row)).collect()),
             freezes: Freezes::load(freezes),
             quarantine: Quarantine::load(quarantine),
@@ -309,6 +329,11 @@ impl Vault {
 
     pub(crate) fn put_identity(&self, row: IdentityRow) {
         self.identities.write().unwrap_or_else(PoisonError::into_inner).insert(row.uid, Arc::new(row));
+    }
+
+    /// Secrets that wait to be confirmed, by the id of their proposal.
+    pub(crate) fn handed_out(&self) -> MutexGuard<'_, BTreeMap<String, HandedOut>> {
+        self.handed_out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Proposals by id.
@@ -424,6 +449,8 @@ fn open_keyset(master: &Master, row: KeysetRow) -> Result<Keyset, ServiceError> 
             public_key,
             shares: version.shares,
             threshold: version.threshold,
+            set: version.set.clone(),
+            earlier_sets: version.earlier_sets.clone(),
         });
     }
     Ok(Keyset {
@@ -455,6 +482,8 @@ pub(crate) fn prepare_keyset(
             root: Blob(master.seal(&root_name(keyset_id, 1), root.expose(), random)?),
             shares,
             threshold,
+            set: None,
+            earlier_sets: Vec::new(),
         }],
         name_key: Blob(master.seal(&names_name(keyset_id), name_key.expose(), random)?),
     };

@@ -84,7 +84,7 @@ async fn a_token_is_made_only_for_the_proposer_after_approval_and_once() {
     assert!(is_conflict(&collect(&first, &id).await), "before approval");
     assert!(!approve(&second, &id).await.unwrap().done);
     assert!(is_denied(&collect(&second, &id).await), "not by the one who approved");
-    let Collected::EnrolToken(answer) = collect(&first, &id).await.unwrap();
+    let Collected::EnrolToken(answer) = collect(&first, &id).await.unwrap() else { panic!("no token") };
     assert!(is_conflict(&collect(&first, &id).await), "once");
     key_client::enrol(answer.token.expose(), &world.path("full"), world.clock.clone()).await.unwrap();
 }
@@ -99,7 +99,7 @@ async fn nobody_approves_himself_under_a_renewed_certificate_or_a_new_enrolment_
     // Enrolled anew under his name: his first proposal died with his first enrolment.
     let again = propose(&second, enrol("admin:first", &[], true)).await.unwrap();
     approve(&first, &again).await.unwrap();
-    let Collected::EnrolToken(token) = collect(&second, &again).await.unwrap();
+    let Collected::EnrolToken(token) = collect(&second, &again).await.unwrap() else { panic!("no token") };
     let folder = world.path("first-again");
     key_client::enrol_as(Role::Admin, token.token.expose(), &folder, world.clock.clone()).await.unwrap();
     let renamed = KeyClient::open_operator("", &folder, world.clock.clone()).unwrap();
@@ -165,7 +165,9 @@ async fn proposals_and_approvals_survive_a_restart() {
     world.restart().await;
     approve(&world.second_operator(), &id).await.unwrap();
     world.restart().await;
-    let Collected::EnrolToken(token) = collect(&world.operator(), &id).await.unwrap();
+    let Collected::EnrolToken(token) = collect(&world.operator(), &id).await.unwrap() else {
+        panic!("no token")
+    };
     key_client::enrol(token.token.expose(), &world.path("full"), world.clock.clone()).await.unwrap();
 }
 

@@ -314,8 +314,8 @@ async fn with_an_identity_die_the_tokens_for_it_and_by_it() {
     let (operator, watcher) = (world.operator(), enrol_operator(&world, "watcher").await);
     world.enrol("full").await;
     let collect = async |client: &KeyClient, id: String| {
-        let Collected::EnrolToken(answer) =
-            ask(client, proposals::COLLECT, &ProposalRequest { id }).await.unwrap();
+        let collected: Collected = ask(client, proposals::COLLECT, &ProposalRequest { id }).await.unwrap();
+        let Collected::EnrolToken(answer) = collected else { panic!("no token") };
         answer.token
     };
     let approve = async |client: &KeyClient, id: &str| {

@@ -350,3 +350,66 @@ fn a_wrong_pin_is_tried_once(home: &Home) {
     assert!(home.succeeds("keys status").contains("Locked"), "nobody told it to try again");
     assert!(home.succeeds("keys unlock --hsm").contains("Unlocked"));
 }
+
+/// Proposed by the first operator, approved by the second; what the second was shown.
+fn by_two(home: &Home, proposal: &str) -> (String, String) {
+    let text = home.succeeds(proposal);
+    let id = text.split_whitespace().nth(2).unwrap().trim_end_matches(',').to_owned();
+    let shown = home.succeeds(&format!("keys approve {id} --identity second"));
+    (id, shown)
+}
+
+#[test]
+fn two_operators_move_the_service_from_a_passphrase_to_an_hsm_and_to_a_quorum() {
+    let home = with_token("aes-gcm");
+    let by = |unlock: &str| {
+        let config = fs::read_to_string(home.path("keyservice.toml")).unwrap();
+        let rest = config.split_once("[pkcs11]").unwrap();
+        let head: String = rest
+            .0
+            .lines()
+            .filter(|line| !line.starts_with("unlock"))
+            .fold(String::new(), |all, line| all + line + "\n");
+        let config = format!("{head}unlock = \"{unlock}\"\n[pkcs11]{}", rest.1);
+        fs::write(home.path("keyservice.toml"), config).unwrap();
+    };
+    by("operator");
+    home.succeeds("keys hsm make-key --config keyservice.toml");
+    home.succeeds("keys init --config keyservice.toml --recovery recovery --shares 2 --threshold 2 --passphrase-file passphrase");
+    let service = home.start();
+    home.succeeds("keys unlock --passphrase-file passphrase");
+    let (_, shown) = by_two(&home, "keys unlock-change --to pkcs11");
+    assert!(shown.contains("every older copy") && shown.contains("Done."), "{shown}");
+    assert!(home.succeeds("keys status").contains("unlocked by    pkcs11"));
+    home.succeeds("keys lock");
+    assert!(home.fails("keys unlock --passphrase-file passphrase").contains("unlocked by an HSM"));
+    drop(service);
+    by("pkcs11");
+    let service = home.start();
+    wait("it unlocks by itself", || home.succeeds("keys status").contains("Unlocked"));
+
+    let (id, shown) = by_two(&home, "keys unlock-change --to quorum --shares 3 --threshold 2");
+    assert!(shown.contains("--to DIR"), "{shown}");
+    let wrong = home.claviger(&format!("keys collect {id} --token-file token")).output().unwrap();
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("is collected with --to DIR"), "it is not lost");
+    let kept = home.succeeds(&format!("keys collect {id} --to unlock --shares-format text,pdf"));
+    assert!(kept.contains("in force"), "{kept}");
+    let (id, shown) = by_two(&home, "keys keyset reshare default --shares 3 --threshold 2");
+    assert!(shown.contains("until they are destroyed"), "{shown}");
+    home.succeeds(&format!("keys collect {id} --to again"));
+    let list = home.succeeds("keys keyset list");
+    assert!(list.contains("2 of 3 shares open it") && list.contains("2 of 2 shares of set"), "{list}");
+    let both = "again/default-v1-share-1.txt again/default-v1-share-3.txt";
+    assert!(home.succeeds(&format!("keys share check {both}")).contains("give"));
+    drop(service);
+    by("quorum");
+    let _service = home.start();
+    let mut shares: Vec<PathBuf> = fs::read_dir(home.path("unlock"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "pdf"))
+        .collect();
+    shares.sort();
+    home.succeeds(&format!("keys unlock --share {}", shares[0].display()));
+    assert!(home.succeeds(&format!("keys unlock --share {}", shares[2].display())).contains("Unlocked"));
+}

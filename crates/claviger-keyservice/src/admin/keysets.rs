@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use claviger_format::{EpochHeader, EpochId, EpochRecord, Random, Root, RootSecret, SealTo, SealerId, Wek};
 use claviger_keyapi::KeyServiceError;
 use claviger_keyapi::admin::{
-    ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetList, KeysetShares,
+    ConfirmKeysetRequest, CreateKeysetRequest, EarlierSetInfo, KeysetInfo, KeysetList, KeysetShares,
 };
 use claviger_keyapi::secret::SecretText;
 use subtle::ConstantTimeEq as _;
@@ -15,7 +15,7 @@ use crate::audit_record::{Outcome, Record};
 use crate::custody::shamir::{self, Share, root_fingerprint};
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
-use crate::vault::{Keyset, KeysetRow, VersionRow, keyset_change, prepare_keyset, read_row};
+use crate::vault::{EarlierSet, Keyset, KeysetRow, VersionRow, keyset_change, prepare_keyset, read_row};
 
 const KEYSETS_MAX: usize = 256;
 const NAME_LEN_MAX: usize = 63;
@@ -83,7 +83,9 @@ impl Core {
             request.shares.iter().map(|text| Share::parse(text.expose())).collect::<Result<Vec<_>, _>>()?;
         check_shares(&version.root, version.shares, &shares, &*self.random)?;
         let mut row = self.stored_keyset(caller, &keyset)?;
-        row.versions.last_mut().ok_or(ServiceError::Damaged("keyset"))?.active = true;
+        let version = row.versions.last_mut().ok_or(ServiceError::Damaged("keyset"))?;
+        version.active = true;
+        version.set = shares.first().map(Share::set_text);
         self.commit(&turn, vec![keyset_change(&vault.master, &row)], std::slice::from_ref(record))?;
         vault.put_keyset(row)?;
         let keyset = vault.keyset_by_id(request.keyset_id).ok_or_else(unknown)?;
@@ -91,7 +93,7 @@ impl Core {
     }
 
     /// The row as stored, if it is still what this service wrote: it is about to get a new MAC.
-    fn stored_keyset(&self, caller: &Caller, keyset: &Keyset) -> Result<KeysetRow, ServiceError> {
+    pub(crate) fn stored_keyset(&self, caller: &Caller, keyset: &Keyset) -> Result<KeysetRow, ServiceError> {
         let id = keyset.public_id().to_string();
         let rows = self.store.rows(Kind::Keyset)?;
         let row = rows.iter().find(|row| row.id == id).ok_or(ServiceError::Damaged("keyset"))?;
@@ -171,11 +173,24 @@ fn keyset_info(caller: &Caller, keyset: &Keyset) -> KeysetInfo {
         }),
         shares: last.map_or(0, |version| version.shares),
         threshold: last.map_or(0, |version| version.threshold),
+        share_set: last.and_then(|version| version.set.clone()),
+        earlier_sets: last
+            .map(|version| version.earlier_sets.iter().map(earlier_info).collect())
+            .unwrap_or_default(),
         buckets: bindings
             .into_iter()
             .filter(|b| b.keyset_id == keyset.public_id())
             .map(|b| b.bucket)
             .collect(),
+    }
+}
+
+fn earlier_info(earlier: &EarlierSet) -> EarlierSetInfo {
+    EarlierSetInfo {
+        set: earlier.set.clone(),
+        shares: earlier.shares,
+        threshold: earlier.threshold,
+        replaced_ms: earlier.replaced_ms,
     }
 }
 
@@ -192,7 +207,10 @@ pub(crate) fn check_keyset_name(name: &str) -> Result<(), KeyServiceError> {
     Err(KeyServiceError::Malformed { text: "a keyset's name is 1 to 63 of a-z, 0-9, -".to_owned() })
 }
 
-/// The row of version 1 becomes active.
-pub(crate) fn activate(row: &mut KeysetRow) {
-    row.versions.iter_mut().for_each(|version: &mut VersionRow| version.active = true);
+/// The row of version 1 becomes active, with the set of shares that proved it.
+pub(crate) fn activate(row: &mut KeysetRow, set: &str) {
+    row.versions.iter_mut().for_each(|version: &mut VersionRow| {
+        version.active = true;
+        version.set = Some(set.to_owned());
+    });
 }

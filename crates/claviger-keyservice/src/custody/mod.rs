@@ -29,8 +29,10 @@ use crate::ServiceError;
 
 const NONCE_LEN: usize = 12;
 
-/// The master's three subkeys. The master itself is wiped once they are made.
+/// The master and its three subkeys. The master itself is kept to be wrapped anew when the unlock method changes; it opens no more
+/// than they do.
 pub(crate) struct Master {
+    secret: Zeroizing<[u8; 32]>,
     wrap: Zeroizing<[u8; 32]>,
     rows: Zeroizing<[u8; 32]>,
     ledger: Zeroizing<[u8; 32]>,
@@ -45,10 +47,16 @@ impl std::fmt::Debug for Master {
 impl Master {
     pub(crate) fn new(secret: &[u8; 32]) -> Self {
         Self {
+            secret: Zeroizing::new(*secret),
             wrap: expand(secret, b"claviger service wrap"),
             rows: expand(secret, b"claviger service rows"),
             ledger: expand(secret, b"claviger service ledger"),
         }
+    }
+
+    /// The master itself, to be wrapped.
+    pub(crate) fn secret(&self) -> &[u8; 32] {
+        &self.secret
     }
 
     /// Seals a small secret under a name; it opens under no other.

@@ -37,6 +37,19 @@ pub fn split(
     split_secret(root.expose(), ShareOf::Root { keyset_id, version }, fingerprint, (threshold, count), random)
 }
 
+/// Whether so many shares, and so many of them needed, may be made.
+///
+/// # Errors
+/// [`ServiceError::Share`] unless 2 ≤ threshold ≤ count ≤ 32.
+pub(crate) fn check_counts(threshold: u8, count: u8) -> Result<(), ServiceError> {
+    if threshold < THRESHOLD_MIN || threshold > count || count > SHARES_MAX {
+        return Err(ServiceError::Share(
+            "the threshold is 2 or more, and at most the number of shares, which is at most 32",
+        ));
+    }
+    Ok(())
+}
+
 /// Splits any secret of 32 bytes, so that `threshold` of `count` shares give it.
 pub(super) fn split_secret(
     secret: &[u8; 32],
@@ -45,11 +58,7 @@ pub(super) fn split_secret(
     (threshold, count): (u8, u8),
     random: &dyn Random,
 ) -> Result<Vec<Share>, ServiceError> {
-    if threshold < THRESHOLD_MIN || threshold > count || count > SHARES_MAX {
-        return Err(ServiceError::Share(
-            "the threshold is 2 or more, and at most the number of shares, which is at most 32",
-        ));
-    }
+    check_counts(threshold, count)?;
     let mut set = [0u8; 8];
     random.fill(&mut set)?;
     let mut source = ShareRandom { source: random, failure: None };

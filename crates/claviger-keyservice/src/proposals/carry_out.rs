@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claviger_keyapi::Identity;
-use claviger_keyapi::proposals::{Action, Collected, FreezeTarget};
+use claviger_keyapi::proposals::{Action, Collected, FreezeTarget, UnlockTo};
 
 use super::{ProposalRow, conflict, rule};
 use crate::ServiceError;
@@ -43,6 +43,7 @@ impl Core {
                 self.check_order(&turn.vault, &order, operators)?;
             }
             Action::Policy { text } => drop(self.checked_policy(turn, text)?),
+            Action::ChangeUnlock { .. } | Action::Reshare { .. } => self.check_custody(turn, action)?,
             Action::Unfreeze { target } => {
                 if turn.vault.freezes.get(target).is_none() {
                     return Err(conflict(&format!("{target} is not frozen")));
@@ -81,7 +82,10 @@ impl Core {
                     after: Box::new(move |_, vault| vault.quarantine.remove(&epochs)),
                 }
             }
-            Action::Enrol { .. } => return Err(ServiceError::Damaged("proposal (it is collected)")),
+            Action::ChangeUnlock { to: UnlockTo::Pkcs11 } => self.change_to_hsm(turn, info)?,
+            Action::Enrol { .. } | Action::ChangeUnlock { .. } | Action::Reshare { .. } => {
+                return Err(ServiceError::Damaged("proposal (it is collected)"));
+            }
         };
         deed.record.proposal = Some(row.id.clone());
         Ok(deed)
@@ -120,7 +124,7 @@ impl Core {
     ) -> Result<Collected, ServiceError> {
         let vault = &turn.vault;
         let Action::Enrol { identity, keysets, ttl_s, replace } = &row.action else {
-            return Err(conflict("it has no result to collect"));
+            return self.hand_out_custody(turn, row, record);
         };
         let mut order = order(identity, keysets, *ttl_s, *replace);
         order.ordered_by = Some(row.proposer.identity.clone());

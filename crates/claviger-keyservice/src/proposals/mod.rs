@@ -5,6 +5,7 @@
 //! office and still hold the verb when the thing is done.
 
 mod carry_out;
+mod custody;
 mod rules;
 
 use claviger_keyapi::proposals::{
@@ -19,6 +20,7 @@ use crate::audit_record::{Outcome, Record, bounded};
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
 use crate::vault::Vault;
+pub(crate) use custody::HandedOut;
 pub(crate) use rules::{headline, rule, words};
 
 /// Most proposals that stand at once.

@@ -1,6 +1,6 @@
 //! The table of what takes two operators, and how it is told to people.
 
-use claviger_keyapi::proposals::Action;
+use claviger_keyapi::proposals::{Action, UnlockTo};
 use sha2::{Digest as _, Sha256};
 
 use crate::policy::{AdminVerb, Policy};
@@ -22,6 +22,9 @@ pub(crate) fn rule(action: &Action) -> Rule {
         Action::Policy { .. } => (AdminVerb::Policy, false),
         Action::Unfreeze { .. } => (AdminVerb::Freeze, false),
         Action::AcceptEpochs { .. } => (AdminVerb::Enrol, false),
+        Action::ChangeUnlock { to: UnlockTo::Pkcs11 } => (AdminVerb::Unlock, false),
+        Action::ChangeUnlock { .. } => (AdminVerb::Unlock, true),
+        Action::Reshare { .. } => (AdminVerb::Keyset, true),
     };
     Rule { verb, is_collected }
 }
@@ -42,6 +45,14 @@ pub(crate) fn headline(action: &Action) -> String {
         }
         Action::AcceptEpochs { gateway_id, epochs } => {
             format!("accept {} quarantined epochs of gateway {gateway_id}", epochs.len())
+        }
+        Action::ChangeUnlock { to: UnlockTo::Passphrase } => "unlock by a new passphrase".to_owned(),
+        Action::ChangeUnlock { to: UnlockTo::Quorum { shares, threshold } } => {
+            format!("unlock by any {threshold} of {shares} new shares")
+        }
+        Action::ChangeUnlock { to: UnlockTo::Pkcs11 } => "unlock by the HSM of the configuration".to_owned(),
+        Action::Reshare { keyset, version, shares, threshold } => {
+            format!("new recovery shares of keyset {keyset}, version {version}: any {threshold} of {shares}")
         }
     }
 }
@@ -69,6 +80,23 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
                     "frozen by {}: {}",
                     row.by,
                     if row.reason.is_empty() { "no reason given" } else { &row.reason }
+                )
+            }));
+        }
+        Action::ChangeUnlock { .. } => {
+            words.push(
+                "what unlocks it now opens the database no more, but still every older copy of it".to_owned(),
+            );
+        }
+        Action::Reshare { keyset, version, .. } => {
+            let keyset = vault.keyset(keyset);
+            let found = keyset.iter().flat_map(|keyset| &keyset.versions).find(|v| v.number == *version);
+            words.extend(found.map(|version| {
+                format!(
+                    "any {} of the {} shares that are out now (set {}) open the root as before, until they are destroyed",
+                    version.threshold,
+                    version.shares,
+                    version.set.as_deref().unwrap_or("unknown")
                 )
             }));
         }

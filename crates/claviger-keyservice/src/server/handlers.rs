@@ -171,7 +171,7 @@ async fn operator(
             blocking(core, move |core| core.confirm_keyset(&caller, &request)).await
         }
         O::KeysetList => encode(&Core::list_keysets(&caller)),
-        O::Propose | O::Approve | O::Collect | O::Withdraw | O::ProposalList => {
+        O::Propose | O::Approve | O::Collect | O::Confirm | O::Withdraw | O::ProposalList => {
             four_eyes(core, caller, route, body).await
         }
         O::Freeze => {
@@ -215,6 +215,10 @@ async fn four_eyes(
     if route == O::Propose {
         let request = parse(&body)?;
         return blocking(core, move |core| core.propose(&caller, request)).await;
+    }
+    if route == O::Confirm {
+        let request = parse(&body)?;
+        return blocking(core, move |core| empty(core.confirm(&caller, &request))).await;
     }
     if route == O::ProposalList {
         return encode(&core.list_proposals(&caller));

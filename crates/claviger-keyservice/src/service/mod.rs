@@ -24,6 +24,7 @@ use crate::backup::make::Backups;
 use crate::config::Config;
 use crate::custody::Master;
 use crate::custody::unlock::Unwrapped;
+use crate::custody::unlock::change::settle;
 use crate::files::{StateLock, private_folder, read_owned};
 use crate::identity::{Authority, SERVICE_TTL_MS};
 use crate::ledger::log::newest_state;
@@ -361,6 +362,10 @@ impl Core {
             Opened::Before(ledger) => (ledger, true),
         };
         unwrapped.verify(&master, &*self.store)?;
+        // A change of method that was cut short: what does not count goes.
+        if let Err(error) = settle(&*self.store) {
+            tracing::error!(%error, "a wrap that does not count is removed at the next unlock");
+        }
         let binding_ttl_ms = u64::from(self.config.limits.binding_ttl_s) * 1000;
         let vault = Vault::open(master, ledger, &*self.store, &*self.clock, binding_ttl_ms)?;
         if vault.ca() != &self.ca {

@@ -180,7 +180,8 @@ pub(crate) fn token_for(service: &KeyService, identity: &Identity) -> Result<Sec
     };
     let proposal = core.settle_blocking(core.propose(&first, ProposeRequest { action, ttl_s: None }))?;
     core.settle_blocking(core.approve(&second, &proposal.id))?;
-    let Collected::EnrolToken(answer) = core.settle_blocking(core.collect(&first, &proposal.id))?;
+    let collected = core.settle_blocking(core.collect(&first, &proposal.id))?;
+    let Collected::EnrolToken(answer) = collected else { panic!("no token") };
     Ok(answer.token)
 }
 

@@ -91,6 +91,11 @@ impl Core {
         Ok(stored)
     }
 
+    /// Reads anew how the service is unlocked.
+    pub(crate) fn read_unlock_method(&self) -> Result<(), ServiceError> {
+        self.stored().map(drop)
+    }
+
     /// What a start does by itself.
     pub(crate) fn unlock_at_start(&self) -> Result<(), ServiceError> {
         self.stored()?;

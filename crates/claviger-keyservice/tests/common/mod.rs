@@ -206,7 +206,8 @@ impl World {
     pub(crate) async fn token_for(&self, action: Action) -> Result<String, KeyServiceError> {
         let proposal = self.by_two(action).await?.proposal;
         let request = ProposalRequest { id: proposal.id };
-        let Collected::EnrolToken(answer) = ask(&self.operator(), proposals::COLLECT, &request).await?;
+        let collected = ask(&self.operator(), proposals::COLLECT, &request).await?;
+        let Collected::EnrolToken(answer) = collected else { panic!("no token: {collected:?}") };
         Ok(answer.token.expose().to_owned())
     }
 

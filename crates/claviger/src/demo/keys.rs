@@ -255,7 +255,8 @@ impl Desk<'_> {
         let proposal: ProposalInfo = first.transport().call(proposals::PROPOSE, &request).await?.value;
         let request = ProposalRequest { id: proposal.id };
         second.transport().call::<_, ApproveAnswer>(proposals::APPROVE, &request).await?;
-        let Collected::EnrolToken(token) = first.transport().call(proposals::COLLECT, &request).await?.value;
+        let collected = first.transport().call(proposals::COLLECT, &request).await?.value;
+        let Collected::EnrolToken(token) = collected else { anyhow::bail!("the key service gave no token") };
         for operator in [first, second] {
             operator.renew_if_due().await?;
         }

@@ -4,6 +4,7 @@ use anyhow::anyhow;
 use claviger_keyapi::admin::{
     self, ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetList, KeysetShares,
 };
+use claviger_keyapi::proposals::Action;
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::secret::SecretText;
 use claviger_keyservice::custody::paper::{self, Form, Sheet};
@@ -12,12 +13,16 @@ use claviger_keyservice::files::private_folder;
 
 use super::Operator;
 use super::connection::Connection;
+use super::proposals::propose;
+use super::state::moment;
 use crate::exit::Exit;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
     /// Make a keyset; it seals nothing until its recovery shares were written here, read back and proved
     Create(CreateArguments),
+    /// Propose new recovery shares for a root; the old ones stay good until they are destroyed
+    Reshare(ReshareArguments),
     /// All keysets with their buckets
     List(Operator),
 }
@@ -48,9 +53,37 @@ pub(super) struct CreateArguments {
     operator: Operator,
 }
 
+#[derive(clap::Args)]
+pub(super) struct ReshareArguments {
+    /// Name of the keyset
+    name: String,
+
+    /// Version of its root
+    #[arg(long, value_name = "V", default_value_t = 1)]
+    version: u32,
+
+    /// Number of recovery shares
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    shares: u8,
+
+    /// How many shares open the root (at least 2)
+    #[arg(long, value_name = "M", default_value_t = 3)]
+    threshold: u8,
+
+    #[command(flatten)]
+    operator: Operator,
+}
+
+async fn reshare(arguments: ReshareArguments) -> Result<(), Exit> {
+    let ReshareArguments { name, version, shares, threshold, operator } = arguments;
+    let action = Action::Reshare { keyset: name, version, shares, threshold };
+    propose(&operator, action).await.map(drop)
+}
+
 pub(super) async fn run(command: Command) -> Result<(), Exit> {
     match command {
         Command::Create(arguments) => create(arguments).await,
+        Command::Reshare(arguments) => reshare(arguments).await,
         Command::List(operator) => list(&operator).await,
     }
 }
@@ -94,7 +127,17 @@ async fn list(operator: &Operator) -> Result<(), Exit> {
         let version =
             keyset.version.map_or_else(|| "not active".to_owned(), |version| format!("version {version}"));
         say!("{}  {version}  id {}  root {}", keyset.name, keyset.keyset_id, keyset.root_fingerprint);
-        say!("  {} of {} shares open it", keyset.threshold, keyset.shares);
+        let set = keyset.share_set.as_deref().unwrap_or("not known");
+        say!("  {} of {} shares open it; set {set}", keyset.threshold, keyset.shares);
+        for earlier in &keyset.earlier_sets {
+            say!(
+                "  still open it until destroyed: {} of {} shares of set {}, replaced {}",
+                earlier.threshold,
+                earlier.shares,
+                earlier.set.as_deref().unwrap_or("not known"),
+                moment(earlier.replaced_ms)
+            );
+        }
         say!(
             "  buckets: {}",
             if keyset.buckets.is_empty() { "none".to_owned() } else { keyset.buckets.join(", ") }

@@ -53,6 +53,7 @@ pub(crate) struct Arguments {
 enum Command {
     Init(init::Arguments),
     Unlock(state::UnlockArguments),
+    UnlockChange(state::UnlockChangeArguments),
     /// Lock the service: every key is wiped from its memory, and nothing is released until it is unlocked
     Lock(Operator),
     /// Whether the service is unlocked, what is wrong with it, and what it holds
@@ -114,6 +115,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
     match arguments.command {
         Command::Init(arguments) => init::run(arguments).await,
         Command::Unlock(arguments) => state::unlock(arguments).await,
+        Command::UnlockChange(arguments) => state::change_unlock(arguments).await,
         Command::Lock(operator) => state::lock(&operator).await,
         Command::Status(operator) => state::status(&operator).await,
         Command::Backup(arguments) => backup::backup(arguments).await,

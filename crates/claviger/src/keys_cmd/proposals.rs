@@ -1,10 +1,17 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
+use claviger_keyapi::Id16;
+use claviger_keyapi::admin::{self, EnrolTokenAnswer, KeysetList};
 use claviger_keyapi::proposals::{
-    self, Action, ApproveAnswer, Collected, ProposalInfo, ProposalList, ProposalRequest, ProposeRequest,
+    self, Action, ApproveAnswer, Collected, ConfirmRequest, ProposalInfo, ProposalList, ProposalRequest,
+    ProposeRequest, UnlockSecrets,
 };
 use claviger_keyapi::routes::Empty;
-use claviger_keyservice::files::write_secret_new;
+use claviger_keyapi::secret::SecretText;
+use claviger_keyservice::custody::paper::{self, Form, Sheet};
+use claviger_keyservice::custody::shamir::Share;
+use claviger_keyservice::files::{private_folder, read_secret, write_secret_new};
 
 use super::Operator;
 use super::connection::Connection;
@@ -41,9 +48,18 @@ pub(super) struct CollectArguments {
     /// The proposal's id
     id: String,
 
-    /// New file that takes the enrolment token, mode 0600
+    /// Of an enrolment: new file that takes the token, mode 0600
     #[arg(long, value_name = "FILE")]
-    token_file: PathBuf,
+    token_file: Option<PathBuf>,
+
+    /// Of shares, or of what unlocks the service: folder that takes new files; best on a disk in memory, such as /dev/shm.
+    /// They are read back, and only then they count
+    #[arg(long, value_name = "DIR", conflicts_with = "token_file")]
+    to: Option<PathBuf>,
+
+    /// How shares are written: text, png, pdf; several with commas
+    #[arg(long, value_name = "FORM", value_delimiter = ',', default_value = "text")]
+    shares_format: Vec<Form>,
 
     #[command(flatten)]
     operator: Operator,
@@ -72,7 +88,7 @@ pub(super) async fn approve(arguments: ApproveArguments) -> Result<(), Exit> {
         say!("Done.");
     } else {
         say!("Approved. {} collects the result:", answer.proposal.proposer);
-        say!("  claviger keys collect {} --token-file FILE", request.id);
+        say!("  claviger keys collect {} {}", request.id, place_for(&answer.proposal.action));
     }
     Ok(())
 }
@@ -84,19 +100,99 @@ pub(super) async fn withdraw(arguments: WithdrawArguments) -> Result<(), Exit> {
     Ok(())
 }
 
-pub(super) async fn collect(arguments: CollectArguments) -> Result<(), Exit> {
-    let CollectArguments { id, token_file, operator } = arguments;
-    if token_file.exists() {
-        // Before asking: a result is handed out once.
-        return Err(Exit::usage(anyhow::anyhow!("{} exists already", token_file.display())));
+/// What the command that collects it needs.
+fn place_for(action: &Action) -> &'static str {
+    match action {
+        Action::ChangeUnlock { .. } | Action::Reshare { .. } => "--to DIR",
+        _ => "--token-file FILE",
     }
-    let Collected::EnrolToken(answer) =
-        Connection::open(&operator)?.ask(proposals::COLLECT, &ProposalRequest { id }).await?;
-    write_secret_new(&token_file, format!("{}\n", answer.token.expose()).as_bytes()).map_err(Exit::failed)?;
-    say!("Token in {}, good once until {}", token_file.display(), moment(answer.expires_ms));
+}
+
+pub(super) async fn collect(arguments: CollectArguments) -> Result<(), Exit> {
+    let connection = Connection::open(&arguments.operator)?;
+    let CollectArguments { id, token_file, to, shares_format, .. } = arguments;
+    // Before asking: a result is handed out once.
+    let list: ProposalList = connection.ask(proposals::PROPOSAL_LIST, &Empty {}).await?;
+    let proposal = list.proposals.iter().find(|proposal| proposal.id == id);
+    let wanted = proposal.map_or("--token-file FILE", |proposal| place_for(&proposal.action));
+    let request = ProposalRequest { id };
+    match (wanted, token_file, to) {
+        ("--to DIR", _, Some(folder)) => {
+            private_folder(&folder).map_err(Exit::failed)?;
+            let collected: Collected = connection.ask(proposals::COLLECT, &request).await?;
+            keep(&connection, collected, request.id, (&folder, &shares_format)).await
+        }
+        ("--token-file FILE", Some(file), _) if file.exists() => {
+            Err(Exit::usage(anyhow!("{} exists already", file.display())))
+        }
+        ("--token-file FILE", Some(file), _) => match connection.ask(proposals::COLLECT, &request).await? {
+            Collected::EnrolToken(answer) => keep_token(&answer, &file),
+            _ => Err(Exit::failed(anyhow!("it is no token; propose it again and collect it with --to DIR"))),
+        },
+        _ => Err(Exit::usage(anyhow!("this proposal is collected with {wanted}"))),
+    }
+}
+
+fn keep_token(answer: &EnrolTokenAnswer, file: &Path) -> Result<(), Exit> {
+    write_secret_new(file, format!("{}\n", answer.token.expose()).as_bytes()).map_err(Exit::failed)?;
+    say!("Token in {}, good once until {}", file.display(), moment(answer.expires_ms));
     say!("A gateway: claviger gateway enrol --token-file FILE --config gateway.toml");
     say!("An operator: claviger keys operator accept --token-file FILE --identity DIR");
     Ok(())
+}
+
+/// Writes the new secret down, reads it back and confirms it.
+async fn keep(
+    connection: &Connection,
+    collected: Collected,
+    id: String,
+    (folder, forms): (&Path, &[Form]),
+) -> Result<(), Exit> {
+    let (owner, texts) = match collected {
+        Collected::UnlockSecrets(UnlockSecrets { service, secrets }) => (service, secrets),
+        Collected::Shares(shares) => (keyset_name(connection, shares.keyset_id).await?, shares.shares),
+        Collected::EnrolToken(_) => {
+            return Err(Exit::failed(anyhow!("it is a token, and has been made now")));
+        }
+    };
+    let mut read_back = Vec::new();
+    for text in &texts {
+        read_back.push(write_down(text, &owner, folder, forms)?);
+    }
+    let _: Empty = connection.ask(proposals::CONFIRM, &ConfirmRequest { id, secrets: read_back }).await?;
+    say!(
+        "Written, read back and in force. Give each share to another person, offline, then empty the folder."
+    );
+    say!(
+        "What was replaced: shares of the root open it as before until they are destroyed; what unlocked the service"
+    );
+    say!(
+        "opens older copies of its database. If the method changed, change `unlock` in its configuration as well."
+    );
+    Ok(())
+}
+
+async fn keyset_name(connection: &Connection, id: Id16) -> Result<String, Exit> {
+    let list: KeysetList = connection.ask(admin::KEYSET_LIST, &Empty {}).await?;
+    let keyset = list.keysets.into_iter().find(|keyset| keyset.keyset_id == id);
+    Ok(keyset.map_or_else(|| id.to_string(), |keyset| keyset.name))
+}
+
+/// A passphrase goes into a file as it is, a share into one of each form. Returns what the files say.
+fn write_down(text: &SecretText, owner: &str, folder: &Path, forms: &[Form]) -> Result<SecretText, Exit> {
+    let Ok(share) = Share::parse(text.expose()) else {
+        let path = folder.join("passphrase");
+        write_secret_new(&path, format!("{}\n", text.expose()).as_bytes()).map_err(Exit::failed)?;
+        say!("{}", path.display());
+        let read = read_secret(&path).map_err(Exit::failed)?;
+        return Ok(SecretText::new(read.trim().to_owned()));
+    };
+    let paths = Sheet::new(&share, owner).write(folder, forms).map_err(Exit::failed)?;
+    let [first, ..] = paths.as_slice() else {
+        return Err(Exit::usage(anyhow!("--shares-format names none")));
+    };
+    paths.iter().for_each(|path| say!("{}", path.display()));
+    Ok(SecretText::new(paper::load(first).map_err(Exit::failed)?.to_line().to_string()))
 }
 
 pub(super) async fn list(operator: &Operator) -> Result<(), Exit> {

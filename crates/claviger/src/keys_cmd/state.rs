@@ -6,7 +6,7 @@ use claviger_keyapi::admin::{
     self, AdminStatus, AuditTail, AuditTailRequest, EpochList, EpochListRequest, QuarantineList,
     UnlockRequest, UnlockShareRequest, UnlockState,
 };
-use claviger_keyapi::proposals::Action;
+use claviger_keyapi::proposals::{Action, UnlockTo};
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::secret::SecretText;
 use claviger_keyservice::files::read_secret;
@@ -15,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Operator;
 use super::connection::Connection;
+use super::proposals::propose;
 use super::share;
 use crate::exit::Exit;
 
@@ -37,6 +38,50 @@ pub(super) struct UnlockArguments {
 
     #[command(flatten)]
     operator: Operator,
+}
+
+/// Propose another way to unlock the service, or a new secret for the same
+///
+/// Another operator approves. With an HSM that is all; else the one who proposed collects the new
+/// passphrase or shares (claviger keys collect ID --to DIR), and they count once they were read
+/// back. The old secret opens the database no more then, but every older copy of it.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct UnlockChangeArguments {
+    /// Which way
+    #[arg(long, value_enum)]
+    to: UnlockMethod,
+
+    /// Number of unlock shares
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    shares: u8,
+
+    /// How many shares unlock (at least 2)
+    #[arg(long, value_name = "M", default_value_t = 3)]
+    threshold: u8,
+
+    #[command(flatten)]
+    operator: Operator,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum UnlockMethod {
+    /// A new passphrase
+    Passphrase,
+    /// New shares
+    Quorum,
+    /// The HSM that the service's configuration names
+    Pkcs11,
+}
+
+pub(super) async fn change_unlock(arguments: UnlockChangeArguments) -> Result<(), Exit> {
+    let UnlockChangeArguments { to, shares, threshold, operator } = arguments;
+    let to = match to {
+        UnlockMethod::Passphrase => UnlockTo::Passphrase,
+        UnlockMethod::Quorum => UnlockTo::Quorum { shares, threshold },
+        UnlockMethod::Pkcs11 => UnlockTo::Pkcs11,
+    };
+    propose(&operator, Action::ChangeUnlock { to }).await.map(drop)
 }
 
 #[derive(clap::Args)]

@@ -5,6 +5,7 @@
 //! `master_wrap` in the database is a JSON list of wraps. Services made before there was a choice have the bare wrap of a
 //! passphrase instead, 76 bytes, and no row.
 
+pub(crate) mod change;
 pub mod collector;
 pub mod establish;
 pub mod hsm;
@@ -100,10 +101,12 @@ impl Stored {
     pub(crate) fn load(store: &dyn Store) -> Result<Self, ServiceError> {
         let bytes = store.meta(META_MASTER)?.ok_or_else(damaged)?;
         let wanted = stored_row(store)?;
-        if bytes.len() == BARE_LEN && wanted.is_none() {
-            return Ok(Self { wrap: Wrap::Passphrase { wrapped: Blob(bytes) }, wrap_sha256: None });
+        let wraps = parse_wraps(bytes)?;
+        if wanted.is_none() {
+            // A first change of an older service, cut short before its row: the passphrase still counts.
+            let first = wraps.into_iter().next().filter(|wrap| matches!(wrap, Wrap::Passphrase { .. }));
+            return Ok(Self { wrap: first.ok_or_else(tampered)?, wrap_sha256: None });
         }
-        let wraps: Vec<Wrap> = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
         for wrap in wraps {
             let sha256 = wrap.sha256()?;
             if wanted.as_ref() == Some(&sha256) {
@@ -148,13 +151,39 @@ impl Unwrapped {
             .map(|row| read_row::<UnlockRow>(master, Kind::Service, row))
             .transpose()?
             .map(|value| value.wrap_sha256);
-        if named == self.wrap_sha256 { Ok(()) } else { Err(tampered()) }
+        if named == self.wrap_sha256 {
+            return Ok(());
+        }
+        // The ledger has just completed a change of method that a crash cut short.
+        let others = parse_wraps(store.meta(META_MASTER)?.ok_or_else(damaged)?)?;
+        for other in others.into_iter().skip(1) {
+            if Some(other.sha256()?) == named {
+                return Err(ServiceError::UnlockMethod {
+                    actual: "another secret, by a change that is complete now",
+                    asked: "the one before",
+                    remedy: "unlock again, with the new one; claviger keys status says which way",
+                });
+            }
+        }
+        Err(tampered())
     }
 }
 
 /// Stores the one wrap of a new service, or leaves one where a change was cut short.
 pub(crate) fn store_wraps(store: &dyn Store, wraps: &[&Wrap]) -> Result<(), ServiceError> {
     store.set_meta(META_MASTER, &serde_json::to_vec(wraps).map_err(|_| damaged())?)
+}
+
+fn parse_wraps(bytes: Vec<u8>) -> Result<Vec<Wrap>, ServiceError> {
+    if bytes.len() == BARE_LEN {
+        return Ok(vec![Wrap::Passphrase { wrapped: Blob(bytes) }]);
+    }
+    serde_json::from_slice(&bytes).map_err(|_| damaged())
+}
+
+/// How many wraps lie there: two while the method is being changed.
+fn stored_count(store: &dyn Store) -> Result<usize, ServiceError> {
+    Ok(parse_wraps(store.meta(META_MASTER)?.ok_or_else(damaged)?)?.len())
 }
 
 fn stored_row(store: &dyn Store) -> Result<Option<String>, ServiceError> {
