@@ -404,4 +404,4 @@ fn records_of(given: &[Record], mut rows: Vec<String>, mark: &Mark) -> Vec<Recor
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -27,7 +27,7 @@ use crate::{KeyService, ServiceError};
 
 /// How a step fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// Nothing of it is kept.
     Lost,
     /// All of it is kept, and nobody is told.
@@ -38,18 +38,18 @@ enum Fault {
 
 /// Which step fails, and how. `None`: none does.
 #[derive(Debug, Clone, Copy)]
-struct Plan {
-    step: Option<u32>,
-    fault: Fault,
+pub(crate) struct Plan {
+    pub(crate) step: Option<u32>,
+    pub(crate) fault: Fault,
     /// Whether the process dies there, or goes on.
-    crash: bool,
+    pub(crate) crash: bool,
 }
 
 /// Counts steps and says what happens to each.
 #[derive(Debug)]
-struct Fate {
+pub(crate) struct Fate {
     plan: Plan,
-    steps: AtomicU32,
+    pub(crate) steps: AtomicU32,
     /// Steps that write a file, which a crash can leave half written.
     writes: Mutex<Vec<u32>>,
     dead: Mutex<bool>,
@@ -81,7 +81,11 @@ impl Store for FailingStore {
         self.0.meta(name)
     }
     fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), ServiceError> {
-        self.0.set_meta(name, value)
+        match self.1.next().map_err(|()| failed())? {
+            None => self.0.set_meta(name, value),
+            Some(Fault::Lost | Fault::Torn) => Err(failed()),
+            Some(Fault::Kept) => self.0.set_meta(name, value).and(Err(failed())),
+        }
     }
     fn rows(&self, kind: Kind) -> Result<Vec<Row>, ServiceError> {
         self.0.rows(kind)
@@ -163,13 +167,13 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Syncing costs nothing there, and the test syncs a thousand times.
-fn folder_in_memory() -> tempfile::TempDir {
+pub(crate) fn folder_in_memory() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
-/// Runs the script over a copy of `template` in which one step fails.
-fn run(template: &Path, folder: &Path, plan: Plan) -> (Done, Arc<Fate>) {
+/// A locked service over a copy of `template` in which one step fails.
+pub(crate) fn failing(template: &Path, folder: &Path, plan: Plan) -> (KeyService, Arc<Fate>) {
     copy(template, folder);
     let config = config_in(folder);
     let fate =
@@ -184,7 +188,12 @@ fn run(template: &Path, folder: &Path, plan: Plan) -> (Done, Arc<Fate>) {
     let clock = Arc::new(SystemClock);
     let policy = Policy::parse_text(POLICY).unwrap();
     let log = Log { audit, newest };
-    let service = KeyService::assemble(config, clock, random(), store, log, policy, None).unwrap();
+    (KeyService::assemble(config, clock, random(), store, log, policy, None).unwrap(), fate)
+}
+
+/// Runs the script over it.
+fn run(template: &Path, folder: &Path, plan: Plan) -> (Done, Arc<Fate>) {
+    let (service, fate) = failing(template, folder, plan);
     let mut done = Vec::new();
     if service.unlock(&read_secret(&folder.join("passphrase")).unwrap()).is_ok() {
         script(&service, &mut done);

@@ -15,7 +15,7 @@ use crate::custody::shamir::{self, Share};
 use crate::custody::unlock::change::{Prepared, settle};
 use crate::ledger::Turn;
 use crate::service::{Caller, Core, Work};
-use crate::vault::{EarlierSet, Keyset, Version, keyset_change};
+use crate::vault::{EarlierSet, Keyset, Vault, Version, keyset_change};
 
 /// How long a secret that was handed out may take to come back, on the boot-time clock.
 const CONFIRM_WITHIN_MS: u64 = 60 * 60 * 1000;
@@ -64,7 +64,7 @@ impl Core {
         Ok(Deed {
             changes: vec![prepared.wrap().change(master)?],
             record,
-            after: Box::new(|core, _| core.unlock_changed()),
+            after: Box::new(|core, vault| core.unlock_changed(vault)),
         })
     }
 
@@ -156,7 +156,7 @@ impl Core {
                 let mut changed = record.same_request("unlock-change", Outcome::Done);
                 changed.what = Some(format!("to {}", prepared.wrap().method()));
                 self.commit(turn, vec![prepared.wrap().change(master)?], &[record.clone(), changed])?;
-                self.unlock_changed();
+                self.unlock_changed(&turn.vault);
                 Ok(())
             }
             (What::Shares { keyset_id, set }, Action::Reshare { version, shares, threshold, .. }) => {
@@ -218,8 +218,12 @@ impl Core {
         turn.vault.put_keyset(row)
     }
 
-    /// The row names the new wrap: the old one goes, and the status tells of the new one.
-    fn unlock_changed(&self) {
+    /// The row names the new wrap: the old one goes, and the status tells of the new one. Not while the database lacks the row:
+    /// there the old one still looks like the one that counts.
+    fn unlock_changed(&self, vault: &Vault) {
+        if vault.is_behind() {
+            return;
+        }
         if let Err(error) = settle(&*self.store).and_then(|()| self.read_unlock_method()) {
             tracing::error!(%error, "the wrap that does not count any more is removed at the next unlock");
         }
@@ -234,3 +238,6 @@ fn version_of(keyset: &Keyset, number: u32) -> Result<&Version, ServiceError> {
 fn unknown(text: &str) -> ServiceError {
     KeyServiceError::Keyset { text: text.to_owned() }.into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,8 +151,8 @@ impl AuditSink for OnDisk {
     }
 }
 
-pub(crate) const POLICY: &str = "[[operator]]\nidentity = \"admin:first\"\nverbs = [\"enrol\", \"policy\"]\n\
-    [[operator]]\nidentity = \"admin:second\"\nverbs = [\"enrol\", \"policy\"]\n\
+pub(crate) const POLICY: &str = "[[operator]]\nidentity = \"admin:first\"\nverbs = [\"enrol\", \"policy\", \"unlock\"]\n\
+    [[operator]]\nidentity = \"admin:second\"\nverbs = [\"enrol\", \"policy\", \"unlock\"]\n\
     [[grant]]\nidentity = \"gateway:full\"\nkeyset = \"default\"\nverbs = [\"write\", \"bind\"]\n";
 
 /// Enrols a gateway of the keyset `default`.
