@@ -72,7 +72,7 @@ impl Command {
 
     async fn run(self) -> Result<(), Exit> {
         match self {
-            Self::Demo(arguments) => demo::run(arguments).await,
+            Self::Demo(arguments) => Box::pin(demo::run(arguments)).await,
             Self::Peek(arguments) => peek::run(arguments).await,
             Self::Gateway(arguments) => gateway_cmd::run(arguments).await,
             Self::Keyservice(arguments) => keyservice_cmd::run(arguments).await,
