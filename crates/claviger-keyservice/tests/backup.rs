@@ -133,13 +133,13 @@ async fn comes_back(from: Location, to: Location) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_of_sqlite_comes_back_in_sqlite() {
-    comes_back(Location::Sqlite, Location::Sqlite).await;
+    Box::pin(comes_back(Location::Sqlite, Location::Sqlite)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_of_sqlite_comes_back_in_postgresql() {
     let database = blocking(|| Database::new(&Server::shared())).await;
-    comes_back(Location::Sqlite, Location::Postgres(database.config())).await;
+    Box::pin(comes_back(Location::Sqlite, Location::Postgres(database.config()))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,9 +149,9 @@ async fn a_backup_of_postgresql_comes_back_in_sqlite_and_in_another_database() {
         (Database::new(&server), Database::new(&server))
     })
     .await;
-    comes_back(Location::Postgres(first.config()), Location::Postgres(second.config())).await;
+    Box::pin(comes_back(Location::Postgres(first.config()), Location::Postgres(second.config()))).await;
     let third = blocking(|| Database::new(&Server::shared())).await;
-    comes_back(Location::Postgres(third.config()), Location::Sqlite).await;
+    Box::pin(comes_back(Location::Postgres(third.config()), Location::Sqlite)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

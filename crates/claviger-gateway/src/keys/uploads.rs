@@ -111,6 +111,7 @@ impl Uploads {
     /// held part that is stored later is then taken back by whoever stores it.
     pub(crate) fn close(&self, object_id: ObjectId) {
         self.begun.invalidate(&object_id);
+        self.first_parts.invalidate(&object_id);
     }
 
     /// Keeps the key of an upload that begins here.

@@ -2,7 +2,8 @@
 //! the tag of any of these uploads in Complete; ours tell one sealing, of which only the last is at the store. What this
 //! gateway has seen take the place of what, it remembers for a while.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use claviger_format::ObjectId;
@@ -12,34 +13,42 @@ use moka::sync::Cache;
 /// Parts that are remembered, of some hundred bytes each.
 const PARTS_MAX: u64 = 20_000;
 /// Uploads of one part that are remembered.
-const UPLOADS_MAX: usize = 8;
-/// A part that nobody completes within this time is forgotten.
+const REPEATS_MAX: usize = 8;
+/// An upload that nobody completes within this time is forgotten.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
-/// The tags of each part in the order of their issue.
-pub(crate) struct RepeatedParts(Cache<(ObjectId, u16), Arc<Vec<String>>>);
+/// The tags of an upload's parts, each part's in the order of their issue.
+#[derive(Default)]
+struct Noted(Mutex<HashMap<u16, Vec<String>>>);
+
+/// What was noted of the uploads that go on.
+pub(crate) struct RepeatedParts(Cache<ObjectId, Arc<Noted>>);
 
 impl RepeatedParts {
     pub(crate) fn new() -> Self {
-        Self(Cache::builder().max_capacity(PARTS_MAX).time_to_idle(IDLE).build())
+        let weigh = |_: &ObjectId, noted: &Arc<Noted>| u32::try_from(noted.len()).unwrap_or(u32::MAX);
+        Self(Cache::builder().weigher(weigh).max_capacity(PARTS_MAX).time_to_idle(IDLE).build())
     }
 
     /// Notes that a part was stored, in the place of any before it.
     pub(crate) fn note(&self, object_id: ObjectId, number: u16, tag: &PartTag) {
-        self.0.entry((object_id, number)).and_upsert_with(|before| {
-            let mut tags = before.map(|entry| entry.into_value().to_vec()).unwrap_or_default();
-            if tags.len() == UPLOADS_MAX {
-                tags.remove(0);
-            }
-            tags.push(tag.to_text());
-            Arc::new(tags)
+        // Put back each time, so that the cache weighs it anew.
+        self.0.entry(object_id).and_upsert_with(|before| {
+            let noted = before.map(moka::Entry::into_value).unwrap_or_default();
+            noted.add(number, tag.to_text());
+            noted
         });
+    }
+
+    /// Forgets an upload that is over.
+    pub(crate) fn forget(&self, object_id: ObjectId) {
+        self.0.invalidate(&object_id);
     }
 
     /// The tag of the upload that took the place of the `named` one with the same content, by length and CRC64NVME.
     /// Nothing of it is verified here; the caller verifies the tag that it uses.
     pub(crate) fn in_place_of(&self, object_id: ObjectId, number: u16, named: &PartTag) -> Option<PartTag> {
-        let tags = self.0.get(&(object_id, number))?;
+        let tags = self.0.get(&object_id)?.of(number);
         let (last, before) = tags.split_last()?;
         if !before.contains(&named.to_text()) {
             return None;
@@ -47,6 +56,25 @@ impl RepeatedParts {
         let last = PartTag::parse(last).ok()?;
         let (was, is) = (named.claimed_state()?.part.entry(), last.claimed_state()?.part.entry());
         (was.length == is.length && was.crc64.is_some() && was.crc64 == is.crc64).then_some(last)
+    }
+}
+
+impl Noted {
+    fn add(&self, number: u16, tag: String) {
+        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tags = parts.entry(number).or_default();
+        if tags.len() == REPEATS_MAX {
+            tags.remove(0);
+        }
+        tags.push(tag);
+    }
+
+    fn of(&self, number: u16) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&number).cloned().unwrap_or_default()
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
@@ -81,5 +109,7 @@ mod tests {
         assert_eq!(found(&last), None, "it is the last");
         assert_eq!(found(&tag("elsewhere", 10, 5)), None, "another gateway's");
         assert!(parts.in_place_of(object, 4, &first).is_none(), "another part's");
+        parts.forget(object);
+        assert_eq!(found(&first), None, "the upload is over");
     }
 }
