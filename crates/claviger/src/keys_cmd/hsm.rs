@@ -10,7 +10,7 @@ use crate::exit::Exit;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Make the key that [pkcs11] names in the HSM: AES-256 or RSA-3072, never to leave it
+    /// Make the key that the table `[pkcs11]` names in the HSM: AES-256 or RSA-3072, never to leave it
     MakeKey(Arguments),
     /// Wrap and unwrap something of no use with that key, to see that the HSM does what it must
     Check(Arguments),

@@ -37,13 +37,14 @@ pub(super) enum PolicyCommand {
 /// Hold a policy file against expectations, on this machine: exit code 1 if it does not meet one
 ///
 /// The expectations are a file of tables, as many as you like:
-///   [[expect]]
-///   identity = "gateway:camera"
-///   verb = "read"
-///   keyset = "default"
-///   bucket = "photos"
-///   key = "2026/01.jpg"
-///   allow = false
+///
+///     [[expect]]
+///     identity = "gateway:camera"
+///     verb = "read"
+///     keyset = "default"
+///     bucket = "photos"
+///     key = "2026/01.jpg"
+///     allow = false
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct TestArguments {
