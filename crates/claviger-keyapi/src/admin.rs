@@ -93,6 +93,10 @@ pub struct AdminStatus {
     pub now_ms: u64,
     /// Records in the audit log.
     pub audit_records: u64,
+    /// The audit log's name and public key, as C2SP signed-note writes them; known while unlocked.
+    pub audit_key: Option<String>,
+    /// The newest checkpoint of the audit log that was signed since the service started: a signed note.
+    pub audit_checkpoint: Option<String>,
     /// What is wrong, if anything.
     pub problems: Vec<String>,
     /// How it is unlocked.

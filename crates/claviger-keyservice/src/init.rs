@@ -23,7 +23,9 @@ use crate::custody::unlock::establish::{Method, establish};
 use crate::custody::unlock::{draw_master, store_wraps};
 use crate::files::{StateLock, private_folder, read_owned};
 use crate::identity::{Authority, Issued};
+use crate::log_key::{LogKey, log_key_record};
 use crate::policy::{Policy, PolicyRow};
+use crate::service::AUDIT_FOLDER;
 use crate::service::tls::replace_locked_tls;
 use crate::store::location::{self, NewStore};
 use crate::store::{Change, Kind, Store};
@@ -76,6 +78,8 @@ pub struct InitReport {
     pub share_files: Vec<PathBuf>,
     /// The passphrase's file, or those of the unlock shares.
     pub unlock_files: Vec<PathBuf>,
+    /// The audit log's name and public key: what an auditor verifies the log with.
+    pub log_key: String,
 }
 
 /// Makes a service in `config.state_dir`. Nothing is overwritten: every file must be new. If it fails before the end the
@@ -100,9 +104,10 @@ pub fn init(
     check_method(config, &options.unlock)?;
     private_folder(&config.state_dir)?;
     let _alone = StateLock::take(&config.state_dir)?;
+    refuse_old_log(config)?;
     // A service exists only once everything else does.
     let rows = NewStore::begin(config, clock, &**random)?;
-    let report = build(config, options, policy, rows.store(), &**clock, random)?;
+    let report = build(config, options, policy, rows.store(), clock, random)?;
     rows.finish()?;
     Ok(report)
 }
@@ -112,7 +117,7 @@ fn build(
     options: &InitOptions,
     policy: String,
     store: &dyn Store,
-    clock: &dyn Clock,
+    clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> Result<InitReport, ServiceError> {
     let now_ms = clock.now_ms();
@@ -120,7 +125,7 @@ fn build(
     let (wrap, unlock_files) = establish(&options.unlock, &secret, &config.advertise, &**random)?;
     store_wraps(store, &[&wrap])?;
     let master = Master::new(&secret);
-    let (certificate, key) = Authority::generate(clock, &**random)?;
+    let (certificate, key) = Authority::generate(&**clock, &**random)?;
     store.set_meta(META_CA_KEY, &master.seal(META_CA_KEY, &key, &**random)?)?;
     let authority = Authority::load(certificate.clone(), &key)?;
     replace_locked_tls(config, &authority, now_ms, &**random)?;
@@ -133,6 +138,8 @@ fn build(
         .map(|operator| enrol(&authority, operator, now_ms, &**random))
         .collect::<Result<Vec<_>, _>>()?;
     let ca = Blob(certificate.to_vec());
+    let mut log_key = LogKey::make(&master, &**random)?;
+    let verifier = log_key.verifier().to_string();
     let mut changes = vec![
         Change::Put(Kind::Service, row(&master, Kind::Service, CA_ROW, &ca)),
         PolicyRow::first(policy, now_ms).change(&master),
@@ -142,11 +149,10 @@ fn build(
     changes.extend(operators.iter().map(|(operator, _)| {
         Change::Put(Kind::Identity, row(&master, Kind::Identity, &operator.uid.to_string(), operator))
     }));
+    changes.extend(log_key.unstored.take());
     let mut record = first_record(options, &**random, now_ms)?;
     store.apply(&ledger::found(&master, changes, &mut record))?;
-    let folder = config.state_dir.join("audit");
-    let (log, _) = AuditLog::open(&folder, config.limits.audit_file_len_max, Arc::clone(random))?;
-    log.append_blocking(vec![record.to_bytes()])?;
+    begin_log(config, &record, log_key, clock, random)?;
     Ok(InitReport {
         operators: operators.iter().map(|(_, issued)| certificate_answer(&certificate, issued)).collect(),
         ca_spki: SpkiHash::of_certificate(&certificate).ok_or(ServiceError::Damaged("CA certificate"))?,
@@ -154,6 +160,7 @@ fn build(
         root_fingerprint,
         share_files,
         unlock_files,
+        log_key: verifier,
     })
 }
 
@@ -245,10 +252,46 @@ fn certificate_answer(ca: &CertificateDer<'static>, issued: &Issued) -> Certific
 fn first_record(options: &InitOptions, random: &dyn Random, now_ms: u64) -> Result<Record, ServiceError> {
     let mut id = [0u8; 8];
     random.fill(&mut id)?;
-    let info = RequestInfo { request_id: format!("{:016x}", u64::from_be_bytes(id)), identity: None, now_ms };
+    let request_id = format!("{:016x}", u64::from_be_bytes(id));
+    let info = RequestInfo { request_id, identity: None, now_ms };
     let mut record = info.record("init", Outcome::Done);
     record.keyset = Some(options.keyset.clone());
     let names: Vec<String> = options.operators.iter().map(|operator| operator.identity.to_string()).collect();
     record.subject = Some(names.join(", "));
     Ok(record)
+}
+
+/// The log's first records and its first checkpoint.
+fn begin_log(
+    config: &Config,
+    first: &Record,
+    log_key: LogKey,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> Result<(), ServiceError> {
+    let folder = config.state_dir.join(AUDIT_FOLDER);
+    let len_max = config.limits.audit_file_len_max;
+    let (log, _) = AuditLog::open(&folder, len_max, Arc::clone(random), Arc::clone(clock))?;
+    let second = log_key_record(first.same_request("log-key", Outcome::Done), log_key.verifier());
+    log.append_blocking(vec![first.to_bytes(), second.to_bytes()])?;
+    log.sign_with(log_key.key)?;
+    log.stop_signing();
+    if log.has_failed() {
+        return Err(ServiceError::Audit("its first checkpoint can't be written".into()));
+    }
+    Ok(())
+}
+
+/// A new service begins a new log: records of another one would be taken for its own.
+fn refuse_old_log(config: &Config) -> Result<(), ServiceError> {
+    let folder = config.state_dir.join(AUDIT_FOLDER);
+    match std::fs::read_dir(&folder).map(|mut entries| entries.next().is_some()) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(ServiceError::Audit(format!(
+            "{} holds a log already; it is never overwritten nor gone on with: move it away",
+            folder.display()
+        ))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(ServiceError::io(&folder, error)),
+    }
 }

@@ -31,6 +31,7 @@ mod freeze;
 mod gateway_api;
 mod identity;
 mod ledger;
+mod log_key;
 mod metrics;
 mod proposals;
 mod quarantine;

@@ -15,7 +15,7 @@ use claviger_keyapi::{Id16, Identity, KeyServiceError, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::ServiceError;
-use crate::audit_log::log_files;
+use crate::audit_log::AuditFolder;
 use crate::audit_record::Outcome;
 use crate::config::LEASE_TTL_S_MAX;
 use crate::service::{Caller, Core, Work};
@@ -211,7 +211,7 @@ struct Fields {
 fn leased_since(folder: &Path, identity: &Identity, since_ms: u64) -> Result<BTreeSet<Id16>, ServiceError> {
     let mut leased = BTreeSet::new();
     let name = identity.to_string();
-    for path in log_files(folder)? {
+    for path in AuditFolder::new(folder).files()?.into_iter().map(|file| file.path) {
         let file = std::fs::File::open(&path).map_err(|e| ServiceError::io(&path, e))?;
         for line in BufReader::new(file).split(b'\n') {
             let line = line.map_err(|e| ServiceError::io(&path, e))?;

@@ -403,7 +403,7 @@ pub(crate) fn row<T: Serialize>(master: &Master, kind: Kind, id: &str, value: &T
     Row { id: id.to_owned(), body, mac }
 }
 
-fn read_rows<T: DeserializeOwned>(
+pub(crate) fn read_rows<T: DeserializeOwned>(
     master: &Master,
     store: &dyn Store,
     kind: Kind,

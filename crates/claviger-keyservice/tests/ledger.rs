@@ -3,11 +3,13 @@
 
 mod common;
 
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use claviger_keyapi::admin::{self, RevokeAnswer, RevokeRequest};
 use claviger_keyapi::{KeyService as _, LeaseItem, ServiceState};
 use claviger_keyservice::ServiceError;
+use claviger_keyservice::audit_log::AuditFolder;
 use common::{World, ask};
 
 type Row = (String, String, Vec<u8>, Vec<u8>);
@@ -115,13 +117,42 @@ async fn a_deleted_row_of_any_kind_keeps_the_service_locked_and_is_named() {
     world.start().await.unwrap();
 }
 
+/// A folder with all that is in it.
+struct Files(Vec<(PathBuf, Vec<u8>)>);
+
+impl Files {
+    fn of(folder: &Path) -> Self {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files.append(&mut Self::of(&path).0);
+            } else {
+                files.push((path.clone(), std::fs::read(path).unwrap()));
+            }
+        }
+        Self(files)
+    }
+
+    fn put_back(&self, folder: &Path) {
+        std::fs::remove_dir_all(folder).unwrap();
+        for (path, content) in &self.0 {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn an_older_database_or_a_shorter_log_keeps_the_service_locked() {
     let mut world = full().await;
     let database = world.config.state_dir.join("keyservice.db");
-    let log = world.config.state_dir.join("audit/00000000000000000000.jsonl");
+    let audit = world.config.state_dir.join("audit");
+    let log = audit.join("00000000000000000000.jsonl");
     let older = std::fs::read(&database).unwrap();
     let shorter = std::fs::read(&log).unwrap();
+    let older_log = Files::of(&audit);
     world.start().await.unwrap();
     revoke(&world, "gateway:full").await;
     world.stop().await;
@@ -132,8 +163,14 @@ async fn an_older_database_or_a_shorter_log_keeps_the_service_locked() {
     std::fs::write(&database, &newest).unwrap();
     std::fs::write(&log, &shorter).unwrap();
     let error = world.open().err().unwrap();
-    assert!(matches!(error, ServiceError::OlderLog { .. }), "{error}");
+    assert!(matches!(&error, ServiceError::Audit(text) if text.contains("cut off")), "{error}");
     std::fs::write(&log, &longest).unwrap();
+    // All of the log as it was then, checkpoint and tiles included.
+    let newest_log = Files::of(&audit);
+    older_log.put_back(&audit);
+    let error = world.open().err().unwrap();
+    assert!(matches!(error, ServiceError::OlderLog { .. }), "{error}");
+    newest_log.put_back(&audit);
     world.start().await.unwrap();
     let gone = claviger_gateway::key_client::KeyClient::open("", &world.path("full"), world.clock.clone());
     assert!(gone.unwrap().session().await.is_err(), "revoked it stays");
@@ -161,7 +198,6 @@ async fn no_row_of_another_service_and_no_second_copy_of_a_row_passes() {
 /// A state folder that the release before made: see fixtures/README.md.
 fn fixture(to: &Path) {
     fn copy(from: &Path, to: &Path) {
-        use std::os::unix::fs::PermissionsExt as _;
         std::fs::create_dir_all(to).unwrap();
         std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o700)).unwrap();
         for entry in std::fs::read_dir(from).unwrap() {
@@ -223,4 +259,43 @@ async fn nobody_passes_a_ledger_off_as_a_database_of_the_release_before() {
     delete(&world, &state[0]);
     world.database().pragma_update(None, "user_version", 2).unwrap();
     assert!(matches!(world.open(), Err(ServiceError::OlderDatabase { .. })));
+}
+
+/// The key that the log names, and what verifying the whole log with it says: records, and how many are signed for.
+fn verify_log(world: &World) -> (String, u64, u64) {
+    let named: Vec<_> = world.audit().into_iter().filter(|record| record["action"] == "log-key").collect();
+    assert_eq!(named.len(), 1, "one key for ever");
+    let key = named[0]["subject"].as_str().unwrap().to_owned();
+    let folder = AuditFolder::new(&world.config.state_dir.join("audit"));
+    let report = folder.verify(&key.parse().unwrap(), Vec::new()).unwrap().report;
+    (key, report.records, report.signed)
+}
+
+#[tokio::test]
+async fn a_log_of_the_release_before_gets_its_key_and_verifies_from_its_first_record() {
+    let mut world = World::in_folder(fixture, FIXTURE_MS).await;
+    world.stop().await;
+    let (key, records, signed) = verify_log(&world);
+    assert_eq!(records, signed, "the last checkpoint is written when the process ends");
+    world.start().await.unwrap();
+    world.stop().await;
+    let (again, more, signed) = verify_log(&world);
+    assert_eq!((again, more), (key, signed));
+    assert!(more > records);
+}
+
+#[tokio::test]
+async fn a_locked_service_signs_nothing_and_the_next_unlock_covers_what_came_between() {
+    let mut world = World::new().await;
+    world.service().lock().unwrap();
+    let (_, records, signed) = verify_log(&world);
+    assert_eq!(records, signed, "the record of the lock included");
+    assert!(world.service().unlock("wrong").is_err());
+    let (_, more, still) = verify_log(&world);
+    assert!(more > records && still == signed);
+    let passphrase = std::fs::read_to_string(world.path("passphrase")).unwrap();
+    world.service().unlock(passphrase.trim()).unwrap();
+    world.stop().await;
+    let (_, all, signed) = verify_log(&world);
+    assert!(all > more && all == signed);
 }

@@ -139,7 +139,11 @@ fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
         if entry.file_type().unwrap().is_dir() {
             copy_folder(&entry.path(), &path);
         } else {
-            std::fs::copy(entry.path(), path).unwrap();
+            match std::fs::copy(entry.path(), path) {
+                // A running service replaces files; what goes by another name meanwhile is not part of it.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                copied => drop(copied.unwrap()),
+            }
         }
     }
 }

@@ -44,6 +44,8 @@ impl Core {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now_ms: self.clock.now_ms(),
             audit_records: self.audit.records(),
+            audit_key: self.audit.verifier().map(|key| key.to_string()),
+            audit_checkpoint: self.audit.checkpoint().map(|signed| signed.note().to_string()),
             problems,
             unlock: self.unlock_state(),
             policy_sha256: self.policy.load().sha256().to_owned(),

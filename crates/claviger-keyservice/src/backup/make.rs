@@ -16,11 +16,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::{AUDIT_PIECE_LEN, LINE_LEN_MAX, Line, VERSION};
 use crate::ServiceError;
-use crate::audit_log::log_files;
+use crate::audit_log::AuditFolder;
 use crate::audit_record::Outcome;
 use crate::custody::backup_wrap::SealedWrap;
 use crate::custody::unlock::{META_MASTER, Stored, Wrap};
-use crate::service::{Caller, Core, Work};
+use crate::service::{AUDIT_FOLDER, Caller, Core, Work};
 use crate::store::postgres::META_INSTANCE;
 use crate::store::snapshot::{Item, Snapshot};
 use crate::vault::Vault;
@@ -78,7 +78,7 @@ impl Core {
             header,
             wrap,
             snapshot: self.store.snapshot()?,
-            log: open_log(&self.config.state_dir.join("audit"))?,
+            log: open_log(&self.config.state_dir.join(AUDIT_FOLDER))?,
         };
         drop(turn);
         let (to, parts) = sync_channel(1);
@@ -165,7 +165,7 @@ struct LogFile {
 
 fn open_log(folder: &Path) -> Result<Vec<LogFile>, ServiceError> {
     let mut files = Vec::new();
-    for path in log_files(folder)? {
+    for path in AuditFolder::new(folder).files()?.into_iter().map(|file| file.path) {
         let io = |e| ServiceError::io(&path, e);
         let file = File::open(&path).map_err(io)?;
         let len = whole_lines(&file).map_err(io)?;

@@ -22,6 +22,7 @@ use crate::custody::{Master, paper};
 use crate::files::{StateLock, private_folder, read_secret, sync_folder};
 use crate::ledger::log::newest_state;
 use crate::ledger::{Ledger, Mark};
+use crate::service::AUDIT_FOLDER;
 use crate::service::tls::replace_locked_tls;
 use crate::store::Store;
 use crate::store::location::{self, NewStore};
@@ -65,7 +66,7 @@ pub fn restore(
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> Result<RestoreReport, ServiceError> {
-    let audit = config.state_dir.join("audit");
+    let audit = config.state_dir.join(AUDIT_FOLDER);
     if location::exists(&config.state_dir) {
         return Err(ServiceError::AlreadyInitialised(config.state_dir.clone()));
     }
@@ -91,7 +92,7 @@ pub fn restore(
     replace_locked_tls(config, &authority, clock.now_ms(), &**random)?;
     fs::rename(&unfinished, &audit).map_err(|e| ServiceError::io(&audit, e))?;
     sync_folder(&config.state_dir)?;
-    let audit_records = write_record(config, &header, newest.as_ref(), &**clock, random)?;
+    let audit_records = write_record(config, &header, newest.as_ref(), clock, random)?;
     rows.finish()?;
     Ok(RestoreReport { made_ms: header.made_ms, rows: count, audit_records })
 }
@@ -285,11 +286,12 @@ fn write_record(
     config: &Config,
     header: &Header,
     newest: Option<&Mark>,
-    clock: &dyn Clock,
+    clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> Result<u64, ServiceError> {
-    let folder = config.state_dir.join("audit");
-    let (log, _) = AuditLog::open(&folder, config.limits.audit_file_len_max, Arc::clone(random))?;
+    let folder = config.state_dir.join(AUDIT_FOLDER);
+    let len_max = config.limits.audit_file_len_max;
+    let (log, _) = AuditLog::open(&folder, len_max, Arc::clone(random), Arc::clone(clock))?;
     let mut id = [0u8; 8];
     random.fill(&mut id)?;
     let request_id = format!("{:016x}", u64::from_be_bytes(id));

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::Mark;
 use crate::ServiceError;
-use crate::audit_log::log_files;
+use crate::audit_log::{AuditFolder, LogFile};
 use crate::store::Kind;
 
 const CHUNK_LEN: u64 = 1 << 20;
@@ -47,8 +47,8 @@ pub(super) fn row_text(kind: Kind, id: &str, mac: Option<&[u8]>) -> String {
 /// # Errors
 /// [`ServiceError::Io`]; [`ServiceError::Audit`] if a line can't be read.
 pub(crate) fn newest_state(folder: &Path) -> Result<Option<Mark>, ServiceError> {
-    for path in log_files(folder)?.into_iter().rev() {
-        if let Some(mark) = newest_in(&path)? {
+    for file in AuditFolder::new(folder).files()?.into_iter().rev() {
+        if let Some(mark) = newest_in(&file.path)? {
             return Ok(Some(mark));
         }
     }
@@ -105,7 +105,7 @@ pub(super) fn last_words(folder: &Path) -> Result<HashMap<String, Option<String>
     let mut words = HashMap::new();
     // Rows of a change count once its last record, with the state, is there.
     let mut open = Vec::new();
-    for path in log_files(folder)? {
+    for LogFile { path, .. } in AuditFolder::new(folder).files()? {
         let file = File::open(&path).map_err(|e| ServiceError::io(&path, e))?;
         for line in BufReader::new(file).split(b'\n') {
             let line = line.map_err(|e| ServiceError::io(&path, e))?;

@@ -180,12 +180,11 @@ pub(crate) fn failing(template: &Path, folder: &Path, plan: Plan) -> (KeyService
         Arc::new(Fate { plan, steps: AtomicU32::new(0), writes: Mutex::default(), dead: Mutex::new(false) });
     let store = SqliteStore::open(&config.state_dir.join(crate::store::location::DATABASE_FILE)).unwrap();
     let store = Arc::new(FailingStore(store, Arc::clone(&fate)));
-    let lines = config.state_dir.join("audit/00000000000000000000.jsonl");
-    let before = std::fs::read_to_string(&lines).unwrap().lines().count() as u64;
-    let sink = FailingSink(lines, Arc::clone(&fate));
-    let audit = AuditLog::with_sink(Box::new(sink), before, random()).unwrap();
-    let newest = newest_state(&config.state_dir.join("audit")).unwrap();
+    let audit = config.state_dir.join("audit");
+    let sink = FailingSink(audit.join("00000000000000000000.jsonl"), Arc::clone(&fate));
+    let newest = newest_state(&audit).unwrap();
     let clock = Arc::new(SystemClock);
+    let audit = AuditLog::with_sink(Box::new(sink), Some(&audit), random(), clock.clone()).unwrap();
     let policy = Policy::parse_text(POLICY).unwrap();
     let log = Log { audit, newest };
     (KeyService::assemble(config, clock, random(), store, log, policy, None).unwrap(), fate)

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
+use claviger_audit::SigningKey;
 use claviger_env::Clock;
 use claviger_format::Random;
 use claviger_keyapi::tls::SERVICE_NAME;
@@ -29,6 +30,7 @@ use crate::files::{StateLock, private_folder, read_owned};
 use crate::identity::{Authority, SERVICE_TTL_MS};
 use crate::ledger::log::newest_state;
 use crate::ledger::{Ledger, Mark, Opened, Turn};
+use crate::log_key::{LogKey, log_key_record};
 use crate::policy::{Policy, PolicyRow};
 use crate::store::{Store, location};
 use crate::vault::{CA_ROW, Vault, stored_ca};
@@ -38,6 +40,9 @@ pub(crate) use callers::Caller;
 use callers::check_unrevoked;
 use tls::{read_locked_tls, replace_locked_tls, server_config};
 use unlocking::Unlocking;
+
+/// Name of the audit log's folder in the state folder.
+pub(crate) const AUDIT_FOLDER: &str = "audit";
 
 /// A key service.
 #[derive(Clone)]
@@ -73,6 +78,13 @@ pub(crate) struct Core {
 struct LogState {
     newest: Option<Mark>,
     written_at: u64,
+}
+
+/// What an unlock opened, before anyone can use it.
+struct Unlocked<'a> {
+    turn: Turn<'a>,
+    tls: TlsState,
+    log_key: SigningKey,
 }
 
 struct TlsState {
@@ -139,11 +151,12 @@ impl KeyService {
         let store = location::open(&config, &clock, &*random)?;
         let policy = first_policy(&*store, &config)?;
         let (audit, torn) = AuditLog::open(
-            &config.state_dir.join("audit"),
+            &config.state_dir.join(AUDIT_FOLDER),
             config.limits.audit_file_len_max,
             Arc::clone(&random),
+            Arc::clone(&clock),
         )?;
-        let newest = newest_state(&config.state_dir.join("audit"))?;
+        let newest = newest_state(&config.state_dir.join(AUDIT_FOLDER))?;
         let service = Self::assemble(
             config,
             clock,
@@ -334,12 +347,13 @@ impl Core {
         let opened = still().and(unwrapped).and_then(|unwrapped| self.open_vault(&unwrapped, info, changes));
         let mut record = info.record("unlock", Outcome::Done);
         match &opened {
-            Ok((turn, _)) => record.set_state(&turn.mark()),
+            Ok(opened) => record.set_state(&opened.turn.mark()),
             Err(error) => record = record.refused_call(&error.outward()),
         }
         // Written before anyone can use what was opened.
         self.audit.append_blocking(vec![record.to_bytes()])?;
-        let (turn, tls) = opened?;
+        let Unlocked { turn, tls, log_key } = opened?;
+        self.audit.sign_with(log_key)?;
         self.unlocking.collector.wipe();
         self.tls.store(Arc::new(tls));
         *self.vault.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&turn.vault));
@@ -352,10 +366,10 @@ impl Core {
         unwrapped: &Unwrapped,
         info: &RequestInfo,
         changes: MutexGuard<'a, ()>,
-    ) -> Result<(Turn<'a>, TlsState), ServiceError> {
+    ) -> Result<Unlocked<'a>, ServiceError> {
         let master = Master::new(&unwrapped.secret);
         let newest = self.log_state.lock().unwrap_or_else(PoisonError::into_inner).newest.clone();
-        let folder = self.config.state_dir.join("audit");
+        let folder = self.config.state_dir.join(AUDIT_FOLDER);
         let opened = Ledger::open(&master, &*self.store, newest.as_ref(), &folder)?;
         let (ledger, is_before) = match opened {
             Opened::Ledger(ledger) => (ledger, false),
@@ -382,9 +396,21 @@ impl Core {
         let policy =
             PolicyRow::read(&turn.vault.master, &*self.store)?.ok_or(ServiceError::Damaged("policy"))?;
         self.policy.store(Arc::new(Policy::parse_text(&policy.text)?));
+        let log_key = self.log_key(&turn, info)?;
         let tls = self.unlocked_tls(&turn.vault.authority, info.now_ms)?;
         replace_locked_tls(&self.config, &turn.vault.authority, info.now_ms, &*self.random)?;
-        Ok((turn, tls))
+        Ok(Unlocked { turn, tls, log_key })
+    }
+
+    /// The audit log's key. A log from before logs had keys gets one here.
+    fn log_key(&self, turn: &Turn<'_>, info: &RequestInfo) -> Result<SigningKey, ServiceError> {
+        let log = LogKey::open_or_make(&turn.vault.master, &*self.store, &*self.random)?;
+        self.audit.check_found(log.verifier())?;
+        if let Some(change) = log.unstored {
+            let record = log_key_record(info.record("log-key", Outcome::Done), log.key.verifier());
+            self.commit(turn, vec![change], &[record])?;
+        }
+        Ok(log.key)
     }
 
     /// The emergency brake: the vault goes first, whatever fails afterwards.
@@ -402,7 +428,10 @@ impl Core {
         old.iter().for_each(|vault| record.set_state(&vault.mark()));
         drop(old);
         tracing::info!("locked");
-        self.audit.append_blocking(vec![record.to_bytes()])?;
+        let recorded = self.audit.append_blocking(vec![record.to_bytes()]);
+        // The last checkpoint covers this record too.
+        self.audit.stop_signing();
+        recorded?;
         tls.map(drop)
     }
 

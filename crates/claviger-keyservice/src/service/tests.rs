@@ -77,7 +77,7 @@ pub(crate) fn made(folder: &Path) -> Config {
 
 fn over(config: &Config, sink: Broken) -> KeyService {
     let store = Arc::new(SqliteStore::open(&config.state_dir.join("keyservice.db")).unwrap());
-    let audit = AuditLog::with_sink(Box::new(sink), 0, random()).unwrap();
+    let audit = AuditLog::with_sink(Box::new(sink), None, random(), Arc::new(SystemClock)).unwrap();
     let policy = Policy::parse_text(POLICY).unwrap();
     let log = Log { audit, newest: newest_state(&config.state_dir.join("audit")).unwrap() };
     KeyService::assemble(config.clone(), Arc::new(SystemClock), random(), store, log, policy, None).unwrap()
@@ -197,7 +197,9 @@ pub(crate) fn operator_of(service: &KeyService, name: &str) -> Caller {
 async fn enrolled(folder: &Path, disk: &Arc<Disk>) -> (KeyService, Peer) {
     let config = made(folder);
     let store = Arc::new(SqliteStore::open(&config.state_dir.join("keyservice.db")).unwrap());
-    let audit = AuditLog::with_sink(Box::new(OnDisk(Arc::clone(disk))), 0, random()).unwrap();
+    let audit =
+        AuditLog::with_sink(Box::new(OnDisk(Arc::clone(disk))), None, random(), Arc::new(SystemClock))
+            .unwrap();
     let policy = Policy::parse_text(POLICY).unwrap();
     let clock = Arc::new(SystemClock);
     let log = Log { audit, newest: newest_state(&config.state_dir.join("audit")).unwrap() };

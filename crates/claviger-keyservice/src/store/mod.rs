@@ -24,6 +24,8 @@ pub enum Kind {
     Binding,
     /// A bucket that was unbound a moment ago.
     Closing,
+    /// An audit log: its name and the key that signs its checkpoints.
+    Log,
     /// A registered epoch; kept in a table of its own.
     Epoch,
     /// An upload that was reported finished; kept in a table of its own.
@@ -44,13 +46,14 @@ pub enum Kind {
 
 impl Kind {
     /// Kinds whose rows authorise: what the ledger counts. Epochs, in their own table, belong to it too.
-    pub(crate) const LEDGER: [Self; 10] = [
+    pub(crate) const LEDGER: [Self; 11] = [
         Self::Service,
         Self::Keyset,
         Self::Identity,
         Self::Token,
         Self::Binding,
         Self::Closing,
+        Self::Log,
         Self::Policy,
         Self::Proposal,
         Self::Freeze,
@@ -74,6 +77,7 @@ impl Kind {
             Self::Token => "token",
             Self::Binding => "binding",
             Self::Closing => "closing",
+            Self::Log => "log",
             Self::Epoch => "epoch",
             Self::FinishedUpload => "finished-upload",
             Self::Policy => "policy",

@@ -184,6 +184,8 @@ fn announce(arguments: &Arguments, report: &InitReport) {
         say!("Operator {identity}: {}", folder.display());
     }
     say!("  Hand each folder to the person who is to be that operator.");
+    say!("The audit log's key, for whoever is to check the log: {}", report.log_key);
+    say!("  Give it to your auditor now; `claviger audit verify --key` takes it.");
     say!("Certificate authority (SHA-256 of its public key): {}", report.ca_spki);
     say!("Next: claviger keyservice --config {}", arguments.config.display());
 }

@@ -141,6 +141,13 @@ pub(super) struct EpochsArguments {
 pub(super) enum AuditCommand {
     /// The last records, oldest first, as they stand in the log
     Tail(TailArguments),
+    /// The newest checkpoint: kept elsewhere, it shows later whether the log was cut off or replaced
+    ///
+    /// Prints a signed note: the log's name, how many records it has, and the root of the tree
+    /// over them. Keep it where nobody who runs the key service can change it, and give it to
+    /// claviger audit verify --checkpoint FILE.
+    #[command(verbatim_doc_comment)]
+    Checkpoint(Operator),
 }
 
 #[derive(clap::Args)]
@@ -221,6 +228,13 @@ fn show(status: &AdminStatus) {
     say!("buckets        {}", status.bindings);
     say!("epochs         {}", status.epochs);
     say!("audit records  {}", status.audit_records);
+    if let Some(key) = &status.audit_key {
+        say!("audit key      {key}");
+    }
+    match status.audit_checkpoint.as_deref().map(|note| note.lines().collect::<Vec<_>>()) {
+        Some(lines) if lines.len() > 2 => say!("checkpoint     {} records, root {}", lines[1], lines[2]),
+        _ => say!("checkpoint     none since the start"),
+    }
     if status.proposals > 0 {
         say!("proposals      {} (claviger keys proposals)", status.proposals);
     }
@@ -287,13 +301,22 @@ async fn list_epochs(arguments: EpochsArguments) -> Result<(), Exit> {
 }
 
 pub(super) async fn audit(command: AuditCommand) -> Result<(), Exit> {
-    let AuditCommand::Tail(TailArguments { count, operator }) = command;
-    let tail: AuditTail =
-        Connection::open(&operator)?.ask(admin::AUDIT_TAIL, &AuditTailRequest { count }).await?;
-    for line in tail.lines {
-        say!("{line}");
+    match command {
+        AuditCommand::Tail(TailArguments { count, operator }) => {
+            let tail: AuditTail =
+                Connection::open(&operator)?.ask(admin::AUDIT_TAIL, &AuditTailRequest { count }).await?;
+            tail.lines.iter().for_each(|line| say!("{line}"));
+            Ok(())
+        }
+        AuditCommand::Checkpoint(operator) => {
+            let status: AdminStatus = Connection::open(&operator)?.ask(admin::STATUS, &Empty {}).await?;
+            let none =
+                || anyhow::anyhow!("no checkpoint was signed since the service was started: unlock it first");
+            let note = status.audit_checkpoint.ok_or_else(none).map_err(Exit::failed)?;
+            say!("{}", note.trim_end());
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 /// Unix milliseconds as RFC 3339 in UTC.

@@ -1,0 +1,141 @@
+//! The thread that keeps the Merkle tree over the records: it writes tiles, signs checkpoints while there is a key, and keeps
+//! the newest in a file. It works behind the writer, on records that are durable and whose callers were let go.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use claviger_audit::builder::Tile;
+use claviger_audit::{Line, LogTree, SignedCheckpoint, SigningKey};
+use claviger_env::Clock;
+
+use super::Shared;
+use super::folder::AuditFolder;
+use super::tile_files::{remove_partials, write_checkpoint, write_tile};
+use crate::ServiceError;
+
+/// Shortest time between two checkpoints in the file.
+const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
+
+/// What the keeper is told.
+pub(super) enum Message {
+    /// Whole lines that are durable.
+    Lines(Vec<u8>),
+    /// The log's key: from now on checkpoints are signed.
+    Key(Box<SigningKey>),
+    /// Signs and writes a last checkpoint, then wipes the key and answers.
+    WipeKey(SyncSender<()>),
+}
+
+pub(super) struct Keeper {
+    pub(super) tree: LogTree,
+    /// `None` in tests of a log without files.
+    pub(super) folder: Option<AuditFolder>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: Option<Box<SigningKey>>,
+    /// The newest checkpoint, until it is in the file.
+    pub(super) unwritten: Option<Arc<SignedCheckpoint>>,
+    /// When the file was written, on the boot-time clock.
+    pub(super) written_ms: Option<u64>,
+}
+
+impl Keeper {
+    /// Ends when the writer is gone, with everything that was signed in the file.
+    pub(super) fn run(&mut self, messages: &Receiver<Message>) {
+        loop {
+            let message = match &self.unwritten {
+                None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(_) => messages.recv_timeout(Duration::from_millis(self.wait_ms())),
+            };
+            let outcome = match message {
+                Ok(message) => self.handle(message, messages),
+                Err(RecvTimeoutError::Timeout) => self.write_unwritten(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let last = self.write_unwritten();
+                    self.fail_on(last);
+                    return;
+                }
+            };
+            self.fail_on(outcome);
+        }
+    }
+
+    /// A tree that can't be kept is as bad as a record that can't be written: nobody could check what comes after.
+    fn fail_on(&mut self, outcome: Result<(), ServiceError>) {
+        if let Err(error) = outcome {
+            tracing::error!(%error, "the audit log's tree can't be kept: releases stop");
+            self.shared.failed.store(true, Ordering::Release);
+            (self.key, self.unwritten) = (None, None);
+        }
+    }
+
+    fn handle(&mut self, message: Message, messages: &Receiver<Message>) -> Result<(), ServiceError> {
+        // Whatever waits already is covered by the same checkpoint.
+        let mut next = Some(message);
+        let mut wiped = None;
+        while let Some(message) = next.take() {
+            match message {
+                Message::Lines(lines) => self.grow(&lines)?,
+                Message::Key(key) => self.key = Some(key),
+                Message::WipeKey(done) => wiped = Some(done),
+            }
+            if wiped.is_none() {
+                next = messages.try_recv().ok();
+            }
+        }
+        let signed = self.sign().and_then(|()| {
+            if wiped.is_some() || self.wait_ms() == 0 { self.write_unwritten() } else { Ok(()) }
+        });
+        if let Some(done) = wiped {
+            self.key = None;
+            // Whoever asked may have given up.
+            let _ = done.send(());
+        }
+        signed
+    }
+
+    fn grow(&mut self, lines: &[u8]) -> Result<(), ServiceError> {
+        let mut full = Vec::new();
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\n").and_then(|line| Line::parse(line).ok());
+            let line = line.filter(|line| line.index == self.tree.size());
+            let line = line.ok_or(ServiceError::Damaged("line of the audit log"))?;
+            self.tree.push(&line.entry(), &mut full);
+        }
+        let Some(folder) = &self.folder else { return Ok(()) };
+        full.iter().try_for_each(|(path, bytes): &Tile| {
+            write_tile(folder, path, bytes)?;
+            remove_partials(folder, path)
+        })
+    }
+
+    fn sign(&mut self) -> Result<(), ServiceError> {
+        let Some(key) = &self.key else { return Ok(()) };
+        let signed = SignedCheckpoint::sign(self.tree.size(), self.tree.root(), key)
+            .map_err(|error| ServiceError::Audit(error.to_string()))?;
+        let signed = Arc::new(signed);
+        self.shared.checkpoint.store(Some(Arc::clone(&signed)));
+        self.unwritten = Some(signed);
+        Ok(())
+    }
+
+    /// How long the file should stay as it is.
+    fn wait_ms(&self) -> u64 {
+        let since = self.written_ms.map(|written_ms| self.clock.boot_ms().saturating_sub(written_ms));
+        since.map_or(0, |since_ms| CHECKPOINT_INTERVAL_MS.saturating_sub(since_ms))
+    }
+
+    /// First the partial tiles, then the checkpoint that needs them.
+    fn write_unwritten(&mut self) -> Result<(), ServiceError> {
+        let (Some(signed), Some(folder)) = (self.unwritten.take(), &self.folder) else { return Ok(()) };
+        // What was signed last is the tree as it is: both change together, or nothing is unwritten.
+        for (path, bytes) in self.tree.partials() {
+            write_tile(folder, &path, &bytes)?;
+        }
+        write_checkpoint(folder, signed.note())?;
+        self.written_ms = Some(self.clock.boot_ms());
+        Ok(())
+    }
+}

@@ -1,0 +1,318 @@
+//! The audit log: append-only files of JSON lines, and a Merkle tree over them. A record is durable before whatever it tells of
+//! leaves the service.
+//!
+//! ```text
+//! audit/00000000000000000000.jsonl      records; file name = index of its first record
+//! audit/tile/…                          the tree, C2SP tlog-tiles; made of the records, and again whenever it is behind
+//! audit/checkpoint                      size and root, signed; replaced at most once a second
+//! ```
+//! One thread writes records: it takes everything that waits, writes it in one go, calls `fdatasync` once and then lets all
+//! waiting callers go. Another, behind it, keeps the tree. After any error of either nothing is released any more until the
+//! service is restarted: what the disk holds after a failed sync is not known.
+//!
+//! `claviger_audit` says what a line, a tile and a checkpoint are.
+
+mod folder;
+mod keeper;
+pub mod offline;
+mod recovery;
+mod tile_files;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwapOption;
+use claviger_audit::{LogTree, Note, SignedCheckpoint, SigningKey, VerifierKey};
+use claviger_env::Clock;
+use claviger_format::Random;
+use tokio::sync::oneshot;
+
+use self::folder::read_end;
+use self::keeper::{Keeper, Message};
+use self::writer::{FileSink, Job, Writer};
+use crate::ServiceError;
+use crate::files::private_folder;
+
+pub use self::folder::{AuditFolder, Lines, LogFile, Next};
+
+/// Longest record with its line, in bytes. Records are bounded where they are made (names, texts); a longer one is refused.
+const LINE_LEN_MAX: usize = 64 << 10;
+/// What a line has around its record, at most.
+const FRAME_LEN_MAX: usize = 128;
+
+/// Where lines go. Production writes files; tests make this fail.
+pub trait AuditSink: Send {
+    /// Appends whole lines; the first of them has this index.
+    ///
+    /// # Errors
+    /// The system's. Some of the bytes may have been written.
+    fn append(&mut self, first_index: u64, lines: &[u8]) -> io::Result<()>;
+
+    /// Returns once everything appended is durable.
+    ///
+    /// # Errors
+    /// The system's. Some of the bytes may be durable.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The log. Dropping it waits until everything is in its files.
+pub struct AuditLog {
+    /// `None` only while it is dropped.
+    jobs: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    folder: Option<AuditFolder>,
+    /// The checkpoint that lay there when the log was opened.
+    found: Option<Note>,
+}
+
+struct Shared {
+    failed: AtomicBool,
+    records: AtomicU64,
+    checkpoint: ArcSwapOption<SignedCheckpoint>,
+    /// Of the key that signs.
+    verifier: ArcSwapOption<VerifierKey>,
+}
+
+/// What was cut off when the log was opened: the bytes of an unfinished last line. Its caller was never answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// Bytes cut off.
+    pub len: u64,
+}
+
+impl AuditLog {
+    /// Opens the log in a folder, cutting off an unfinished last line and making tiles that are missing. Blocks.
+    ///
+    /// # Errors
+    /// [`ServiceError::Audit`] if the log is damaged in any other way, was edited or cut off; [`ServiceError::Io`].
+    pub fn open(
+        folder: &Path,
+        file_len_max: u64,
+        random: Arc<dyn Random>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, Option<TornTail>), ServiceError> {
+        private_folder(folder)?;
+        let folder = AuditFolder::new(folder);
+        let recovered = recovery::recover(&folder)?;
+        let sink = Box::new(FileSink::open(&folder, file_len_max)?);
+        let mut log = Self::start(sink, recovered.tree, Some(folder), random, clock)?;
+        log.found = recovered.found;
+        let torn_len = recovered.torn_len;
+        Ok((log, (torn_len > 0).then_some(TornTail { len: torn_len })))
+    }
+
+    /// A log whose lines go to any sink. With a folder it goes on where that log ends and keeps its tree there; without one it is
+    /// a new log, and its tree lies nowhere.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn with_sink(
+        sink: Box<dyn AuditSink>,
+        folder: Option<&Path>,
+        random: Arc<dyn Random>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ServiceError> {
+        let Some(folder) = folder.map(AuditFolder::new) else {
+            return Self::start(sink, LogTree::new(), None, random, clock);
+        };
+        let recovered = recovery::recover(&folder)?;
+        let mut log = Self::start(sink, recovered.tree, Some(folder), random, clock)?;
+        log.found = recovered.found;
+        Ok(log)
+    }
+
+    fn start(
+        sink: Box<dyn AuditSink>,
+        tree: LogTree,
+        folder: Option<AuditFolder>,
+        random: Arc<dyn Random>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ServiceError> {
+        let next_index = tree.size();
+        let shared = Arc::new(Shared {
+            failed: AtomicBool::new(false),
+            records: AtomicU64::new(next_index),
+            checkpoint: ArcSwapOption::empty(),
+            verifier: ArcSwapOption::empty(),
+        });
+        let (tell_keeper, messages) = channel();
+        let (jobs, waiting) = channel();
+        let mut keeper = Keeper {
+            tree,
+            folder: folder.clone(),
+            clock,
+            shared: Arc::clone(&shared),
+            key: None,
+            unwritten: None,
+            written_ms: None,
+        };
+        let mut writer =
+            Writer { sink, random, next_index, shared: Arc::clone(&shared), keeper: tell_keeper };
+        let threads = vec![
+            spawn("audit-tree", move || keeper.run(&messages))?,
+            spawn("audit", move || writer.run(&waiting))?,
+        ];
+        Ok(Self { jobs: Some(jobs), threads, shared, folder, found: None })
+    }
+
+    /// Appends records (JSON objects) and returns once they are durable.
+    ///
+    /// # Errors
+    /// [`ServiceError::Audit`] if they may not be: whatever they tell of must not leave.
+    pub async fn append(&self, records: Vec<Vec<u8>>) -> Result<(), ServiceError> {
+        let (tell, told) = oneshot::channel();
+        // A caller that went away has nothing to be told.
+        let done = Box::new(move |durable| {
+            let _ = tell.send(durable);
+        });
+        self.submit(records, done)?;
+        if told.await.unwrap_or(false) { Ok(()) } else { Err(failed()) }
+    }
+
+    /// The same for callers that may block.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_blocking(&self, records: Vec<Vec<u8>>) -> Result<(), ServiceError> {
+        let (tell, told) = channel();
+        let done = Box::new(move |durable| {
+            let _ = tell.send(durable);
+        });
+        self.submit(records, done)?;
+        if told.recv().unwrap_or(false) { Ok(()) } else { Err(failed()) }
+    }
+
+    fn submit(&self, records: Vec<Vec<u8>>, done: writer::Done) -> Result<(), ServiceError> {
+        if self.has_failed() {
+            return Err(failed());
+        }
+        if records.iter().any(|record| record.len() + FRAME_LEN_MAX > LINE_LEN_MAX) {
+            // Only this caller is refused: the log itself is sound.
+            return Err(ServiceError::Audit("a record is longer than any may be".into()));
+        }
+        self.send(Job::Append { records, done })
+    }
+
+    fn send(&self, job: Job) -> Result<(), ServiceError> {
+        self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(failed)
+    }
+
+    /// Whether the checkpoint that lay there when the log was opened is signed with this key. That it fits the records was
+    /// checked already.
+    ///
+    /// # Errors
+    /// [`ServiceError::Audit`] if not.
+    pub(crate) fn check_found(&self, key: &VerifierKey) -> Result<(), ServiceError> {
+        let Some(note) = &self.found else { return Ok(()) };
+        SignedCheckpoint::of_note(note.clone(), key).map(drop).map_err(|error| {
+            ServiceError::Audit(format!(
+                "the checkpoint in its folder is not this log's: {error}; the log must not be edited"
+            ))
+        })
+    }
+
+    /// From now on checkpoints are signed, the first at once: it covers all records that were appended before.
+    ///
+    /// # Errors
+    /// [`ServiceError::Audit`] if the log has failed.
+    pub fn sign_with(&self, key: SigningKey) -> Result<(), ServiceError> {
+        self.shared.verifier.store(Some(Arc::new(key.verifier().clone())));
+        self.send(Job::Pass(Message::Key(Box::new(key))))
+    }
+
+    /// Signs and writes a last checkpoint and wipes the key; returns when that is done, or can't be done any more. Blocks.
+    pub fn stop_signing(&self) {
+        self.shared.verifier.store(None);
+        let (done, wiped) = sync_channel(1);
+        // If either thread is gone its key is, too.
+        if self.send(Job::Pass(Message::WipeKey(done))).is_ok() {
+            let _ = wiped.recv();
+        }
+    }
+
+    /// The newest checkpoint that was signed since the log was opened.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<Arc<SignedCheckpoint>> {
+        self.shared.checkpoint.load_full()
+    }
+
+    /// What its checkpoints are verified with: the log's name and public key, while there is a key that signs.
+    #[must_use]
+    pub fn verifier(&self) -> Option<Arc<VerifierKey>> {
+        self.shared.verifier.load_full()
+    }
+
+    /// Whether the log failed since it was opened.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::Acquire)
+    }
+
+    /// Records written so far.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.shared.records.load(Ordering::Acquire)
+    }
+
+    /// The last lines, oldest first.
+    ///
+    /// # Errors
+    /// [`ServiceError::Io`].
+    pub fn tail(&self, count: usize) -> Result<Vec<String>, ServiceError> {
+        let Some(folder) = &self.folder else { return Ok(Vec::new()) };
+        let mut lines = Vec::new();
+        for file in folder.files()?.into_iter().rev() {
+            let text = read_last_lines(&file.path, count * LINE_LEN_MAX / 16)
+                .map_err(|e| ServiceError::io(&file.path, e))?;
+            let mut older: Vec<String> = text.lines().map(str::to_owned).collect();
+            older.append(&mut lines);
+            lines = older;
+            if lines.len() >= count {
+                break;
+            }
+        }
+        Ok(lines.split_off(lines.len().saturating_sub(count)))
+    }
+}
+
+impl Drop for AuditLog {
+    fn drop(&mut self) {
+        // The writer ends, and with it the keeper; only then may another process have the folder.
+        self.jobs = None;
+        for thread in self.threads.drain(..).rev() {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the audit log panicked");
+            }
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServiceError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map_err(|e| ServiceError::Audit(e.to_string()))
+}
+
+fn failed() -> ServiceError {
+    ServiceError::Audit(
+        "can't be written; nothing is released until the disk is repaired and the service restarted".into(),
+    )
+}
+
+fn read_last_lines(path: &Path, len_max: usize) -> io::Result<String> {
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let bytes = read_end(&file, len, len_max)?;
+    let cut = (bytes.len() as u64) < len;
+    let start = if cut { bytes.iter().position(|&b| b == b'\n').map_or(0, |at| at + 1) } else { 0 };
+    Ok(String::from_utf8_lossy(&bytes[start..]).into_owned())
+}

@@ -1,0 +1,159 @@
+//! The thread that makes records durable, and the file that it writes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender};
+
+use claviger_audit::Line;
+use claviger_audit::line::SALT_LEN;
+use claviger_format::Random;
+
+use super::folder::AuditFolder;
+use super::keeper::Message;
+use super::{AuditSink, Shared};
+use crate::ServiceError;
+
+/// Most requests that share one sync.
+const GROUP_MAX: usize = 4096;
+
+/// Tells whoever waits whether his records are durable.
+pub(super) type Done = Box<dyn FnOnce(bool) + Send>;
+
+/// What the writer is asked for.
+pub(super) enum Job {
+    /// Records (JSON objects) to be made durable.
+    Append { records: Vec<Vec<u8>>, done: Done },
+    /// Something for the keeper of the tree, after everything that was appended before.
+    Pass(Message),
+}
+
+pub(super) struct Writer {
+    pub(super) sink: Box<dyn AuditSink>,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) next_index: u64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) keeper: Sender<Message>,
+}
+
+impl Writer {
+    pub(super) fn run(&mut self, waiting: &Receiver<Job>) {
+        while let Ok(first) = waiting.recv() {
+            let mut group = Vec::new();
+            let mut passed = None;
+            let mut next = Some(first);
+            while let Some(job) = next.take() {
+                match job {
+                    Job::Append { records, done } => group.push((records, done)),
+                    Job::Pass(message) => passed = Some(message),
+                }
+                if group.len() < GROUP_MAX && passed.is_none() {
+                    next = waiting.try_recv().ok();
+                }
+            }
+            if !group.is_empty() {
+                self.commit(group);
+            }
+            if let Some(message) = passed {
+                self.pass(message);
+            }
+        }
+    }
+
+    fn commit(&mut self, group: Vec<(Vec<Vec<u8>>, Done)>) {
+        let mut lines = Vec::new();
+        let durable = !self.shared.failed.load(Ordering::Acquire) && self.write(&group, &mut lines);
+        if !durable {
+            self.shared.failed.store(true, Ordering::Release);
+        }
+        for (_, done) in group {
+            done(durable);
+        }
+        // Only now: nobody waits for the tree.
+        if durable {
+            self.pass(Message::Lines(lines));
+        }
+    }
+
+    fn write(&mut self, group: &[(Vec<Vec<u8>>, Done)], lines: &mut Vec<u8>) -> bool {
+        let first_index = self.next_index;
+        for record in group.iter().flat_map(|(records, _)| records) {
+            if let Err(error) = self.push_line(record, lines) {
+                tracing::error!(%error, "a record can't be written: releases stop");
+                return false;
+            }
+        }
+        match self.sink.append(first_index, lines).and_then(|()| self.sink.sync()) {
+            Ok(()) => {
+                self.shared.records.store(self.next_index, Ordering::Release);
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the audit log can't be written: releases stop");
+                false
+            }
+        }
+    }
+
+    fn push_line(&mut self, record: &[u8], lines: &mut Vec<u8>) -> Result<(), ServiceError> {
+        let mut salt = [0u8; SALT_LEN];
+        self.random.fill(&mut salt)?;
+        let record = std::str::from_utf8(record).map_err(|_| ServiceError::Damaged("audit record"))?;
+        Line { index: self.next_index, salt, record }.write(lines);
+        self.next_index += 1;
+        Ok(())
+    }
+
+    /// A keeper that is gone has failed: what is written on is covered by no checkpoint.
+    fn pass(&self, message: Message) {
+        if self.keeper.send(message).is_err() {
+            self.shared.failed.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Files of a bounded length, one after the other.
+pub(super) struct FileSink {
+    folder: AuditFolder,
+    file: File,
+    len: u64,
+    len_max: u64,
+}
+
+impl FileSink {
+    /// Goes on in the last file, or begins the first.
+    pub(super) fn open(folder: &AuditFolder, len_max: u64) -> Result<Self, ServiceError> {
+        let path = folder.files()?.pop().map_or_else(|| folder.file_path(0), |file| file.path);
+        let open = || {
+            let file = open_append(&path)?;
+            let len = file.metadata()?.len();
+            Ok((file, len))
+        };
+        let (file, len) = open().map_err(|e| ServiceError::io(&path, e))?;
+        crate::files::sync_folder(folder.path())?;
+        Ok(Self { folder: folder.clone(), file, len, len_max })
+    }
+}
+
+impl AuditSink for FileSink {
+    fn append(&mut self, first_index: u64, lines: &[u8]) -> io::Result<()> {
+        if self.len >= self.len_max {
+            self.file = open_append(&self.folder.file_path(first_index))?;
+            File::open(self.folder.path())?.sync_all()?;
+            self.len = 0;
+        }
+        self.file.write_all(lines)?;
+        self.len += lines.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+fn open_append(path: &std::path::Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
