@@ -6,6 +6,7 @@
     reason = "the doc comments of arguments are the program's help text too"
 )]
 
+mod audit_cmd;
 mod demo;
 mod exit;
 mod gateway_cmd;
@@ -59,13 +60,14 @@ enum Command {
     Gateway(gateway_cmd::Arguments),
     Keyservice(keyservice_cmd::Arguments),
     Keys(keys_cmd::Arguments),
+    Audit(audit_cmd::Arguments),
 }
 
 impl Command {
     /// What talks to a person logs warnings only, unless told otherwise.
     fn log_default(&self) -> &'static str {
         match self {
-            Self::Demo(_) | Self::Peek(_) | Self::Keys(_) => "warn",
+            Self::Demo(_) | Self::Peek(_) | Self::Keys(_) | Self::Audit(_) => "warn",
             Self::Gateway(_) | Self::Keyservice(_) => "info",
         }
     }
@@ -77,6 +79,7 @@ impl Command {
             Self::Gateway(arguments) => gateway_cmd::run(arguments).await,
             Self::Keyservice(arguments) => keyservice_cmd::run(arguments).await,
             Self::Keys(arguments) => keys_cmd::run(arguments).await,
+            Self::Audit(arguments) => audit_cmd::run(arguments),
         }
     }
 }

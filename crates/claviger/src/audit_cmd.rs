@@ -1,0 +1,237 @@
+//! `claviger audit`: the key service's audit log without the key service.
+
+/// Writes a line to standard output. Whoever reads it may stop early (`| head`); that is no mistake.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
+mod export;
+mod select;
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use claviger_audit::verify::Remembered;
+use claviger_audit::{LogProof, SignedCheckpoint, VerifierKey};
+use claviger_keyservice::audit_log::AuditFolder;
+use claviger_keyservice::audit_log::offline::{OfflineError, check_proof};
+
+use crate::exit::Exit;
+use select::Selection;
+
+/// Check, search and export the key service's audit log, and prove single records
+///
+/// Works on the service's own audit folder or on a copy, offline: it needs neither the service
+/// nor any secret, and writes nothing into the folder. To check a log an auditor needs the log's
+/// key (`claviger keys init` and `claviger keys status` print it) and, to find a log that was cut
+/// off or replaced as a whole, a checkpoint that was kept elsewhere
+/// (`claviger keys audit checkpoint`).
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+#[command(after_help = "Exit codes: 0 it is as it says, 1 it is not, 2 wrong usage, or it can't be read.")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Check every record, tile and checkpoint of a log
+    ///
+    /// Finds any record that was edited, removed, added or moved, a log that was cut off, and
+    /// with --checkpoint one that was replaced by another. Records behind the newest checkpoint
+    /// are counted apart: nothing vouches for them until the next one is signed.
+    #[command(verbatim_doc_comment)]
+    Verify(VerifyArguments),
+    /// Write a proof that one record is in the log: a file that says it all to whoever has the log's key
+    Prove(ProveArguments),
+    /// Check such a proof and print the record that it proves
+    CheckProof(CheckProofArguments),
+    /// Print the records that fit, as they stand in the log
+    ///
+    /// All conditions have to hold. A gateway with the verb `lease` opens objects by itself: then
+    /// the log names the epoch, not the object, and --epoch finds who could open it. Check the log
+    /// with `claviger audit verify` before you rely on what you find.
+    #[command(verbatim_doc_comment)]
+    Search(SearchArguments),
+    /// Write records for another system to read, to standard output
+    Export(export::Arguments),
+}
+
+#[derive(clap::Args)]
+struct VerifyArguments {
+    /// The log: the folder `audit` of the service's state_dir, or a copy
+    dir: PathBuf,
+
+    /// The log's key: NAME+HASH+KEY
+    #[arg(long, value_name = "VKEY")]
+    key: String,
+
+    /// A checkpoint of the log that was kept elsewhere; several times for several
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
+}
+
+#[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+struct ProveArguments {
+    /// The log: the folder `audit` of the service's state_dir, or a copy
+    dir: PathBuf,
+
+    /// The record's index
+    #[arg(long, value_name = "N", group = "which")]
+    index: Option<u64>,
+
+    /// The id of the request that made the record (`x-request-id`)
+    #[arg(long, value_name = "ID", group = "which")]
+    request: Option<String>,
+
+    /// New file that takes the proof
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct CheckProofArguments {
+    /// The proof
+    file: PathBuf,
+
+    /// The log's key: NAME+HASH+KEY
+    #[arg(long, value_name = "VKEY")]
+    key: String,
+}
+
+#[derive(clap::Args)]
+struct SearchArguments {
+    /// The log: the folder `audit` of the service's state_dir, or a copy
+    dir: PathBuf,
+
+    #[command(flatten)]
+    selection: Selection,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Exit code 1 if something does not verify or is not there, 2 for wrong usage and what can't be read.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Exit> {
+    match arguments.command {
+        Command::Verify(arguments) => verify(&arguments),
+        Command::Prove(arguments) => prove(&arguments),
+        Command::CheckProof(arguments) => check(&arguments),
+        Command::Search(arguments) => search(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+    }
+}
+
+fn verify(arguments: &VerifyArguments) -> Result<(), Exit> {
+    let key = parse_key(&arguments.key)?;
+    let folder = open(&arguments.dir)?;
+    let remembered = arguments.checkpoint.iter().map(|path| remembered(path, &key));
+    let verified = folder.verify(&key, remembered.collect::<Result<_, _>>()?).map_err(exit)?;
+    let report = &verified.report;
+    let root = verified.checkpoint.checkpoint().root.to_base64();
+    say!("{}: verified", key.name());
+    say!("records      {}", report.records);
+    say!("checkpoint   covers {}, root {root}", report.signed);
+    say!("tiles        {} compared", report.tiles);
+    say!("remembered   {} checkpoints agree", arguments.checkpoint.len());
+    if report.records > report.signed {
+        say!("not covered  the last {}: no checkpoint vouches for them yet", report.records - report.signed);
+    }
+    if verified.unfinished_len > 0 {
+        say!("unfinished   {} bytes at the end: a record that was being written", verified.unfinished_len);
+    }
+    if arguments.checkpoint.is_empty() {
+        say!("Without --checkpoint a log that was cut off or replaced as a whole verifies too.");
+    }
+    Ok(())
+}
+
+fn remembered(path: &Path, key: &VerifierKey) -> Result<Remembered, Exit> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).with_context(|| name.clone()).map_err(Exit::usage)?;
+    let checkpoint = SignedCheckpoint::open(&bytes, key);
+    let checkpoint = checkpoint.with_context(|| format!("{name} is no checkpoint of this log"));
+    Ok(Remembered { checkpoint: checkpoint.map_err(Exit::usage)?, name })
+}
+
+fn prove(arguments: &ProveArguments) -> Result<(), Exit> {
+    let folder = open(&arguments.dir)?;
+    let index = match (arguments.index, &arguments.request) {
+        (Some(index), _) => index,
+        (None, Some(request)) => only_record_of(&folder, request)?,
+        (None, None) => return Err(Exit::usage(anyhow!("give --index or --request"))),
+    };
+    let proof = folder.prove(index).map_err(exit)?.to_string();
+    let mut new = OpenOptions::new();
+    let written = new.write(true).create_new(true).open(&arguments.output);
+    written
+        .and_then(|mut file| file.write_all(proof.as_bytes()).and_then(|()| file.sync_all()))
+        .with_context(|| arguments.output.display().to_string())
+        .map_err(Exit::usage)?;
+    say!("{}: proves record {index}", arguments.output.display());
+    Ok(())
+}
+
+/// The record of a request that made exactly one.
+fn only_record_of(folder: &AuditFolder, request: &str) -> Result<u64, Exit> {
+    let selection = Selection::of_request(request);
+    let mut found = Vec::new();
+    select::each(folder, 0, &selection, |line, _| found.push(line.index))?;
+    match found[..] {
+        [index] => Ok(index),
+        [] => Err(Exit::failed(anyhow!("no record of a request {request}"))),
+        _ => {
+            let indexes: Vec<String> = found.iter().map(u64::to_string).collect();
+            let indexes = indexes.join(", ");
+            Err(Exit::usage(anyhow!(
+                "request {request} made several records; choose with --index: {indexes}"
+            )))
+        }
+    }
+}
+
+fn check(arguments: &CheckProofArguments) -> Result<(), Exit> {
+    let key = parse_key(&arguments.key)?;
+    let name = arguments.file.display();
+    let bytes = std::fs::read(&arguments.file).with_context(|| name.to_string()).map_err(Exit::usage)?;
+    let proof = LogProof::parse(&bytes).with_context(|| name.to_string()).map_err(Exit::failed)?;
+    let (record, checkpoint) =
+        check_proof(&proof, &key).map_err(|what| Exit::failed(anyhow!("{name} proves nothing: {what}")))?;
+    let size = checkpoint.checkpoint().size;
+    say!("record {} of {}, under a checkpoint of {size} records:", proof.index, key.name());
+    say!("{record}");
+    Ok(())
+}
+
+fn search(arguments: &SearchArguments) -> Result<(), Exit> {
+    let folder = open(&arguments.dir)?;
+    select::each(&folder, 0, &arguments.selection, |line, _| say!("{}", select::text(line)))
+}
+
+fn open(dir: &Path) -> Result<AuditFolder, Exit> {
+    let folder = AuditFolder::new(dir);
+    let files = folder.files().map_err(Exit::usage)?;
+    if files.is_empty() {
+        let dir = dir.display();
+        return Err(Exit::usage(anyhow!("{dir} holds no audit log: it is the folder `audit` in state_dir")));
+    }
+    Ok(folder)
+}
+
+fn parse_key(text: &str) -> Result<VerifierKey, Exit> {
+    text.parse().with_context(|| format!("--key {text}")).map_err(Exit::usage)
+}
+
+fn exit(error: OfflineError) -> Exit {
+    match error {
+        OfflineError::Unreadable(error) => Exit::usage(error),
+        error => Exit::failed(error),
+    }
+}
