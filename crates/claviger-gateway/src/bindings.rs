@@ -24,6 +24,8 @@ use crate::per_second::PerSecond;
 const ENTRIES_MAX: u64 = 100_000;
 /// An entry that nobody used for this long is forgotten.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
+/// How often a question is put for one request, when the binding changes again and again while an answer is under way.
+const QUESTIONS_MAX: u32 = 5;
 
 /// So many questions about buckets go to the key service in a second on behalf of people who did not sign.
 const STRANGERS_PER_SECOND_MAX: u32 = 20;
@@ -75,6 +77,14 @@ struct Entry {
     until_boot_ms: u64,
 }
 
+/// What is in the cache after an answer came.
+enum Kept {
+    /// The answer.
+    New,
+    /// What was heard since its question left.
+    Younger(Entry),
+}
+
 impl Bindings {
     pub(crate) fn new(keys: Arc<dyn KeyService>, clock: Arc<dyn Clock>, session: Arc<Session>) -> Self {
         let cache = Cache::builder().max_capacity(ENTRIES_MAX).time_to_idle(IDLE).build();
@@ -85,25 +95,48 @@ impl Bindings {
     ///
     /// # Errors
     /// `NoSuchBucket` when it is not bound: what lies at the provider under that name is nobody's here.
+    /// `OperationAborted` when it changed with every answer.
     pub(crate) async fn resolve(&self, bucket: &str) -> Result<Arc<BoundBucket>, GatewayError> {
+        for _ in 0..QUESTIONS_MAX {
+            if let Some(bound) = self.look_up(bucket).await? {
+                return Ok(bound);
+            }
+        }
+        Err(S3Error::new(ErrorCode::OperationAborted).into())
+    }
+
+    /// The binding from the cache or from the key service; `None` when the answer was overtaken by news of a change.
+    async fn look_up(&self, bucket: &str) -> Result<Option<Arc<BoundBucket>>, GatewayError> {
         let cached = self.cache.get(bucket);
         if let Some(entry) = &cached
             && let Some(bound) = &entry.bound
             && self.clock.boot_ms() < entry.until_boot_ms
         {
-            return Ok(bound.clone());
+            return Ok(Some(bound.clone()));
         }
         match self.keys.binding(bucket).await {
-            Ok(Answer { value: Some(binding), sent_boot_ms }) => self.remember(&binding, sent_boot_ms),
+            Ok(Answer { value: Some(binding), sent_boot_ms }) => {
+                let bound = Arc::new(BoundBucket::from_wire(&binding)?);
+                Ok(match self.remember(bucket, bound.clone(), sent_boot_ms) {
+                    Kept::New => Some(bound),
+                    Kept::Younger(entry) => {
+                        entry.bound.filter(|_| self.clock.boot_ms() < entry.until_boot_ms)
+                    }
+                })
+            }
             Ok(Answer { value: None, sent_boot_ms }) => {
-                self.keep(bucket, Entry { bound: None, sent_boot_ms, until_boot_ms: sent_boot_ms });
-                Err(S3Error::new(ErrorCode::NoSuchBucket).with_extra("BucketName", bucket).into())
+                match self.keep(bucket, Entry { bound: None, sent_boot_ms, until_boot_ms: sent_boot_ms }) {
+                    Kept::New => {
+                        Err(S3Error::new(ErrorCode::NoSuchBucket).with_extra("BucketName", bucket).into())
+                    }
+                    Kept::Younger(_) => Ok(None),
+                }
             }
             Err(error @ (KeyServiceError::Unavailable { .. } | KeyServiceError::Locked)) => {
                 match cached.and_then(|entry| entry.bound) {
                     Some(bound) => {
                         ::metrics::counter!(crate::metrics::STALE_BINDINGS).increment(1);
-                        Ok(bound)
+                        Ok(Some(bound))
                     }
                     None => Err(error.into()),
                 }
@@ -164,13 +197,16 @@ impl Bindings {
         Ok(binding.is_some_and(|binding| binding.bucket_id == made.bucket_id.as_str()))
     }
 
-    /// Binds a name; gives the binding, and whether this call made it.
+    /// Binds a name; gives the binding, and whether this call made it. Whether the name still stands for it after what the
+    /// caller did next, [`Self::stands_for`] tells.
     ///
     /// # Errors
     /// When policy or a binding that is still closing forbids it.
     pub(crate) async fn bind(&self, bucket: &str) -> Result<(Arc<BoundBucket>, bool), GatewayError> {
         let answer = self.keys.bind_bucket(bucket, None).await?;
-        let bound = self.remember(&answer.value, answer.sent_boot_ms)?;
+        let bound = Arc::new(BoundBucket::from_wire(&answer.value)?);
+        // The news of this very binding may have come before the answer: then it isn't kept, and the next request asks.
+        self.remember(bucket, bound.clone(), answer.sent_boot_ms);
         Ok((bound, answer.value.created))
     }
 
@@ -204,21 +240,23 @@ impl Bindings {
         }
     }
 
-    /// Keeps an answer, unless the one to a later question is there already.
-    fn remember(&self, binding: &Binding, sent_boot_ms: u64) -> Result<Arc<BoundBucket>, GatewayError> {
-        let bound = Arc::new(BoundBucket::from_wire(binding)?);
+    /// Keeps a binding, unless the answer to a later question is there already.
+    fn remember(&self, bucket: &str, bound: Arc<BoundBucket>, sent_boot_ms: u64) -> Kept {
         let until_boot_ms = sent_boot_ms.saturating_add(self.session.binding_ttl_ms());
-        let kept = self.keep(&binding.bucket, Entry { bound: Some(bound), sent_boot_ms, until_boot_ms });
-        kept.bound.ok_or_else(|| S3Error::new(ErrorCode::OperationAborted).into())
+        self.keep(bucket, Entry { bound: Some(bound), sent_boot_ms, until_boot_ms })
     }
 
-    /// Keeps an entry, unless a younger one is there; gives the one that is there now.
-    fn keep(&self, bucket: &str, new: Entry) -> Entry {
+    /// Keeps an entry, unless a younger one is there.
+    fn keep(&self, bucket: &str, new: Entry) -> Kept {
+        let mut is_new = true;
         let kept = self.cache.entry(bucket.to_owned()).and_upsert_with(|old| match old {
-            Some(old) if old.value().sent_boot_ms > new.sent_boot_ms => old.into_value(),
-            _ => new.clone(),
+            Some(old) if old.value().sent_boot_ms > new.sent_boot_ms => {
+                is_new = false;
+                old.into_value()
+            }
+            _ => new,
         });
-        kept.into_value()
+        if is_new { Kept::New } else { Kept::Younger(kept.into_value()) }
     }
 }
 

@@ -1,6 +1,6 @@
-//! Strangers cost the key service little, and shut nobody out.
+//! Strangers cost the key service little, and shut nobody out; news that come before an answer refuse nobody.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use claviger_format::EpochId;
 use claviger_keyapi::{
@@ -26,23 +26,55 @@ impl Clock for At {
     }
 }
 
-/// A key service that knows one bucket, and nothing but bindings.
+/// A key service that knows one bucket from the start, may be told of another, and knows nothing but bindings.
 struct OneBucket {
     clock: Arc<At>,
     asked: Mutex<u32>,
+    bound_since: Mutex<Option<String>>,
+    /// Who hears of changes before his questions are answered, and how many more times.
+    told_first: OnceLock<(Arc<Bindings>, Mutex<u32>)>,
+}
+
+impl OneBucket {
+    fn at(clock: &Arc<At>) -> Arc<Self> {
+        Arc::new(Self {
+            clock: clock.clone(),
+            asked: Mutex::default(),
+            bound_since: Mutex::default(),
+            told_first: OnceLock::new(),
+        })
+    }
+
+    fn binding_of(bucket: &str, created: bool) -> Binding {
+        Binding {
+            bucket: bucket.to_owned(),
+            bucket_id: format!("{bucket}#{}", "0".repeat(32)),
+            keyset_id: Id16([0; 16]),
+            created,
+        }
+    }
+
+    /// An answer to a question that leaves now; the news of a change overtakes it.
+    fn answer<T>(&self, bucket: &str, value: T) -> Result<Answer<T>, KeyServiceError> {
+        let sent_boot_ms = self.clock.boot_ms();
+        if let Some((bindings, times)) = self.told_first.get() {
+            let mut times = times.lock().unwrap();
+            if *times > 0 {
+                *times -= 1;
+                *self.clock.0.lock().unwrap() += 1;
+                bindings.ask_again(Some(&[bucket.to_owned()]));
+            }
+        }
+        Ok(Answer { value, sent_boot_ms })
+    }
 }
 
 impl KeyService for OneBucket {
     fn binding<'a>(&'a self, bucket: &'a str) -> Answered<'a, Option<Binding>> {
         *self.asked.lock().unwrap() += 1;
-        let binding = Binding {
-            bucket: bucket.to_owned(),
-            bucket_id: format!("{bucket}#{}", "0".repeat(32)),
-            keyset_id: Id16([0; 16]),
-            created: false,
-        };
-        let value = (bucket == "bound").then_some(binding);
-        async move { Ok(Answer { value, sent_boot_ms: self.clock.boot_ms() }) }.boxed()
+        let is_bound = bucket == "bound" || self.bound_since.lock().unwrap().as_deref() == Some(bucket);
+        let value = is_bound.then(|| Self::binding_of(bucket, false));
+        async move { self.answer(bucket, value) }.boxed()
     }
 
     fn session(&self) -> Answered<'_, SessionInfo> {
@@ -51,8 +83,9 @@ impl KeyService for OneBucket {
     fn bindings(&self) -> Answered<'_, Vec<Binding>> {
         unreachable!()
     }
-    fn bind_bucket<'a>(&'a self, _: &'a str, _: Option<&'a str>) -> Answered<'a, Binding> {
-        unreachable!()
+    fn bind_bucket<'a>(&'a self, bucket: &'a str, _: Option<&'a str>) -> Answered<'a, Binding> {
+        *self.bound_since.lock().unwrap() = Some(bucket.to_owned());
+        async move { self.answer(bucket, Self::binding_of(bucket, true)) }.boxed()
     }
     fn unbind_bucket<'a>(&'a self, _: &'a str, _: &'a str) -> KeyFuture<'a, ()> {
         unreachable!()
@@ -95,7 +128,7 @@ impl KeyService for OneBucket {
 #[tokio::test]
 async fn strangers_ask_a_few_times_a_second_and_shut_out_no_bucket_that_was_bound() {
     let clock = Arc::new(At::default());
-    let keys = Arc::new(OneBucket { clock: clock.clone(), asked: Mutex::default() });
+    let keys = OneBucket::at(&clock);
     let session = Arc::new(Session::new(keys.clone(), Era::default()));
     let bindings = Bindings::new(keys.clone(), clock.clone(), session.clone());
     bindings.known_to_anyone("bound").await.unwrap();
@@ -110,4 +143,40 @@ async fn strangers_ask_a_few_times_a_second_and_shut_out_no_bucket_that_was_boun
     // Who acts on a binding asks again.
     bindings.resolve("bound").await.unwrap();
     assert_eq!(*keys.asked.lock().unwrap(), 2 + STRANGERS_PER_SECOND_MAX);
+}
+
+/// Bindings that hear of each change before the answer to the question that was under way, so many times.
+fn told_first(times: u32) -> Arc<Bindings> {
+    let clock = Arc::new(At::default());
+    let keys = OneBucket::at(&clock);
+    let session = Arc::new(Session::new(keys.clone(), Era::default()));
+    let bindings = Arc::new(Bindings::new(keys.clone(), clock, session));
+    assert!(keys.told_first.set((bindings.clone(), Mutex::new(times))).is_ok());
+    bindings
+}
+
+fn code(error: GatewayError) -> ErrorCode {
+    error.to_s3("/bucket").code()
+}
+
+#[tokio::test]
+async fn a_bucket_that_was_asked_for_in_vain_is_made_though_the_news_of_it_comes_before_the_answer() {
+    let bindings = told_first(2);
+    // As many clients do: HEAD first, then PUT.
+    assert_eq!(code(bindings.resolve("new").await.unwrap_err()), ErrorCode::NoSuchBucket);
+    let (bound, is_new) = bindings.bind("new").await.unwrap();
+    assert!(is_new && bindings.stands_for("new", &bound).await.unwrap());
+    assert_eq!(bindings.resolve("new").await.unwrap().bucket_id, bound.bucket_id);
+}
+
+#[tokio::test]
+async fn an_answer_that_news_have_overtaken_is_asked_for_again() {
+    for (times, refused) in
+        [(1, None), (QUESTIONS_MAX - 1, None), (QUESTIONS_MAX, Some(ErrorCode::OperationAborted))]
+    {
+        let bindings = told_first(times);
+        // News concern what was asked for before.
+        bindings.keep("bound", Entry { bound: None, sent_boot_ms: 0, until_boot_ms: 0 });
+        assert_eq!(bindings.resolve("bound").await.err().map(code), refused, "{times}");
+    }
 }
