@@ -12,9 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use claviger_keyapi::admin::{self, BackupBegun, BackupPart, BackupReadRequest};
+use claviger_keyapi::admin::{
+    self, BackupBegun, BackupPart, BackupReadRequest, UnlockShareRequest, UnlockState,
+};
 use claviger_keyapi::enrol::EnrolToken;
 use claviger_keyapi::routes::Empty;
+use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::{KeyService as _, KeyServiceError, LeaseItem};
 use claviger_keyservice::backup::restore::{RestoreOptions, RestoreReport, check, restore};
 use claviger_keyservice::custody::shamir::{Share, combine};
@@ -261,6 +264,47 @@ async fn a_stolen_backup_opens_only_with_a_quorum_of_shares_and_the_passphrase()
         let options = RestoreOptions { share_files: filled.shares(pair), ..filled.options() };
         filled.restore(&config, &options).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_service_with_a_quorum_comes_back_with_its_unlock_shares() {
+    let mut world = World::with(POLICY, Unlock::Quorum).await;
+    let mut shares: Vec<PathBuf> =
+        std::fs::read_dir(world.path("unlock")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    shares.sort();
+    bring(&world, &shares[..2]).await;
+    let file = world.path("backup");
+    take(&world, &file).await;
+    world.stop().await;
+    let config = Config { state_dir: world.path("restored"), ..world.config.clone() };
+    let with = |share_files: &[PathBuf]| {
+        let options =
+            RestoreOptions { file: file.clone(), share_files: share_files.to_vec(), passphrase_file: None };
+        let clock: Arc<dyn claviger_env::Clock> = world.clock.clone();
+        restore(&config, &options, &clock, &world.random).map(drop)
+    };
+    let recovery = [1, 2].map(|n| world.path(&format!("recovery/default-v1-share-{n}.txt")));
+    for wrong in [&shares[..1], &recovery, &[]] {
+        assert!(matches!(with(wrong), Err(ServiceError::Share(_))));
+    }
+    with(&shares[1..]).unwrap();
+    world.config = config;
+    world.start().await.unwrap();
+    bring(&world, &shares[..2]).await;
+    world.stop().await;
+}
+
+/// Unlocks with shares, as their holders' programs do.
+async fn bring(world: &World, shares: &[PathBuf]) {
+    let operator = world.operator();
+    let mut unlocked = false;
+    for path in shares {
+        let share = SecretText::new(std::fs::read_to_string(path).unwrap());
+        let state: UnlockState =
+            ask(&operator, admin::UNLOCK_SHARE, &UnlockShareRequest { share }).await.unwrap();
+        unlocked = state.unlocked;
+    }
+    assert!(unlocked);
 }
 
 /// The lines of a backup with an end that fits them, as someone would write it who may change the file.

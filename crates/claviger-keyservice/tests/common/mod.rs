@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// What the wall clock shows when a test begins.
-const WALL_CLOCK_MS: u64 = 1_780_000_000_000;
+pub(crate) const WALL_CLOCK_MS: u64 = 1_780_000_000_000;
 
 /// Wall and boot clock in one, moved by hand.
 #[derive(Debug)]
@@ -121,7 +121,11 @@ impl World {
         std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
         let config = Config { store, ..config(folder.path(), address, unlock) };
         let operators = [UnsignedIdentity::generate().unwrap(), UnsignedIdentity::generate().unwrap()];
-        let options = init_options(folder.path(), &[operators[0].csr(), operators[1].csr()]);
+        let mut options = init_options(folder.path(), &[operators[0].csr(), operators[1].csr()]);
+        if unlock == Unlock::Quorum {
+            let (dir, forms) = (folder.path().join("unlock"), vec![Form::Text]);
+            options.unlock = Method::Quorum { shares: 3, threshold: 2, dir, forms };
+        }
         let report = init(&config, &options, &shared, &random).unwrap();
         let names = [("admin:first", "admin"), ("admin:second", "second-admin")];
         for ((unsigned, certificate), (name, to)) in operators.into_iter().zip(report.operators).zip(names) {
