@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Several gateways and one key service as processes of their own, before one real store.
 
-    fleet.py --claviger BINARY --endpoint URL --access-key-id ID --secret-access-key SECRET [--region R]
+    fleet.py --claviger BINARY --endpoint URL --access-key-id ID --secret-access-key SECRET [--region R] [--postgres DIR]
+
+With --postgres the key service's rows lie in the PostgreSQL that tests/stores/postgres.py started with this DIR.
 
 Run it with a Python that has boto3. It makes a key service and five gateways with different rights in a folder of its own:
 
@@ -93,6 +95,21 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def postgres_table(folder):
+    """The key service's table for a database of its own on that server; nothing for SQLite."""
+    if folder is None:
+        return ""
+    server = json.loads((folder / "server.json").read_text())
+    subprocess.run(["psql", "-X", "-q", "-h", server["socket"], "-p", str(server["port"]), "-d", "postgres",
+                    "-c", "DROP DATABASE IF EXISTS fleet", "-c", "CREATE DATABASE fleet"], check=True)
+    return f"""[store.postgres]
+socket = "{server['socket']}"
+port = {server['port']}
+database = "fleet"
+user = "{server['user']}"
+"""
+
+
 class Fleet:
     def __init__(self, options, home):
         self.options, self.home = options, home
@@ -104,6 +121,7 @@ state_dir = "keyservice"
 listen = "127.0.0.1:{self.key_port}"
 unlock = "passphrase-file"
 passphrase_file = "passphrase"
+{postgres_table(options.postgres)}
 [limits]
 lease_ttl_s = 5
 derive_ttl_s = 5
@@ -812,6 +830,7 @@ def main():
     for name in ["claviger", "endpoint", "access-key-id", "secret-access-key"]:
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--region", default="us-east-1")
+    parser.add_argument("--postgres", type=lambda text: pathlib.Path(text).absolute(), metavar="DIR")
     parser.add_argument("--keep", action="store_true", help="keep the folder with configurations and logs")
     options = parser.parse_args()
     options.claviger = str(pathlib.Path(options.claviger).resolve())

@@ -6,7 +6,7 @@
 #   tests/e2e/suite.sh rgw             a Ceph RGW behind a proxy that keeps what goes upstream; Claviger is restarted in the
 #                                      middle; the capture is searched
 #   tests/e2e/suite.sh lying           a provider that lies: no byte reaches a client that was not written there
-#   tests/e2e/suite.sh fleet           a key service and gateways with different rights before Ceph RGW: uploads through several,
+#   tests/e2e/suite.sh fleet           a key service on PostgreSQL and gateways with different rights before Ceph RGW: uploads through several,
 #                                      restarts, outages, refusals, malformed requests
 #   tests/e2e/suite.sh accounts        clients with accounts of their own at Ceph RGW, and clients without a signature
 #   tests/e2e/suite.sh soak            a minute of mixed load with clients that vanish and clients that are slow (tests/soak)
@@ -36,6 +36,7 @@ say() { echo "== $*" >&2; }
 cleanup() {
     status=$?
     for pid in $pids; do kill "$pid" 2>/dev/null || true; done
+    [ ! -e "$out/postgres/server.json" ] || "$root/tests/stores/postgres.py" stop --dir "$out/postgres" 2>/dev/null || true
     [ ! -d "$out/rgw" ] || "$root/tests/stores/rgw.py" stop --dir "$out/rgw" 2>/dev/null || true
     exit $status
 }
@@ -177,11 +178,13 @@ doubles() {
 }
 
 fleet() {
-    say "a key service and five gateways as processes of their own, before Ceph RGW"
+    say "a key service on PostgreSQL and five gateways as processes of their own, before Ceph RGW"
     start_rgw
+    "$root/tests/stores/postgres.py" start --dir "$out/postgres" --install
     # shellcheck disable=SC1091 # written by rgw.py
     (. "$out/rgw/rgw.env" && "$checker" "$here/fleet.py" --claviger "$claviger" --endpoint "$AWS_ENDPOINT_URL" \
-        --access-key-id "$AWS_ACCESS_KEY_ID" --secret-access-key "$AWS_SECRET_ACCESS_KEY") || failed="$failed fleet"
+        --access-key-id "$AWS_ACCESS_KEY_ID" --secret-access-key "$AWS_SECRET_ACCESS_KEY" --postgres "$out/postgres") || failed="$failed fleet"
+    "$root/tests/stores/postgres.py" stop --dir "$out/postgres"
     "$root/tests/stores/rgw.py" stop --dir "$out/rgw"
 }
 

@@ -2,8 +2,9 @@
 """A real PostgreSQL in a folder of its own, for the key service's tests. See README.md beside this file.
 
     postgres.py serve [--install]                   lives until standard input ends; for tests that hold the pipe
-    postgres.py start --dir DIR [--install]         ready when it returns; writes DIR/server.json
-    postgres.py stop  --dir DIR                     ends it and removes DIR
+    postgres.py start --dir DIR [--install]         ready when it returns; writes DIR/server.json. Its data lie in a folder of
+                                                    their own, which the server's user can reach
+    postgres.py stop  --dir DIR                     ends it and removes its data
     postgres.py kill  --dir DIR                     SIGKILL to every process of the server, as a crash would
     postgres.py again --dir DIR                     starts it anew after `kill`, over the same data
 
@@ -115,7 +116,7 @@ class Server:
         with open(self.folder / "data" / "postgresql.conf", "a", encoding="ascii") as conf:
             conf.write(CONF.format(dir=self.folder, port=port))
         (self.folder / "data" / "pg_hba.conf").write_text(HBA, encoding="ascii")
-        self.info = {"socket": str(self.folder / "socket"), "port": port, "user": superuser,
+        self.info = {"folder": str(self.folder), "socket": str(self.folder / "socket"), "port": port, "user": superuser,
                      "ca_file": str(self.folder / "tls" / "ca.crt"), "log": str(self.folder / "server.log")}
 
     def certificates(self):
@@ -197,13 +198,15 @@ def serve():
 
 
 def load(folder):
-    server = Server(folder)
-    server.info = json.loads((folder / "server.json").read_text())
+    info = json.loads((folder / "server.json").read_text())
+    server = Server(Path(info["folder"]))
+    server.info = info
     return server
 
 
-def save(server):
-    (server.folder / "server.json").write_text(json.dumps(server.info))
+def save(server, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "server.json").write_text(json.dumps(server.info))
 
 
 def main():
@@ -222,19 +225,21 @@ def main():
     if options.dir is None:
         parser.error("--dir is missing")
     if options.what == "start":
-        server = Server(options.dir)
+        server = Server(Path(tempfile.mkdtemp(prefix="claviger-pg-")))
         server.make()
         server.start()
-        save(server)
+        save(server, options.dir)
         log(f"ready, settings in {options.dir}/server.json")
     elif options.what == "again":
         server = load(options.dir)
         server.start()
-        save(server)
+        save(server, options.dir)
     else:
-        load(options.dir).kill()
+        server = load(options.dir)
+        server.kill()
         if options.what == "stop":
-            shutil.rmtree(options.dir)
+            shutil.rmtree(server.folder)
+            (options.dir / "server.json").unlink()
 
 
 if __name__ == "__main__":
