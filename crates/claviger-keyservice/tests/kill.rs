@@ -206,7 +206,7 @@ async fn under_load(load: &Load) {
 /// The world's configuration as a file.
 fn configuration(world: &World) -> std::path::PathBuf {
     let mut text = format!(
-        "state_dir = \"state\"\nlisten = \"{}\"\npolicy = \"policy.toml\"\nunlock = \"passphrase-file\"\n\
+        "state_dir = \"state\"\nlisten = \"{}\"\nunlock = \"passphrase-file\"\n\
          passphrase_file = \"passphrase\"\n",
         world.config.listen
     );

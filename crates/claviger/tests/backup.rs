@@ -41,7 +41,7 @@ fn succeeds(folder: &Path, arguments: &str) -> String {
 fn write_config(folder: &Path, name: &str, state_dir: &str) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let config = format!(
-        "state_dir = \"{state_dir}\"\nlisten = \"127.0.0.1:{port}\"\npolicy = \"policy.toml\"\n\
+        "state_dir = \"{state_dir}\"\nlisten = \"127.0.0.1:{port}\"\n\
          unlock = \"passphrase-file\"\npassphrase_file = \"passphrase\"\n"
     );
     std::fs::write(folder.join(name), config).unwrap();
@@ -69,7 +69,11 @@ fn a_backup_is_taken_while_the_service_runs_and_restored_beside_it() {
     let folder = home.path();
     write_config(folder, "keyservice.toml", "state");
     std::fs::write(folder.join("policy.toml"), include_str!("../../../deploy/policy.toml")).unwrap();
-    succeeds(folder, "keys init --config keyservice.toml --recovery recovery --shares 3 --threshold 2");
+    succeeds(
+        folder,
+        "keys init --config keyservice.toml --policy policy.toml --recovery recovery --shares 3 --threshold 2 \
+         --operator first=operator --operator second=second",
+    );
     let (first, _) = start(folder, "keyservice.toml");
     assert!(succeeds(folder, "keys backup copy").contains("read back and whole"));
     let (code, text) = run(folder, "keys backup copy");
