@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use claviger_audit::verify::Remembered;
+use claviger_audit::{SignedCheckpoint, VerifierKey};
 use claviger_keyapi::admin::{
     self, BackupBegun, BackupPart, BackupReadRequest, UnlockShareRequest, UnlockState,
 };
@@ -19,6 +21,8 @@ use claviger_keyapi::enrol::EnrolToken;
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::{KeyService as _, KeyServiceError, LeaseItem};
+use claviger_keyservice::audit_log::AuditFolder;
+use claviger_keyservice::audit_log::offline::{OfflineError, Verified};
 use claviger_keyservice::backup::restore::{RestoreOptions, RestoreReport, check, restore};
 use claviger_keyservice::custody::shamir::{Share, combine};
 use claviger_keyservice::store::location::Location;
@@ -115,8 +119,14 @@ async fn comes_back(from: Location, to: Location) {
     // Gone from the backup, so not there afterwards.
     let later = filled.full.seal_epoch();
     filled.full.keys.register_epoch(&later.record).await.unwrap();
+    // Its last checkpoint covers all of its records.
+    filled.world.service().lock().unwrap();
     filled.world.stop().await;
+    let before = verified(&filled.world.config, &[]);
     filled.world.config = config;
+    let restored = verified(&filled.world.config, &[]);
+    assert_eq!(restored.checkpoint.checkpoint().origin, before.checkpoint.checkpoint().origin);
+    assert!(restored.report.signed > 0 && restored.report.records > restored.report.signed);
     filled.world.start().await.unwrap();
     let full = filled.world.gateway("full").await;
     let leased = full.keys.lease(lease(&filled.epoch)).await.unwrap().value;
@@ -131,7 +141,38 @@ async fn comes_back(from: Location, to: Location) {
         actions.iter().position(|a| *a == "restore") > actions.iter().position(|a| *a == "finish-upload")
     );
     filled.world.restart().await;
+    filled.world.service().lock().unwrap();
     filled.world.stop().await;
+    // It is the same log as far as the backup went, and another one than the one that was given up.
+    let whole = verified(&filled.world.config, std::slice::from_ref(&restored.checkpoint));
+    assert_eq!(whole.report.records, whole.report.signed);
+    let key = log_key(&filled.world.config);
+    let remembered = vec![Remembered { name: "of the lost one".into(), checkpoint: before.checkpoint }];
+    let fork = AuditFolder::new(&filled.world.config.state_dir.join("audit")).verify(&key, remembered);
+    assert!(matches!(fork, Err(OfflineError::Fault(_))), "{fork:?}");
+}
+
+/// `claviger audit verify` of the log of a service that is not running.
+fn verified(config: &Config, remembered: &[SignedCheckpoint]) -> Verified {
+    let folder = AuditFolder::new(&config.state_dir.join("audit"));
+    let name =
+        |checkpoint: &SignedCheckpoint| Remembered { name: "kept".into(), checkpoint: checkpoint.clone() };
+    folder.verify(&log_key(config), remembered.iter().map(name).collect()).unwrap()
+}
+
+/// As the log's own record of it names it.
+fn log_key(config: &Config) -> VerifierKey {
+    let mut found = None;
+    let folder = AuditFolder::new(&config.state_dir.join("audit"));
+    let read = folder.for_each_record(0, |line| {
+        let record: serde_json::Value = serde_json::from_str(line.record).unwrap();
+        if record["action"] == "log-key" {
+            found = Some(record["subject"].as_str().unwrap().parse().unwrap());
+        }
+        found.is_none()
+    });
+    read.unwrap();
+    found.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

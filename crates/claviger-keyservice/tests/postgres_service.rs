@@ -13,10 +13,13 @@ use std::time::Duration;
 
 use claviger_keyapi::admin::{self, AdminStatus};
 use claviger_keyapi::routes::Empty;
-use claviger_keyapi::{KeyService as _, KeyServiceError, LeaseItem, ServiceState, UnavailableReason};
+use claviger_keyapi::{
+    KeyService as _, KeyServiceError, LeaseItem, ServiceState, UnavailableReason, WatchEvent,
+};
 use claviger_keyservice::store::location::Location;
 use claviger_keyservice::{KeyService, ServiceError, Unlock, init};
 use common::{POLICY, TestClock, World, ask};
+use futures_util::StreamExt as _;
 use postgres_server::{Database, Server};
 
 async fn world(server: &Arc<Server>) -> World {
@@ -239,5 +242,42 @@ async fn a_database_that_is_killed_under_load_loses_nothing_that_was_acknowledge
     for id in &released {
         assert!(recorded.contains(&id.to_string()), "{id} was released");
     }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_replaced_drops_every_secret_and_locks_no_gateway() {
+    let database = blocking(|| Database::new(&Server::shared())).await;
+    let location = Location::Postgres(database.config());
+    let mut world = World::on(location, POLICY, Unlock::PassphraseFile).await;
+    let full = world.enrol("full").await;
+    let epoch = full.seal_epoch();
+    full.keys.register_epoch(&epoch.record).await.unwrap();
+    let mut stream = full.keys.watch().await.unwrap();
+    assert!(matches!(stream.next().await.unwrap(), Ok(WatchEvent::Hello { .. })));
+    let _ticking = Ticking::start(&world.clock);
+    database
+        .sql("UPDATE claviger.holder SET process = decode('00', 'hex'), place = 'elsewhere', ended = false");
+    database.break_sessions();
+    let mut attempts = 0..100;
+    while world.service().health().0 != ServiceState::Locked {
+        assert!(attempts.next().is_some(), "it noticed nothing");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let refused = full.keys.lease(lease(&epoch)).await;
+    assert!(matches!(refused, Err(KeyServiceError::Unavailable { .. })), "{refused:?}");
+    while let Some(Ok(event)) = stream.next().await {
+        assert!(!matches!(event, WatchEvent::Locked | WatchEvent::Revoked), "{event:?}");
+    }
+    let last: Vec<_> =
+        world.audit().iter().map(|record| record["action"].as_str().unwrap().to_owned()).collect();
+    assert!(last.contains(&"replaced".to_owned()), "{last:?}");
+    let problems = world.service().health().1;
+    assert!(problems.iter().any(|problem| problem.contains("took the database over")), "{problems:?}");
+    // Nobody unlocks it again.
+    let service = world.service().clone();
+    let passphrase = std::fs::read_to_string(world.path("passphrase")).unwrap();
+    let unlocked = blocking(move || service.unlock(&passphrase)).await;
+    assert!(matches!(unlocked, Err(ServiceError::DatabaseSetUp { .. })), "{unlocked:?}");
     world.stop().await;
 }

@@ -13,7 +13,7 @@ use claviger_audit::{TilePath, Tiles};
 use crate::ServiceError;
 
 /// Name of the file that holds the newest checkpoint.
-pub(super) const CHECKPOINT_FILE: &str = "checkpoint";
+pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
 const READ_BUFFER_LEN: usize = 256 << 10;
 
 /// A folder with an audit log in it.

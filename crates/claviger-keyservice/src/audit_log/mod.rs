@@ -42,6 +42,7 @@ use self::writer::{FileSink, Job, Writer};
 use crate::ServiceError;
 use crate::files::private_folder;
 
+pub(crate) use self::folder::CHECKPOINT_FILE;
 pub use self::folder::{AuditFolder, Lines, LogFile, Next};
 
 /// Longest record with its line, in bytes. Records are bounded where they are made (names, texts); a longer one is refused.

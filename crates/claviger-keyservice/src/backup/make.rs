@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{AUDIT_PIECE_LEN, LINE_LEN_MAX, Line, VERSION};
 use crate::ServiceError;
-use crate::audit_log::AuditFolder;
+use crate::audit_log::{AuditFolder, CHECKPOINT_FILE};
 use crate::audit_record::Outcome;
 use crate::custody::backup_wrap::SealedWrap;
 use crate::custody::unlock::{META_MASTER, Stored, Wrap};
@@ -74,12 +74,11 @@ impl Core {
             return Err(unavailable.into());
         }
         let (header, wrap) = self.backup_header(&turn.vault)?;
-        let source = Source {
-            header,
-            wrap,
-            snapshot: self.store.snapshot()?,
-            log: open_log(&self.config.state_dir.join(AUDIT_FOLDER))?,
-        };
+        let folder = self.config.state_dir.join(AUDIT_FOLDER);
+        // Before the records, so that it covers none that are not in the backup.
+        let checkpoint = self.newest_checkpoint(&folder)?;
+        let source =
+            Source { header, wrap, snapshot: self.store.snapshot()?, log: open_log(&folder)?, checkpoint };
         drop(turn);
         let (to, parts) = sync_channel(1);
         let writer =
@@ -88,6 +87,13 @@ impl Core {
         thread.map_err(|e| ServiceError::Audit(e.to_string()))?;
         *self.backups.lock() = Some(Running { id: Id16(id), parts, number: 0, newest: None });
         Ok(BackupBegun { backup_id: Id16(id) })
+    }
+
+    fn newest_checkpoint(&self, folder: &Path) -> Result<Option<Vec<u8>>, ServiceError> {
+        match self.audit.checkpoint() {
+            Some(checkpoint) => Ok(Some(checkpoint.note().to_string().into_bytes())),
+            None => AuditFolder::new(folder).checkpoint(),
+        }
     }
 
     /// The first line; and the wrap of the master, if it may stand in a backup as it is.
@@ -154,6 +160,7 @@ struct Source {
     wrap: Option<Vec<u8>>,
     snapshot: Snapshot,
     log: Vec<LogFile>,
+    checkpoint: Option<Vec<u8>>,
 }
 
 /// A file of the log as far as it went when the backup began.
@@ -228,6 +235,9 @@ impl Writer {
         }
         for log in source.log {
             self.log(log)?;
+        }
+        if let Some(note) = source.checkpoint {
+            self.line(&Line::Audit { file: CHECKPOINT_FILE.to_owned(), bytes: Blob(note) })?;
         }
         let sha256 = self.digest.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         self.line(&Line::End { lines: self.lines, sha256 })?;

@@ -3,7 +3,7 @@
 //! ```text
 //! {"backup":{"version":1,…}}        what it is, and the passphrase's wrap sealed to each keyset
 //! {"meta":{…}} {"row":{…}} …         the database
-//! {"audit":{"file":…,"bytes":…}}    the files of the log, in pieces
+//! {"audit":{"file":…,"bytes":…}}    the files of the log, in pieces, and its newest checkpoint; its tiles are made again
 //! {"end":{"lines":…,"sha256":…}}    over all lines before
 //! ```
 //! Lines of JSON, the same for every kind of database, so that one made from SQLite goes back into PostgreSQL. There is no

@@ -13,7 +13,7 @@ use claviger_format::{Random, RootSecret};
 use sha2::{Digest as _, Sha256};
 
 use super::{LINE_LEN_MAX, Line, VERSION};
-use crate::audit_log::AuditLog;
+use crate::audit_log::{AuditLog, CHECKPOINT_FILE};
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::custody::backup_wrap::SealedWrap;
 use crate::custody::shamir::{Share, combine};
@@ -22,6 +22,7 @@ use crate::custody::{Master, paper};
 use crate::files::{StateLock, private_folder, read_secret, sync_folder};
 use crate::ledger::log::newest_state;
 use crate::ledger::{Ledger, Mark};
+use crate::log_key::LogKey;
 use crate::service::AUDIT_FOLDER;
 use crate::service::tls::replace_locked_tls;
 use crate::store::Store;
@@ -92,7 +93,10 @@ pub fn restore(
     replace_locked_tls(config, &authority, clock.now_ms(), &**random)?;
     fs::rename(&unfinished, &audit).map_err(|e| ServiceError::io(&audit, e))?;
     sync_folder(&config.state_dir)?;
-    let audit_records = write_record(config, &header, newest.as_ref(), clock, random)?;
+    // A backup without a key is of a release before: the service makes one at its first unlock.
+    let log_key = LogKey::open_or_make(&master, rows.store(), &**random)?;
+    let log_key = log_key.unstored.is_none().then_some(log_key);
+    let audit_records = write_record(config, (&header, newest.as_ref()), log_key, clock, random)?;
     rows.finish()?;
     Ok(RestoreReport { made_ms: header.made_ms, rows: count, audit_records })
 }
@@ -263,7 +267,8 @@ impl LogWriter<'_> {
         if self.current.as_ref().is_none_or(|(current, ..)| current != name) {
             self.finish()?;
             let digits = name.strip_suffix(".jsonl").unwrap_or_default();
-            if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            let holds_records = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            if !holds_records && name != CHECKPOINT_FILE {
                 return Err(damaged("a file of the log has a name that no such file has"));
             }
             let path = self.folder.join(name);
@@ -284,14 +289,15 @@ impl LogWriter<'_> {
 /// Writes down in the log that it goes on from a backup. Returns how many records there are.
 fn write_record(
     config: &Config,
-    header: &Header,
-    newest: Option<&Mark>,
+    (header, newest): (&Header, Option<&Mark>),
+    log_key: Option<LogKey>,
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> Result<u64, ServiceError> {
     let folder = config.state_dir.join(AUDIT_FOLDER);
     let len_max = config.limits.audit_file_len_max;
     let (log, _) = AuditLog::open(&folder, len_max, Arc::clone(random), Arc::clone(clock))?;
+    log_key.iter().try_for_each(|key| log.check_found(key.verifier()))?;
     let mut id = [0u8; 8];
     random.fill(&mut id)?;
     let request_id = format!("{:016x}", u64::from_be_bytes(id));

@@ -126,9 +126,13 @@ async fn record_attempts(core: &Core) {
 
 /// What blocks and comes by itself.
 async fn housekeeping(core: Arc<Core>) {
-    let run = move || core.expire_proposals().and_then(|()| core.repeat_state());
+    let run = move || {
+        core.step_down_if_replaced()?;
+        core.expire_proposals()?;
+        core.repeat_state()
+    };
     if let Ok(Err(error)) = tokio::task::spawn_blocking(run).await {
-        tracing::error!(%error, "expired proposals or the ledger's state were not written down");
+        tracing::error!(%error, "what the service does by itself was not done or not written down");
     }
 }
 

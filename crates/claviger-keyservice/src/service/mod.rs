@@ -1,6 +1,8 @@
 //! The service as a value: opened from its folder, unlocked, locked, served.
 
 mod callers;
+mod health;
+mod replaced;
 pub(crate) mod tls;
 pub(crate) mod unlocking;
 
@@ -12,7 +14,7 @@ use claviger_audit::SigningKey;
 use claviger_env::Clock;
 use claviger_format::Random;
 use claviger_keyapi::tls::SERVICE_NAME;
-use claviger_keyapi::{Identity, KeyServiceError, ServiceState, ServiceStatus, UnavailableReason};
+use claviger_keyapi::{Identity, KeyServiceError, ServiceState, UnavailableReason};
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpListener;
@@ -32,7 +34,7 @@ use crate::ledger::log::newest_state;
 use crate::ledger::{Ledger, Mark, Opened, Turn};
 use crate::log_key::{LogKey, log_key_record};
 use crate::policy::{Policy, PolicyRow};
-use crate::store::{Store, location};
+use crate::store::{Role, Store, location};
 use crate::vault::{CA_ROW, Vault, stored_ca};
 use crate::watch::Watchers;
 use crate::{ServiceError, server};
@@ -290,14 +292,24 @@ impl Core {
     }
 
     pub(crate) fn vault(&self) -> Result<Arc<Vault>, KeyServiceError> {
-        self.vault.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(KeyServiceError::Locked)
+        let vault = self.vault.read().unwrap_or_else(PoisonError::into_inner).clone();
+        vault.ok_or_else(|| match self.store.role() {
+            Role::Active => KeyServiceError::Locked,
+            Role::Replaced => {
+                KeyServiceError::Unavailable { reason: UnavailableReason::Store, retry_after_ms: 2_000 }
+            }
+        })
+    }
+
+    fn changes(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The right to change keysets, identities, tokens or bindings. Refused once the vault that the caller was checked
     /// against is gone (a change would reach the database but not the memory that the next unlock built), and once nothing
     /// can be written down any more.
     pub(crate) fn change(&self, vault: &Arc<Vault>) -> Result<Turn<'_>, KeyServiceError> {
-        let guard = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = self.changes();
         self.check_audit()?;
         if Arc::ptr_eq(&self.vault()?, vault) {
             Ok(Turn { vault: Arc::clone(vault), watchers: &self.watchers, _guard: guard })
@@ -338,7 +350,7 @@ impl Core {
         locks: u64,
         info: &RequestInfo,
     ) -> Result<(), ServiceError> {
-        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = self.changes();
         if self.vault().is_ok() {
             return Ok(());
         }
@@ -418,7 +430,7 @@ impl Core {
         let first = self.wipe();
         self.unlocking.locked();
         self.watchers.ring();
-        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changes = self.changes();
         // An unlock may have been under way.
         let old = self.wipe().or(first);
         let tls = self.locked_tls(old.as_deref(), info.now_ms);
@@ -473,54 +485,13 @@ impl Core {
 
     /// Under the lock of changes: a service that was locked meanwhile must not show the unlocked one's name again.
     fn renew_tls(&self, now_ms: u64) -> Result<(), ServiceError> {
-        let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changes = self.changes();
         if let Ok(vault) = self.vault()
             && now_ms >= self.tls.load().renew_at_ms
         {
             self.tls.store(Arc::new(self.unlocked_tls(&vault.authority, now_ms)?));
         }
         Ok(())
-    }
-
-    pub(crate) fn health(&self) -> (ServiceState, Vec<String>) {
-        let mut problems = Vec::new();
-        if self.audit.has_failed() {
-            problems.push(
-                "the audit log can't be written: nothing is released; repair the disk and restart".to_owned(),
-            );
-        }
-        problems.extend(self.store.problem());
-        let vault = self.vault().ok();
-        if vault.as_ref().is_some_and(|vault| vault.is_behind()) {
-            problems.push(
-                "the database lacks a change that was written down: is it there, is its disk full?"
-                    .to_owned(),
-            );
-        }
-        if vault.as_ref().is_some_and(|vault| vault.operators().len() < 2) {
-            problems.push(
-                "fewer than two operators are enrolled: nothing that takes two can be done; `claviger keys operator recover`"
-                    .to_owned(),
-            );
-        }
-        let locked = vault.is_none();
-        if locked {
-            problems.push(self.why_locked());
-        }
-        let state = match (locked, self.audit.has_failed()) {
-            (true, _) => ServiceState::Locked,
-            (false, true) => ServiceState::AuditFailed,
-            (false, false) => ServiceState::Unlocked,
-        };
-        (state, problems)
-    }
-
-    pub(crate) fn status(&self) -> ServiceStatus {
-        ServiceStatus {
-            state: self.health().0,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            now_ms: self.clock.now_ms(),
-        }
     }
 
     /// Makes the records durable, then lets the result out.

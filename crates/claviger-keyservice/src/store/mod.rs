@@ -162,6 +162,15 @@ pub struct EpochPage {
     pub limit: u32,
 }
 
+/// Whether this process is the one that works with the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// As far as it knows; [`Store::check_ours`] tells whether it is certain.
+    Active,
+    /// Another process took them over; this one never works with them again.
+    Replaced,
+}
+
 /// A database. Every method returns only when its effect is durable. Methods block; the service calls them where that is
 /// allowed.
 ///
@@ -246,6 +255,11 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`ServiceError::Database`], [`ServiceError::DatabaseSetUp`] if another may have taken them over.
     fn check_ours(&self) -> Result<(), ServiceError>;
+
+    /// Whether the rows were taken over by another process. Does not block.
+    fn role(&self) -> Role {
+        Role::Active
+    }
 
     /// What is wrong with the database, for health checks. Does not block.
     fn problem(&self) -> Option<String>;

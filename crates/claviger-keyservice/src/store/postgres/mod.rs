@@ -26,7 +26,7 @@ use tls::Connector;
 use worker::Worker;
 
 use super::snapshot::{Item, Snapshot};
-use super::{Change, EpochMark, EpochPage, EpochRow, FinishedRow, Kind, Row, Store};
+use super::{Change, EpochMark, EpochPage, EpochRow, FinishedRow, Kind, Role, Row, Store};
 use crate::ServiceError;
 
 /// Name of the id that stands in the state folder as well.
@@ -204,6 +204,10 @@ impl Store for PostgresStore {
 
     fn check_ours(&self) -> Result<(), ServiceError> {
         self.worker.shared.check_ours()
+    }
+
+    fn role(&self) -> Role {
+        if self.worker.shared.is_taken() { Role::Replaced } else { Role::Active }
     }
 
     fn problem(&self) -> Option<String> {

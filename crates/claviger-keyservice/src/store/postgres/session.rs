@@ -177,7 +177,7 @@ impl Session {
                 "begin again",
             ));
         };
-        if self.shared.taken.load(Ordering::Acquire) {
+        if self.shared.is_taken() {
             return Err(taken());
         }
         let live = self.connect(0)?;

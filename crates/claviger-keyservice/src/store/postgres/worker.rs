@@ -34,7 +34,7 @@ impl Shared {
     /// # Errors
     /// [`ServiceError::Database`] if another process may be working with the database.
     pub(super) fn check_ours(&self) -> Result<(), ServiceError> {
-        if self.taken.load(Ordering::Acquire) {
+        if self.is_taken() {
             return Err(taken().into_error());
         }
         let silent_ms = self.clock.boot_ms().saturating_sub(self.proved_ms.load(Ordering::Acquire));
@@ -42,6 +42,10 @@ impl Shared {
             return Ok(());
         }
         Err(ServiceError::Database(format!("no answer for {} s; nothing is released", silent_ms / 1000)))
+    }
+
+    pub(super) fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Acquire)
     }
 
     pub(super) fn problem(&self) -> Option<String> {
