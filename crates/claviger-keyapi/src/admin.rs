@@ -34,6 +34,8 @@ pub const EPOCH_LIST: &str = "/v1/admin/epochs";
 pub const QUARANTINE_LIST: &str = "/v1/admin/epochs/quarantine";
 /// `{}` → [`PolicyInForce`].
 pub const POLICY_SHOW: &str = "/v1/admin/policy/show";
+/// `{}` → [`BudgetList`].
+pub const BUDGET_LIST: &str = "/v1/admin/budgets";
 /// [`crate::proposals::FreezeRequest`] → `{}`.
 pub const FREEZE: &str = "/v1/admin/freeze";
 /// [`AuditTailRequest`] → [`AuditTail`].
@@ -128,8 +130,8 @@ pub struct FreezeInfo {
     pub target: FreezeTarget,
     /// Since when, Unix milliseconds.
     pub frozen_ms: u64,
-    /// Who did it.
-    pub by: Identity,
+    /// Who did it; `None`: the service itself, because a budget was used up.
+    pub by: Option<Identity>,
     /// Why, in his words.
     pub reason: String,
 }
@@ -344,6 +346,36 @@ pub struct PolicyInForce {
     pub approver: Option<Identity>,
     /// What looks like a mistake but isn't refused.
     pub warnings: Vec<String>,
+}
+
+/// How far the policy's budgets are used.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetList {
+    /// By identity and keyset.
+    pub budgets: Vec<BudgetInfo>,
+}
+
+/// One budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetInfo {
+    /// Whose.
+    pub identity: Identity,
+    /// In which keyset.
+    pub keyset: String,
+    /// The window ends now and is so many seconds long.
+    pub window_s: u32,
+    /// Distinct epochs that it was given in the window; `None` where they are not limited.
+    pub epochs: Option<u64>,
+    /// Most of them.
+    pub epochs_max: Option<u32>,
+    /// Distinct objects that it was given in the window; `None` where they are not limited.
+    pub objects: Option<u64>,
+    /// Most of them.
+    pub objects_max: Option<u32>,
+    /// Why it gets nothing at all now, in words.
+    pub stopped: Option<String>,
 }
 
 /// The last records of the audit log.

@@ -125,6 +125,11 @@ impl Record {
         info.record(action, outcome)
     }
 
+    /// What was asked for.
+    pub(crate) fn action(&self) -> &'static str {
+        self.action
+    }
+
     /// Says which state the ledger is in now.
     pub(crate) fn set_state(&mut self, mark: &Mark) {
         self.state_seq = Some(mark.seq);

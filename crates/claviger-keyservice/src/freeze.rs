@@ -1,10 +1,11 @@
-//! The brake: while something is frozen, no key is released for it. One operator freezes; unfreezing takes two.
+//! The brake: while something is frozen, no key is released for it. One operator freezes, or the service itself where a budget
+//! is used up (`budgets`); unfreezing takes two.
 //!
 //! What it can't do: keys that were released stay released, until their lease ends.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use claviger_keyapi::proposals::{FreezeRequest, FreezeTarget};
 use claviger_keyapi::{Identity, KeyServiceError};
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, bounded};
+use crate::ledger::Turn;
+use crate::metrics::BUDGET_FREEZES;
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
 
@@ -24,30 +27,61 @@ const FREEZES_MAX: usize = 10_000;
 pub(crate) struct FreezeRow {
     pub(crate) target: FreezeTarget,
     pub(crate) frozen_ms: u64,
-    pub(crate) by: Identity,
+    /// `None`: the service itself, because a budget was used up.
+    pub(crate) by: Option<Identity>,
     pub(crate) reason: String,
 }
 
 /// The freezes in force.
 #[derive(Default)]
 pub(crate) struct Freezes {
-    rows: RwLock<BTreeMap<FreezeTarget, FreezeRow>>,
+    inner: RwLock<Inner>,
     /// Counts freezes, so that an answer on its way out notices one that came meanwhile.
     generation: AtomicU64,
+}
+
+#[derive(Default)]
+struct Inner {
+    rows: BTreeMap<FreezeTarget, FreezeRow>,
+    /// Gateways that have used up a budget, with the reason, until their freeze is a row.
+    tripped: BTreeMap<Identity, String>,
 }
 
 impl Freezes {
     pub(crate) fn load(rows: Vec<FreezeRow>) -> Self {
         let rows = rows.into_iter().map(|row| (row.target.clone(), row)).collect();
-        Self { rows: RwLock::new(rows), generation: AtomicU64::new(0) }
+        let inner = Inner { rows, tripped: BTreeMap::new() };
+        Self { inner: RwLock::new(inner), generation: AtomicU64::new(0) }
     }
 
     pub(crate) fn get(&self, target: &FreezeTarget) -> Option<FreezeRow> {
-        self.read().get(target).cloned()
+        self.read().rows.get(target).cloned()
     }
 
     pub(crate) fn all(&self) -> Vec<FreezeRow> {
-        self.read().values().cloned().collect()
+        self.read().rows.values().cloned().collect()
+    }
+
+    /// Stops an identity at once, in memory; [`Core::freeze_tripped`] freezes it. Answers of it that are on their way out go
+    /// out: they were within the budget. Returns what to tell it.
+    pub(crate) fn trip(&self, identity: &Identity, reason: String) -> String {
+        let target = FreezeTarget::Identity(identity.clone());
+        let text = told(&target, Some(&reason));
+        let mut inner = self.write();
+        if !inner.rows.contains_key(&target) {
+            inner.tripped.entry(identity.clone()).or_insert(reason);
+        }
+        text
+    }
+
+    /// Who was stopped and is not frozen yet.
+    fn tripped(&self) -> Vec<(Identity, String)> {
+        self.read().tripped.iter().map(|(identity, reason)| (identity.clone(), reason.clone())).collect()
+    }
+
+    /// Whether there is anyone of these.
+    pub(crate) fn has_tripped(&self) -> bool {
+        !self.read().tripped.is_empty()
     }
 
     /// How often something was frozen since unlock.
@@ -57,31 +91,49 @@ impl Freezes {
 
     /// What stops a release to this identity, in this keyset if one is named; in words.
     pub(crate) fn stops(&self, identity: &Identity, keyset: Option<&str>) -> Option<String> {
-        let rows = self.read();
-        if rows.is_empty() {
+        let inner = self.read();
+        let Inner { rows, tripped } = &*inner;
+        if rows.is_empty() && tripped.is_empty() {
             return None;
+        }
+        if let Some(reason) = tripped.get(identity) {
+            return Some(told(&FreezeTarget::Identity(identity.clone()), Some(reason)));
         }
         let everything = rows.get(&FreezeTarget::Everything);
         let own = || rows.get(&FreezeTarget::Identity(identity.clone()));
         let of_keyset = || rows.get(&FreezeTarget::Keyset(keyset?.to_owned()));
         let row = everything.or_else(own).or_else(of_keyset)?;
-        Some(format!("{} is frozen; two operators can unfreeze it", row.target))
+        // Why an operator froze something is for operators.
+        Some(told(&row.target, row.by.is_none().then_some(row.reason.as_str())))
     }
 
     fn put(&self, row: FreezeRow) {
-        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
-        rows.insert(row.target.clone(), row);
+        let mut inner = self.write();
+        if let FreezeTarget::Identity(identity) = &row.target {
+            inner.tripped.remove(identity);
+        }
+        inner.rows.insert(row.target.clone(), row);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn remove(&self, target: &FreezeTarget) {
-        self.rows.write().unwrap_or_else(PoisonError::into_inner).remove(target);
+        self.write().rows.remove(target);
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<FreezeTarget, FreezeRow>> {
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
         // Writers insert and remove whole rows.
-        self.rows.read().unwrap_or_else(PoisonError::into_inner)
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What whoever is refused is told.
+fn told(target: &FreezeTarget, reason: Option<&str>) -> String {
+    let because = reason.map(|reason| format!(", {reason}")).unwrap_or_default();
+    format!("{target} is frozen{because}; two operators can unfreeze it")
 }
 
 /// The change that ends a freeze.
@@ -123,19 +175,46 @@ impl Core {
         {
             return Err(KeyServiceError::Keyset { text: format!("there is no keyset \"{name}\"") }.into());
         }
-        if vault.freezes.read().len() >= FREEZES_MAX {
+        if vault.freezes.read().rows.len() >= FREEZES_MAX {
             let text = "too much is frozen one by one; freeze everything".to_owned();
             return Err(KeyServiceError::Conflict { text }.into());
         }
         let row = FreezeRow {
             target: request.target,
             frozen_ms: caller.info.now_ms,
-            by: caller.row.identity.clone(),
+            by: Some(caller.row.identity.clone()),
             reason: request.reason,
         };
+        self.put_freeze(&turn, row, record)
+    }
+
+    fn put_freeze(&self, turn: &Turn<'_>, row: FreezeRow, record: &Record) -> Result<(), ServiceError> {
+        let vault = &turn.vault;
         let put = Change::Put(Kind::Freeze, vault.row(Kind::Freeze, &row_id(&row.target), &row));
-        self.commit(&turn, vec![put], std::slice::from_ref(record))?;
+        self.commit(turn, vec![put], std::slice::from_ref(record))?;
         vault.freezes.put(row);
+        Ok(())
+    }
+
+    /// Freezes whoever has used up a budget. Blocks. Where it fails they stay stopped for as long as the service is unlocked,
+    /// it is tried again every few seconds, and after a restart the next item too many stops them again.
+    pub(crate) fn freeze_tripped(&self) -> Result<(), ServiceError> {
+        let Ok(vault) = self.vault() else { return Ok(()) };
+        if !vault.freezes.has_tripped() {
+            return Ok(());
+        }
+        let turn = self.change(&vault)?;
+        for (identity, reason) in vault.freezes.tripped() {
+            let info = self.local_info()?;
+            let mut record = info.record("freeze", Outcome::Done);
+            record.subject = Some(identity.to_string());
+            record.what = Some(reason.clone());
+            tracing::warn!(%identity, %reason, "frozen");
+            let target = FreezeTarget::Identity(identity);
+            let row = FreezeRow { target, frozen_ms: info.now_ms, by: None, reason };
+            self.put_freeze(&turn, row, &record)?;
+            metrics::counter!(BUDGET_FREEZES).increment(1);
+        }
         Ok(())
     }
 }
@@ -152,7 +231,7 @@ mod tests {
             let row = |target: &FreezeTarget| FreezeRow {
                 target: target.clone(),
                 frozen_ms: 0,
-                by: identity("admin:first"),
+                by: Some(identity("admin:first")),
                 reason: String::new(),
             };
             Freezes::load(targets.iter().map(row).collect()).stops(who, keyset).is_some()
@@ -164,5 +243,22 @@ mod tests {
         assert!(stopped(&of_keyset, &other, Some("default")));
         assert!(!stopped(&of_keyset, &other, Some("archive")) && !stopped(&of_keyset, &other, None));
         assert!(stopped(&of_edge, &edge, None) && !stopped(&of_edge, &other, Some("default")));
+    }
+
+    #[test]
+    fn whoever_has_used_up_a_budget_is_stopped_before_he_is_frozen_and_once() {
+        let edge: Identity = "gateway:edge".parse().unwrap();
+        let target = FreezeTarget::Identity(edge.clone());
+        let freezes = Freezes::default();
+        let text = freezes.trip(&edge, "used up".into());
+        assert_eq!(freezes.stops(&edge, None), Some(text.clone()));
+        assert!(freezes.stops(&"gateway:other".parse().unwrap(), None).is_none());
+        assert_eq!(freezes.generation(), 0, "what is on its way to it was within the budget");
+        freezes.put(FreezeRow { target: target.clone(), frozen_ms: 0, by: None, reason: "used up".into() });
+        assert!(!freezes.has_tripped());
+        assert_eq!(freezes.stops(&edge, Some("default")), Some(text));
+        freezes.trip(&edge, "used up".into());
+        freezes.remove(&target);
+        assert!(freezes.stops(&edge, None).is_none(), "a late item does not outlive the unfreezing");
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`custody`] (what wraps what), [`policy`] (who may do what), `identity` (the service's own CA), `vault`
 //! (what is in memory while unlocked), `ledger` (what the database must hold), `registry` and `bindings`, `release` (lease, derive, continue), `proposals` (what
-//! takes two operators), `freeze` and `quarantine` (the brakes), [`audit_log`],
+//! takes two operators), `freeze`, `budgets` and `quarantine` (the brakes), [`audit_log`],
 //! [`store`], then [`service`] and `server`, which put them behind HTTP/2 over mutual TLS.
 //!
 //! `docs/key-service-api.md` describes the interface.
@@ -26,6 +26,7 @@ mod attempts;
 mod audit_record;
 mod binding_changes;
 mod bindings;
+mod budgets;
 mod enrolment;
 mod freeze;
 mod gateway_api;

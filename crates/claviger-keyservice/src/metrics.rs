@@ -14,19 +14,28 @@ pub(crate) const WATCH_STREAMS: &str = "claviger_keyservice_watch_streams";
 pub(crate) const WATCH_EVENTS: &str = "claviger_keyservice_watch_events_total";
 /// Streams that were ended because their reader did not read.
 pub(crate) const WATCH_CUT_OFF: &str = "claviger_keyservice_watch_cut_off_total";
+/// Gateways that were frozen because a budget was used up.
+pub(crate) const BUDGET_FREEZES: &str = "claviger_keyservice_budget_freezes_total";
 
 /// Gives the recorder, if there is one, the help texts.
 pub(crate) fn describe() {
-    const COUNTERS: [(&str, &str); 5] = [
+    const COUNTERS: [(&str, &str); 6] = [
         (REQUESTS, "Requests of gateways and operators by route and HTTP status"),
         (CONNECTIONS_REFUSED, "Connections that were closed because there was no place for them"),
         (HANDSHAKES_REFUSED, "Connections that failed in the TLS handshake"),
         (WATCH_EVENTS, "Events told to gateways on the streams that they hold open, by event"),
+        (
+            BUDGET_FREEZES,
+            "Gateways that were frozen because they used up a budget: busier than thought, or stolen; `claviger keys status` \
+             names them",
+        ),
         (WATCH_CUT_OFF, "Streams of gateways that were ended because they were not read"),
     ];
     for (name, help) in COUNTERS {
         describe_counter!(name, help);
     }
+    // From the beginning, so that an alert sees the first one.
+    metrics::counter!(BUDGET_FREEZES).absolute(0);
     describe_gauge!(
         WATCH_STREAMS,
         "Streams that gateways hold open; fewer than there are gateways means that some learn of a revocation only as their \

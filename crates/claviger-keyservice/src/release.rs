@@ -94,7 +94,7 @@ impl Release<'_> {
         run: impl FnOnce(&mut Self, &mut Record) -> Item<T>,
     ) -> Result<Result<T, ReleaseError>, ServiceError> {
         let mut record = self.caller.info.record(action, Outcome::Released);
-        match run(self, &mut record) {
+        match run(self, &mut record).and_then(|value| self.within_budget(&record).map(|()| value)) {
             Ok(value) => {
                 self.records.push(record);
                 Ok(Ok(value))
@@ -107,6 +107,12 @@ impl Release<'_> {
             }
             Err(OpenError::Failed(error)) => Err(error),
         }
+    }
+
+    /// The last question before something is released: it counts what is written down as released.
+    fn within_budget(&self, record: &Record) -> Item<()> {
+        let spent = self.core.spend(self.caller, self.policy, record);
+        Ok(spent.map_err(|text| ReleaseError::Frozen { text })?)
     }
 
     fn lease_one(&mut self, item: &LeaseItem, record: &mut Record) -> Item<Lease> {

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::ServiceError;
 use crate::bindings::{BindingRow, Bindings, ClosingRow};
+use crate::budgets::Budgets;
 use crate::custody::Master;
 use crate::freeze::Freezes;
 use crate::identity::{Authority, Issued};
@@ -43,6 +44,7 @@ pub(crate) struct Vault {
     proposals: Mutex<BTreeMap<String, ProposalRow>>,
     handed_out: Mutex<BTreeMap<String, HandedOut>>,
     pub(crate) freezes: Freezes,
+    pub(crate) budgets: Budgets,
     pub(crate) quarantine: Quarantine,
     pub(crate) bindings: Bindings,
     pub(crate) open_epochs: OpenEpochs,
@@ -252,6 +254,7 @@ impl Vault {
             handed_out: Mutex::default(),
             proposals: Mutex::new(proposals.into_iter().map(|row| (row.id.clone(), row)).collect()),
             freezes: Freezes::load(freezes),
+            budgets: Budgets::default(),
             quarantine: Quarantine::load(quarantine),
             bindings,
             open_epochs: OpenEpochs::default(),

@@ -12,6 +12,7 @@
 //!
 //! `claviger_audit` says what a line, a tile and a checkpoint are.
 
+mod backward;
 mod folder;
 mod keeper;
 pub mod offline;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::FileExt as _;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -13,7 +13,6 @@ use crate::ServiceError;
 use crate::audit_log::{AuditFolder, LogFile};
 use crate::store::Kind;
 
-const CHUNK_LEN: u64 = 1 << 20;
 /// A record with a state has this in it. Inside a JSON string it can't stand: the quotes would be escaped.
 const STATE_FIELD: &[u8] = b"\"state\":\"";
 
@@ -47,40 +46,12 @@ pub(super) fn row_text(kind: Kind, id: &str, mac: Option<&[u8]>) -> String {
 /// # Errors
 /// [`ServiceError::Io`]; [`ServiceError::Audit`] if a line can't be read.
 pub(crate) fn newest_state(folder: &Path) -> Result<Option<Mark>, ServiceError> {
-    for file in AuditFolder::new(folder).files()?.into_iter().rev() {
-        if let Some(mark) = newest_in(&file.path)? {
-            return Ok(Some(mark));
-        }
-    }
-    Ok(None)
-}
-
-fn newest_in(path: &Path) -> Result<Option<Mark>, ServiceError> {
-    let io = |e| ServiceError::io(path, e);
-    let file = File::open(path).map_err(io)?;
-    let mut end = file.metadata().map_err(io)?.len();
-    // The beginning of a line whose rest was in the chunk behind.
-    let mut rest = Vec::new();
-    while end > 0 {
-        let start = end.saturating_sub(CHUNK_LEN);
-        let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, start).map_err(io)?;
-        bytes.append(&mut rest);
-        let whole = if start == 0 {
-            0
-        } else {
-            bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1)
-        };
-        for line in bytes[whole..].split(|b| *b == b'\n').rev() {
-            if let Some(mark) = state_of(path, line)? {
-                return Ok(Some(mark));
-            }
-        }
-        bytes.truncate(whole);
-        rest = bytes;
-        end = start;
-    }
-    Ok(None)
+    let mut newest = None;
+    AuditFolder::new(folder).each_line_backward(|path, line| {
+        newest = state_of(path, line)?;
+        Ok(if newest.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(newest)
 }
 
 fn state_of(path: &Path, line: &[u8]) -> Result<Option<Mark>, ServiceError> {
@@ -146,7 +117,7 @@ mod tests {
         let state =
             |seq| line(0, &format!("{{\"action\":\"bind\",\"state_seq\":{seq},\"state\":\"s{seq}\"}}"));
         let text: String = [state(1), state(2)].into_iter().chain((0..20_000).map(plain)).collect();
-        assert!(text.len() as u64 > 2 * CHUNK_LEN);
+        assert!(text.len() > 2 << 20);
         std::fs::write(folder.path().join("00000000000000000000.jsonl"), text).unwrap();
         std::fs::write(folder.path().join("00000000000000020002.jsonl"), plain(20_002)).unwrap();
         let found = newest_state(folder.path()).unwrap().unwrap();

@@ -106,10 +106,9 @@ impl Policy {
         for grant in own.into_iter().flatten() {
             match grant.refuses(verb, keyset, object) {
                 None => {
-                    return Ok(Decision {
-                        allowed: true,
-                        because: vec![format!("line {}: {grant}", grant.line)],
-                    });
+                    let mut because = vec![format!("line {}: {grant}", grant.line)];
+                    because.extend(self.bound_in_words(&question.identity, verb, keyset));
+                    return Ok(Decision { allowed: true, because });
                 }
                 Some(reason) => reasons.push(format!("line {}: {grant}: {reason}", grant.line)),
             }
@@ -118,6 +117,28 @@ impl Policy {
             reasons.push(format!("no [[grant]] names {}", question.identity));
         }
         Ok(Decision { allowed: false, because: reasons })
+    }
+
+    /// How much of what it grants, for verbs that open something.
+    fn bound_in_words(&self, identity: &Identity, verb: Verb, keyset: &str) -> Option<String> {
+        let budget = self.budget(identity, keyset);
+        let (max, what) = match verb {
+            Verb::Lease => (budget.and_then(|budget| budget.epochs_max), "epochs"),
+            Verb::Read | Verb::Head | Verb::CopySource | Verb::Continue => {
+                (budget.and_then(|budget| budget.objects_max), "objects")
+            }
+            Verb::Write | Verb::Bind | Verb::Names => return None,
+        };
+        Some(match (budget, max) {
+            (Some(budget), Some(max)) => {
+                let window_s = budget.window_s;
+                format!(
+                    "line {}: at most {max} distinct {what} in {window_s} s; with more it is frozen",
+                    budget.line
+                )
+            }
+            _ => format!("any number of {what}: no [[budget]] bounds that"),
+        })
     }
 
     /// Holds the policy against `[[expect]]` tables: identity, verb, keyset, bucket, key, `allow`.
@@ -145,7 +166,7 @@ impl Policy {
         Ok(report)
     }
 
-    /// Every grant in words, a line each, ordered: to compare two policies.
+    /// Every grant and budget in words, a line each, ordered: to compare two policies.
     #[must_use]
     pub fn describe(&self) -> Vec<String> {
         let operators = self.operators.iter().map(|(identity, verbs)| {
@@ -156,7 +177,12 @@ impl Policy {
             .gateways
             .iter()
             .flat_map(|(identity, grants)| grants.iter().map(move |grant| format!("{identity} may {grant}")));
-        let mut lines: Vec<String> = operators.chain(gateways).collect();
+        let budgets = self.budgets.iter().flat_map(|(identity, budgets)| {
+            budgets
+                .iter()
+                .map(move |(keyset, budget)| format!("{identity} has a budget in keyset {keyset}: {budget}"))
+        });
+        let mut lines: Vec<String> = operators.chain(gateways).chain(budgets).collect();
         lines.sort();
         lines
     }
@@ -261,6 +287,32 @@ verbs = ["write"]
             ask("gateway:edge", "head", "default", Some(("invoices", "2026/a"))).allowed,
             "read implies it"
         );
+    }
+
+    #[test]
+    fn the_budget_is_named_beside_the_grant() {
+        let because = |text: &str, verb: &str| {
+            let question = Question {
+                identity: "gateway:edge".parse().unwrap(),
+                verb: verb.into(),
+                keyset: Some("archive".into()),
+                bucket: None,
+                key: None,
+            };
+            Policy::parse_text(text).unwrap().explain(&question).unwrap().because
+        };
+        let granted = POLICY.replace("[\"write\"]", "[\"write\", \"read\"]");
+        let budget =
+            "[[budget]]\nidentity = \"gateway:edge\"\nkeyset = \"archive\"\nwindow_s = 60\nobjects_max = 7\n";
+        let bounded = format!("{granted}{budget}");
+        assert_eq!(
+            because(&bounded, "read")[1],
+            "line 15: at most 7 distinct objects in 60 s; with more it is frozen"
+        );
+        assert!(because(&granted, "read")[1].contains("no [[budget]]"));
+        assert_eq!(because(&bounded, "write").len(), 1, "it opens nothing");
+        let lines = Policy::parse_text(&bounded).unwrap().describe();
+        assert!(lines.contains(&"gateway:edge has a budget in keyset archive: 7 objects in 60 s".to_owned()));
     }
 
     #[test]

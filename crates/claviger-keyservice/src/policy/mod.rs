@@ -5,67 +5,27 @@
 //! key can do covers a whole keyset, so narrower grants of `lease`, `write` and `names` are refused here, when the file is
 //! loaded (docs/format.md §2.7).
 
+mod budget;
 mod explain;
+mod row;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use claviger_keyapi::{Identity, Role, Verb};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
 use crate::ServiceError;
-use crate::custody::Master;
-use crate::store::{Change, Kind, Store};
 use crate::toml_file::TomlFile;
-use crate::vault::{read_row, row};
 use crate::watch::{Rights, Scope};
+pub(crate) use budget::{Budget, Table};
 pub use explain::{Decision, Question, TestReport};
+pub(crate) use row::PolicyRow;
 
 /// Longest policy, in bytes: it travels in a request and stands in a proposal.
 const TEXT_LEN_MAX: usize = 48 << 10;
-const POLICY_ROW: &str = "policy";
-
-/// The policy in force, as it stands in the database.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PolicyRow {
-    pub(crate) text: String,
-    pub(crate) since_ms: u64,
-    /// `None` for the one that the service was made or taken over with.
-    pub(crate) proposer: Option<Identity>,
-    pub(crate) approver: Option<Identity>,
-}
-
-impl PolicyRow {
-    /// A policy that comes with the service.
-    pub(crate) fn first(text: String, since_ms: u64) -> Self {
-        Self { text, since_ms, proposer: None, approver: None }
-    }
-
-    /// The change that puts it in force.
-    pub(crate) fn change(&self, master: &Master) -> Change {
-        Change::Put(Kind::Policy, row(master, Kind::Policy, POLICY_ROW, self))
-    }
-
-    /// The one in the database, its MAC checked.
-    pub(crate) fn read(master: &Master, store: &dyn Store) -> Result<Option<Self>, ServiceError> {
-        let rows = store.rows(Kind::Policy)?;
-        rows.iter()
-            .find(|row| row.id == POLICY_ROW)
-            .map(|row| read_row(master, Kind::Policy, row))
-            .transpose()
-    }
-
-    /// The same before unlock, when nothing can be checked.
-    pub(crate) fn read_unchecked(store: &dyn Store) -> Result<Option<Self>, ServiceError> {
-        let rows = store.rows(Kind::Policy)?;
-        let row = rows.iter().find(|row| row.id == POLICY_ROW);
-        row.map(|row| serde_json::from_slice(&row.body).map_err(|_| ServiceError::Damaged("policy")))
-            .transpose()
-    }
-}
 
 /// What an operator may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
@@ -109,6 +69,7 @@ pub struct Policy {
     sha256: String,
     gateways: BTreeMap<Identity, Vec<Grant>>,
     operators: BTreeMap<Identity, BTreeSet<AdminVerb>>,
+    budgets: Table,
     grants: usize,
 }
 
@@ -149,6 +110,8 @@ struct Raw {
     grant: Vec<Spanned<RawGrant>>,
     #[serde(default)]
     operator: Vec<Spanned<RawOperator>>,
+    #[serde(default)]
+    budget: Vec<Spanned<budget::RawBudget>>,
 }
 
 #[derive(Deserialize)]
@@ -205,6 +168,7 @@ impl Policy {
             sha256: Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect(),
             gateways: BTreeMap::new(),
             operators: BTreeMap::new(),
+            budgets: Table::new(),
             grants: raw.grant.len() + raw.operator.len(),
         };
         for grant in raw.grant {
@@ -214,6 +178,9 @@ impl Policy {
             policy.add_operator(&file, operator)?;
         }
         policy.check_leases(&file)?;
+        for budget in raw.budget {
+            policy.add_budget(&file, budget)?;
+        }
         Ok(policy)
     }
 
@@ -354,6 +321,7 @@ impl Policy {
             })
             .collect();
         unknown.dedup();
+        unknown.extend(self.unbounded());
         unknown
     }
 

@@ -99,6 +99,10 @@ impl Core {
         text: &str,
     ) -> Result<Deed, ServiceError> {
         let policy = self.checked_policy(turn, text)?;
+        // A budget that is new counts what was released before it, as it will after the next unlock.
+        if policy.budgets() != self.policy.load().budgets() {
+            self.count_budgets(&turn.vault, policy.budgets())?;
+        }
         let mut record = info.record("policy", Outcome::Done);
         record.subject = Some(policy.sha256().to_owned());
         let stored = PolicyRow {
@@ -110,7 +114,10 @@ impl Core {
         Ok(Deed {
             changes: vec![stored.change(&turn.vault.master)],
             record,
-            after: Box::new(move |core, _| core.policy.store(Arc::new(policy))),
+            after: Box::new(move |core, vault| {
+                core.policy.store(Arc::new(policy));
+                core.drop_old_budgets(vault);
+            }),
         })
     }
 
@@ -159,6 +166,10 @@ fn unfreeze(info: &RequestInfo, target: &FreezeTarget) -> Deed {
     Deed {
         changes: vec![crate::freeze::delete(&target)],
         record,
-        after: Box::new(move |_, vault| vault.freezes.remove(&target)),
+        after: Box::new(move |_, vault| {
+            // Before the brake is off: what comes then counts.
+            vault.budgets.begin_anew(&target);
+            vault.freezes.remove(&target);
+        }),
     }
 }

@@ -78,7 +78,7 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
             words.extend(vault.freezes.get(target).map(|row| {
                 format!(
                     "frozen by {}: {}",
-                    row.by,
+                    row.by.as_ref().map_or_else(|| "the service".to_owned(), ToString::to_string),
                     if row.reason.is_empty() { "no reason given" } else { &row.reason }
                 )
             }));

@@ -189,6 +189,7 @@ async fn operator(
         }
         O::QuarantineList => encode(&Core::list_quarantine(&caller)),
         O::PolicyShow => blocking(core, move |core| Work::silent(core.show_policy(&caller))).await,
+        O::BudgetList => encode(&core.list_budgets(&caller)),
         O::AuditTail => {
             let request = parse(&body)?;
             blocking(core, move |core| Work::silent(core.audit_tail(&request))).await
@@ -257,7 +258,19 @@ async fn releasing<T: Serialize + Send + 'static>(
     let addressee = caller.addressee();
     let answer = settled(&core, move |core| run(core, &caller)).await?;
     core.may_have(&addressee)?;
+    freeze_tripped(&core).await;
     encode(&answer)
+}
+
+/// Freezes whoever has used up a budget with this answer: he still gets it, and it is the last.
+async fn freeze_tripped(core: &Arc<Core>) {
+    if !core.vault().is_ok_and(|vault| vault.freezes.has_tripped()) {
+        return;
+    }
+    let worker = Arc::clone(core);
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || worker.freeze_tripped()).await {
+        tracing::error!(%error, "a gateway that has used up its budget is stopped, but not frozen yet");
+    }
 }
 
 async fn settled<T: Send + 'static>(

@@ -128,6 +128,7 @@ async fn record_attempts(core: &Core) {
 async fn housekeeping(core: Arc<Core>) {
     let run = move || {
         core.step_down_if_replaced()?;
+        core.freeze_tripped()?;
         core.expire_proposals()?;
         core.repeat_state()
     };

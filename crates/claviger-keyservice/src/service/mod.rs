@@ -407,7 +407,9 @@ impl Core {
         }
         let policy =
             PolicyRow::read(&turn.vault.master, &*self.store)?.ok_or(ServiceError::Damaged("policy"))?;
-        self.policy.store(Arc::new(Policy::parse_text(&policy.text)?));
+        let policy = Policy::parse_text(&policy.text)?;
+        self.count_budgets(&turn.vault, policy.budgets())?;
+        self.policy.store(Arc::new(policy));
         let log_key = self.log_key(&turn, info)?;
         let tls = self.unlocked_tls(&turn.vault.authority, info.now_ms)?;
         replace_locked_tls(&self.config, &turn.vault.authority, info.now_ms, &*self.random)?;

@@ -5,7 +5,7 @@ pub(crate) mod raw;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use claviger_env::{Clock, OsRandom};
 use claviger_format::{
@@ -31,22 +31,32 @@ use tokio::task::JoinHandle;
 /// What the wall clock shows when a test begins.
 pub(crate) const WALL_CLOCK_MS: u64 = 1_780_000_000_000;
 
-/// Wall and boot clock in one, moved by hand.
-#[derive(Debug)]
-pub(crate) struct TestClock(AtomicU64);
+/// Wall and boot clock, moved by hand.
+#[derive(Debug, Default)]
+pub(crate) struct TestClock {
+    passed_ms: AtomicU64,
+    /// What someone set the wall clock forward or back by.
+    set_ms: AtomicI64,
+}
 
 impl TestClock {
     pub(crate) fn advance(&self, ms: u64) {
-        self.0.fetch_add(ms, Ordering::Relaxed);
+        self.passed_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// Someone sets the wall clock; no time passes.
+    pub(crate) fn set_wall_by(&self, ms: i64) {
+        self.set_ms.fetch_add(ms, Ordering::Relaxed);
     }
 }
 
 impl Clock for TestClock {
     fn now_ms(&self) -> u64 {
-        WALL_CLOCK_MS + self.0.load(Ordering::Relaxed)
+        let shown = WALL_CLOCK_MS + self.passed_ms.load(Ordering::Relaxed);
+        shown.saturating_add_signed(self.set_ms.load(Ordering::Relaxed))
     }
     fn boot_ms(&self) -> u64 {
-        50_000_000 + self.0.load(Ordering::Relaxed)
+        50_000_000 + self.passed_ms.load(Ordering::Relaxed)
     }
 }
 
@@ -113,7 +123,7 @@ impl World {
 
     pub(crate) async fn on(store: Location, policy: &str, unlock: Unlock) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(TestClock(AtomicU64::new(0)));
+        let clock = Arc::new(TestClock::default());
         let shared: Arc<dyn Clock> = clock.clone();
         let random: Arc<dyn Random> = Arc::new(OsRandom::new(Arc::clone(&shared)).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -142,7 +152,8 @@ impl World {
     pub(crate) async fn in_folder(prepare: impl FnOnce(&Path), now_ms: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
-        let clock = Arc::new(TestClock(AtomicU64::new(now_ms - WALL_CLOCK_MS)));
+        let clock = Arc::new(TestClock::default());
+        clock.advance(now_ms - WALL_CLOCK_MS);
         let shared: Arc<dyn Clock> = clock.clone();
         let random: Arc<dyn Random> = Arc::new(OsRandom::new(Arc::clone(&shared)).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -10,6 +10,7 @@ macro_rules! say {
 
 mod backup;
 mod brakes;
+mod budgets;
 mod connection;
 mod hsm;
 mod init;
@@ -90,6 +91,9 @@ enum Command {
     Withdraw(proposals::WithdrawArguments),
     Freeze(brakes::FreezeArguments),
     Unfreeze(brakes::UnfreezeArguments),
+    /// Budgets: how much gateways have opened, and how much they may
+    #[command(subcommand)]
+    Budgets(budgets::Command),
     /// The audit log
     #[command(subcommand)]
     Audit(state::AuditCommand),
@@ -133,6 +137,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
         Command::Withdraw(arguments) => proposals::withdraw(arguments).await,
         Command::Freeze(arguments) => brakes::freeze(arguments).await,
         Command::Unfreeze(arguments) => brakes::unfreeze(arguments).await,
+        Command::Budgets(command) => budgets::run(command).await,
         Command::Audit(command) => state::audit(command).await,
     }
 }

@@ -246,7 +246,7 @@ fn show(status: &AdminStatus) {
             "frozen         {} since {} by {}: {}",
             freeze.target,
             moment(freeze.frozen_ms),
-            freeze.by,
+            freeze.by.as_ref().map_or_else(|| "the service".to_owned(), ToString::to_string),
             freeze.reason
         );
     }
