@@ -24,6 +24,8 @@ pub const KEYSET_CREATE: &str = "/v1/admin/keyset/create";
 pub const KEYSET_CONFIRM: &str = "/v1/admin/keyset/confirm";
 /// `{}` → [`KeysetList`].
 pub const KEYSET_LIST: &str = "/v1/admin/keyset/list";
+/// [`RetireRequest`] → [`KeysetInfo`].
+pub const KEYSET_RETIRE: &str = "/v1/admin/keyset/retire";
 /// [`RevokeRequest`] → [`RevokeAnswer`].
 pub const REVOKE: &str = "/v1/admin/identity/revoke";
 /// `{}` → [`IdentityList`].
@@ -176,9 +178,10 @@ pub struct KeysetInfo {
     pub keyset_id: Id16,
     /// Name.
     pub name: String,
-    /// Newest active version; `None` while the shares are not confirmed.
+    /// Newest active version, which new epochs are sealed to; `None` while the shares are not confirmed, and once every version is
+    /// retired.
     pub version: Option<u32>,
-    /// Fingerprint of the root of that version; stands on its shares.
+    /// Fingerprint of the root of the last version; stands on its shares.
     pub root_fingerprint: String,
     /// Shares made and needed.
     pub shares: u8,
@@ -190,6 +193,48 @@ pub struct KeysetInfo {
     pub earlier_sets: Vec<EarlierSetInfo>,
     /// Bucket names bound to it.
     pub buckets: Vec<String>,
+    /// Its versions, oldest first.
+    pub versions: Vec<VersionInfo>,
+}
+
+/// One version of a keyset.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionInfo {
+    /// Its number.
+    pub number: u32,
+    /// What it is good for.
+    pub state: VersionState,
+    /// Fingerprint of its root; stands on its shares.
+    pub root_fingerprint: String,
+    /// Shares made.
+    pub shares: u8,
+    /// Shares needed.
+    pub threshold: u8,
+    /// Their set; `None` for keysets of a release that did not remember it.
+    pub share_set: Option<String>,
+    /// Since when nothing new is sealed to it, Unix milliseconds.
+    pub retired_ms: Option<u64>,
+}
+
+/// What a version of a keyset is good for (docs/format.md §2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VersionState {
+    /// Nothing: its recovery shares did not come back yet.
+    Prepared,
+    /// It opens, and the newest such version seals.
+    Active,
+    /// It opens.
+    Retired,
+}
+
+/// Ends writing in a keyset without a new version. One operator suffices.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetireRequest {
+    /// Name of the keyset.
+    pub keyset: String,
 }
 
 /// A set of recovery shares that was replaced.

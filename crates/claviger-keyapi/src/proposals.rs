@@ -73,6 +73,16 @@ pub enum Action {
         /// How many of them open the root.
         threshold: u8,
     },
+    /// A new version of a keyset, with a root and recovery shares of its own. Collected and confirmed; then new epochs are sealed
+    /// to it, and the versions before it only open.
+    Rotate {
+        /// Name of the keyset.
+        keyset: String,
+        /// Shares to make.
+        shares: u8,
+        /// How many of them open the root.
+        threshold: u8,
+    },
 }
 
 /// How a service is to be unlocked.

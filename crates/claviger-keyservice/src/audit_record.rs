@@ -130,6 +130,11 @@ impl Record {
         self.action
     }
 
+    /// When it happened, Unix milliseconds.
+    pub(crate) fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+
     /// Says which state the ledger is in now.
     pub(crate) fn set_state(&mut self, mark: &Mark) {
         self.state_seq = Some(mark.seq);

@@ -311,8 +311,7 @@ fn check_order(vault: &Vault, order: &TokenOrder) -> Result<(), KeyServiceError>
         let text = "a gateway is enrolled for at least one keyset, an operator for none".to_owned();
         return Err(KeyServiceError::Keyset { text });
     }
-    if let Some(unknown) =
-        order.keysets.iter().find(|name| vault.keyset(name).is_none_or(|k| k.newest().is_none()))
+    if let Some(unknown) = order.keysets.iter().find(|name| vault.keyset(name).is_none_or(|k| !k.is_proved()))
     {
         return Err(KeyServiceError::Keyset { text: format!("there is no active keyset \"{unknown}\"") });
     }

@@ -14,11 +14,11 @@ use zeroize::Zeroizing;
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, bounded};
 use crate::bindings::{BindingRow, ClosingRow};
+use crate::keyset::Keyset;
 use crate::registry::{OpenError, Registry};
 use crate::release::Release;
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
-use crate::vault::{Keyset, Version};
 
 /// Most buckets of one keyset: its record lists them all, and gateways read records of at most 1 MiB.
 const BINDINGS_MAX: usize = 10_000;
@@ -65,10 +65,8 @@ impl Core {
         for keyset in self.keysets_of(caller) {
             // What a session gives seals new objects: of a frozen keyset it gives nothing.
             let is_frozen = freezes.stops(&caller.row.identity, Some(&keyset.name)).is_some();
-            if let Some(version) = keyset.newest()
-                && !is_frozen
-            {
-                keysets.extend(self.session_keyset(caller, &keyset, version)?);
+            if !is_frozen {
+                keysets.extend(self.session_keyset(caller, &keyset)?);
             }
         }
         let limits = self.config.limits;
@@ -93,13 +91,18 @@ impl Core {
         &self,
         caller: &Caller,
         keyset: &Keyset,
-        version: &Version,
     ) -> Result<Option<SessionKeyset>, ServiceError> {
-        let (verbs, narrow_verbs) = self.policy.load().verbs(&caller.row.identity, &keyset.name);
+        let newest = keyset.newest().and_then(|version| Some((version, version.opens()?)));
+        let Some((version, root)) = newest.or_else(|| keyset.newest_open()) else { return Ok(None) };
+        let (mut verbs, narrow_verbs) = self.policy.load().verbs(&caller.row.identity, &keyset.name);
+        if newest.is_none() {
+            // Every version is retired: whatever policy says, nothing new is sealed.
+            verbs.retain(|verb| *verb != Verb::Write);
+        }
         if verbs.is_empty() && narrow_verbs.is_empty() {
             return Ok(None);
         }
-        let psk = verbs.contains(&Verb::Write).then(|| version.root.psk(caller.row.uid.into()));
+        let psk = verbs.contains(&Verb::Write).then(|| root.psk(caller.row.uid.into()));
         let names = verbs.contains(&Verb::Names);
         Ok(Some(SessionKeyset {
             keyset_id: keyset.public_id(),

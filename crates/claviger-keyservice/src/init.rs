@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use claviger_env::Clock;
-use claviger_format::{Random, Root, RootSecret};
+use claviger_format::{Random, Root};
 use claviger_keyapi::enrol::Certificate;
 use claviger_keyapi::tls::SpkiHash;
 use claviger_keyapi::wire::Blob;
@@ -23,13 +23,14 @@ use crate::custody::unlock::establish::{Method, establish};
 use crate::custody::unlock::{draw_master, store_wraps};
 use crate::files::{StateLock, private_folder, read_owned};
 use crate::identity::{Authority, Issued};
+use crate::keyset::{KeysetRow, keyset_change, prepare_keyset};
 use crate::log_key::{LogKey, log_key_record};
 use crate::policy::{Policy, PolicyRow};
 use crate::service::AUDIT_FOLDER;
 use crate::service::tls::replace_locked_tls;
 use crate::store::location::{self, NewStore};
 use crate::store::{Change, Kind, Store};
-use crate::vault::{CA_ROW, IdentityRow, KeysetRow, META_CA_KEY, keyset_change, prepare_keyset, row};
+use crate::vault::{CA_ROW, IdentityRow, META_CA_KEY, row};
 use crate::{ServiceError, Unlock, ledger};
 
 /// What a new service is made of.
@@ -131,7 +132,7 @@ fn build(
     replace_locked_tls(config, &authority, now_ms, &**random)?;
     let (mut keyset, root) =
         prepare_keyset(&master, &options.keyset, options.shares, options.threshold, &**random)?;
-    let (share_files, root_fingerprint) = make_shares(options, &mut keyset, root, &**random)?;
+    let (share_files, root_fingerprint) = make_shares(options, &mut keyset, &root, &**random)?;
     let operators = options
         .operators
         .iter()
@@ -192,12 +193,12 @@ fn check_method(config: &Config, method: &Method) -> Result<(), ServiceError> {
 fn make_shares(
     options: &InitOptions,
     keyset: &mut KeysetRow,
-    root: RootSecret,
+    root: &Root,
     random: &dyn Random,
 ) -> Result<(Vec<PathBuf>, String), ServiceError> {
-    let shares = shamir::split(&root, keyset.keyset_id.into(), 1, options.threshold, options.shares, random)?;
+    let shares =
+        shamir::split(root.secret(), root.keyset_id(), 1, options.threshold, options.shares, random)?;
     private_folder(&options.shares_dir)?;
-    let root = Root::new(root, keyset.keyset_id.into(), 1);
     let mut files = Vec::new();
     for form in &options.share_forms {
         let mut written = Vec::new();
@@ -205,7 +206,7 @@ fn make_shares(
             written.extend(Sheet::new(share, &options.keyset).write(&options.shares_dir, &[*form])?);
         }
         let read_back = written.iter().map(|path| paper::load(path)).collect::<Result<Vec<_>, _>>()?;
-        check_shares(&root, options.shares, &read_back, random)?;
+        check_shares(root, options.shares, &read_back, random)?;
         files.append(&mut written);
     }
     activate(keyset, &shares.first().map(Share::set_text).unwrap_or_default());

@@ -31,6 +31,7 @@ mod enrolment;
 mod freeze;
 mod gateway_api;
 mod identity;
+mod keyset;
 mod ledger;
 mod log_key;
 mod metrics;

@@ -14,8 +14,9 @@ use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::custody::shamir::ShareOf;
 use crate::custody::shamir::{self, Share};
 use crate::enrolment::{certificate, put_identity};
+use crate::keyset::{Keyset, Version};
 use crate::service::{Core, Work};
-use crate::vault::{IdentityRow, Keyset, Vault};
+use crate::vault::{IdentityRow, Vault};
 use crate::{KeyService, ServiceError};
 
 impl KeyService {
@@ -24,7 +25,7 @@ impl KeyService {
     ///
     /// # Errors
     /// [`ServiceError::Refused`] if locked or if it is no operator's name; [`ServiceError::Share`] if the shares don't give the
-    /// root of an active version of a keyset.
+    /// root of a version that opens of a keyset.
     pub fn recover_operator(
         &self,
         identity: &Identity,
@@ -107,7 +108,7 @@ impl Core {
     }
 }
 
-/// The shares must give the root of an active version; whose keyset that is.
+/// The shares must give the root of a version that opens; whose keyset that is.
 fn check_root(vault: &Vault, shares: &[Share]) -> Result<Arc<Keyset>, ServiceError> {
     let first = shares.first().ok_or(ServiceError::Share("none were given"))?;
     let ShareOf::Root { keyset_id, version } = first.of else {
@@ -116,11 +117,9 @@ fn check_root(vault: &Vault, shares: &[Share]) -> Result<Arc<Keyset>, ServiceErr
     let combined = shamir::combine(shares)?;
     let keyset =
         vault.keyset_by_id(keyset_id.into()).ok_or(ServiceError::Share("of no keyset of this service"))?;
-    let version = keyset.versions.iter().find(|known| known.number == version && known.active);
-    match version {
-        Some(version) if bool::from(combined.expose().ct_eq(version.root.secret().expose())) => {
-            Ok(Arc::clone(&keyset))
-        }
+    let root = keyset.version(version).and_then(Version::opens);
+    match root {
+        Some(root) if bool::from(combined.expose().ct_eq(root.secret().expose())) => Ok(Arc::clone(&keyset)),
         _ => Err(ServiceError::Share("they give no root of this service")),
     }
 }

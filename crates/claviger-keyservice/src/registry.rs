@@ -8,10 +8,11 @@ use claviger_keyapi::{Id16, ReleaseError};
 
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, RequestInfo};
+use crate::keyset::Keyset;
 use crate::ledger::Turn;
 use crate::service::{Caller, Core};
 use crate::store::{Change, EpochRow, Kind};
-use crate::vault::{Keyset, Vault};
+use crate::vault::Vault;
 
 /// Most opened epochs that are kept; opening one costs a KEM decapsulation.
 const OPEN_EPOCHS_MAX: usize = 4096;
@@ -195,7 +196,7 @@ impl Registry<'_> {
 
     fn open_record(&self, record: &EpochRecord) -> Option<OpenEpoch> {
         let keyset = self.vault().keyset_by_id(Id16::from(record.header().keyset_id))?;
-        let wek = keyset.versions.iter().filter(|v| v.active).find_map(|v| record.open(&v.root).ok())?;
+        let wek = keyset.open_roots().find_map(|root| record.open(root).ok())?;
         Some(OpenEpoch { header: *record.header(), wek, keyset })
     }
 }

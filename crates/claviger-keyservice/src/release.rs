@@ -17,11 +17,11 @@ use claviger_keyapi::{
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, bounded};
 use crate::bindings::BindingRow;
+use crate::keyset::Keyset;
 use crate::policy::{Policy, implying, verb_name};
 use crate::registry::{OpenEpoch, OpenError, Registry};
 use crate::service::{Caller, Core};
 use crate::store::{FinishedRow, Kind};
-use crate::vault::Keyset;
 
 /// Longest object key (S3).
 const KEY_LEN_MAX: usize = 1024;

@@ -5,17 +5,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use claviger_env::Clock;
-use claviger_format::{
-    BucketId, KemPublicKey, KeyVersion, KeyVersionState, KeysetId, KeysetRecord, NameKey, Random, Root,
-    RootSecret,
-};
+use claviger_format::Random;
 use claviger_keyapi::tls::SpkiHash;
 use claviger_keyapi::wire::Blob;
 use claviger_keyapi::{Id16, Identity, Role};
 use rustls_pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use crate::ServiceError;
 use crate::bindings::{BindingRow, Bindings, ClosingRow};
@@ -23,11 +19,12 @@ use crate::budgets::Budgets;
 use crate::custody::Master;
 use crate::freeze::Freezes;
 use crate::identity::{Authority, Issued};
+use crate::keyset::{Keyset, KeysetRow, open_keyset};
 use crate::ledger::{Ledger, Mark};
 use crate::proposals::{HandedOut, ProposalRow};
 use crate::quarantine::Quarantine;
 use crate::registry::OpenEpochs;
-use crate::store::{Change, Kind, Row, Store};
+use crate::store::{Kind, Row, Store};
 
 /// Name of the sealed CA key in the database.
 pub(crate) const META_CA_KEY: &str = "ca_key";
@@ -50,67 +47,6 @@ pub(crate) struct Vault {
     pub(crate) open_epochs: OpenEpochs,
     /// Changed only by whoever has the turn.
     ledger: Mutex<Ledger>,
-}
-
-/// A keyset with its secrets.
-pub(crate) struct Keyset {
-    pub(crate) id: KeysetId,
-    pub(crate) name: String,
-    pub(crate) versions: Vec<Version>,
-    pub(crate) name_key: NameKey,
-    /// The keyset record for the buckets it was made for; sealing draws randomness, so it is kept.
-    record: Mutex<Option<(Vec<String>, Vec<u8>)>>,
-}
-
-/// One version of a keyset.
-pub(crate) struct Version {
-    pub(crate) number: u32,
-    pub(crate) active: bool,
-    pub(crate) root: Root,
-    pub(crate) public_key: KemPublicKey,
-    pub(crate) shares: u8,
-    pub(crate) threshold: u8,
-    pub(crate) set: Option<String>,
-    pub(crate) earlier_sets: Vec<EarlierSet>,
-}
-
-/// A keyset as it stands in the database.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct KeysetRow {
-    pub(crate) keyset_id: Id16,
-    pub(crate) name: String,
-    pub(crate) versions: Vec<VersionRow>,
-    /// NK under the master.
-    pub(crate) name_key: Blob,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct VersionRow {
-    pub(crate) number: u32,
-    /// `false` until its recovery shares came back.
-    pub(crate) active: bool,
-    /// RS_v under the master.
-    pub(crate) root: Blob,
-    pub(crate) shares: u8,
-    pub(crate) threshold: u8,
-    /// Which set of shares that is; unknown for keysets of a release before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) set: Option<String>,
-    /// Sets that were replaced. On paper they are as good as ever.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) earlier_sets: Vec<EarlierSet>,
-}
-
-/// A set of recovery shares that was replaced by another of the same root.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct EarlierSet {
-    pub(crate) set: Option<String>,
-    pub(crate) shares: u8,
-    pub(crate) threshold: u8,
-    pub(crate) replaced_ms: u64,
 }
 
 /// An enrolled identity. The id of its row is `uid`.
@@ -168,43 +104,6 @@ pub(crate) struct TokenRow {
     /// Which one approved it.
     #[serde(default)]
     pub(crate) approved_by: Option<Identity>,
-}
-
-impl Keyset {
-    /// The newest active version: what new epochs are sealed to.
-    pub(crate) fn newest(&self) -> Option<&Version> {
-        self.versions.iter().rev().find(|version| version.active)
-    }
-
-    pub(crate) fn public_id(&self) -> Id16 {
-        self.id.into()
-    }
-
-    /// The keyset record (docs/format.md §2.5) for these bucket ids.
-    pub(crate) fn record(
-        &self,
-        bucket_ids: Vec<String>,
-        random: &dyn Random,
-    ) -> Result<Vec<u8>, ServiceError> {
-        let mut kept = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((for_ids, bytes)) = &*kept
-            && *for_ids == bucket_ids
-        {
-            return Ok(bytes.clone());
-        }
-        let active = || self.versions.iter().filter(|version| version.active);
-        let listed = active().map(|version| KeyVersion {
-            version: version.number,
-            state: KeyVersionState::Active,
-            public_key: version.public_key.clone(),
-        });
-        let ids = bucket_ids.iter().map(|id| BucketId::new(id.as_str())).collect::<Result<Vec<_>, _>>()?;
-        let roots: Vec<&Root> = active().map(|version| &version.root).collect();
-        let record = KeysetRecord::seal(self.id, listed.collect(), ids, &self.name_key, &roots, random)?;
-        let bytes = record.to_bytes()?;
-        *kept = Some((bucket_ids, bytes.clone()));
-        Ok(bytes)
-    }
 }
 
 impl Vault {
@@ -299,13 +198,13 @@ impl Vault {
         self.authority.certificate()
     }
 
-    /// Puts a keyset in place of the one with its id, or of one that never became active; never of another active one.
+    /// Puts a keyset in place of the one with its id, or of one that was never proved; never of another that was.
     pub(crate) fn put_keyset(&self, row: KeysetRow) -> Result<(), ServiceError> {
         let keyset = open_keyset(&self.master, row)?;
         let mut keysets = self.keysets.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(there) = keysets.get(&keyset.name)
             && there.id != keyset.id
-            && there.newest().is_some()
+            && there.is_proved()
         {
             let id = keyset.public_id().to_string();
             return Err(ServiceError::Tampered { kind: Kind::Keyset.name(), id });
@@ -425,75 +324,4 @@ pub(crate) fn read_row<T: DeserializeOwned>(
         return Err(tampered());
     }
     serde_json::from_slice(&row.body).map_err(|_| tampered())
-}
-
-fn root_name(keyset_id: Id16, version: u32) -> String {
-    format!("root/{keyset_id}/{version}")
-}
-
-fn names_name(keyset_id: Id16) -> String {
-    format!("names/{keyset_id}")
-}
-
-fn open_keyset(master: &Master, row: KeysetRow) -> Result<Keyset, ServiceError> {
-    let open = |name: &str, sealed: &Blob| -> Result<Zeroizing<Vec<u8>>, ServiceError> {
-        master.open(name, &sealed.0).ok_or(ServiceError::Damaged("root"))
-    };
-    let mut versions = Vec::new();
-    for version in &row.versions {
-        let secret =
-            RootSecret::from_slice(&open(&root_name(row.keyset_id, version.number), &version.root)?)?;
-        let root = Root::new(secret, row.keyset_id.into(), version.number);
-        let public_key = root.public_key()?;
-        versions.push(Version {
-            number: version.number,
-            active: version.active,
-            root,
-            public_key,
-            shares: version.shares,
-            threshold: version.threshold,
-            set: version.set.clone(),
-            earlier_sets: version.earlier_sets.clone(),
-        });
-    }
-    Ok(Keyset {
-        id: row.keyset_id.into(),
-        name: row.name,
-        versions,
-        name_key: NameKey::from_slice(&open(&names_name(row.keyset_id), &row.name_key)?)?,
-        record: Mutex::new(None),
-    })
-}
-
-/// A keyset that is being made: its row with version 1 prepared, not yet active, and the root for splitting.
-pub(crate) fn prepare_keyset(
-    master: &Master,
-    name: &str,
-    shares: u8,
-    threshold: u8,
-    random: &dyn Random,
-) -> Result<(KeysetRow, RootSecret), ServiceError> {
-    let keyset_id = Id16::from(KeysetId::draw(random)?);
-    let root = RootSecret::draw(random)?;
-    let name_key = NameKey::draw(random)?;
-    let row = KeysetRow {
-        keyset_id,
-        name: name.to_owned(),
-        versions: vec![VersionRow {
-            number: 1,
-            active: false,
-            root: Blob(master.seal(&root_name(keyset_id, 1), root.expose(), random)?),
-            shares,
-            threshold,
-            set: None,
-            earlier_sets: Vec::new(),
-        }],
-        name_key: Blob(master.seal(&names_name(keyset_id), name_key.expose(), random)?),
-    };
-    Ok((row, root))
-}
-
-/// The change that stores a keyset.
-pub(crate) fn keyset_change(master: &Master, keyset: &KeysetRow) -> Change {
-    Change::Put(Kind::Keyset, row(master, Kind::Keyset, &keyset.keyset_id.to_string(), keyset))
 }

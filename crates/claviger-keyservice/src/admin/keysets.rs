@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use claviger_format::{EpochHeader, EpochId, EpochRecord, Random, Root, RootSecret, SealTo, SealerId, Wek};
+use claviger_format::{
+    EpochHeader, EpochId, EpochRecord, KemPublicKey, KeyVersionState, Random, Root, RootSecret, SealTo,
+    SealerId, Wek,
+};
 use claviger_keyapi::KeyServiceError;
 use claviger_keyapi::admin::{
     ConfirmKeysetRequest, CreateKeysetRequest, EarlierSetInfo, KeysetInfo, KeysetList, KeysetShares,
+    RetireRequest, VersionInfo, VersionState,
 };
 use claviger_keyapi::secret::SecretText;
 use subtle::ConstantTimeEq as _;
@@ -13,9 +17,10 @@ use subtle::ConstantTimeEq as _;
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record};
 use crate::custody::shamir::{self, Share, root_fingerprint};
+use crate::keyset::{EarlierSet, Keyset, KeysetRow, Version, keyset_change, prepare_keyset};
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
-use crate::vault::{EarlierSet, Keyset, KeysetRow, VersionRow, keyset_change, prepare_keyset, read_row};
+use crate::vault::{Vault, read_row};
 
 const KEYSETS_MAX: usize = 256;
 const NAME_LEN_MAX: usize = 63;
@@ -38,7 +43,7 @@ impl Core {
         check_keyset_name(&request.name)?;
         let existing = caller.vault.keyset(&request.name);
         // A keyset whose shares never came back has sealed nothing: it may be made again.
-        if existing.is_some_and(|keyset| keyset.newest().is_some()) {
+        if existing.is_some_and(|keyset| keyset.is_proved()) {
             return Err(KeyServiceError::Conflict { text: format!("keyset {} exists", request.name) }.into());
         }
         if caller.vault.keysets().len() >= KEYSETS_MAX {
@@ -47,8 +52,14 @@ impl Core {
         let vault = &caller.vault;
         let (row, root) =
             prepare_keyset(&vault.master, &request.name, request.shares, request.threshold, &*self.random)?;
-        let shares =
-            shamir::split(&root, row.keyset_id.into(), 1, request.threshold, request.shares, &*self.random)?;
+        let shares = shamir::split(
+            root.secret(),
+            root.keyset_id(),
+            1,
+            request.threshold,
+            request.shares,
+            &*self.random,
+        )?;
         let mut changes = vec![keyset_change(&vault.master, &row)];
         changes.extend(
             vault.keyset(&request.name).map(|old| Change::Delete(Kind::Keyset, old.public_id().to_string())),
@@ -78,13 +89,17 @@ impl Core {
         let vault = &caller.vault;
         let unknown = || KeyServiceError::Keyset { text: "there is no such keyset".to_owned() };
         let keyset = vault.keyset_by_id(request.keyset_id).ok_or_else(unknown)?;
+        if keyset.versions.len() > 1 {
+            let text = format!("keyset {} is proved already", keyset.name);
+            return Err(KeyServiceError::Conflict { text }.into());
+        }
         let version = keyset.versions.last().ok_or(ServiceError::Damaged("keyset"))?;
         let shares =
             request.shares.iter().map(|text| Share::parse(text.expose())).collect::<Result<Vec<_>, _>>()?;
-        check_shares(&version.root, version.shares, &shares, &*self.random)?;
-        let mut row = self.stored_keyset(caller, &keyset)?;
+        check_shares(version.root(), version.shares, &shares, &*self.random)?;
+        let mut row = self.stored_keyset(vault, &keyset)?;
         let version = row.versions.last_mut().ok_or(ServiceError::Damaged("keyset"))?;
-        version.active = true;
+        version.is_proved = true;
         version.set = shares.first().map(Share::set_text);
         self.commit(&turn, vec![keyset_change(&vault.master, &row)], std::slice::from_ref(record))?;
         vault.put_keyset(row)?;
@@ -92,13 +107,36 @@ impl Core {
         Ok(keyset_info(caller, &keyset))
     }
 
+    /// Ends writing: every version only opens from now on. Its way back is a new version.
+    pub(crate) fn retire_keyset(&self, caller: &Caller, request: &RetireRequest) -> Work<KeysetInfo> {
+        let mut record = caller.info.record("retire", Outcome::Done);
+        record.keyset = Some(crate::audit_record::bounded(&request.keyset));
+        Work::changing(record, |record| {
+            let turn = self.change_as(caller)?;
+            let vault = &caller.vault;
+            let unknown = || KeyServiceError::Keyset { text: "there is no such keyset".to_owned() };
+            let keyset = vault.keyset(&request.keyset).ok_or_else(unknown)?;
+            let mut row = self.stored_keyset(vault, &keyset)?;
+            let retired = row.retire(caller.info.now_ms);
+            if retired.is_empty() {
+                let text = format!("keyset {} has no active version", keyset.name);
+                return Err(KeyServiceError::Conflict { text }.into());
+            }
+            record.what = Some(format!("retired: {retired:?}; nothing new is sealed in this keyset"));
+            self.commit(&turn, vec![keyset_change(&vault.master, &row)], std::slice::from_ref(record))?;
+            vault.put_keyset(row)?;
+            let keyset = vault.keyset(&request.keyset).ok_or_else(unknown)?;
+            Ok(keyset_info(caller, &keyset))
+        })
+    }
+
     /// The row as stored, if it is still what this service wrote: it is about to get a new MAC.
-    pub(crate) fn stored_keyset(&self, caller: &Caller, keyset: &Keyset) -> Result<KeysetRow, ServiceError> {
+    pub(crate) fn stored_keyset(&self, vault: &Vault, keyset: &Keyset) -> Result<KeysetRow, ServiceError> {
         let id = keyset.public_id().to_string();
         let rows = self.store.rows(Kind::Keyset)?;
         let row = rows.iter().find(|row| row.id == id).ok_or(ServiceError::Damaged("keyset"))?;
-        let stored: KeysetRow = read_row(&caller.vault.master, Kind::Keyset, row)?;
-        if !caller.vault.ledger().has(Kind::Keyset, row) {
+        let stored: KeysetRow = read_row(&vault.master, Kind::Keyset, row)?;
+        if !vault.ledger().has(Kind::Keyset, row) {
             return Err(ServiceError::Stale { kind: Kind::Keyset.name(), id });
         }
         // The MAC covers the row's id, not which keyset it is in memory.
@@ -168,9 +206,7 @@ fn keyset_info(caller: &Caller, keyset: &Keyset) -> KeysetInfo {
         keyset_id: keyset.public_id(),
         name: keyset.name.clone(),
         version: keyset.newest().map(|version| version.number),
-        root_fingerprint: last.map_or_else(String::new, |version| {
-            root_fingerprint(version.public_key.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
-        }),
+        root_fingerprint: last.map_or_else(String::new, |version| fingerprint_text(&version.public_key)),
         shares: last.map_or(0, |version| version.shares),
         threshold: last.map_or(0, |version| version.threshold),
         share_set: last.and_then(|version| version.set.clone()),
@@ -182,7 +218,29 @@ fn keyset_info(caller: &Caller, keyset: &Keyset) -> KeysetInfo {
             .filter(|b| b.keyset_id == keyset.public_id())
             .map(|b| b.bucket)
             .collect(),
+        versions: keyset.versions.iter().map(version_info).collect(),
     }
+}
+
+fn version_info(version: &Version) -> VersionInfo {
+    VersionInfo {
+        number: version.number,
+        state: match version.state {
+            KeyVersionState::Prepared => VersionState::Prepared,
+            KeyVersionState::Active => VersionState::Active,
+            KeyVersionState::Retired | KeyVersionState::Destroyed => VersionState::Retired,
+        },
+        root_fingerprint: fingerprint_text(&version.public_key),
+        shares: version.shares,
+        threshold: version.threshold,
+        share_set: version.set.clone(),
+        retired_ms: version.retired_ms,
+    }
+}
+
+/// The fingerprint of a root as it stands on its shares, hex.
+pub(crate) fn fingerprint_text(public_key: &KemPublicKey) -> String {
+    root_fingerprint(public_key.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn earlier_info(earlier: &EarlierSet) -> EarlierSetInfo {
@@ -209,8 +267,8 @@ pub(crate) fn check_keyset_name(name: &str) -> Result<(), KeyServiceError> {
 
 /// The row of version 1 becomes active, with the set of shares that proved it.
 pub(crate) fn activate(row: &mut KeysetRow, set: &str) {
-    row.versions.iter_mut().for_each(|version: &mut VersionRow| {
-        version.active = true;
+    row.versions.iter_mut().for_each(|version| {
+        version.is_proved = true;
         version.set = Some(set.to_owned());
     });
 }

@@ -107,8 +107,8 @@ impl Core {
         }
         let mut wraps = Vec::new();
         for keyset in vault.keysets() {
-            let Some(version) = keyset.newest() else { continue };
-            let to = (keyset.public_id(), version.number, version.root.secret());
+            let Some((version, root)) = keyset.newest_open() else { continue };
+            let to = (keyset.public_id(), version.number, root.secret());
             wraps.push(SealedWrap::new(&keyset.name, to, &wrap, &*self.random)?);
         }
         Ok((wraps_header(wraps, now_ms), None))

@@ -236,7 +236,7 @@ fn register(gateway: &Caller, core: &crate::service::Core) -> Result<(), Service
         gateway_id: sealer_id,
         keyset_id: keyset.id,
     };
-    let psk = version.root.psk(sealer_id);
+    let psk = version.root().psk(sealer_id);
     let to = SealTo { version: version.number, public_key: &version.public_key, sealer_id, psk: &psk };
     let record = EpochRecord::seal(&header, &wek, &to, &*random()).unwrap().to_bytes();
     let registry = Registry { core, caller: gateway };

@@ -43,7 +43,9 @@ impl Core {
                 self.check_order(&turn.vault, &order, operators)?;
             }
             Action::Policy { text } => drop(self.checked_policy(turn, text)?),
-            Action::ChangeUnlock { .. } | Action::Reshare { .. } => self.check_custody(turn, action)?,
+            Action::ChangeUnlock { .. } | Action::Reshare { .. } | Action::Rotate { .. } => {
+                self.check_custody(turn, action)?;
+            }
             Action::Unfreeze { target } => {
                 if turn.vault.freezes.get(target).is_none() {
                     return Err(conflict(&format!("{target} is not frozen")));
@@ -83,7 +85,10 @@ impl Core {
                 }
             }
             Action::ChangeUnlock { to: UnlockTo::Pkcs11 } => self.change_to_hsm(turn, info)?,
-            Action::Enrol { .. } | Action::ChangeUnlock { .. } | Action::Reshare { .. } => {
+            Action::Enrol { .. }
+            | Action::ChangeUnlock { .. }
+            | Action::Reshare { .. }
+            | Action::Rotate { .. } => {
                 return Err(ServiceError::Damaged("proposal (it is collected)"));
             }
         };

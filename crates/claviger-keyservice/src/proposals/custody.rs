@@ -1,21 +1,24 @@
 //! Two operators change how the service is unlocked, or who holds the recovery shares of a root. The new secret is handed to the
 //! one who proposed it, and counts only once all of it came back from where it was written.
 
+use claviger_format::Root;
 use claviger_keyapi::admin::KeysetShares;
 use claviger_keyapi::proposals::{Action, Collected, ConfirmRequest, UnlockSecrets, UnlockTo};
 use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::{Id16, KeyServiceError};
 
 use super::carry_out::Deed;
+use super::rotation::next_version;
 use super::{Person, ProposalRow, check_in_office, conflict, headline, proposal_record};
 use crate::ServiceError;
 use crate::admin::keysets::check_shares;
 use crate::audit_record::{Outcome, Record, RequestInfo, bounded};
 use crate::custody::shamir::{self, Share};
 use crate::custody::unlock::change::{Prepared, settle};
+use crate::keyset::{EarlierSet, Keyset, Version, keyset_change};
 use crate::ledger::Turn;
 use crate::service::{Caller, Core, Work};
-use crate::vault::{EarlierSet, Keyset, Vault, Version, keyset_change};
+use crate::vault::Vault;
 
 /// How long a secret that was handed out may take to come back, on the boot-time clock.
 const CONFIRM_WITHIN_MS: u64 = 60 * 60 * 1000;
@@ -28,9 +31,10 @@ pub(crate) struct HandedOut {
     until_boot_ms: u64,
 }
 
-enum What {
+pub(super) enum What {
     Unlock(Prepared),
     Shares { keyset_id: Id16, set: String },
+    Version(Root),
 }
 
 impl Core {
@@ -47,6 +51,10 @@ impl Core {
                 shamir::check_counts(*threshold, *shares)?;
                 let keyset = turn.vault.keyset(keyset).ok_or_else(|| unknown("there is no such keyset"))?;
                 version_of(&keyset, *version).map(drop)
+            }
+            Action::Rotate { keyset, shares, threshold } => {
+                shamir::check_counts(*threshold, *shares)?;
+                next_version(turn, keyset).map(drop)
             }
             _ => Ok(()),
         }
@@ -79,6 +87,9 @@ impl Core {
             Action::Reshare { keyset, version, shares, threshold } => {
                 self.new_shares(turn, keyset, *version, (*threshold, *shares))?
             }
+            Action::Rotate { keyset, shares, threshold } => {
+                self.new_version(turn, keyset, (*threshold, *shares))?
+            }
             Action::ChangeUnlock { to } => {
                 let master = turn.vault.master.secret();
                 let (prepared, secrets) = match to {
@@ -109,7 +120,7 @@ impl Core {
         (threshold, count): (u8, u8),
     ) -> Result<(What, Collected), ServiceError> {
         let keyset = turn.vault.keyset(keyset).ok_or_else(|| unknown("there is no such keyset"))?;
-        let root = version_of(&keyset, version)?.root.secret();
+        let root = version_of(&keyset, version)?.root().secret();
         let shares = shamir::split(root, keyset.id, version, threshold, count, &*self.random)?;
         let set = shares.first().map(Share::set_text).unwrap_or_default();
         let keyset_id = keyset.public_id();
@@ -163,6 +174,9 @@ impl Core {
                 let asked = (*version, *shares, *threshold);
                 self.replace_shares(turn, caller, (*keyset_id, set, asked), secrets, record)
             }
+            (What::Version(root), Action::Rotate { shares, threshold, .. }) => {
+                self.add_version(turn, root, (*threshold, *shares), secrets, record)
+            }
             _ => Err(ServiceError::Damaged("proposal")),
         }
     }
@@ -195,8 +209,8 @@ impl Core {
         if shares.iter().any(|share| share.set_text() != set) {
             return Err(ServiceError::Share("they are not the ones that were handed out"));
         }
-        check_shares(&version_of(&keyset, version)?.root, count, &shares, &*self.random)?;
-        let mut row = self.stored_keyset(caller, &keyset)?;
+        check_shares(version_of(&keyset, version)?.root(), count, &shares, &*self.random)?;
+        let mut row = self.stored_keyset(&turn.vault, &keyset)?;
         let stored = row.versions.iter_mut().find(|stored| stored.number == version);
         let stored = stored.ok_or(ServiceError::Damaged("keyset"))?;
         let earlier = EarlierSet {
@@ -231,11 +245,11 @@ impl Core {
 }
 
 fn version_of(keyset: &Keyset, number: u32) -> Result<&Version, ServiceError> {
-    let found = keyset.versions.iter().find(|version| version.number == number && version.active);
-    found.ok_or_else(|| unknown("the keyset has no such active version"))
+    let found = keyset.version(number).filter(|version| version.opens().is_some());
+    found.ok_or_else(|| unknown("the keyset has no such version, or it was never proved"))
 }
 
-fn unknown(text: &str) -> ServiceError {
+pub(super) fn unknown(text: &str) -> ServiceError {
     KeyServiceError::Keyset { text: text.to_owned() }.into()
 }
 

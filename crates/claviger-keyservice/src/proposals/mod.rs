@@ -6,6 +6,7 @@
 
 mod carry_out;
 mod custody;
+mod rotation;
 mod rules;
 
 use claviger_keyapi::proposals::{

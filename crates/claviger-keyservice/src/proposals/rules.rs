@@ -24,7 +24,7 @@ pub(crate) fn rule(action: &Action) -> Rule {
         Action::AcceptEpochs { .. } => (AdminVerb::Enrol, false),
         Action::ChangeUnlock { to: UnlockTo::Pkcs11 } => (AdminVerb::Unlock, false),
         Action::ChangeUnlock { .. } => (AdminVerb::Unlock, true),
-        Action::Reshare { .. } => (AdminVerb::Keyset, true),
+        Action::Reshare { .. } | Action::Rotate { .. } => (AdminVerb::Keyset, true),
     };
     Rule { verb, is_collected }
 }
@@ -53,6 +53,11 @@ pub(crate) fn headline(action: &Action) -> String {
         Action::ChangeUnlock { to: UnlockTo::Pkcs11 } => "unlock by the HSM of the configuration".to_owned(),
         Action::Reshare { keyset, version, shares, threshold } => {
             format!("new recovery shares of keyset {keyset}, version {version}: any {threshold} of {shares}")
+        }
+        Action::Rotate { keyset, shares, threshold } => {
+            format!(
+                "a new version of keyset {keyset}, with recovery shares of its own: any {threshold} of {shares}"
+            )
         }
     }
 }
@@ -99,6 +104,15 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
                     version.set.as_deref().unwrap_or("unknown")
                 )
             }));
+        }
+        Action::Rotate { keyset, .. } => {
+            let old = vault.keyset(keyset).and_then(|keyset| keyset.newest().map(|version| version.number));
+            words.extend(old.map(|number| {
+                format!("version {number} is retired: it opens what it sealed, and seals nothing new")
+            }));
+            words.push(
+                "no object is touched: what a thief of an older root can open stays open to him".to_owned(),
+            );
         }
         Action::AcceptEpochs { gateway_id, .. } => {
             if let Some(row) = vault.identity(*gateway_id) {

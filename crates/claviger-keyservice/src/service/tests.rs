@@ -279,7 +279,7 @@ async fn no_keyset_takes_the_place_of_another_active_one() {
     let (service, _) = enrolled(folder.path(), &disk).await;
     let vault = service.core.vault().unwrap();
     let before = vault.keyset("default").unwrap().public_id();
-    let (row, _) = crate::vault::prepare_keyset(&vault.master, "default", 2, 2, &*random()).unwrap();
+    let (row, _) = crate::keyset::prepare_keyset(&vault.master, "default", 2, 2, &*random()).unwrap();
     assert!(matches!(vault.put_keyset(row), Err(ServiceError::Tampered { kind: "keyset", .. })));
     assert_eq!(vault.keyset("default").unwrap().public_id(), before);
 }

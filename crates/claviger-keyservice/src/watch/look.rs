@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use claviger_format::Root;
 use claviger_keyapi::watch::WATCH_BUCKETS_MAX;
 use claviger_keyapi::{Id16, KeyServiceError, Role, WatchEvent};
 use serde::Serialize;
@@ -9,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Rights;
 use crate::identity::Peer;
+use crate::keyset::Keyset;
 use crate::service::{Caller, Core};
 use crate::vault::Vault;
 
@@ -16,12 +18,36 @@ use crate::vault::Vault;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Seen {
     rights: Rights,
-    /// Keysets of the caller with the newest active version of each.
-    versions: Vec<(Id16, u32)>,
+    /// Keysets of the caller with the version that each seals to and those that open.
+    versions: Vec<Versions>,
     /// Keysets of which the caller gets nothing because it, they or everything is frozen.
     frozen: Vec<String>,
     /// Which epochs are in quarantine.
     quarantined: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Versions {
+    keyset_id: Id16,
+    seals: Option<u32>,
+    open: Vec<u32>,
+}
+
+impl Versions {
+    fn of(keyset: &Keyset) -> Self {
+        Self {
+            keyset_id: keyset.public_id(),
+            seals: keyset.newest().map(|version| version.number),
+            open: keyset.open_roots().map(Root::version).collect(),
+        }
+    }
+
+    /// Whether what was sealed before opens as before, and there is still something to seal to.
+    fn keeps_all_of(&self, before: &Self) -> bool {
+        self.keyset_id == before.keyset_id
+            && (self.seals.is_some() || before.seals.is_none())
+            && before.open.iter().all(|version| self.open.contains(version))
+    }
 }
 
 /// Why a stream ends, and what is said last.
@@ -125,7 +151,7 @@ impl Seen {
     fn now(core: &Core, caller: &Caller) -> Self {
         let rights = core.policy.load().rights(&caller.row.identity, &caller.row.keysets);
         let keysets = caller.row.keysets.iter().filter_map(|name| caller.vault.keyset(name));
-        let versions = keysets.filter_map(|k| Some((k.public_id(), k.newest()?.number))).collect();
+        let versions = keysets.map(|keyset| Versions::of(&keyset)).collect();
         let freezes = &caller.vault.freezes;
         let is_frozen = |name: &&String| freezes.stops(&caller.row.identity, Some(name)).is_some();
         let frozen = caller.row.keysets.iter().filter(is_frozen).cloned().collect();
@@ -146,7 +172,7 @@ impl Seen {
 
     fn keeps_all_of(&self, before: &Self) -> bool {
         let keysets_stay =
-            before.versions.iter().all(|(id, _)| self.versions.iter().any(|(other, _)| id == other));
+            before.versions.iter().all(|old| self.versions.iter().any(|new| new.keeps_all_of(old)));
         keysets_stay && self.rights.keep_all_of(&before.rights)
     }
 

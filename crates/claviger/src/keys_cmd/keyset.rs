@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use claviger_keyapi::admin::{
-    self, ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetList, KeysetShares,
+    self, ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetList, KeysetShares, RetireRequest,
+    VersionInfo, VersionState,
 };
 use claviger_keyapi::proposals::Action;
 use claviger_keyapi::routes::Empty;
@@ -23,6 +24,8 @@ pub(super) enum Command {
     Create(CreateArguments),
     /// Propose new recovery shares for a root; the old ones stay good until they are destroyed
     Reshare(ReshareArguments),
+    Rotate(RotateArguments),
+    Retire(RetireArguments),
     /// All keysets with their buckets
     List(Operator),
 }
@@ -74,6 +77,60 @@ pub(super) struct ReshareArguments {
     operator: Operator,
 }
 
+/// Propose a new version: a new root, with recovery shares of its own, that new objects are sealed under
+///
+/// Another operator approves, you collect the shares (claviger keys collect ID --to DIR), and once all of them came back from
+/// their files the version is in force: gateways begin new epochs at once, and the versions before it only open. No object
+/// is touched, so it takes a moment however much is stored.
+///
+/// What it does: whoever has an old root (its shares, an old backup) can't open what is sealed from now on. What it does
+/// not do: take anything back that an old root opens. After the theft of a root, objects have to be copied anew.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct RotateArguments {
+    /// Name of the keyset
+    name: String,
+
+    /// Number of recovery shares
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    shares: u8,
+
+    /// How many shares open the root (at least 2)
+    #[arg(long, value_name = "M", default_value_t = 3)]
+    threshold: u8,
+
+    #[command(flatten)]
+    operator: Operator,
+}
+
+/// End writing in a keyset for good or until it gets a new version; everything in it still opens
+///
+/// At once no gateway gets what it takes to seal in this keyset; those that do not hear it seal on for up to an hour. One
+/// operator suffices; its way back takes two: claviger keys keyset rotate NAME. Rotating retires older versions by itself.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct RetireArguments {
+    /// Name of the keyset
+    name: String,
+
+    #[command(flatten)]
+    operator: Operator,
+}
+
+async fn rotate(arguments: RotateArguments) -> Result<(), Exit> {
+    let RotateArguments { name, shares, threshold, operator } = arguments;
+    propose(&operator, Action::Rotate { keyset: name, shares, threshold }).await.map(drop)
+}
+
+async fn retire(arguments: RetireArguments) -> Result<(), Exit> {
+    let request = RetireRequest { keyset: arguments.name };
+    let keyset: KeysetInfo =
+        Connection::open(&arguments.operator)?.ask(admin::KEYSET_RETIRE, &request).await?;
+    say!("Nothing new is sealed in keyset {}; everything in it still opens.", keyset.name);
+    say!("To write again: claviger keys keyset rotate {}", keyset.name);
+    Ok(())
+}
+
 async fn reshare(arguments: ReshareArguments) -> Result<(), Exit> {
     let ReshareArguments { name, version, shares, threshold, operator } = arguments;
     let action = Action::Reshare { keyset: name, version, shares, threshold };
@@ -84,6 +141,8 @@ pub(super) async fn run(command: Command) -> Result<(), Exit> {
     match command {
         Command::Create(arguments) => create(arguments).await,
         Command::Reshare(arguments) => reshare(arguments).await,
+        Command::Rotate(arguments) => rotate(arguments).await,
+        Command::Retire(arguments) => retire(arguments).await,
         Command::List(operator) => list(&operator).await,
     }
 }
@@ -124,8 +183,11 @@ async fn create(arguments: CreateArguments) -> Result<(), Exit> {
 async fn list(operator: &Operator) -> Result<(), Exit> {
     let answer: KeysetList = Connection::open(operator)?.ask(admin::KEYSET_LIST, &Empty {}).await?;
     for keyset in answer.keysets {
-        let version =
-            keyset.version.map_or_else(|| "not active".to_owned(), |version| format!("version {version}"));
+        let version = match (keyset.version, keyset.versions.last().map(|last| last.state)) {
+            (Some(version), _) => format!("version {version}"),
+            (None, Some(VersionState::Prepared) | None) => "not active".to_owned(),
+            (None, Some(_)) => "read only".to_owned(),
+        };
         say!("{}  {version}  id {}  root {}", keyset.name, keyset.keyset_id, keyset.root_fingerprint);
         let set = keyset.share_set.as_deref().unwrap_or("not known");
         say!("  {} of {} shares open it; set {set}", keyset.threshold, keyset.shares);
@@ -138,10 +200,29 @@ async fn list(operator: &Operator) -> Result<(), Exit> {
                 moment(earlier.replaced_ms)
             );
         }
+        if keyset.versions.len() > 1 {
+            keyset.versions.iter().for_each(say_version);
+        }
         say!(
             "  buckets: {}",
             if keyset.buckets.is_empty() { "none".to_owned() } else { keyset.buckets.join(", ") }
         );
     }
     Ok(())
+}
+
+fn say_version(version: &VersionInfo) {
+    let state = match version.state {
+        VersionState::Prepared => "not active".to_owned(),
+        VersionState::Active => "active".to_owned(),
+        VersionState::Retired => format!("retired {}", moment(version.retired_ms.unwrap_or_default())),
+    };
+    say!(
+        "  version {}  {state}  root {}  {} of {} shares of set {}",
+        version.number,
+        version.root_fingerprint,
+        version.threshold,
+        version.shares,
+        version.share_set.as_deref().unwrap_or("not known")
+    );
 }

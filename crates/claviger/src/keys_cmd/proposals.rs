@@ -103,7 +103,7 @@ pub(super) async fn withdraw(arguments: WithdrawArguments) -> Result<(), Exit> {
 /// What the command that collects it needs.
 fn place_for(action: &Action) -> &'static str {
     match action {
-        Action::ChangeUnlock { .. } | Action::Reshare { .. } => "--to DIR",
+        Action::ChangeUnlock { .. } | Action::Reshare { .. } | Action::Rotate { .. } => "--to DIR",
         _ => "--token-file FILE",
     }
 }

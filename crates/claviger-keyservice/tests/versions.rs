@@ -1,0 +1,194 @@
+//! Versions of a keyset: rotated, retired.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
+
+mod common;
+
+use std::time::Duration;
+
+use claviger_format::{KeyVersionState, KeysetRecord, Root};
+use claviger_keyapi::admin::{self, KeysetInfo, KeysetList, RetireRequest, VersionState};
+use claviger_keyapi::proposals::{self, Action, Collected, ConfirmRequest, ProposalRequest};
+use claviger_keyapi::routes::Empty;
+use claviger_keyapi::secret::SecretText;
+use claviger_keyapi::wire::Blob;
+use claviger_keyapi::{
+    KeyService as _, KeyServiceError, LeaseItem, ReleaseError, SessionInfo, Verb, Watch, WatchEvent,
+};
+use claviger_keyservice::custody::shamir::{Share, combine};
+use common::{Epoch, Gateway, World, ask};
+use futures_util::StreamExt as _;
+
+fn rotate() -> Action {
+    Action::Rotate { keyset: "default".into(), shares: 3, threshold: 2 }
+}
+
+/// Proposed, approved and collected; not confirmed yet.
+async fn collected(world: &World) -> (String, Vec<SecretText>) {
+    let id = world.by_two(rotate()).await.unwrap().proposal.id;
+    let request = ProposalRequest { id: id.clone() };
+    match ask::<Collected>(&world.operator(), proposals::COLLECT, &request).await.unwrap() {
+        Collected::Shares(shares) => (id, shares.shares),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn confirm(world: &World, id: &str, lines: &[SecretText]) -> Result<(), KeyServiceError> {
+    let secrets = lines.iter().map(|line| SecretText::new(line.expose().to_owned())).collect();
+    let request = ConfirmRequest { id: id.to_owned(), secrets };
+    ask::<Empty>(&world.operator(), proposals::CONFIRM, &request).await.map(drop)
+}
+
+async fn rotated(world: &World) -> Vec<SecretText> {
+    let (id, lines) = collected(world).await;
+    confirm(world, &id, &lines).await.unwrap();
+    lines
+}
+
+async fn keyset(world: &World) -> KeysetInfo {
+    let list: KeysetList = ask(&world.operator(), admin::KEYSET_LIST, &Empty {}).await.unwrap();
+    list.keysets.into_iter().find(|keyset| keyset.name == "default").unwrap()
+}
+
+async fn lease(gateway: &Gateway, epoch: &Epoch) -> Result<(), ReleaseError> {
+    let item = LeaseItem { epoch_id: epoch.id.into(), record: Some(Blob(epoch.record.clone())) };
+    gateway.keys.lease(vec![item]).await.unwrap().value.remove(0).map(drop)
+}
+
+async fn session(gateway: &Gateway) -> SessionInfo {
+    gateway.keys.session().await.unwrap().value
+}
+
+/// The next event but for beats, within what is asked for where "at once" is promised.
+async fn next(stream: &mut Watch) -> WatchEvent {
+    loop {
+        match tokio::time::timeout(Duration::from_secs(2), stream.next()).await.expect("nothing is told") {
+            Some(Ok(WatchEvent::Beat)) => {}
+            told => return told.unwrap().unwrap(),
+        }
+    }
+}
+
+fn root_of(lines: &[SecretText], keyset: &KeysetInfo, version: u32) -> Root {
+    let shares: Vec<Share> = lines.iter().map(|line| Share::parse(line.expose()).unwrap()).collect();
+    Root::new(combine(&shares[..2]).unwrap(), keyset.keyset_id.into(), version)
+}
+
+#[tokio::test]
+async fn a_new_version_counts_once_all_of_its_shares_came_back_and_what_was_sealed_before_still_opens() {
+    let mut world = World::new().await;
+    let full = world.enrol("full").await;
+    let old = full.seal_epoch();
+    full.keys.register_epoch(&old.record).await.unwrap();
+    let mut stream = full.keys.watch().await.unwrap();
+    next(&mut stream).await;
+
+    let (id, lines) = collected(&world).await;
+    let few = confirm(&world, &id, &lines[..2]).await.unwrap_err();
+    assert!(few.to_string().contains("all of them"), "{few}");
+    assert_eq!((session(&full).await.keysets[0].version, keyset(&world).await.versions.len()), (1, 1));
+    confirm(&world, &id, &lines).await.unwrap();
+
+    let told = next(&mut stream).await;
+    assert!(matches!(told, WatchEvent::Policy { less: false, .. }), "{told:?}");
+    let after = world.gateway("full").await;
+    assert_eq!(after.keyset().version, 2);
+    let info = keyset(&world).await;
+    let states: Vec<_> = info.versions.iter().map(|version| (version.number, version.state)).collect();
+    assert_eq!(states, [(1, VersionState::Retired), (2, VersionState::Active)]);
+    assert_ne!(info.versions[0].root_fingerprint, info.versions[1].root_fingerprint);
+    let new = after.seal_epoch();
+    after.keys.register_epoch(&new.record).await.unwrap();
+    let root = root_of(&lines, &info, 2);
+    let open = |epoch: &Epoch| claviger_format::EpochRecord::parse(&epoch.record).unwrap().open(&root);
+    assert_eq!(open(&new).unwrap().expose(), new.wek.expose(), "the shares open what is sealed now");
+    assert!(open(&old).is_err());
+    // What a gateway that has not heard yet seals to the version before opens as well: it may have written objects already.
+    let late = full.seal_epoch();
+    world.restart().await;
+    let after = world.gateway("full").await;
+    for epoch in [&old, &new, &late] {
+        lease(&after, epoch).await.unwrap();
+    }
+    let record = world.audit().into_iter().find(|record| record["action"] == "rotate").unwrap();
+    let what = record["what"].as_str().unwrap();
+    assert!(what.starts_with("version 2, root ") && what.ends_with("retired: [1]"), "{what}");
+    assert!(!what.contains(lines[0].expose()));
+}
+
+#[tokio::test]
+async fn the_keyset_record_opens_with_the_shares_of_any_version_and_tells_which_are_retired() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let lines = rotated(&world).await;
+    let bytes = session(&full).await.keysets.remove(0).record.0;
+    let record = KeysetRecord::parse(&bytes).unwrap();
+    let states: Vec<_> = record.versions().iter().map(|version| (version.version, version.state)).collect();
+    assert_eq!(states, [(1, KeyVersionState::Retired), (2, KeyVersionState::Active)]);
+    let info = keyset(&world).await;
+    let from_new = record.open(&root_of(&lines, &info, 2)).unwrap();
+    let first: Vec<SecretText> = (1..=2)
+        .map(|n| world.path(&format!("recovery/default-v1-share-{n}.txt")))
+        .map(|path| SecretText::new(std::fs::read_to_string(path).unwrap()))
+        .collect();
+    assert_eq!(record.open(&root_of(&first, &info, 1)).unwrap().expose(), from_new.expose());
+}
+
+#[tokio::test]
+async fn of_two_versions_that_were_collected_at_once_only_one_is_added() {
+    let world = World::new().await;
+    let (first, second) = (collected(&world).await, collected(&world).await);
+    confirm(&world, &first.0, &first.1).await.unwrap();
+    let refused = confirm(&world, &second.0, &second.1).await.unwrap_err();
+    assert!(refused.to_string().contains("propose it again"), "{refused}");
+    let (late, lines) = collected(&world).await;
+    world.service().lock().unwrap();
+    let passphrase = std::fs::read_to_string(world.path("passphrase")).unwrap();
+    world.service().unlock(passphrase.trim()).unwrap();
+    assert!(confirm(&world, &late, &lines).await.is_err(), "a lock forgets what was not confirmed");
+    assert_eq!(keyset(&world).await.versions.len(), 2);
+}
+
+#[tokio::test]
+async fn a_new_version_takes_two_operators_and_a_keyset_that_is_there() {
+    let world = World::new().await;
+    let request = proposals::ProposeRequest { action: rotate(), ttl_s: None };
+    let proposal: proposals::ProposalInfo =
+        ask(&world.operator(), proposals::PROPOSE, &request).await.unwrap();
+    assert!(proposal.words.iter().any(|line| line.contains("no object is touched")), "{:?}", proposal.words);
+    let request = ProposalRequest { id: proposal.id };
+    assert!(ask::<Empty>(&world.operator(), proposals::APPROVE, &request).await.is_err());
+    assert!(ask::<Collected>(&world.operator(), proposals::COLLECT, &request).await.is_err());
+    for (keyset, shares, threshold) in [("other", 3, 2), ("default", 3, 1), ("default", 2, 3)] {
+        let action = Action::Rotate { keyset: keyset.into(), shares, threshold };
+        assert!(world.by_two(action).await.is_err(), "{keyset} {threshold} of {shares}");
+    }
+}
+
+#[tokio::test]
+async fn a_keyset_that_is_retired_is_read_only_until_it_gets_a_new_version() {
+    let mut world = World::new().await;
+    let full = world.enrol("full").await;
+    let old = full.seal_epoch();
+    full.keys.register_epoch(&old.record).await.unwrap();
+    let mut stream = full.keys.watch().await.unwrap();
+    next(&mut stream).await;
+    let retire = RetireRequest { keyset: "default".into() };
+    let info: KeysetInfo = ask(&world.operator(), admin::KEYSET_RETIRE, &retire).await.unwrap();
+    assert_eq!((info.version, info.versions[0].state), (None, VersionState::Retired));
+    let told = next(&mut stream).await;
+    assert!(matches!(told, WatchEvent::Policy { less: true, .. }), "{told:?}");
+    let again = ask::<KeysetInfo>(&world.operator(), admin::KEYSET_RETIRE, &retire).await;
+    assert!(matches!(again, Err(KeyServiceError::Conflict { .. })));
+    world.restart().await;
+    let full = world.gateway("full").await;
+    let keyset = full.keyset();
+    assert!(
+        keyset.psk.is_none() && !keyset.verbs.contains(&Verb::Write) && keyset.verbs.contains(&Verb::Lease)
+    );
+    lease(&full, &old).await.unwrap();
+    let bound = full.keys.bind_bucket("new", Some("default")).await;
+    assert!(matches!(bound, Err(KeyServiceError::Denied { .. })), "{bound:?}");
+    rotated(&world).await;
+    assert!(session(&full).await.keysets[0].psk.is_some());
+    full.keys.bind_bucket("new", Some("default")).await.unwrap();
+}
