@@ -15,7 +15,10 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("claviger-env", &["claviger-format"]),
     ("claviger-keyapi", &["claviger-format", "claviger-env"]),
     ("claviger-provider", &["claviger-env"]),
-    ("claviger-gateway", &["claviger-env", "claviger-format", "claviger-s3", "claviger-keyapi"]),
+    (
+        "claviger-gateway",
+        &["claviger-env", "claviger-format", "claviger-s3", "claviger-keyapi", "claviger-audit"],
+    ),
     ("claviger-keyservice", &["claviger-env", "claviger-format", "claviger-keyapi", "claviger-audit"]),
     ("claviger-testkit", &["*"]),
     ("claviger", &["*"]),

@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`line`](mod@line) (a record as it lies in the log, and its entry), [`tree`] and [`proof`] (RFC 6962), [`tile`] and
 //! [`builder`] (the tree as files), [`note`], [`checkpoint`] and [`cosignature`] (what is signed), [`log_proof`] (a proof as a
-//! file), [`verify`](mod@verify) (all of it).
+//! file), [`verify`](mod@verify) (all of it), [`memory`] (what others keep of it).
 
 pub mod builder;
 pub mod checkpoint;
@@ -15,6 +15,7 @@ pub mod cosignature;
 mod hash;
 pub mod line;
 pub mod log_proof;
+pub mod memory;
 pub mod note;
 pub mod proof;
 pub mod tile;
@@ -26,6 +27,7 @@ pub use checkpoint::{Checkpoint, SignedCheckpoint};
 pub use hash::{HASH_LEN, Hash, empty_root, leaf_hash, node_hash};
 pub use line::Line;
 pub use log_proof::LogProof;
+pub use memory::LogMemory;
 pub use note::{Note, SigningKey, VerifierKey};
 pub use tile::{TilePath, TileTree, Tiles};
 pub use verify::Verifier;

@@ -248,6 +248,10 @@ fn key_service_to_s3(error: &KeyServiceError) -> S3Error {
         }
         KeyServiceError::Locked => S3Error::new(ErrorCode::ServiceUnavailable)
             .with_message("The key service is locked. An operator has to unlock it."),
+        KeyServiceError::Distrusted { .. } => S3Error::new(ErrorCode::ServiceUnavailable).with_message(
+            "The key service's audit log contradicts what this gateway remembers of it. An operator of the gateway has to look \
+             into it.",
+        ),
         KeyServiceError::Unauthenticated { .. } | KeyServiceError::Unavailable { .. } => {
             S3Error::new(ErrorCode::ServiceUnavailable)
                 .with_message("The key service can't be reached or can't answer now. Please try again.")

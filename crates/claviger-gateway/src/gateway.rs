@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::credentials::{CredentialStore, CredentialsError, Identity, UpstreamAccounts};
 use crate::errands::Errands;
 use crate::error::GatewayError;
+use crate::key_client::Witness;
 use crate::keys::era::Era;
 use crate::keys::holdings::Holdings;
 use crate::keys::metered::Metered;
@@ -104,6 +105,8 @@ impl Gateway {
         random: Arc<dyn Random>,
     ) -> Result<Arc<Self>, StartError> {
         let keys: Arc<dyn KeyService> = Arc::new(Metered::new(keys, clock.clone()));
+        let witness = Arc::new(Witness::new(keys, &config.key_service.state_dir));
+        let keys: Arc<dyn KeyService> = witness.clone();
         let accounts = UpstreamAccounts::load(&config.upstream.credentials_file)?;
         let credentials = CredentialStore::load(&config.credentials_file, accounts.names())?;
         let account = Arc::new(Account::keyed(accounts.own));
@@ -156,7 +159,10 @@ impl Gateway {
             system,
         };
         gateway.spawn_background(session.clone());
-        gateway.spawn_listeners(keys, session, era);
+        gateway.spawn_listeners(keys, session.clone(), era);
+        let mut tasks = gateway.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.spawn(witness.keep_looking(move || session.ask_soon()));
+        drop(tasks);
         Ok(Arc::new(gateway))
     }
 
@@ -226,9 +232,9 @@ impl Gateway {
             Ok(()) => key_service.ready(),
             Err(error) => key_service.not_ready(error.to_string()),
         };
-        tasks.spawn(session.keep_fresh(report, move || {
-            tracing::error!("the key service does not know this gateway any more: every key is dropped");
-            dropped.drop_all("unknown");
+        tasks.spawn(session.keep_fresh(report, move |cause| {
+            tracing::error!(cause, "this gateway and its key service have parted: every key is dropped");
+            dropped.drop_all(cause);
         }));
         let warning = self.readiness.warning("key_service_stream");
         let watcher = Watcher::new(keys, holdings, self.bindings.clone(), self.random.clone(), warning);

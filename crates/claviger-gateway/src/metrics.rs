@@ -67,10 +67,14 @@ pub const DERIVED_KEYS: &str = "claviger_derived_keys_total";
 pub const EPOCHS_BEGUN: &str = "claviger_epochs_begun_total";
 /// What the key service told on its stream, by `event`.
 pub const KEY_SERVICE_EVENTS: &str = "claviger_key_service_events_total";
-/// Times that all keys were dropped, by `cause` (revoked, locked, less, unknown).
+/// Times that all keys were dropped, by `cause` (revoked, locked, less, unknown, distrusted).
 pub const KEYS_DROPPED: &str = "claviger_keys_dropped_total";
 /// 1 while the key service's stream is held, else 0.
 pub const KEY_SERVICE_STREAM: &str = "claviger_key_service_stream";
+/// Records of the key service's audit log that the newest checkpoint covers which this gateway believed.
+pub const KEY_SERVICE_LOG_RECORDS: &str = "claviger_key_service_log_records";
+/// 1 while the key service is not used because its audit log contradicts what is remembered of it, else 0.
+pub const KEY_SERVICE_CONTRADICTION: &str = "claviger_key_service_contradiction";
 /// Epochs that the key service has not registered yet.
 pub const EPOCHS_UNREGISTERED: &str = "claviger_epochs_unregistered";
 
@@ -136,7 +140,7 @@ fn describe() {
             "Times that all keys were dropped because the key service took something back, by cause",
         ),
     ];
-    const GAUGES: [(&str, &str); 7] = [
+    const GAUGES: [(&str, &str); 9] = [
         (REQUESTS_IN_FLIGHT, "Requests being answered"),
         (CONNECTIONS, "Open client connections"),
         (CREDENTIALS_KEYS, "Access keys in force"),
@@ -145,6 +149,14 @@ fn describe() {
         (
             KEY_SERVICE_STREAM,
             "Whether the key service's stream is held (1) or not (0): without it a revocation takes effect only as keys run out",
+        ),
+        (
+            KEY_SERVICE_LOG_RECORDS,
+            "Records of the key service's audit log under the newest checkpoint that was believed",
+        ),
+        (
+            KEY_SERVICE_CONTRADICTION,
+            "Whether the key service is not used (1) because its audit log contradicts what is remembered of it",
         ),
         (EPOCHS_UNREGISTERED, "Epochs that the key service has not registered yet"),
     ];

@@ -56,6 +56,13 @@ pub enum KeyServiceError {
         /// What is frozen; may be shown to the client.
         text: String,
     },
+    /// The caller does not use the service: its audit log contradicts what the caller remembers of it. Made by the caller itself,
+    /// never sent.
+    #[error("the key service is not used: {text}")]
+    Distrusted {
+        /// What contradicts what, and what to do: for the log and the health page.
+        text: String,
+    },
     /// No such keyset, or the identity must say which of several.
     #[error("keyset: {text}")]
     Keyset {
@@ -117,6 +124,7 @@ impl KeyServiceError {
             Self::Locked
             | Self::Unauthenticated { .. }
             | Self::Frozen { .. }
+            | Self::Distrusted { .. }
             | Self::Unavailable { .. }
             | Self::Internal => Blame::KeyService,
         }
@@ -144,7 +152,7 @@ impl KeyServiceError {
             Self::UnknownBucket | Self::Keyset { .. } => 404,
             Self::BucketClosing { .. } | Self::Conflict { .. } => 409,
             Self::Internal => 500,
-            Self::Locked | Self::Unavailable { .. } => 503,
+            Self::Locked | Self::Distrusted { .. } | Self::Unavailable { .. } => 503,
         }
     }
 }

@@ -35,6 +35,8 @@ pub const CONTINUE: &str = "/v1/continue";
 pub const FINISH: &str = "/v1/finish";
 /// `{}` → a stream of lines, each a [`crate::WatchEvent`], until the service ends it.
 pub const WATCH: &str = "/v1/watch";
+/// [`ConsistencyRequest`] → [`LogHead`].
+pub const CONSISTENCY: &str = "/v1/audit/consistency";
 /// `{}` → [`crate::ServiceStatus`].
 pub const STATUS: &str = "/v1/status";
 /// [`crate::enrol::EnrolRequest`] → [`crate::enrol::Certificate`]; without a client certificate, the token decides.
@@ -173,6 +175,25 @@ body!(
     FinishAnswer {
         /// One for each item, in order.
         results: Vec<Result<(), ReleaseError>>,
+    }
+);
+body!(
+    /// What the caller remembers of the audit log.
+    ConsistencyRequest {
+        /// Size of the newest checkpoint that it believed; 0 for none.
+        from: u64,
+    }
+);
+body!(
+    /// The audit log as it is now, and that it continues what the caller remembers.
+    LogHead {
+        /// The log's name and public key, as C2SP signed-note writes them.
+        key: String,
+        /// Its newest checkpoint: a signed note.
+        checkpoint: String,
+        /// Consistency proof (RFC 6962 §2.1.2) from the size that was asked about, each hash in base64. Empty if the log is
+        /// smaller than that.
+        proof: Vec<String>,
     }
 );
 body!(

@@ -1,6 +1,7 @@
 use futures_util::future::BoxFuture;
 
 use crate::error::{KeyServiceError, ReleaseError};
+use crate::routes::LogHead;
 use crate::types::{
     Binding, ContinueItem, Continued, DeriveItem, Derived, FinishedUpload, Lease, LeaseItem, ServiceStatus,
     SessionInfo,
@@ -93,6 +94,9 @@ pub trait KeyService: Send + Sync {
 
     /// What concerns the caller, as it happens: see [`crate::watch`]. The future is ready once the service has begun to answer.
     fn watch(&self) -> KeyFuture<'_, Watch>;
+
+    /// The service's audit log as it is now, with the proof that it continues the log of the first `from` records.
+    fn log_head(&self, from: u64) -> KeyFuture<'_, LogHead>;
 
     /// Whether the service is there and unlocked.
     fn status(&self) -> KeyFuture<'_, ServiceStatus>;

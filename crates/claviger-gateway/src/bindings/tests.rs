@@ -120,6 +120,9 @@ impl KeyService for OneBucket {
     fn watch(&self) -> KeyFuture<'_, claviger_keyapi::Watch> {
         unreachable!()
     }
+    fn log_head(&self, _: u64) -> KeyFuture<'_, claviger_keyapi::routes::LogHead> {
+        unreachable!()
+    }
     fn status(&self) -> KeyFuture<'_, ServiceStatus> {
         unreachable!()
     }

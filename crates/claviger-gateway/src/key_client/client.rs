@@ -8,9 +8,9 @@ use claviger_env::Clock;
 use claviger_format::EpochId;
 use claviger_keyapi::enrol::Certificate;
 use claviger_keyapi::routes::{
-    self, BindRequest, BindingAnswer, BindingRequest, BindingsAnswer, ContinueAnswer, ContinueRequest,
-    DeriveAnswer, DeriveRequest, Empty, EpochAnswer, EpochRequest, FinishAnswer, FinishRequest, LeaseAnswer,
-    LeaseRequest, RegisterRequest, UnbindRequest,
+    self, BindRequest, BindingAnswer, BindingRequest, BindingsAnswer, ConsistencyRequest, ContinueAnswer,
+    ContinueRequest, DeriveAnswer, DeriveRequest, Empty, EpochAnswer, EpochRequest, FinishAnswer,
+    FinishRequest, LeaseAnswer, LeaseRequest, LogHead, RegisterRequest, UnbindRequest,
 };
 use claviger_keyapi::tls::Accept;
 use claviger_keyapi::wire::Blob;
@@ -233,6 +233,10 @@ impl KeyService for KeyClient {
             Ok(events(lines))
         }
         .boxed()
+    }
+
+    fn log_head(&self, from: u64) -> KeyFuture<'_, LogHead> {
+        async move { Ok(self.ask(routes::CONSISTENCY, ConsistencyRequest { from }).await?.value) }.boxed()
     }
 
     fn status(&self) -> KeyFuture<'_, ServiceStatus> {

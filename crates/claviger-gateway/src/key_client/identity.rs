@@ -1,9 +1,9 @@
 //! Who this gateway (or operator) is: `identity.json`, mode 0600, in a folder with mode 0700. Replaced in one step, so that
 //! a crash leaves the old or the new one.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -17,7 +17,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::ClientError;
+use super::{ClientError, durable};
 
 const FILE: &str = "identity.json";
 const FILE_LEN_MAX: u64 = 64 << 10;
@@ -109,20 +109,9 @@ impl StoredIdentity {
     /// [`ClientError::Io`]; [`ClientError::LooseMode`] if the folder is open to others.
     pub fn save(&self, folder: &Path) -> Result<(), ClientError> {
         private_folder(folder)?;
-        let (path, fresh) = (folder.join(FILE), folder.join("identity.json.new"));
+        let path = folder.join(FILE);
         let text = Zeroizing::new(serde_json::to_vec(self).map_err(|_| ClientError::Damaged(path.clone()))?);
-        let write = || {
-            match fs::remove_file(&fresh) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&fresh, &path)?;
-            File::open(folder)?.sync_all()
-        };
-        write().map_err(|e| ClientError::io(&path, e))
+        durable::replace(folder, FILE, &text).map_err(|e| ClientError::io(&path, e))
     }
 
     /// For rustls: leaf, CA and key.
@@ -157,11 +146,7 @@ impl StoredIdentity {
 }
 
 fn private_folder(folder: &Path) -> Result<(), ClientError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|e| ClientError::io(folder, e))?;
+    durable::make_private(folder).map_err(|e| ClientError::io(folder, e))?;
     let mode = fs::metadata(folder).map_err(|e| ClientError::io(folder, e))?.mode();
     refuse_loose(folder, mode, 0o700)
 }

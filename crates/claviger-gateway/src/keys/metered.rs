@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use claviger_env::Clock;
 use claviger_format::EpochId;
+use claviger_keyapi::routes::LogHead;
 use claviger_keyapi::{
     Answered, Binding, ContinueItem, Continued, DeriveItem, Derived, FinishedUpload, KeyFuture, KeyService,
     KeyServiceError, Lease, LeaseItem, ReleaseError, ServiceStatus, SessionInfo, Watch,
@@ -96,6 +97,10 @@ impl KeyService for Metered {
 
     fn watch(&self) -> KeyFuture<'_, Watch> {
         self.meter("watch", self.inner.watch())
+    }
+
+    fn log_head(&self, from: u64) -> KeyFuture<'_, LogHead> {
+        self.meter("log_head", self.inner.log_head(from))
     }
 
     fn status(&self) -> KeyFuture<'_, ServiceStatus> {

@@ -132,18 +132,20 @@ impl Session {
         self.wake.notify_one();
     }
 
-    /// Refreshes for ever; to be spawned. `report` hears of every success and failure, `strangers` once when the service says,
-    /// and says again, that it does not know this gateway (any more).
+    /// Refreshes for ever; to be spawned. `report` hears of every success and failure, `parted` once when the service says,
+    /// and says again, that it does not know this gateway (any more): `unknown`; and once when this gateway does not trust the
+    /// service any more: `distrusted`.
     pub(crate) async fn keep_fresh(
         self: Arc<Self>,
         report: impl Fn(Result<(), &GatewayError>) + Send,
-        strangers: impl Fn() + Send,
+        parted: impl Fn(&'static str) + Send,
     ) {
         let mut refusals = 0;
+        let mut is_distrusted = false;
         loop {
             let wait = match self.refresh().await {
                 Ok(state) => {
-                    refusals = 0;
+                    (refusals, is_distrusted) = (0, false);
                     report(Ok(()));
                     state.ttl / 2
                 }
@@ -152,9 +154,16 @@ impl Session {
                     report(Err(&error));
                     // Once may be the connection, which can outlive its certificate.
                     if refusals == REFUSALS_MAX {
-                        strangers();
+                        parted("unknown");
                     }
                     if refusals < REFUSALS_MAX { RETRY } else { RETRY_REFUSED }
+                }
+                Err(error @ GatewayError::KeyService(KeyServiceError::Distrusted { .. })) => {
+                    report(Err(&error));
+                    if !std::mem::replace(&mut is_distrusted, true) {
+                        parted("distrusted");
+                    }
+                    RETRY
                 }
                 // The stream tells when it is over.
                 Err(error @ GatewayError::KeyService(KeyServiceError::Frozen { .. })) => {

@@ -22,8 +22,8 @@ const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
 pub(super) enum Message {
     /// Whole lines that are durable.
     Lines(Vec<u8>),
-    /// The log's key: from now on checkpoints are signed.
-    Key(Box<SigningKey>),
+    /// The log's key: from now on checkpoints are signed. Answers when the first is in the file.
+    Key(Box<SigningKey>, SyncSender<()>),
     /// Signs and writes a last checkpoint, then wipes the key and answers.
     WipeKey(SyncSender<()>),
 }
@@ -74,22 +74,30 @@ impl Keeper {
     fn handle(&mut self, message: Message, messages: &Receiver<Message>) -> Result<(), ServiceError> {
         // Whatever waits already is covered by the same checkpoint.
         let mut next = Some(message);
-        let mut wiped = None;
+        let (mut wipes, mut waiting) = (false, Vec::new());
         while let Some(message) = next.take() {
             match message {
                 Message::Lines(lines) => self.grow(&lines)?,
-                Message::Key(key) => self.key = Some(key),
-                Message::WipeKey(done) => wiped = Some(done),
+                Message::Key(key, done) => {
+                    self.key = Some(key);
+                    waiting.push(done);
+                }
+                Message::WipeKey(done) => {
+                    wipes = true;
+                    waiting.push(done);
+                }
             }
-            if wiped.is_none() {
+            if !wipes {
                 next = messages.try_recv().ok();
             }
         }
         let signed = self.sign().and_then(|()| {
-            if wiped.is_some() || self.wait_ms() == 0 { self.write_unwritten() } else { Ok(()) }
+            if !waiting.is_empty() || self.wait_ms() == 0 { self.write_unwritten() } else { Ok(()) }
         });
-        if let Some(done) = wiped {
+        if wipes {
             self.key = None;
+        }
+        for done in waiting {
             // Whoever asked may have given up.
             let _ = done.send(());
         }

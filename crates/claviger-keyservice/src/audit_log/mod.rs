@@ -14,6 +14,7 @@
 
 mod backward;
 mod folder;
+mod head;
 mod keeper;
 pub mod offline;
 mod recovery;
@@ -223,13 +224,18 @@ impl AuditLog {
         })
     }
 
-    /// From now on checkpoints are signed, the first at once: it covers all records that were appended before.
+    /// From now on checkpoints are signed, the first at once: it covers all records that were appended before, and is in the file
+    /// when this returns. Blocks.
     ///
     /// # Errors
     /// [`ServiceError::Audit`] if the log has failed.
     pub fn sign_with(&self, key: SigningKey) -> Result<(), ServiceError> {
         self.shared.verifier.store(Some(Arc::new(key.verifier().clone())));
-        self.send(Job::Pass(Message::Key(Box::new(key))))
+        let (done, written) = sync_channel(1);
+        self.send(Job::Pass(Message::Key(Box::new(key), done)))?;
+        // If the keeper is gone the log has failed, of which whoever asks next is told.
+        let _ = written.recv();
+        Ok(())
     }
 
     /// Signs and writes a last checkpoint and wipes the key; returns when that is done, or can't be done any more. Blocks.

@@ -110,6 +110,10 @@ pub(crate) async fn gateway(
             let request: routes::EpochRequest = parse(&body)?;
             blocking(core, move |core| Work::silent(core.epoch_record(&caller, request.epoch_id))).await
         }
+        G::LogHead => {
+            let request: routes::ConsistencyRequest = parse(&body)?;
+            blocking(core, move |core| Work::silent(core.audit.head(request.from))).await
+        }
         G::Lease | G::Derive | G::Continue | G::Finish => keys(core, caller, route, body).await,
     }
 }

@@ -146,6 +146,9 @@ impl KeyService for Service {
     fn finish_upload(&self, _: Vec<FinishedUpload>) -> KeyFuture<'_, Vec<Result<(), ReleaseError>>> {
         unreachable!()
     }
+    fn log_head(&self, _: u64) -> KeyFuture<'_, claviger_keyapi::routes::LogHead> {
+        unreachable!()
+    }
     fn status(&self) -> KeyFuture<'_, ServiceStatus> {
         unreachable!()
     }
@@ -314,7 +317,7 @@ async fn who_is_refused_twice_when_it_asks_for_its_session_holds_nothing_any_mor
     let refused = Arc::new(Mutex::new(0));
     let count = refused.clone();
     let asking =
-        tokio::spawn(gateway.session.clone().keep_fresh(|_| {}, move || *count.lock().unwrap() += 1));
+        tokio::spawn(gateway.session.clone().keep_fresh(|_| {}, move |_| *count.lock().unwrap() += 1));
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert_eq!(*refused.lock().unwrap(), 0, "once may be the connection");
     tokio::time::sleep(std::time::Duration::from_secs(120)).await;

@@ -1,0 +1,130 @@
+//! What is remembered of the key service's audit log, as files beside the identity:
+//!
+//! ```text
+//! logs/<32 hex digits of the log's name>/key              its name and public key
+//! logs/<…>/checkpoint                                     its newest checkpoint that was believed, a signed note
+//! logs/<…>/contradiction                                  only after one: what was shown instead, and why it is none
+//! ```
+//! They hold no secret. Mode 0600 all the same: who can write them makes this gateway forget.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use claviger_audit::{LogMemory, VerifierKey};
+use claviger_keyapi::routes::LogHead;
+
+use super::durable;
+
+const KEY: &str = "key";
+const CHECKPOINT: &str = "checkpoint";
+const CONTRADICTION: &str = "contradiction";
+/// What the names of our logs begin with (docs/key-service-api.md, "Audit log").
+const NAME_PREFIX: &str = "claviger.invalid/log/";
+
+/// The folder of all logs that are remembered.
+#[derive(Debug, Clone)]
+pub(super) struct LogShelf {
+    folder: PathBuf,
+}
+
+/// What lies there.
+#[derive(Debug)]
+pub(super) enum Remembered {
+    /// Nothing yet.
+    Nothing,
+    /// A log as it was last believed.
+    Log(Box<LogMemory>),
+    /// A contradiction, or files that are not what was written: nothing is believed until an operator has removed them.
+    Stopped(String),
+}
+
+impl LogShelf {
+    pub(super) fn new(state_dir: &Path) -> Self {
+        Self { folder: state_dir.join("logs") }
+    }
+
+    /// Reads it anew, so that what an operator removed is forgotten. Blocks.
+    pub(super) fn read(&self) -> io::Result<Remembered> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Remembered::Nothing),
+            entries => entries?,
+        };
+        let mut logs = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+        match (logs.pop(), logs.is_empty()) {
+            (None, _) => Ok(Remembered::Nothing),
+            (Some(log), true) => read_log(&log),
+            (Some(_), false) => Ok(Remembered::Stopped(format!(
+                "{} holds several logs: remove those that are not this key service's",
+                self.folder.display()
+            ))),
+        }
+    }
+
+    /// Remembers a log's newest checkpoint. Durable when this returns. Blocks.
+    pub(super) fn keep(&self, memory: &LogMemory) -> io::Result<()> {
+        let folder = self.folder_of(memory.key())?;
+        durable::make_private(&folder)?;
+        if !folder.join(KEY).exists() {
+            durable::replace(&folder, KEY, format!("{}\n", memory.key()).as_bytes())?;
+        }
+        let Some(newest) = memory.newest() else { return Ok(()) };
+        durable::replace(&folder, CHECKPOINT, newest.note().to_string().as_bytes())
+    }
+
+    /// Keeps what contradicts a log that is remembered, and gives what to tell the operator. Blocks.
+    pub(super) fn keep_contradiction(
+        &self,
+        log: &VerifierKey,
+        why: &str,
+        shown: &LogHead,
+    ) -> io::Result<String> {
+        let folder = self.folder_of(log)?;
+        let text = format!("{why}\n\n{}\n\n{}", shown.key, shown.checkpoint);
+        durable::replace(&folder, CONTRADICTION, text.as_bytes())?;
+        Ok(with_remedy(why, &folder))
+    }
+
+    fn folder_of(&self, key: &VerifierKey) -> io::Result<PathBuf> {
+        let id = log_id(key.name()).ok_or_else(|| io::Error::other("not the name of a key service's log"))?;
+        Ok(self.folder.join(id))
+    }
+}
+
+/// The 32 hex digits at the end of a log's name.
+pub(super) fn log_id(name: &str) -> Option<&str> {
+    let id = name.strip_prefix(NAME_PREFIX)?;
+    let is_id = id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    is_id.then_some(id)
+}
+
+fn read_log(folder: &Path) -> io::Result<Remembered> {
+    if let Some(bytes) = read(&folder.join(CONTRADICTION))? {
+        let text = String::from_utf8_lossy(&bytes);
+        return Ok(Remembered::Stopped(with_remedy(text.lines().next().unwrap_or_default(), folder)));
+    }
+    let damaged =
+        || Ok(Remembered::Stopped(with_remedy("what was remembered of its audit log is damaged", folder)));
+    let Some(key) = read(&folder.join(KEY))? else { return damaged() };
+    let Ok(key) = String::from_utf8_lossy(&key).trim_end().parse::<VerifierKey>() else { return damaged() };
+    match read(&folder.join(CHECKPOINT))? {
+        None => Ok(Remembered::Log(Box::new(LogMemory::new(key)))),
+        Some(note) => LogMemory::restore(key, &note)
+            .map_or_else(|_| damaged(), |log| Ok(Remembered::Log(Box::new(log)))),
+    }
+}
+
+fn with_remedy(why: &str, folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "{why}; nothing is asked of it any more. Find out which history is the true one (docs/operations.md, \"A gateway that no \
+         longer trusts its key service\"); when that is settled remove {folder}"
+    )
+}
+
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        bytes => bytes.map(Some),
+    }
+}

@@ -1,0 +1,183 @@
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Mutex;
+
+use claviger_audit::note::KeyKind;
+use claviger_audit::{SignedCheckpoint, SigningKey, leaf_hash};
+
+use super::*;
+
+/// A service that shows whatever log it is told to, and counts what else it is asked.
+#[derive(Default)]
+struct Show {
+    head: Mutex<Option<LogHead>>,
+    asked: Mutex<u32>,
+}
+
+impl KeyService for Show {
+    fn log_head(&self, _: u64) -> KeyFuture<'_, LogHead> {
+        let head = self.head.lock().unwrap();
+        let head = head.as_ref().map(|head| LogHead {
+            key: head.key.clone(),
+            checkpoint: head.checkpoint.clone(),
+            proof: head.proof.clone(),
+        });
+        async { head.ok_or(KeyServiceError::Locked) }.boxed()
+    }
+    fn session(&self) -> Answered<'_, SessionInfo> {
+        *self.asked.lock().unwrap() += 1;
+        async { Err(KeyServiceError::Locked) }.boxed()
+    }
+    fn lease(&self, _: Vec<LeaseItem>) -> Answered<'_, Vec<Result<Lease, ReleaseError>>> {
+        *self.asked.lock().unwrap() += 1;
+        async { Err(KeyServiceError::Locked) }.boxed()
+    }
+    fn binding<'a>(&'a self, _: &'a str) -> Answered<'a, Option<Binding>> {
+        unreachable!()
+    }
+    fn bindings(&self) -> Answered<'_, Vec<Binding>> {
+        unreachable!()
+    }
+    fn bind_bucket<'a>(&'a self, _: &'a str, _: Option<&'a str>) -> Answered<'a, Binding> {
+        unreachable!()
+    }
+    fn unbind_bucket<'a>(&'a self, _: &'a str, _: &'a str) -> KeyFuture<'a, ()> {
+        unreachable!()
+    }
+    fn register_epoch<'a>(&'a self, _: &'a [u8]) -> KeyFuture<'a, ()> {
+        unreachable!()
+    }
+    fn epoch_record(&self, _: EpochId) -> KeyFuture<'_, Option<Vec<u8>>> {
+        unreachable!()
+    }
+    fn derive(&self, _: Vec<DeriveItem>) -> Answered<'_, Vec<Result<Derived, ReleaseError>>> {
+        unreachable!()
+    }
+    fn continue_upload(&self, _: Vec<ContinueItem>) -> Answered<'_, Vec<Result<Continued, ReleaseError>>> {
+        unreachable!()
+    }
+    fn finish_upload(&self, _: Vec<FinishedUpload>) -> KeyFuture<'_, Vec<Result<(), ReleaseError>>> {
+        unreachable!()
+    }
+    fn watch(&self) -> KeyFuture<'_, Watch> {
+        unreachable!()
+    }
+    fn status(&self) -> KeyFuture<'_, ServiceStatus> {
+        unreachable!()
+    }
+}
+
+const LOG: &str = "claviger.invalid/log/00112233445566778899aabbccddeeff";
+
+fn head(name: &str, seed: u8, size: u64, content: &[u8]) -> LogHead {
+    let key = SigningKey::from_seed(name, KeyKind::Log, &[seed; 32]).unwrap();
+    let signed = SignedCheckpoint::sign(size, leaf_hash(content), &key).unwrap();
+    LogHead {
+        key: key.verifier().to_string(),
+        checkpoint: signed.note().to_string(),
+        // What is asked from the size that is there needs no proof, anything else is refused without one.
+        proof: Vec::new(),
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    service: Arc<Show>,
+    witness: Witness,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Arc::new(Show::default());
+        let witness = Witness::new(service.clone(), folder.path());
+        Self { folder, service, witness }
+    }
+
+    /// The gateway's process ends and begins again.
+    fn restart(&mut self) {
+        self.witness = Witness::new(self.service.clone(), self.folder.path());
+    }
+
+    async fn shown(&self, head: LogHead) -> Result<(), KeyServiceError> {
+        *self.service.head.lock().unwrap() = Some(head);
+        self.witness.look().await
+    }
+
+    fn log_folder(&self) -> std::path::PathBuf {
+        self.folder.path().join("logs/00112233445566778899aabbccddeeff")
+    }
+
+    async fn lease(&self) -> KeyServiceError {
+        self.witness.lease(Vec::new()).await.unwrap_err()
+    }
+}
+
+fn distrusts(outcome: &Result<(), KeyServiceError>, why: &str) -> bool {
+    matches!(outcome, Err(KeyServiceError::Distrusted { text }) if text.contains(why) && text.contains("remove "))
+}
+
+#[tokio::test]
+async fn what_a_log_shows_first_is_remembered_for_the_owner_only_and_across_restarts() {
+    let mut world = World::new();
+    assert_eq!(world.witness.look().await, Err(KeyServiceError::Locked));
+    world.shown(head(LOG, 1, 5, b"a")).await.unwrap();
+    for name in ["key", "checkpoint"] {
+        let mode = fs::metadata(world.log_folder().join(name)).unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{name}");
+    }
+    world.restart();
+    world.shown(head(LOG, 1, 5, b"a")).await.unwrap();
+    assert!(distrusts(&world.shown(head(LOG, 1, 5, b"b")).await, "two histories"));
+}
+
+#[tokio::test]
+async fn a_cut_a_fork_another_key_and_another_log_stop_every_call_until_what_is_remembered_is_removed() {
+    const OTHER: &str = "claviger.invalid/log/ffeeddccbbaa99887766554433221100";
+    for (other, why) in [
+        (head(LOG, 1, 4, b"a"), "cut off"),
+        (head(LOG, 1, 6, b"a"), "two histories"),
+        (head(LOG, 2, 5, b"a"), "is known"),
+        (head(OTHER, 1, 5, b"a"), "is known"),
+        (LogHead { checkpoint: "none".into(), ..head(LOG, 1, 5, b"a") }, "not its own"),
+    ] {
+        let mut world = World::new();
+        world.shown(head(LOG, 1, 5, b"a")).await.unwrap();
+        assert_eq!(world.lease().await, KeyServiceError::Locked);
+        assert!(distrusts(&world.shown(other).await, why), "{why}");
+
+        // Neither the honest log nor a restart makes it good.
+        assert!(distrusts(&world.shown(head(LOG, 1, 5, b"a")).await, why), "{why}");
+        let asked = *world.service.asked.lock().unwrap();
+        assert!(matches!(world.lease().await, KeyServiceError::Distrusted { .. }));
+        world.restart();
+        assert!(distrusts(&world.witness.session().await.map(drop), why), "{why}");
+        assert!(matches!(world.lease().await, KeyServiceError::Distrusted { .. }));
+        assert_eq!(*world.service.asked.lock().unwrap(), asked);
+
+        fs::remove_dir_all(world.log_folder()).unwrap();
+        world.shown(head(LOG, 1, 4, b"other")).await.unwrap();
+        assert_eq!(world.lease().await, KeyServiceError::Locked);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_memory_stops_and_one_that_can_not_be_written_is_not_believed() {
+    let world = World::new();
+    world.shown(head(LOG, 1, 5, b"a")).await.unwrap();
+    fs::write(world.log_folder().join("checkpoint"), "x").unwrap();
+    assert!(distrusts(&world.shown(head(LOG, 1, 5, b"a")).await, "damaged"));
+
+    let world = World::new();
+    fs::write(world.folder.path().join("logs"), "a file where the folder should be").unwrap();
+    assert_eq!(world.shown(head(LOG, 1, 5, b"a")).await, Err(KeyServiceError::Internal));
+}
+
+#[tokio::test]
+async fn a_log_with_a_name_of_another_form_is_not_believed() {
+    let world = World::new();
+    for name in ["claviger.invalid/log/../../identity.json", "claviger.invalid/log/", "example.org/log"] {
+        assert!(world.shown(head(name, 1, 5, b"a")).await.is_err(), "{name}");
+        assert!(!world.folder.path().join("logs").exists());
+    }
+}

@@ -1,0 +1,113 @@
+//! What a gateway remembers of the audit log holds the key service to it.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use claviger_gateway::key_client::Witness;
+use claviger_keyapi::{KeyService as _, KeyServiceError};
+use common::World;
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// Everything that lies on the service's machine, as it is now; or as it was then.
+struct Snapshot(tempfile::TempDir);
+
+impl Snapshot {
+    fn take(world: &World) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        copy(&world.config.state_dir, &folder.path().join("state"));
+        Self(folder)
+    }
+
+    fn put_back(&self, world: &World) {
+        fs::remove_dir_all(&world.config.state_dir).unwrap();
+        copy(&self.0.path().join("state"), &world.config.state_dir);
+    }
+}
+
+fn distrusts<T>(outcome: Result<T, KeyServiceError>, why: &str) {
+    match outcome {
+        Err(KeyServiceError::Distrusted { text }) => assert!(text.contains(why), "{text}"),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("trusted"),
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_notices_that_the_whole_service_was_put_back_to_an_earlier_day() {
+    let mut world = World::new().await;
+    let gateway = world.enrol("full").await;
+    let client = gateway.keys.clone();
+    let memory = |name: &str| Arc::new(Witness::new(client.clone(), &world.folder.path().join(name)));
+    let witness = memory("memory");
+    witness.session().await.unwrap();
+    world.stop().await;
+    let earlier = Snapshot::take(&world);
+
+    world.start().await.unwrap();
+    for _ in 0..5 {
+        witness.session().await.unwrap();
+    }
+    copy(&world.path("memory"), &world.path("second-memory"));
+    world.restart().await;
+    witness.session().await.unwrap();
+    world.stop().await;
+    let newest = Snapshot::take(&world);
+
+    // Shorter than what is remembered.
+    earlier.put_back(&world);
+    world.start().await.unwrap();
+    distrusts(witness.session().await, "cut off");
+    distrusts(witness.bindings().await, "cut off");
+
+    // Longer, and not the same.
+    for _ in 0..20 {
+        client.session().await.unwrap();
+    }
+    world.restart().await;
+    let second = Arc::new(Witness::new(client.clone(), &world.path("second-memory")));
+    distrusts(second.session().await, "two histories");
+
+    // The true log comes back: only an operator decides that it is.
+    world.stop().await;
+    newest.put_back(&world);
+    world.start().await.unwrap();
+    let witness = Witness::new(client.clone(), &world.path("memory"));
+    distrusts(witness.session().await, "cut off");
+    fs::remove_dir_all(world.path("memory/logs")).unwrap();
+    witness.session().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_is_killed_and_goes_on_is_believed_at_every_size() {
+    let mut world = World::new().await;
+    let gateway = world.enrol("full").await;
+    let witness = Witness::new(gateway.keys.clone(), &world.path("memory"));
+    for round in 0..6 {
+        for _ in 0..(1 << round) {
+            witness.session().await.unwrap();
+        }
+        world.restart().await;
+    }
+    witness.session().await.unwrap();
+    let folder = fs::read_dir(world.path("memory/logs")).unwrap().next().unwrap().unwrap().path();
+    let note = fs::read_to_string(folder.join("checkpoint")).unwrap();
+    let size: u64 = note.lines().nth(1).unwrap().parse().unwrap();
+    assert!(size > 60, "{size}");
+}
