@@ -10,7 +10,8 @@
 #                                      restarts, outages, refusals, malformed requests
 #   tests/e2e/suite.sh accounts        clients with accounts of their own at Ceph RGW, and clients without a signature
 #   tests/e2e/suite.sh soak            a minute of mixed load with clients that vanish and clients that are slow (tests/soak)
-#   tests/e2e/suite.sh doubles         doubles of the providers that can't be run here (Amazon S3, R2, B2, ...), each with its profile
+#   tests/e2e/suite.sh doubles         doubles of the providers that can't be run here (Amazon S3, R2, B2, ...), each with its profile;
+#                                      and uploads whose end is told twice
 #   tests/e2e/suite.sh direct          no Claviger: the clients against both stores, which shows what the suite itself expects,
 #                                      and the control that the leak check finds leaks
 #
@@ -175,6 +176,8 @@ doubles() {
     cargo build --quiet --manifest-path "$root/Cargo.toml" -p claviger-testkit --example store_double
     "$checker" "$here/doubles.py" --claviger "$claviger" \
         --double "${CARGO_TARGET_DIR:-$root/target}/debug/examples/store_double" || failed="$failed doubles"
+    "$checker" "$here/uploads.py" --claviger "$claviger" \
+        --double "${CARGO_TARGET_DIR:-$root/target}/debug/examples/store_double" || failed="$failed uploads"
 }
 
 fleet() {

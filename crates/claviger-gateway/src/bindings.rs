@@ -75,13 +75,15 @@ struct Entry {
     /// When the question left to which this is the answer.
     sent_boot_ms: u64,
     until_boot_ms: u64,
+    /// Not an answer: something changed, and whoever wants to know what has to ask.
+    is_news: bool,
 }
 
 /// What is in the cache after an answer came.
 enum Kept {
-    /// The answer.
-    New,
-    /// What was heard since its question left.
+    /// That answer.
+    Answer,
+    /// What came since its question left.
     Younger(Entry),
 }
 
@@ -115,21 +117,16 @@ impl Bindings {
             return Ok(Some(bound.clone()));
         }
         match self.keys.binding(bucket).await {
-            Ok(Answer { value: Some(binding), sent_boot_ms }) => {
-                let bound = Arc::new(BoundBucket::from_wire(&binding)?);
-                Ok(match self.remember(bucket, bound.clone(), sent_boot_ms) {
-                    Kept::New => Some(bound),
+            Ok(Answer { value, sent_boot_ms }) => {
+                let bound = value.as_ref().map(BoundBucket::from_wire).transpose()?.map(Arc::new);
+                match self.remember(bucket, bound.clone(), sent_boot_ms) {
+                    Kept::Answer => bound.ok_or_else(|| no_such_bucket(bucket)).map(Some),
+                    Kept::Younger(entry) if entry.is_news => Ok(None),
+                    // Another request asked later, and was answered sooner.
+                    Kept::Younger(Entry { bound: None, .. }) => Err(no_such_bucket(bucket)),
                     Kept::Younger(entry) => {
-                        entry.bound.filter(|_| self.clock.boot_ms() < entry.until_boot_ms)
+                        Ok(entry.bound.filter(|_| self.clock.boot_ms() < entry.until_boot_ms))
                     }
-                })
-            }
-            Ok(Answer { value: None, sent_boot_ms }) => {
-                match self.keep(bucket, Entry { bound: None, sent_boot_ms, until_boot_ms: sent_boot_ms }) {
-                    Kept::New => {
-                        Err(S3Error::new(ErrorCode::NoSuchBucket).with_extra("BucketName", bucket).into())
-                    }
-                    Kept::Younger(_) => Ok(None),
                 }
             }
             Err(error @ (KeyServiceError::Unavailable { .. } | KeyServiceError::Locked)) => {
@@ -155,12 +152,17 @@ impl Bindings {
         if self.cache.get(bucket).is_some_and(|entry| entry.bound.is_some()) {
             return Ok(());
         }
-        if !self.strangers.admits(self.clock.boot_ms()) {
-            return Err(GatewayError::Busy(
-                "too many ask without a signature about buckets that are not in use here",
-            ));
+        for _ in 0..QUESTIONS_MAX {
+            if !self.strangers.admits(self.clock.boot_ms()) {
+                return Err(GatewayError::Busy(
+                    "too many ask without a signature about buckets that are not in use here",
+                ));
+            }
+            if self.look_up(bucket).await?.is_some() {
+                return Ok(());
+            }
         }
-        self.resolve(bucket).await.map(drop)
+        Err(S3Error::new(ErrorCode::OperationAborted).into())
     }
 
     /// Whether a name still stands for `used`: a write that took long may have outlived its bucket. Costs nothing while
@@ -205,8 +207,10 @@ impl Bindings {
     pub(crate) async fn bind(&self, bucket: &str) -> Result<(Arc<BoundBucket>, bool), GatewayError> {
         let answer = self.keys.bind_bucket(bucket, None).await?;
         let bound = Arc::new(BoundBucket::from_wire(&answer.value)?);
-        // The news of this very binding may have come before the answer: then it isn't kept, and the next request asks.
-        self.remember(bucket, bound.clone(), answer.sent_boot_ms);
+        // What was heard since, of this very binding or of one before it, says nothing of what is bound now.
+        if let Kept::Younger(_) = self.remember(bucket, Some(bound.clone()), answer.sent_boot_ms) {
+            self.ask_about(bucket);
+        }
         Ok((bound, answer.value.created))
     }
 
@@ -218,7 +222,10 @@ impl Bindings {
         let ended = self.keys.unbind_bucket(bucket, bound.bucket_id.as_str()).await;
         // Whatever was asked before this moment may still be answered with the old binding.
         let now = self.clock.boot_ms();
-        self.keep(bucket, Entry { bound: None, sent_boot_ms: now, until_boot_ms: now });
+        self.keep(
+            bucket,
+            Entry { bound: None, sent_boot_ms: now, until_boot_ms: now, is_news: ended.is_err() },
+        );
         match ended {
             Ok(()) | Err(KeyServiceError::UnknownBucket) => Ok(()),
             Err(error) => Err(error.into()),
@@ -227,37 +234,46 @@ impl Bindings {
 
     /// Asks again before any of these is used once more: the key service says that they changed. `None` means all of them.
     pub(crate) fn ask_again(&self, buckets: Option<&[String]>) {
-        let now = self.clock.boot_ms();
-        let stale = |bucket: &str, entry: Entry| {
-            self.keep(bucket, Entry { sent_boot_ms: now, until_boot_ms: now, ..entry });
-        };
         match buckets {
-            Some(buckets) => {
-                let known = buckets.iter().filter_map(|bucket| Some((bucket, self.cache.get(bucket)?)));
-                known.for_each(|(bucket, entry)| stale(bucket, entry));
-            }
-            None => self.cache.iter().for_each(|(bucket, entry)| stale(&bucket, entry)),
+            Some(buckets) => buckets.iter().for_each(|bucket| self.ask_about(bucket)),
+            None => self.cache.iter().for_each(|(bucket, _)| self.ask_about(&bucket)),
         }
     }
 
-    /// Keeps a binding, unless the answer to a later question is there already.
-    fn remember(&self, bucket: &str, bound: Arc<BoundBucket>, sent_boot_ms: u64) -> Kept {
-        let until_boot_ms = sent_boot_ms.saturating_add(self.session.binding_ttl_ms());
-        self.keep(bucket, Entry { bound: Some(bound), sent_boot_ms, until_boot_ms })
+    /// Asks again before this one is used once more, and believes no answer to a question that has left already.
+    fn ask_about(&self, bucket: &str) {
+        let now = self.clock.boot_ms();
+        self.cache.entry(bucket.to_owned()).and_upsert_with(|known| Entry {
+            bound: known.and_then(|known| known.into_value().bound),
+            sent_boot_ms: now,
+            until_boot_ms: now,
+            is_news: true,
+        });
+    }
+
+    /// Keeps an answer, unless the one to a later question is there already.
+    fn remember(&self, bucket: &str, bound: Option<Arc<BoundBucket>>, sent_boot_ms: u64) -> Kept {
+        let ttl_ms = if bound.is_some() { self.session.binding_ttl_ms() } else { 0 };
+        let until_boot_ms = sent_boot_ms.saturating_add(ttl_ms);
+        self.keep(bucket, Entry { bound, sent_boot_ms, until_boot_ms, is_news: false })
     }
 
     /// Keeps an entry, unless a younger one is there.
     fn keep(&self, bucket: &str, new: Entry) -> Kept {
-        let mut is_new = true;
+        let mut is_kept = true;
         let kept = self.cache.entry(bucket.to_owned()).and_upsert_with(|old| match old {
             Some(old) if old.value().sent_boot_ms > new.sent_boot_ms => {
-                is_new = false;
+                is_kept = false;
                 old.into_value()
             }
             _ => new,
         });
-        if is_new { Kept::New } else { Kept::Younger(kept.into_value()) }
+        if is_kept { Kept::Answer } else { Kept::Younger(kept.into_value()) }
     }
+}
+
+fn no_such_bucket(bucket: &str) -> GatewayError {
+    S3Error::new(ErrorCode::NoSuchBucket).with_extra("BucketName", bucket).into()
 }
 
 #[cfg(test)]

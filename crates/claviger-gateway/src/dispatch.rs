@@ -40,6 +40,8 @@ pub(crate) struct Call<'a> {
     pub body_read_to_end: Arc<AtomicBool>,
     /// Request id, for documents that are written after the head of the answer.
     pub meta: &'a RequestMeta,
+    /// Where nobody signed: for what goes on without the client, to be kept as long as that lasts.
+    pub place: Option<Arc<Place>>,
 }
 
 impl Call<'_> {
@@ -69,7 +71,7 @@ struct Progress {
     body_read_to_end: Arc<AtomicBool>,
     observed: Arc<Observed>,
     /// Where nobody signed.
-    place: Option<Place>,
+    place: Option<Arc<Place>>,
 }
 
 impl Handler for Gateway {
@@ -140,6 +142,7 @@ impl Gateway {
             authenticated,
             body_read_to_end: progress.body_read_to_end.clone(),
             meta,
+            place: progress.place.clone(),
         };
         ops::anonymous::admit(&call, &operation).await?;
         // Boxed one by one: the state of the largest handler would otherwise be carried by every request.
@@ -206,7 +209,7 @@ impl Gateway {
     fn admit(&self, identity: &Identity, progress: &mut Progress) -> Result<(), GatewayError> {
         progress.access_key_id = Some(identity.access_key_id().to_owned());
         if identity.is_anonymous() {
-            progress.place = Some(self.strangers.take()?);
+            progress.place = Some(Arc::new(self.strangers.take()?));
         }
         Ok(())
     }
@@ -260,7 +263,8 @@ impl Gateway {
         let account = self.account_of(&identity)?;
         let along = Arc::new(along.told_to(&identity));
         let upstream = self.upstream.on_behalf_of(account, along, progress.observed.clone());
-        let call = Call { gateway: self, identity, upstream, authenticated, body_read_to_end, meta };
+        let place = progress.place.clone();
+        let call = Call { gateway: self, identity, upstream, authenticated, body_read_to_end, meta, place };
         ops::anonymous::admit_bucket(&call, op.bucket.as_str()).await?;
         let scheme = if meta.tls { "https" } else { "http" };
         let address = format!("{scheme}://{}{}", head.host.unwrap_or_default(), head.raw_path);

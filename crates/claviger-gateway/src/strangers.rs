@@ -54,14 +54,14 @@ impl Strangers {
 
 impl Place {
     /// Holds the place until the answer has been sent, or its client is gone: who reads slowly takes it as long as he reads.
-    pub(crate) fn until_sent(self, answer: Response<ResponseBody>) -> Response<ResponseBody> {
+    pub(crate) fn until_sent(self: Arc<Self>, answer: Response<ResponseBody>) -> Response<ResponseBody> {
         answer.map(|body| Holding { body, _place: self }.boxed_unsync())
     }
 }
 
 struct Holding {
     body: ResponseBody,
-    _place: Place,
+    _place: Arc<Place>,
 }
 
 impl Body for Holding {
@@ -116,7 +116,7 @@ mod tests {
         let limits = LimitsConfig { concurrent_requests_max: 1, ..LimitsConfig::default() };
         let strangers = Strangers::new(&limits);
         let body = http_body_util::Full::new(Bytes::from_static(b"abc")).map_err(|never| match never {});
-        let answer = strangers.take().unwrap().until_sent(Response::new(body.boxed_unsync()));
+        let answer = Arc::new(strangers.take().unwrap()).until_sent(Response::new(body.boxed_unsync()));
         assert_eq!(answer.body().size_hint().exact(), Some(3), "the length is still known");
         let mut body = answer.into_body();
         assert!(body.frame().await.is_some() && strangers.take().is_err());

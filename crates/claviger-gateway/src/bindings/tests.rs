@@ -26,13 +26,15 @@ impl Clock for At {
     }
 }
 
+type Meanwhile = Box<dyn Fn(&str) + Send + Sync>;
+
 /// A key service that knows one bucket from the start, may be told of another, and knows nothing but bindings.
 struct OneBucket {
     clock: Arc<At>,
     asked: Mutex<u32>,
     bound_since: Mutex<Option<String>>,
-    /// Who hears of changes before his questions are answered, and how many more times.
-    told_first: OnceLock<(Arc<Bindings>, Mutex<u32>)>,
+    /// What happens while an answer is under way, at this bucket.
+    meanwhile: OnceLock<Meanwhile>,
 }
 
 impl OneBucket {
@@ -41,7 +43,7 @@ impl OneBucket {
             clock: clock.clone(),
             asked: Mutex::default(),
             bound_since: Mutex::default(),
-            told_first: OnceLock::new(),
+            meanwhile: OnceLock::new(),
         })
     }
 
@@ -54,16 +56,12 @@ impl OneBucket {
         }
     }
 
-    /// An answer to a question that leaves now; the news of a change overtakes it.
+    /// An answer to a question that leaves now.
     fn answer<T>(&self, bucket: &str, value: T) -> Result<Answer<T>, KeyServiceError> {
         let sent_boot_ms = self.clock.boot_ms();
-        if let Some((bindings, times)) = self.told_first.get() {
-            let mut times = times.lock().unwrap();
-            if *times > 0 {
-                *times -= 1;
-                *self.clock.0.lock().unwrap() += 1;
-                bindings.ask_again(Some(&[bucket.to_owned()]));
-            }
+        if let Some(meanwhile) = self.meanwhile.get() {
+            *self.clock.0.lock().unwrap() += 1;
+            meanwhile(bucket);
         }
         Ok(Answer { value, sent_boot_ms })
     }
@@ -148,14 +146,29 @@ async fn strangers_ask_a_few_times_a_second_and_shut_out_no_bucket_that_was_boun
     assert_eq!(*keys.asked.lock().unwrap(), 2 + STRANGERS_PER_SECOND_MAX);
 }
 
-/// Bindings that hear of each change before the answer to the question that was under way, so many times.
-fn told_first(times: u32) -> Arc<Bindings> {
+/// A key service and bindings to which this happens while the first so many answers are under way.
+fn meanwhile(
+    times: u32,
+    happens: impl Fn(&Bindings, &str) + Send + Sync + 'static,
+) -> (Arc<OneBucket>, Arc<Bindings>) {
     let clock = Arc::new(At::default());
     let keys = OneBucket::at(&clock);
     let session = Arc::new(Session::new(keys.clone(), Era::default()));
     let bindings = Arc::new(Bindings::new(keys.clone(), clock, session));
-    assert!(keys.told_first.set((bindings.clone(), Mutex::new(times))).is_ok());
-    bindings
+    let (weak, left) = (Arc::downgrade(&bindings), Mutex::new(times));
+    let told = keys.meanwhile.set(Box::new(move |bucket| {
+        let mut left = left.lock().unwrap();
+        if *left > 0 {
+            *left -= 1;
+            happens(&weak.upgrade().unwrap(), bucket);
+        }
+    }));
+    assert!(told.is_ok());
+    (keys, bindings)
+}
+
+fn news(bindings: &Bindings, bucket: &str) {
+    bindings.ask_again(Some(&[bucket.to_owned()]));
 }
 
 fn code(error: GatewayError) -> ErrorCode {
@@ -164,7 +177,7 @@ fn code(error: GatewayError) -> ErrorCode {
 
 #[tokio::test]
 async fn a_bucket_that_was_asked_for_in_vain_is_made_though_the_news_of_it_comes_before_the_answer() {
-    let bindings = told_first(2);
+    let (_, bindings) = meanwhile(2, news);
     // As many clients do: HEAD first, then PUT.
     assert_eq!(code(bindings.resolve("new").await.unwrap_err()), ErrorCode::NoSuchBucket);
     let (bound, is_new) = bindings.bind("new").await.unwrap();
@@ -173,13 +186,49 @@ async fn a_bucket_that_was_asked_for_in_vain_is_made_though_the_news_of_it_comes
 }
 
 #[tokio::test]
-async fn an_answer_that_news_have_overtaken_is_asked_for_again() {
+async fn an_answer_that_news_have_overtaken_is_asked_for_again_also_the_first() {
     for (times, refused) in
         [(1, None), (QUESTIONS_MAX - 1, None), (QUESTIONS_MAX, Some(ErrorCode::OperationAborted))]
     {
-        let bindings = told_first(times);
-        // News concern what was asked for before.
-        bindings.keep("bound", Entry { bound: None, sent_boot_ms: 0, until_boot_ms: 0 });
+        let (keys, bindings) = meanwhile(times, news);
         assert_eq!(bindings.resolve("bound").await.err().map(code), refused, "{times}");
+        assert_eq!(*keys.asked.lock().unwrap(), QUESTIONS_MAX.min(times + 1));
     }
+}
+
+#[tokio::test]
+async fn many_who_ask_at_once_for_a_bucket_that_is_not_there_are_told_so_after_one_question_each() {
+    // Another asks later, and hears sooner.
+    let other = |bindings: &Bindings, bucket: &str| {
+        drop(bindings.remember(bucket, None, bindings.clock.boot_ms()));
+    };
+    let (keys, bindings) = meanwhile(u32::MAX, other);
+    for asked in 1..=3 {
+        assert_eq!(code(bindings.resolve("nowhere").await.unwrap_err()), ErrorCode::NoSuchBucket);
+        assert_eq!(*keys.asked.lock().unwrap(), asked);
+    }
+}
+
+#[tokio::test]
+async fn a_binding_that_is_made_is_used_though_another_answer_told_of_the_one_before_it() {
+    // It asked later, and before the end of the one before had come through.
+    let other = |bindings: &Bindings, bucket: &str| {
+        let mut before = OneBucket::binding_of(bucket, false);
+        before.bucket_id = format!("{bucket}#{}", "1".repeat(32));
+        let before = Arc::new(BoundBucket::from_wire(&before).unwrap());
+        drop(bindings.remember(bucket, Some(before), bindings.clock.boot_ms()));
+    };
+    let (_, bindings) = meanwhile(1, other);
+    let (bound, _) = bindings.bind("new").await.unwrap();
+    assert_eq!(bindings.resolve("new").await.unwrap().bucket_id, bound.bucket_id);
+}
+
+#[tokio::test]
+async fn each_question_for_strangers_counts() {
+    let (keys, bindings) = meanwhile(u32::MAX, news);
+    for _ in 0..1_000 {
+        drop(bindings.known_to_anyone("nowhere").await);
+    }
+    // Each answer takes a millisecond here.
+    assert!(*keys.asked.lock().unwrap() <= 2 * STRANGERS_PER_SECOND_MAX);
 }

@@ -13,6 +13,9 @@ use crate::error::GatewayError;
 use crate::upstream::Upstream;
 use crate::upstream::list::ListWhat;
 
+/// A bucket that nobody has: an account that is denied even this is let in nowhere.
+const NO_BUCKET: &str = "claviger-there-is-no-such-bucket-5b0e7d1c";
+
 /// The store through the caller's account, and through each other one of this gateway.
 pub(super) struct Accounts {
     /// The caller's.
@@ -51,7 +54,10 @@ impl Accounts {
     /// # Errors
     /// The provider's.
     pub(super) async fn own_sight(&self, bucket: &str) -> Result<Sight, GatewayError> {
-        look(&self.own, bucket).await
+        match look(&self.own, bucket).await {
+            Err(error) if is_denied(&error) => Ok(Sight::Filled),
+            seen => seen,
+        }
     }
 
     /// Whether another account than the caller's is told that a bucket of this name exists. `is_bound` says whether
@@ -65,6 +71,7 @@ impl Accounts {
             match look(other, bucket).await {
                 Ok(Sight::Nothing) => {}
                 Ok(_) => return Ok(true),
+                Err(error) if is_denied(&error) && is_let_in(other).await => return Ok(true),
                 Err(error) => {
                     tracing::warn!(account = ?other.account(), %error, "an account can't be asked whether it has a bucket");
                     if is_bound || !is_shut_out(&error) {
@@ -116,16 +123,24 @@ async fn look(upstream: &Upstream, bucket: &str) -> Result<Sight, GatewayError> 
         Ok(_) => Ok(Sight::Filled),
         Err(error) => match error.upstream_code() {
             Some(ErrorCode::NoSuchBucket) => Ok(Sight::Nothing),
-            Some(ErrorCode::AccessDenied) => Ok(Sight::Filled),
             _ => Err(error),
         },
     }
 }
 
-/// Whether the store refuses the account itself, and not what it asks for.
+fn is_denied(error: &GatewayError) -> bool {
+    error.upstream_code() == Some(ErrorCode::AccessDenied)
+}
+
+/// Whether the store denies an account something, and not everything: some say the same of a key that they don't know.
+async fn is_let_in(upstream: &Upstream) -> bool {
+    upstream.list_buckets().await.is_ok() || matches!(look(upstream, NO_BUCKET).await, Ok(Sight::Nothing))
+}
+
+/// Whether the store refuses the account itself; where it denied something, [`is_let_in`] was asked.
 fn is_shut_out(error: &GatewayError) -> bool {
     let GatewayError::Upstream(error) = error else { return false };
-    error.status == StatusCode::FORBIDDEN && error.code != Some(ErrorCode::AccessDenied)
+    error.status == StatusCode::FORBIDDEN
 }
 
 /// The bucket of this name as an account lists it; none where it does not, or may not list.
@@ -165,10 +180,19 @@ mod tests {
 
     /// Accounts of a store that answers each of them so, whatever it is asked; the first one is the caller's.
     async fn accounts(answers: &[String]) -> Accounts {
+        let always = |answer: &String| {
+            let answer = answer.clone();
+            move |_: &str| answer.clone()
+        };
+        accounts_that_hear(answers.iter().map(always)).await
+    }
+
+    async fn accounts_that_hear(
+        answers: impl IntoIterator<Item = impl Fn(&str) -> String + Send + 'static>,
+    ) -> Accounts {
         let mut upstreams = Vec::new();
         for answer in answers {
-            let answer = answer.clone();
-            upstreams.push(double::store("ceph-rgw", move |_| answer.clone()).await.upstream);
+            upstreams.push(double::store("ceph-rgw", answer).await.upstream);
         }
         Accounts { own: upstreams.remove(0), others: upstreams }
     }
@@ -201,17 +225,29 @@ mod tests {
 
     #[tokio::test]
     async fn what_an_account_that_is_shut_out_has_can_only_be_told_of_a_name_that_was_never_bound() {
-        let [none, shut_out] = [error(404, "NoSuchBucket"), error(403, "InvalidAccessKeyId")];
-        let accounts = accounts(&[none, shut_out]).await;
-        assert!(!accounts.others_see("b", false).await.unwrap());
-        assert!(accounts.others_see("b", true).await.is_err());
-        assert!(accounts.any_sees("b").await.is_err());
+        // Garage says AccessDenied of a key that it does not know.
+        for code in ["InvalidAccessKeyId", "AccessDenied"] {
+            let accounts = accounts(&[error(404, "NoSuchBucket"), error(403, code)]).await;
+            assert!(!accounts.others_see("b", false).await.unwrap(), "{code}");
+            assert!(accounts.others_see("b", true).await.is_err(), "{code}");
+            assert!(accounts.any_sees("b").await.is_err(), "{code}");
+        }
     }
 
     #[tokio::test]
     async fn a_bucket_that_another_account_may_not_look_into_is_there() {
-        for (answer, is_seen) in [(error(403, "AccessDenied"), true), (error(404, "NoSuchBucket"), false)] {
-            let accounts = accounts(&[error(404, "NoSuchBucket"), answer]).await;
+        // One that may list its buckets, and one that may not.
+        let lists = |request: &str| match request.starts_with("GET / ") {
+            true => has("t", 4),
+            false => error(403, "AccessDenied"),
+        };
+        let looks = |request: &str| match request.contains(NO_BUCKET) {
+            true => error(404, "NoSuchBucket"),
+            false => error(403, "AccessDenied"),
+        };
+        let nothing = |_: &str| error(404, "NoSuchBucket");
+        for (other, is_seen) in [(lists as fn(&str) -> String, true), (looks, true), (nothing, false)] {
+            let accounts = accounts_that_hear([nothing, other]).await;
             assert_eq!(accounts.others_see("b", false).await.unwrap(), is_seen);
             assert_eq!(accounts.any_sees("b").await.unwrap(), is_seen);
         }

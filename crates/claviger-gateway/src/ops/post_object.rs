@@ -131,8 +131,9 @@ async fn store_in_parts(
     let (gateway, op, checksum) = (call.gateway.clone(), complete_op(put), metadata.checksum.clone());
     // Nobody but this knows of the upload: it goes on without the client to its end, which for a body that breaks off is
     // to drop it.
+    let place = call.place.clone();
     let task = call.gateway.errands.spawn(async move {
-        let _share = share;
+        let _held = (share, place);
         let stored = store_and_commit(&gateway, &upload, op, (certain_len, allowed), (file, checksum)).await;
         if stored.is_err()
             && let Err(left) = abort::drop_upload(&gateway, &upload).await

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use percent_encoding::percent_decode_str;
 
+use super::disposition;
 use crate::request::RequestHead;
 
 /// The query parameters that the signature covers. Everything that makes another operation of a request is among them
@@ -112,25 +113,36 @@ pub(super) fn has_control_characters(head: &RequestHead<'_>, is_query: bool) -> 
 /// Whether a presigned request's covered parameters could be read as others than were signed. They are signed decoded, with `&`
 /// between them: a value with an ampersand in it looks like several, and several like one. What people choose freely is the
 /// name of a file in `response-content-disposition`. So no value may hold the beginning of another covered parameter; no quote
-/// may be open at the end of a value; and what follows a disposition is only taken where no unquoted name of a file ends it.
+/// may be open at the end of a value; and something covered follows a disposition only where that is complete in itself.
 pub(super) fn is_ambiguous(head: &RequestHead<'_>) -> bool {
     let covered = sub_resources(head);
     let holds_another = |(_, value): &(String, String)| {
         let mut pieces = value.split('&').skip(1);
         pieces.any(|piece| SUB_RESOURCES.contains(&piece.split('=').next().unwrap_or_default()))
     };
-    let is_open = |(_, value): &(String, String)| !value.matches('"').count().is_multiple_of(2);
-    let ends_in_a_name = |(name, value): &(String, String)| {
-        let last = value.rsplit(';').next().unwrap_or_default().trim_end();
-        // `filename*=` is percent-encoded, and so has no ampersand (RFC 8187).
-        let is_free = last.contains('=') && !last.ends_with('"') && !last.contains("*=");
-        name == "response-content-disposition" && is_free
+    let is_open = |(_, value): &(String, String)| has_open_quote(value);
+    let is_cut = |(name, value): &(String, String)| {
+        name == "response-content-disposition" && !disposition::is_complete(value)
     };
     let (_, before_last) = covered.split_last().unzip();
     let before_last: &[_] = before_last.unwrap_or_default();
     covered.iter().any(holds_another)
         || (covered.len() > 1 && covered.iter().any(is_open))
-        || before_last.iter().any(ends_in_a_name)
+        || before_last.iter().any(is_cut)
+}
+
+/// Whether a quoted string has no end. A backslash takes away the meaning of what follows it (RFC 9110 §5.6.4).
+fn has_open_quote(value: &str) -> bool {
+    let mut is_open = false;
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if is_open => drop(chars.next()),
+            '"' => is_open = !is_open,
+            _ => {}
+        }
+    }
+    is_open
 }
 
 /// All `x-amz-*` headers in order. SDKs that presign move them into the query; they count as headers there.

@@ -5,6 +5,7 @@
 //! (AWS signature version 2)" in the S3 API reference.
 
 mod canonical;
+mod disposition;
 mod presented;
 #[cfg(test)]
 mod tests;

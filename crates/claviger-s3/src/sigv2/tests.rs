@@ -286,6 +286,26 @@ fn an_ampersand_in_a_value_shifts_no_parameter_of_a_presigned_request() {
             assert!(!verifies(covered, &whole), "{whole}");
         }
     }
+    // What a stranger chose as the name of a file ends the disposition wherever he likes, also in escaped quotes.
+    for name in [
+        "a&response-content-type=text/html",
+        "x;y&response-content-type=text/html",
+        "a\"\"&response-content-type=text/html",
+        "a*=&response-content-type=text/html",
+        "\"a\\\"&response-content-type=text/html;x=\\\"\"",
+    ] {
+        let covered = format!("response-content-disposition=inline; filename={name}");
+        let (shown, behind) = covered.split_once('&').unwrap();
+        let encode = |text: &str| {
+            let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            encoded
+        };
+        let shifted = [shown, behind].map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap();
+            format!("{name}={}", encode(value))
+        });
+        assert!(!verifies(&covered, &shifted.join("&")), "{name}");
+    }
     // What can be meant in one way only.
     for (covered, sent) in [
         (

@@ -47,9 +47,9 @@ pub(crate) async fn drop_upload(gateway: &Gateway, upload: &NamedUpload) -> Resu
         let fields = upload.token.fields();
         let bucket_id = &upload.bound.bucket_id;
         gateway.uploads.close(fields.object_id);
-        gateway.repeated_parts.forget(fields.object_id);
         gateway.system.forget_upload(bucket_id, &fields.upstream_upload_id, fields.object_id).await;
         gateway.uploads.finished(upload.asked()).await;
+        gateway.repeated_parts.forget(fields.object_id);
     }
     aborted
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use claviger_format::Checksum;
 use claviger_format::footer::{self, FooterInfo};
+use claviger_keyapi::ReleaseError;
 use claviger_s3::ETag;
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::CompleteMultipartUpload;
@@ -54,8 +55,9 @@ pub(crate) async fn complete(
     let resource = format!("/{}/{}", op.bucket.as_str(), op.key.as_str());
     let share = gateway.stream_share().await?;
     let errands = gateway.errands.clone();
+    let place = call.place.clone();
     let mut task = errands.spawn(async move {
-        let _share = share;
+        let _held = (share, place);
         finish(&gateway, &upload, &op, list, None).await
     });
     match tokio::time::timeout(PATIENCE, &mut task).await {
@@ -81,18 +83,25 @@ pub(crate) async fn finish(
     list: Vec<CompletedPart>,
     checksum: Option<Checksum>,
 ) -> Result<Completed, GatewayError> {
-    let result = match commit(gateway, upload, op, list, checksum).await {
+    // Nothing of the upload is looked at before the token is known to be this upload's, under the name as it is bound now. Only
+    // then is it asked whether it was completed: an object of a bucket that was deleted since is nobody's.
+    let committed = match gateway.uploads.check(upload.asked()).await {
+        Ok(_) => commit(gateway, upload, op, list, checksum).await,
+        Err(error) if is_finished(&error) => Err(error),
+        Err(error) => return Err(error),
+    };
+    let result = match committed {
         Ok(result) => result,
-        // The token is not verified on this way: what it says may be compared, and nothing be removed by it.
         Err(error) if is_gone(&error) => return already_committed(upload).await?.ok_or(error),
         Err(error) => return Err(error),
     };
     let fields = upload.token.fields();
     let bucket_id = &upload.bound.bucket_id;
     gateway.uploads.close(fields.object_id);
-    gateway.repeated_parts.forget(fields.object_id);
     gateway.system.forget_upload(bucket_id, &fields.upstream_upload_id, fields.object_id).await;
     gateway.uploads.finished(upload.asked()).await;
+    // Last: who repeats the request meanwhile may name the same entity tags.
+    gateway.repeated_parts.forget(fields.object_id);
     Ok(result)
 }
 
@@ -103,8 +112,6 @@ async fn commit(
     list: Vec<CompletedPart>,
     known: Option<Checksum>,
 ) -> Result<Completed, GatewayError> {
-    // Nothing of the upload is looked at before the token is known to be this upload's.
-    gateway.uploads.check(upload.asked()).await?;
     let parts = part_list::read(gateway, upload, list).await?;
     let count = u16::try_from(parts.len()).map_err(|_| GatewayError::Internal("more parts than numbers"))?;
     let length = parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.entry.length));
@@ -149,10 +156,14 @@ fn answer(
     Completed { result, passed }
 }
 
+fn is_finished(error: &GatewayError) -> bool {
+    matches!(error, GatewayError::Release(ReleaseError::UploadFinished))
+}
+
 fn is_gone(error: &GatewayError) -> bool {
     match error {
         GatewayError::S3(error) => error.code() == ErrorCode::NoSuchUpload,
-        GatewayError::Release(error) => matches!(error, claviger_keyapi::ReleaseError::UploadFinished),
+        error if is_finished(error) => true,
         other => other.upstream_code() == Some(ErrorCode::NoSuchUpload),
     }
 }
