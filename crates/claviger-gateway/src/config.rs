@@ -185,21 +185,46 @@ impl UpstreamProfile {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyServiceConfig {
-    /// `https://host:port` of the key service.
-    pub endpoint: String,
+    /// `https://host:port` of the key service; a list where it has several replicas, of which one serves at a time. A name
+    /// with several addresses counts as all of them.
+    pub endpoint: Endpoints,
 
     /// Folder of this gateway's identity (its private key, certificate and the service's CA), written by
     /// `claviger gateway enrol`; mode 0700.
     pub state_dir: PathBuf,
 }
 
+/// One URL or a list of them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Endpoints {
+    /// One.
+    One(String),
+    /// Several, tried in this order.
+    Several(Vec<String>),
+}
+
+impl Endpoints {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Several(list) => list,
+        }
+    }
+}
+
 impl KeyServiceConfig {
-    /// `host:port` of the endpoint; the port is 443 where none is written.
+    /// `host:port` of each endpoint, divided by commas; the port is 443 where none is written.
     #[must_use]
     pub fn address(&self) -> String {
-        let authority = self.endpoint.trim_start_matches("https://").trim_end_matches('/');
-        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        if has_port { authority.to_owned() } else { format!("{authority}:443") }
+        let addresses = self.endpoint.all().iter().map(|endpoint| {
+            let authority = endpoint.trim_start_matches("https://").trim_end_matches('/');
+            let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            if has_port { authority.to_owned() } else { format!("{authority}:443") }
+        });
+        addresses.collect::<Vec<_>>().join(",")
     }
 }
 

@@ -29,6 +29,8 @@ pub enum UnavailableReason {
     Busy,
     /// The service is going down.
     Shutdown,
+    /// Another replica serves; this one did nothing with the request.
+    Standby,
 }
 
 /// A whole call failed.

@@ -22,7 +22,7 @@ use claviger_env::{Clock, OsRandom, SystemClock};
 use claviger_format::random::Random;
 use claviger_gateway::Gateway;
 use claviger_gateway::config::{
-    AdminConfig, Config, KeyServiceConfig, LimitsConfig, SystemAreaConfig, TagMode, TagsConfig,
+    AdminConfig, Config, Endpoints, KeyServiceConfig, LimitsConfig, SystemAreaConfig, TagMode, TagsConfig,
     UpstreamProfile,
 };
 use claviger_gateway::metrics;
@@ -199,7 +199,10 @@ fn gateway_config(
         region: Some(store.client_region().to_owned()),
         credentials_file,
         upstream: store.upstream_config(upstream_file),
-        key_service: KeyServiceConfig { endpoint: String::new(), state_dir: folder.join("gateway/identity") },
+        key_service: KeyServiceConfig {
+            endpoint: Endpoints::Several(Vec::new()),
+            state_dir: folder.join("gateway/identity"),
+        },
         system_area: SystemAreaConfig::default(),
         tags: if arguments.plain_tags { vec![plain_tags()] } else { Vec::new() },
         limits: LimitsConfig { drain_timeout_s: DRAIN_TIMEOUT_S, ..LimitsConfig::default() },

@@ -167,8 +167,21 @@ fn against_profile(upstream: &UpstreamConfig, findings: &mut Findings<'_>) {
     }
 }
 
+/// Each costs a gateway up to 4 s before it tries the next.
+const KEY_SERVICE_ENDPOINTS_MAX: usize = 8;
+
 fn key_service(config: &Config, findings: &mut Findings<'_>) {
-    endpoint(("key_service", "endpoint"), &config.key_service.endpoint, &["https"], findings);
+    let at = ("key_service", "endpoint");
+    let endpoints = config.key_service.endpoint.all();
+    if endpoints.is_empty() || endpoints.len() > KEY_SERVICE_ENDPOINTS_MAX {
+        let what = format!("endpoint lists {} addresses", endpoints.len());
+        findings.error(
+            at,
+            what,
+            &format!("list 1 to {KEY_SERVICE_ENDPOINTS_MAX} replicas of the key service"),
+        );
+    }
+    endpoints.iter().for_each(|text| endpoint(at, text, &["https"], findings));
 }
 
 fn limits(config: &Config, findings: &mut Findings<'_>) {

@@ -200,12 +200,26 @@ fn a_missing_file_says_where_an_example_is() {
 #[test]
 fn the_key_service_is_reached_at_its_port_or_443() {
     let address = |endpoint: &str| {
-        KeyServiceConfig { endpoint: endpoint.to_owned(), state_dir: PathBuf::new() }.address()
+        let endpoint = Endpoints::One(endpoint.to_owned());
+        KeyServiceConfig { endpoint, state_dir: PathBuf::new() }.address()
     };
     assert_eq!(address("https://keys.example.org:7443"), "keys.example.org:7443");
     assert_eq!(address("https://keys.example.org/"), "keys.example.org:443");
     assert_eq!(address("https://[::1]:7443"), "[::1]:7443");
     assert_eq!(address("https://[::1]"), "[::1]:443");
+}
+
+#[test]
+fn replicas_of_the_key_service_are_a_list_and_each_is_judged() {
+    let one = "endpoint = \"https://keys.example.org:7443\"";
+    let with = |list: &str| LEAST.replace(one, &format!("endpoint = {list}"));
+    let good = parse(&with("[\"https://a.example.org:7443\", \"https://b.example.org\"]")).unwrap();
+    assert_eq!(good.key_service.address(), "a.example.org:7443,b.example.org:443");
+    let problem = problem_of(&with("[\"https://a.example.org\", \"http://b.example.org\"]"));
+    assert!(problem.what.contains("http://b.example.org"), "{problem}");
+    assert!(problem_of(&with("[]")).what.contains("lists 0"));
+    let many = vec!["\"https://a.example.org\""; 9].join(", ");
+    assert!(problem_of(&with(&format!("[{many}]"))).what.contains("lists 9"));
 }
 
 #[test]

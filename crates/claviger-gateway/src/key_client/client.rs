@@ -44,7 +44,8 @@ impl std::fmt::Debug for KeyClient {
 }
 
 impl KeyClient {
-    /// A gateway's client; connects when it is first used. An empty `address` means the one that the enrolment token gave.
+    /// A gateway's client; connects when it is first used. `address` is `host:port`, or several divided by commas
+    /// of which one serves at a time; empty, it is the one that the enrolment token gave.
     ///
     /// # Errors
     /// [`ClientError`] if the folder holds no usable identity.

@@ -26,7 +26,7 @@ const FILE_LEN_MAX: u64 = 64 << 10;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoredIdentity {
-    /// `host:port` of the key service, as the enrolment token gave it.
+    /// `host:port` of the key service, as the enrolment token gave it; perhaps several, divided by commas.
     pub address: String,
     /// The name.
     pub identity: Identity,

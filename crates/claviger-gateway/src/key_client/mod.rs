@@ -5,6 +5,7 @@
 //! * [`Witness`] stands before it and uses the service only as long as its audit log continues what is remembered of it.
 //! * [`Transport`] is the bare channel; `claviger keys` speaks the operators' routes over it.
 
+mod addresses;
 mod client;
 mod durable;
 mod enrolment;

@@ -1,6 +1,7 @@
-//! One HTTP/2 connection to the key service, made again when it breaks.
+//! One HTTP/2 connection to the key service, made again when it breaks: to the replica that serves, where there are several.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use claviger_env::Clock;
 use claviger_keyapi::routes::{ANSWER_LEN_MAX, ErrorAnswer};
 use claviger_keyapi::tls::{self, Accept};
 use claviger_keyapi::wiping::{self, WipingBuffer};
-use claviger_keyapi::{Answer, KeyServiceError};
+use claviger_keyapi::{Answer, KeyServiceError, UnavailableReason};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -25,32 +26,40 @@ use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
+use super::addresses::Addresses;
 use super::lines::Lines;
 use super::{ClientError, StoredIdentity};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For one address.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
 
 type Sender = SendRequest<Full<Bytes>>;
 
 /// The channel. Cheap to call from many tasks: their requests share the connection.
 pub struct Transport {
-    address: String,
+    addresses: Addresses,
     clock: Arc<dyn Clock>,
     config: RwLock<Arc<ClientConfig>>,
-    connection: Mutex<Option<Sender>>,
+    connection: Mutex<Option<Connection>>,
     /// Attempts to connect that failed: whoever waited for one shares its fate instead of trying once more himself.
     failures: AtomicU64,
 }
 
+#[derive(Clone)]
+struct Connection {
+    sender: Sender,
+    to: SocketAddr,
+}
+
 impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Transport({})", self.address)
+        write!(f, "Transport({})", self.addresses.text())
     }
 }
 
 impl Transport {
-    /// A channel to `address` (`host:port`) with an identity. Connects when it is first used.
+    /// A channel to `address` (`host:port`, or several divided by commas) with an identity. Connects when it is first used.
     ///
     /// # Errors
     /// [`ClientError::Tls`] if the identity can't be used.
@@ -66,7 +75,7 @@ impl Transport {
 
     pub(super) fn with_config(address: &str, config: ClientConfig, clock: Arc<dyn Clock>) -> Self {
         Self {
-            address: address.to_owned(),
+            addresses: Addresses::parse(address),
             clock,
             config: RwLock::new(Arc::new(config)),
             connection: Mutex::new(None),
@@ -93,14 +102,25 @@ impl Transport {
         request: &Q,
     ) -> Result<Answer<A>, ClientError> {
         let body = encoded(request)?;
-        let sent_boot_ms = self.clock.boot_ms();
-        let exchange = async { read(self.send(path, body).await?).await };
-        let (status, body) = self.in_time(exchange).await?;
-        if status == StatusCode::OK {
-            let value = serde_json::from_slice(&body).map_err(|_| unintelligible(path))?;
-            return Ok(Answer { value, sent_boot_ms });
+        let mut others = self.addresses.count() - 1;
+        loop {
+            let sent_boot_ms = self.clock.boot_ms();
+            let exchange = async {
+                let (answer, from) = self.send(path, body.clone()).await?;
+                let (status, body) = read(answer).await?;
+                Ok((status, body, from))
+            };
+            let (status, answer, from) = self.in_time(exchange).await?;
+            if status == StatusCode::OK {
+                let value = serde_json::from_slice(&answer).map_err(|_| unintelligible(path))?;
+                return Ok(Answer { value, sent_boot_ms });
+            }
+            let refusal = self.refusal(path, &answer, from).await;
+            if others == 0 || !is_of_standby(&refusal) {
+                return Err(refusal);
+            }
+            others -= 1;
         }
-        Err(self.refusal(path, &body).await)
     }
 
     /// Asks a route that answers with lines for as long as it likes. Only the beginning of the answer has to come in time.
@@ -112,12 +132,12 @@ impl Transport {
         path: &str,
         request: &Q,
     ) -> Result<Lines, ClientError> {
-        let answer = self.in_time(self.send(path, encoded(request)?)).await?;
+        let (answer, from) = self.in_time(self.send(path, encoded(request)?)).await?;
         if answer.status() == StatusCode::OK {
             return Ok(Lines::new(answer.into_body()));
         }
         let (_, body) = self.in_time(read(answer)).await?;
-        Err(self.refusal(path, &body).await)
+        Err(self.refusal(path, &body, from).await)
     }
 
     async fn in_time<T>(
@@ -125,73 +145,107 @@ impl Transport {
         exchange: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
         let done = tokio::time::timeout(REQUEST_TIMEOUT, exchange).await;
-        done.map_err(|_| ClientError::Timeout(self.address.clone()))?
+        done.map_err(|_| ClientError::Timeout(self.addresses.text()))?
     }
 
-    async fn refusal(&self, path: &str, body: &[u8]) -> ClientError {
+    async fn refusal(&self, path: &str, body: &[u8], from: SocketAddr) -> ClientError {
         let Ok(refusal) = serde_json::from_slice::<ErrorAnswer>(body) else { return unintelligible(path) };
-        if matches!(refusal.error, KeyServiceError::Unauthenticated { .. }) {
-            // Perhaps the connection outlived its certificate: the next request makes a new one.
-            *self.connection.lock().await = None;
-        }
         tracing::debug!(path, request_id = refusal.request_id, error = %refusal.error, "the key service refused");
-        refusal.error.into()
+        let error = ClientError::from(refusal.error);
+        if matches!(error, ClientError::Service(KeyServiceError::Unauthenticated { .. })) {
+            // Perhaps the connection outlived its certificate: the next request makes a new one.
+            self.drop_connection(from).await;
+        }
+        if is_of_standby(&error) {
+            self.addresses.is_standby(from);
+            self.drop_connection(from).await;
+        }
+        error
+    }
+
+    /// Unless another one was made meanwhile.
+    async fn drop_connection(&self, to: SocketAddr) {
+        let mut connection = self.connection.lock().await;
+        if connection.as_ref().is_some_and(|there| there.to == to) {
+            *connection = None;
+        }
     }
 
     /// Sends, once more if the connection was found closed before anything was sent on it.
-    async fn send(&self, path: &str, body: Bytes) -> Result<http::Response<Incoming>, ClientError> {
-        let mut sender = self.sender().await?;
+    async fn send(
+        &self,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(http::Response<Incoming>, SocketAddr), ClientError> {
+        let mut connection = self.connected().await?;
         let request = |body: Bytes| {
             Request::post(format!("https://{}{path}", tls::SERVICE_NAME))
                 .header(header::CONTENT_TYPE, "application/json")
                 .body(Full::new(body))
                 .map_err(|_| ClientError::Service(KeyServiceError::Internal))
         };
-        match sender.try_send_request(request(body.clone())?).await {
-            Ok(answer) => Ok(answer),
+        match connection.sender.try_send_request(request(body)?).await {
+            Ok(answer) => Ok((answer, connection.to)),
             Err(mut failed) => match failed.take_message() {
                 // It comes back only if no byte of it left.
                 Some(unsent) => {
                     *self.connection.lock().await = None;
-                    Ok(self.sender().await?.send_request(unsent).await?)
+                    let mut connection = self.connected().await?;
+                    Ok((connection.sender.send_request(unsent).await?, connection.to))
                 }
                 None => Err(failed.into_error().into()),
             },
         }
     }
 
-    async fn sender(&self) -> Result<Sender, ClientError> {
+    async fn connected(&self) -> Result<Connection, ClientError> {
         let failures = self.failures.load(Ordering::Acquire);
         let mut connection = self.connection.lock().await;
-        if let Some(sender) = connection.as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(sender.clone());
+        if let Some(there) = connection.as_ref().filter(|there| !there.sender.is_closed()) {
+            return Ok(there.clone());
         }
         if self.failures.load(Ordering::Acquire) != failures {
             let reason = io::Error::new(io::ErrorKind::NotConnected, "no connection a moment ago");
-            return Err(ClientError::Connect { address: self.address.clone(), reason });
+            return Err(ClientError::Connect { address: self.addresses.text(), reason });
         }
-        let connected = match tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await {
-            Ok(connected) => connected,
-            Err(_) => Err(ClientError::Timeout(self.address.clone())),
-        };
-        let sender = connected.inspect_err(|_| {
+        let made = self.connect_to_any().await.inspect_err(|_| {
             self.failures.fetch_add(1, Ordering::AcqRel);
         })?;
-        *connection = Some(sender.clone());
-        Ok(sender)
+        *connection = Some(made.clone());
+        Ok(made)
     }
 
-    async fn connect(&self) -> Result<Sender, ClientError> {
-        let address = || self.address.clone();
-        let stream = TcpStream::connect(&self.address)
-            .await
-            .map_err(|reason| ClientError::Connect { address: address(), reason })?;
-        stream.set_nodelay(true).map_err(|reason| ClientError::Connect { address: address(), reason })?;
+    /// To the first that takes us. If none does, tells why not of one that could not be reached rather than of one that is locked
+    /// or stands by: that one's reason is not why there is no service.
+    async fn connect_to_any(&self) -> Result<Connection, ClientError> {
+        let mut failure = None;
+        for to in self.addresses.targets().await? {
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(to)).await;
+            match connected.unwrap_or_else(|_| Err(ClientError::Timeout(to.to_string()))) {
+                Ok(sender) => {
+                    self.addresses.reached(to);
+                    return Ok(Connection { sender, to });
+                }
+                Err(error) => {
+                    tracing::debug!(%to, %error, "no connection to the key service");
+                    if failure.as_ref().is_none_or(|known| matches!(known, ClientError::Handshake { .. })) {
+                        failure = Some(error);
+                    }
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| self.addresses.nowhere()))
+    }
+
+    async fn connect(&self, to: SocketAddr) -> Result<Sender, ClientError> {
+        let failed = |reason| ClientError::Connect { address: to.to_string(), reason };
+        let stream = TcpStream::connect(to).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
         let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
         let stream = TlsConnector::from(config)
             .connect(tls::server_name(), stream)
             .await
-            .map_err(|reason| ClientError::Handshake { address: address(), reason })?;
+            .map_err(|reason| ClientError::Handshake { address: to.to_string(), reason })?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(Duration::from_secs(10))
@@ -205,6 +259,12 @@ impl Transport {
         });
         Ok(sender)
     }
+}
+
+/// Whether another replica is the one to ask. Nothing was done with the request.
+fn is_of_standby(error: &ClientError) -> bool {
+    let ClientError::Service(KeyServiceError::Unavailable { reason, .. }) = error else { return false };
+    *reason == UnavailableReason::Standby
 }
 
 fn encoded(request: &impl Serialize) -> Result<Bytes, ClientError> {
