@@ -7,6 +7,7 @@ mod common;
 mod postgres_server;
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -56,23 +57,26 @@ struct Filled {
     file: PathBuf,
 }
 
-async fn filled(store: Location) -> Filled {
-    let world = World::on(store, POLICY, Unlock::PassphraseFile).await;
-    let full = world.enrol("full").await;
-    let bucket_id = full.keys.bind_bucket("photos", None).await.unwrap().value.bucket_id;
-    let epoch = full.seal_epoch();
-    full.keys.register_epoch(&epoch.record).await.unwrap();
-    full.keys.lease(lease(&epoch)).await.unwrap();
-    let item = claviger_keyapi::FinishedUpload {
-        record: None,
-        upload_token: full.begin_upload(&epoch, &bucket_id, "k"),
-        bucket_id: bucket_id.clone(),
-        key: "k".into(),
-    };
-    assert!(full.keys.finish_upload(vec![item]).await.unwrap()[0].is_ok());
-    let file = world.path("backup");
-    take(&world, &file).await;
-    Filled { world, full, epoch, bucket_id, file }
+/// On the heap: it holds all that a world needs to begin.
+fn filled(store: Location) -> Pin<Box<dyn Future<Output = Filled> + Send>> {
+    Box::pin(async move {
+        let world = World::on(store, POLICY, Unlock::PassphraseFile).await;
+        let full = world.enrol("full").await;
+        let bucket_id = full.keys.bind_bucket("photos", None).await.unwrap().value.bucket_id;
+        let epoch = full.seal_epoch();
+        full.keys.register_epoch(&epoch.record).await.unwrap();
+        full.keys.lease(lease(&epoch)).await.unwrap();
+        let item = claviger_keyapi::FinishedUpload {
+            record: None,
+            upload_token: full.begin_upload(&epoch, &bucket_id, "k"),
+            bucket_id: bucket_id.clone(),
+            key: "k".into(),
+        };
+        assert!(full.keys.finish_upload(vec![item]).await.unwrap()[0].is_ok());
+        let file = world.path("backup");
+        take(&world, &file).await;
+        Filled { world, full, epoch, bucket_id, file }
+    })
 }
 
 fn lease(epoch: &Epoch) -> Vec<LeaseItem> {

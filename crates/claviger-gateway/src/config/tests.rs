@@ -218,7 +218,7 @@ fn replicas_of_the_key_service_are_a_list_and_each_is_judged() {
     let problem = problem_of(&with("[\"https://a.example.org\", \"http://b.example.org\"]"));
     assert!(problem.what.contains("http://b.example.org"), "{problem}");
     assert!(problem_of(&with("[]")).what.contains("lists 0"));
-    let many = vec!["\"https://a.example.org\""; 9].join(", ");
+    let many = ["\"https://a.example.org\""; 9].join(", ");
     assert!(problem_of(&with(&format!("[{many}]"))).what.contains("lists 9"));
 }
 

@@ -105,11 +105,12 @@ impl Transport {
         let mut others = self.addresses.count() - 1;
         loop {
             let sent_boot_ms = self.clock.boot_ms();
-            let exchange = async {
+            // On the heap: it is held by everything that asks for a key.
+            let exchange = Box::pin(async {
                 let (answer, from) = self.send(path, body.clone()).await?;
                 let (status, body) = read(answer).await?;
                 Ok((status, body, from))
-            };
+            });
             let (status, answer, from) = self.in_time(exchange).await?;
             if status == StatusCode::OK {
                 let value = serde_json::from_slice(&answer).map_err(|_| unintelligible(path))?;
