@@ -17,7 +17,7 @@ use super::{AuditSink, Shared};
 use crate::ServiceError;
 
 /// Most requests that share one sync.
-const GROUP_MAX: usize = 4096;
+pub(super) const GROUP_MAX: usize = 4096;
 
 /// Tells whoever waits whether his records are durable.
 pub(super) type Done = Box<dyn FnOnce(bool) + Send>;
@@ -49,7 +49,7 @@ impl Writer {
                     Job::Append { records, done } => group.push((records, done)),
                     Job::Pass(message) => passed = Some(message),
                 }
-                if group.len() < GROUP_MAX && passed.is_none() {
+                if group.len() < self.shared.group_max.load(Ordering::Relaxed) && passed.is_none() {
                     next = waiting.try_recv().ok();
                 }
             }

@@ -73,7 +73,7 @@ pub struct Policy {
     grants: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Grant {
     /// Where it stands, counted from 1.
     line: usize,
@@ -117,7 +117,9 @@ struct Raw {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawGrant {
-    identity: Identity,
+    identity: Option<Identity>,
+    #[serde(default)]
+    identities: BTreeSet<Identity>,
     keyset: String,
     verbs: BTreeSet<Verb>,
     buckets: Option<BTreeSet<String>>,
@@ -160,7 +162,7 @@ impl Policy {
             return Err(file.wrong(
                 0..0,
                 "the policy is longer than 48 KiB",
-                "use prefixes, or fewer identities",
+                "name gateways with the same rights in one grant's \"identities\", or use prefixes",
             ));
         }
         let raw: Raw = file.parse("see deploy/policy.toml for every verb with its meaning")?;
@@ -186,8 +188,19 @@ impl Policy {
 
     fn add_grant(&mut self, file: &TomlFile<'_>, raw: Spanned<RawGrant>) -> Result<(), ServiceError> {
         let span = raw.span();
-        let RawGrant { identity, keyset, verbs, buckets, prefix } = raw.into_inner();
-        if identity.role() != Role::Gateway {
+        let RawGrant { identity, mut identities, keyset, verbs, buckets, prefix } = raw.into_inner();
+        match (identity, identities.is_empty()) {
+            (Some(identity), true) => drop(identities.insert(identity)),
+            (None, false) => {}
+            _ => {
+                return Err(file.wrong(
+                    span,
+                    "a [[grant]] says whose it is with either \"identity\" or \"identities\"",
+                    "write identity = \"gateway:…\", or identities = [\"gateway:…\", …] for several with the same rights",
+                ));
+            }
+        }
+        if identities.iter().any(|identity| identity.role() != Role::Gateway) {
             return Err(file.wrong(
                 span,
                 "[[grant]] is for gateways",
@@ -205,7 +218,9 @@ impl Policy {
                 &format!("drop buckets and prefix, or give these buckets a keyset of their own, or grant read/head instead of {name}"),
             ));
         }
-        self.gateways.entry(identity).or_default().push(grant);
+        for identity in identities {
+            self.gateways.entry(identity).or_default().push(grant.clone());
+        }
         Ok(())
     }
 
@@ -451,6 +466,23 @@ prefix = "2026/"
         }
         let operator = "[[operator]]\nidentity = \"gateway:edge\"\nverbs = [\"inspect\"]\n";
         assert!(parse(operator).unwrap_err().starts_with("policy.toml:1:"));
+    }
+
+    #[test]
+    fn a_grant_for_several_gateways_is_each_ones_own_and_a_thousand_fit() {
+        let names: Vec<String> = (0..1_000).map(|n| format!("\"gateway:branch-{n:04}\"")).collect();
+        let identities = format!("identities = [{}]", names.join(","));
+        let policy = parse(&READER.replace("identity = \"gateway:edge\"", &identities)).unwrap();
+        let last = "gateway:branch-0999".parse().unwrap();
+        assert!(policy.allows(&last, Verb::Read, "default", Some(("invoices", "2026/a"))));
+        assert!(!policy.allows(&edge(), Verb::Read, "default", Some(("invoices", "2026/a"))));
+        for wrong in ["", "identities = []", "identity = \"gateway:edge\"\nidentities = [\"gateway:edge\"]"] {
+            let error = parse(&READER.replace("identity = \"gateway:edge\"", wrong)).unwrap_err();
+            assert!(error.starts_with("policy.toml:2:") && error.contains("either"), "{error}");
+        }
+        assert!(
+            parse(&READER.replace("identity = \"gateway:edge\"", "identities = [\"admin:edge\"]")).is_err()
+        );
     }
 
     #[test]

@@ -134,6 +134,11 @@ impl<T> Work<T> {
 }
 
 impl KeyService {
+    /// Its audit log.
+    pub fn audit_log(&self) -> &AuditLog {
+        &self.core.audit
+    }
+
     /// Opens the service that lies in `config.state_dir`; with `unlock = "passphrase-file"` it is unlocked afterwards, with
     /// `"pkcs11"` if its HSM is there. Blocks: reads files and the database, asks the HSM.
     ///

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use claviger_env::{Clock, OsRandom};
+use claviger_env::{Clock, OsRandom, SystemClock};
 use claviger_format::{
     Dek, EpochHeader, EpochId, EpochRecord, KemPublicKey, Layout, Metadata, ObjectId, ObjectName, Psk,
     Random, Salt, SealTo, UploadFields, UploadToken, Wek, envelope,
@@ -31,15 +31,20 @@ use tokio::task::JoinHandle;
 /// What the wall clock shows when a test begins.
 pub(crate) const WALL_CLOCK_MS: u64 = 1_780_000_000_000;
 
-/// Wall and boot clock, moved by hand.
+/// Wall and boot clock, moved by hand; from where they stand, or beside the machine's.
 #[derive(Debug, Default)]
 pub(crate) struct TestClock {
     passed_ms: AtomicU64,
     /// What someone set the wall clock forward or back by.
     set_ms: AtomicI64,
+    is_running: bool,
 }
 
 impl TestClock {
+    pub(crate) fn running() -> Self {
+        Self { is_running: true, ..Self::default() }
+    }
+
     pub(crate) fn advance(&self, ms: u64) {
         self.passed_ms.fetch_add(ms, Ordering::Relaxed);
     }
@@ -52,11 +57,13 @@ impl TestClock {
 
 impl Clock for TestClock {
     fn now_ms(&self) -> u64 {
-        let shown = WALL_CLOCK_MS + self.passed_ms.load(Ordering::Relaxed);
+        let base_ms = if self.is_running { SystemClock.now_ms() } else { WALL_CLOCK_MS };
+        let shown = base_ms + self.passed_ms.load(Ordering::Relaxed);
         shown.saturating_add_signed(self.set_ms.load(Ordering::Relaxed))
     }
     fn boot_ms(&self) -> u64 {
-        50_000_000 + self.passed_ms.load(Ordering::Relaxed)
+        let base_ms = if self.is_running { SystemClock.boot_ms() } else { 50_000_000 };
+        base_ms + self.passed_ms.load(Ordering::Relaxed)
     }
 }
 
@@ -122,14 +129,24 @@ impl World {
     }
 
     pub(crate) async fn on(store: Location, policy: &str, unlock: Unlock) -> Self {
+        Self::at(TestClock::default(), Limits::default(), store, policy, unlock).await
+    }
+
+    pub(crate) async fn at(
+        clock: TestClock,
+        limits: Limits,
+        store: Location,
+        policy: &str,
+        unlock: Unlock,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(TestClock::default());
+        let clock = Arc::new(clock);
         let shared: Arc<dyn Clock> = clock.clone();
         let random: Arc<dyn Random> = Arc::new(OsRandom::new(Arc::clone(&shared)).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
-        let config = Config { store, ..config(folder.path(), address, unlock) };
+        let config = Config { store, limits, ..config(folder.path(), address, unlock) };
         let operators = [UnsignedIdentity::generate().unwrap(), UnsignedIdentity::generate().unwrap()];
         let mut options = init_options(folder.path(), &[operators[0].csr(), operators[1].csr()]);
         if unlock == Unlock::Quorum {
