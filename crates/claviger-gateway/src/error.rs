@@ -272,6 +272,10 @@ fn release_to_s3(error: &ReleaseError) -> S3Error {
             "The object belongs to an epoch in quarantine: a stolen gateway could have forged it. Operators of the key service \
              can accept the epoch.",
         ),
+        // What S3 says of objects under a KMS key that is disabled or gone: final, so that nobody tries again and again.
+        ReleaseError::Destroyed { text } => {
+            S3Error::new(ErrorCode::KMSInvalidStateException).with_message(text.clone())
+        }
         ReleaseError::UploadExpired | ReleaseError::UploadFinished => S3Error::new(ErrorCode::NoSuchUpload),
         ReleaseError::UnknownBucket => S3Error::new(ErrorCode::NoSuchBucket),
         ReleaseError::UnknownEpoch
@@ -282,5 +286,21 @@ fn release_to_s3(error: &ReleaseError) -> S3Error {
             S3Error::new(ErrorCode::InternalError).with_message("integrity check failed")
         }
         ReleaseError::Malformed { .. } => S3Error::new(ErrorCode::InternalError),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sealed_under_a_destroyed_version_is_refused_for_good_and_nobody_is_told_to_try_again() {
+        let text =
+            "version 1 of keyset default was destroyed 2026-01-01T00:00:00Z: nothing opens this any more";
+        let error = GatewayError::Release(ReleaseError::Destroyed { text: text.to_owned() });
+        let told = error.to_s3("/photos/a");
+        assert_eq!((told.code().as_str(), told.status().as_u16()), ("KMS.KMSInvalidStateException", 400));
+        assert!(told.message().contains("was destroyed"));
+        assert_eq!(error.retry_after_s(), None);
     }
 }

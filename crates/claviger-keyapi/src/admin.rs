@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Identity;
+use crate::lifecycle::DoomInfo;
 use crate::proposals::FreezeTarget;
 use crate::secret::SecretText;
 use crate::types::ServiceState;
@@ -103,6 +104,9 @@ pub struct AdminStatus {
     pub audit_checkpoint: Option<String>,
     /// What is wrong, if anything.
     pub problems: Vec<String>,
+    /// What does no harm now and will later.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// How it is unlocked.
     pub unlock: UnlockState,
     /// SHA-256 of the policy file in force, hex.
@@ -215,6 +219,10 @@ pub struct VersionInfo {
     pub share_set: Option<String>,
     /// Since when nothing new is sealed to it, Unix milliseconds.
     pub retired_ms: Option<u64>,
+    /// Its destruction, while it is decided and not done.
+    pub doom: Option<DoomInfo>,
+    /// When its root was erased, Unix milliseconds.
+    pub destroyed_ms: Option<u64>,
 }
 
 /// What a version of a keyset is good for (docs/format.md §2.1).
@@ -227,6 +235,10 @@ pub enum VersionState {
     Active,
     /// It opens.
     Retired,
+    /// It opens nothing, and its root will be erased unless that is cancelled.
+    Doomed,
+    /// Its root is gone.
+    Destroyed,
 }
 
 /// Ends writing in a keyset without a new version. One operator suffices.

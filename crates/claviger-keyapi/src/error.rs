@@ -187,6 +187,12 @@ pub enum ReleaseError {
     /// A stolen gateway could have forged objects in this epoch; two operators have to accept it first.
     #[error("the epoch is in quarantine: a gateway that was revoked could have forged objects in it")]
     EpochQuarantined,
+    /// The key version that the epoch was sealed under is destroyed, or about to be.
+    #[error("{text}")]
+    Destroyed {
+        /// Which, since when, and whether it can still be taken back; may be shown to the client.
+        text: String,
+    },
     /// No bucket is bound under this id now.
     #[error("no bucket is bound under this id")]
     UnknownBucket,
@@ -218,7 +224,7 @@ impl ReleaseError {
             Self::EpochRejected | Self::EpochRevoked | Self::KeysetMismatch | Self::BindingMismatch => {
                 Blame::Stored
             }
-            Self::Frozen { .. } | Self::EpochQuarantined => Blame::KeyService,
+            Self::Frozen { .. } | Self::EpochQuarantined | Self::Destroyed { .. } => Blame::KeyService,
             Self::UnknownEpoch
             | Self::Denied { .. }
             | Self::UnknownBucket

@@ -16,6 +16,7 @@ pub mod admin;
 pub mod enrol;
 pub mod error;
 pub mod identity;
+pub mod lifecycle;
 pub mod proposals;
 pub mod routes;
 pub mod secret;

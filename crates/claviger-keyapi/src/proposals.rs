@@ -83,6 +83,15 @@ pub enum Action {
         /// How many of them open the root.
         threshold: u8,
     },
+    /// The end of a version that is retired: from the approval on it opens nothing, and after a time its root is erased.
+    Destroy {
+        /// Name of the keyset.
+        keyset: String,
+        /// Number of the version.
+        version: u32,
+        /// That time, in seconds: [`crate::lifecycle::DESTROY_WAIT_S_MIN`] to [`crate::lifecycle::DESTROY_WAIT_S_MAX`].
+        wait_s: u32,
+    },
 }
 
 /// How a service is to be unlocked.

@@ -84,7 +84,7 @@ impl Freezes {
         !self.read().tripped.is_empty()
     }
 
-    /// How often something was frozen since unlock.
+    /// How often something was frozen or stopped otherwise since unlock.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -107,13 +107,18 @@ impl Freezes {
         Some(told(&row.target, row.by.is_none().then_some(row.reason.as_str())))
     }
 
+    /// Something else was stopped: answers that are on their way have to be decided again.
+    pub(crate) fn overtake(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
     fn put(&self, row: FreezeRow) {
         let mut inner = self.write();
         if let FreezeTarget::Identity(identity) = &row.target {
             inner.tripped.remove(identity);
         }
         inner.rows.insert(row.target.clone(), row);
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.overtake();
     }
 
     pub(crate) fn remove(&self, target: &FreezeTarget) {

@@ -1,9 +1,12 @@
 //! A keyset: its versions, each with a root of its own, and what each version is good for.
 //!
 //! ```text
-//! prepared ──shares proved──▶ active ──a newer one, or retired by hand──▶ retired
+//! prepared ──shares proved──▶ active ──a newer one, or by hand──▶ retired ──two operators──▶ doomed ──in time──▶ destroyed
+//!                                                                    ▲                     │
+//!                                                                    └────one operator─────┘
 //! ```
-//! New epochs are sealed to the newest active version; active and retired ones open (docs/format.md §2.1).
+//! New epochs are sealed to the newest active version; active and retired ones open (docs/format.md §2.1). A doomed one has its
+//! root still, and opens nothing.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +15,7 @@ use claviger_format::{
     RootSecret,
 };
 use claviger_keyapi::Id16;
+use claviger_keyapi::lifecycle::DoomInfo;
 use claviger_keyapi::wire::Blob;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -20,6 +24,7 @@ use crate::ServiceError;
 use crate::custody::Master;
 use crate::store::{Change, Kind};
 use crate::vault::row;
+use crate::wording::moment;
 
 /// Most versions of one keyset: with its 10,000 buckets its record then still fits into the mebibyte that gateways read.
 pub(crate) const VERSIONS_MAX: usize = 40;
@@ -40,13 +45,16 @@ pub(crate) struct Keyset {
 pub(crate) struct Version {
     pub(crate) number: u32,
     pub(crate) state: KeyVersionState,
-    root: Root,
+    /// `None` once it was destroyed.
+    root: Option<Root>,
     pub(crate) public_key: KemPublicKey,
     pub(crate) shares: u8,
     pub(crate) threshold: u8,
     pub(crate) set: Option<String>,
     pub(crate) earlier_sets: Vec<EarlierSet>,
     pub(crate) retired_ms: Option<u64>,
+    pub(crate) doom: Option<Doom>,
+    pub(crate) destroyed_ms: Option<u64>,
 }
 
 /// A keyset as it stands in the database.
@@ -67,7 +75,7 @@ pub(crate) struct VersionRow {
     /// `false` until its recovery shares came back.
     #[serde(rename = "active")]
     pub(crate) is_proved: bool,
-    /// RS_v under the master.
+    /// RS_v under the master; nothing once it was destroyed.
     pub(crate) root: Blob,
     pub(crate) shares: u8,
     pub(crate) threshold: u8,
@@ -80,6 +88,29 @@ pub(crate) struct VersionRow {
     /// Since when nothing new is sealed to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) retired_ms: Option<u64>,
+    /// Its destruction, while it is decided and not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) doom: Option<Doom>,
+    /// What is left of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) destroyed: Option<Destroyed>,
+}
+
+/// The decision of two operators that a version is to be destroyed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Doom {
+    pub(crate) proposal: String,
+    pub(crate) info: DoomInfo,
+}
+
+/// A version without its root.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Destroyed {
+    pub(crate) destroyed_ms: u64,
+    /// It stays in the keyset record.
+    pub(crate) public_key: Blob,
 }
 
 /// A set of recovery shares that was replaced by another of the same root.
@@ -110,11 +141,15 @@ impl VersionRow {
             set: None,
             earlier_sets: Vec::new(),
             retired_ms: None,
+            doom: None,
+            destroyed: None,
         })
     }
 
     fn state(&self) -> KeyVersionState {
-        if !self.is_proved {
+        if self.destroyed.is_some() {
+            KeyVersionState::Destroyed
+        } else if !self.is_proved {
             KeyVersionState::Prepared
         } else if self.retired_ms.is_some() {
             KeyVersionState::Retired
@@ -141,12 +176,28 @@ impl Version {
     /// The root if it may open what was sealed under it.
     pub(crate) fn opens(&self) -> Option<&Root> {
         let may = matches!(self.state, KeyVersionState::Active | KeyVersionState::Retired);
-        may.then_some(&self.root)
+        self.root.as_ref().filter(|_| may && self.doom.is_none())
     }
 
-    /// The root, whatever the version is good for.
-    pub(crate) fn root(&self) -> &Root {
-        &self.root
+    /// The root, whatever the version is good for; none once it was destroyed.
+    pub(crate) fn root(&self) -> Option<&Root> {
+        self.root.as_ref()
+    }
+
+    /// Why it opens nothing, if that is because it was or will be destroyed.
+    fn end(&self, keyset: &str) -> Option<String> {
+        let version = self.number;
+        if let Some(destroyed_ms) = self.destroyed_ms {
+            let when = moment(destroyed_ms);
+            return Some(format!(
+                "version {version} of keyset {keyset} was destroyed {when}: nothing opens this any more"
+            ));
+        }
+        let due = moment(self.doom.as_ref()?.info.due_ms);
+        Some(format!(
+            "version {version} of keyset {keyset} opens nothing and will be destroyed {due}; until then an operator of the key \
+             service can cancel that"
+        ))
     }
 }
 
@@ -166,8 +217,18 @@ impl Keyset {
         self.versions.iter().rev().filter_map(Version::opens)
     }
 
+    /// Why nothing opens what was sealed to these versions, if that is because one was or will be destroyed.
+    pub(crate) fn end_of(&self, versions: impl Iterator<Item = u32>) -> Option<String> {
+        versions.filter_map(|number| self.version(number)?.end(&self.name)).last()
+    }
+
     pub(crate) fn version(&self, number: u32) -> Option<&Version> {
         self.versions.iter().find(|version| version.number == number)
+    }
+
+    /// Whether this version opens.
+    pub(crate) fn opens(&self, number: u32) -> bool {
+        self.version(number).and_then(Version::opens).is_some()
     }
 
     /// Whether its first recovery shares ever came back.
@@ -229,18 +290,27 @@ pub(crate) fn open_keyset(master: &Master, row: KeysetRow) -> Result<Keyset, Ser
 }
 
 fn open_version(master: &Master, keyset_id: Id16, row: &VersionRow) -> Result<Version, ServiceError> {
-    let secret = unsealed(master, &root_name(keyset_id, row.number), &row.root)?;
-    let root = Root::new(RootSecret::from_slice(&secret)?, keyset_id.into(), row.number);
+    let (root, public_key) = match &row.destroyed {
+        Some(destroyed) => (None, KemPublicKey::from_slice(&destroyed.public_key.0)?),
+        None => {
+            let secret = unsealed(master, &root_name(keyset_id, row.number), &row.root)?;
+            let root = Root::new(RootSecret::from_slice(&secret)?, keyset_id.into(), row.number);
+            let public_key = root.public_key()?;
+            (Some(root), public_key)
+        }
+    };
     Ok(Version {
         number: row.number,
         state: row.state(),
-        public_key: root.public_key()?,
+        public_key,
         root,
         shares: row.shares,
         threshold: row.threshold,
         set: row.set.clone(),
         earlier_sets: row.earlier_sets.clone(),
         retired_ms: row.retired_ms,
+        doom: row.doom.clone(),
+        destroyed_ms: row.destroyed.as_ref().map(|destroyed| destroyed.destroyed_ms),
     })
 }
 

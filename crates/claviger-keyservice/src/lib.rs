@@ -27,6 +27,7 @@ mod audit_record;
 mod binding_changes;
 mod bindings;
 mod budgets;
+mod destruction;
 mod enrolment;
 mod freeze;
 mod gateway_api;
@@ -41,9 +42,11 @@ mod recovery;
 mod registry;
 mod release;
 mod server;
+mod shred_plan;
 mod toml_file;
 mod vault;
 mod watch;
+mod wording;
 
 #[cfg(test)]
 mod testing;

@@ -17,6 +17,9 @@ pub(crate) const WATCH_CUT_OFF: &str = "claviger_keyservice_watch_cut_off_total"
 /// Gateways that were frozen because a budget was used up.
 pub(crate) const BUDGET_FREEZES: &str = "claviger_keyservice_budget_freezes_total";
 
+/// Key versions that will be destroyed unless an operator cancels that.
+pub(crate) const VERSIONS_DOOMED: &str = "claviger_keyservice_versions_doomed";
+
 /// Gives the recorder, if there is one, the help texts.
 pub(crate) fn describe() {
     const COUNTERS: [(&str, &str); 6] = [
@@ -36,6 +39,10 @@ pub(crate) fn describe() {
     }
     // From the beginning, so that an alert sees the first one.
     metrics::counter!(BUDGET_FREEZES).absolute(0);
+    describe_gauge!(
+        VERSIONS_DOOMED,
+        "Key versions that open nothing and whose roots will be erased unless an operator cancels that"
+    );
     describe_gauge!(
         WATCH_STREAMS,
         "Streams that gateways hold open; fewer than there are gateways means that some learn of a revocation only as their \

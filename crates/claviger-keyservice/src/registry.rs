@@ -21,6 +21,8 @@ const OPEN_EPOCHS_MAX: usize = 4096;
 pub(crate) struct OpenEpoch {
     pub(crate) header: EpochHeader,
     pub(crate) wek: Wek,
+    /// What it was opened with.
+    version: u32,
     pub(crate) keyset: Arc<Keyset>,
 }
 
@@ -39,6 +41,14 @@ struct Kept {
 impl OpenEpochs {
     fn get(&self, epoch_id: EpochId) -> Option<Arc<OpenEpoch>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).by_id.get(&epoch_id).cloned()
+    }
+
+    /// Forgets all epochs of a keyset, and with them the roots that they hold on to.
+    pub(crate) fn forget(&self, keyset_id: Id16) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.by_id.retain(|_, epoch| epoch.keyset.public_id() != keyset_id);
+        let Kept { by_id, oldest_first } = &mut *inner;
+        oldest_first.retain(|epoch_id| by_id.contains_key(epoch_id));
     }
 
     fn keep(&self, epoch: Arc<OpenEpoch>) {
@@ -85,8 +95,9 @@ impl Registry<'_> {
     /// Opens an epoch that is registered, or registers it from `record` first. Whether the caller is enrolled for the keyset
     /// comes before everything else: no cryptography, no registration and no telling answer for epochs of others.
     pub(crate) fn open(&self, epoch_id: EpochId, record: Option<&[u8]>) -> Result<Arc<OpenEpoch>, OpenError> {
-        if let Some(epoch) = self.vault().open_epochs.get(epoch_id) {
-            self.check_enrolled(epoch.keyset.public_id())?;
+        if let Some(epoch) = self.vault().open_epochs.get(epoch_id)
+            && self.check_enrolled(epoch.keyset.public_id())?.opens(epoch.version)
+        {
             check_offered(epoch_id, record, |commit| {
                 claviger_format::wek_commit(&epoch.wek, &epoch.header) == *commit
             })?;
@@ -133,11 +144,13 @@ impl Registry<'_> {
         let candidates = [Some(row.record.as_slice()), offered];
         let opened = candidates.into_iter().flatten().find_map(|bytes| {
             let record = EpochRecord::parse(bytes).ok()?;
-            let epoch = self.open_record(&record)?;
+            let epoch = self.open_record(&record).ok()?;
             (*record.wek_commit() == row.wek_commit).then_some(epoch)
         });
-        let epoch = opened.ok_or(ReleaseError::EpochRejected)?;
-        Ok(Arc::new(epoch))
+        match opened {
+            Some(epoch) => Ok(Arc::new(epoch)),
+            None => Err(self.why_not(&row.record).into()),
+        }
     }
 
     /// docs/format.md §2.6: an epoch that is not registered is taken only from a sealer that is enrolled and unrevoked.
@@ -149,7 +162,7 @@ impl Registry<'_> {
         }
         let keyset = self.check_enrolled(header.keyset_id.into())?;
         self.check_sealer(&record, &keyset)?;
-        let epoch = self.open_record(&record).ok_or(ReleaseError::EpochRejected)?;
+        let epoch = self.open_record(&record)?;
         // Again, and together with the insertion: what is not registered when its sealer is revoked never will be.
         let turn = self.core.change_as(self.caller).map_err(ServiceError::from)?;
         self.check_sealer(&record, &keyset)?;
@@ -194,10 +207,28 @@ impl Registry<'_> {
         self.core.commit(turn, vec![Change::PutEpoch(row)], std::slice::from_ref(written))
     }
 
-    fn open_record(&self, record: &EpochRecord) -> Option<OpenEpoch> {
-        let keyset = self.vault().keyset_by_id(Id16::from(record.header().keyset_id))?;
-        let wek = keyset.open_roots().find_map(|root| record.open(root).ok())?;
-        Some(OpenEpoch { header: *record.header(), wek, keyset })
+    fn open_record(&self, record: &EpochRecord) -> Result<OpenEpoch, ReleaseError> {
+        let keyset = self.vault().keyset_by_id(Id16::from(record.header().keyset_id));
+        let keyset = keyset.ok_or(ReleaseError::EpochRejected)?;
+        let opened = keyset.open_roots().find_map(|root| Some((record.open(root).ok()?, root.version())));
+        match opened {
+            Some((wek, version)) => Ok(OpenEpoch { header: *record.header(), wek, version, keyset }),
+            None => Err(rejection(&keyset, record)),
+        }
+    }
+
+    /// Why the registry's own record of an epoch does not open.
+    fn why_not(&self, bytes: &[u8]) -> ReleaseError {
+        let Ok(record) = EpochRecord::parse(bytes) else { return ReleaseError::EpochRejected };
+        self.open_record(&record).err().unwrap_or(ReleaseError::EpochRejected)
+    }
+}
+
+/// A record that no root opens: because of what became of the versions that it names, or because it is not genuine.
+fn rejection(keyset: &Keyset, record: &EpochRecord) -> ReleaseError {
+    match keyset.end_of(record.recipients().map(|(version, _)| version)) {
+        Some(text) => ReleaseError::Destroyed { text },
+        None => ReleaseError::EpochRejected,
     }
 }
 

@@ -2,6 +2,7 @@
 //! dropped, and with it every secret, at lock.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use claviger_env::Clock;
@@ -17,6 +18,7 @@ use crate::ServiceError;
 use crate::bindings::{BindingRow, Bindings, ClosingRow};
 use crate::budgets::Budgets;
 use crate::custody::Master;
+use crate::destruction::scrub_was_left;
 use crate::freeze::Freezes;
 use crate::identity::{Authority, Issued};
 use crate::keyset::{Keyset, KeysetRow, open_keyset};
@@ -45,6 +47,10 @@ pub(crate) struct Vault {
     pub(crate) quarantine: Quarantine,
     pub(crate) bindings: Bindings,
     pub(crate) open_epochs: OpenEpochs,
+    /// Since when, on the boot-time clock, this process has known of each decision to destroy a version.
+    dooms_seen: Mutex<BTreeMap<(Id16, u32), u64>>,
+    /// Whether what was deleted may still lie in the database's files.
+    scrub_due: AtomicBool,
     /// Changed only by whoever has the turn.
     ledger: Mutex<Ledger>,
 }
@@ -157,6 +163,8 @@ impl Vault {
             quarantine: Quarantine::load(quarantine),
             bindings,
             open_epochs: OpenEpochs::default(),
+            dooms_seen: Mutex::default(),
+            scrub_due: AtomicBool::new(scrub_was_left(store)?),
             ledger: Mutex::new(ledger),
         })
     }
@@ -211,6 +219,24 @@ impl Vault {
         }
         keysets.insert(keyset.name.clone(), Arc::new(keyset));
         Ok(())
+    }
+
+    /// A keyset opens less than before: what was opened goes, and so do answers that are on their way.
+    pub(crate) fn closed(&self, keyset_id: Id16) {
+        self.open_epochs.forget(keyset_id);
+        self.freezes.overtake();
+    }
+
+    pub(crate) fn dooms_seen(&self) -> MutexGuard<'_, BTreeMap<(Id16, u32), u64>> {
+        self.dooms_seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn scrub_is_due(&self) -> bool {
+        self.scrub_due.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_scrub_due(&self, is_due: bool) {
+        self.scrub_due.store(is_due, Ordering::Release);
     }
 
     pub(crate) fn identity(&self, uid: Id16) -> Option<Arc<IdentityRow>> {

@@ -74,6 +74,7 @@ for_every_store!(
     bytes_and_numbers_of_any_value_come_back,
     many_threads_may_ask_at_once,
     a_new_store_is_empty_and_well,
+    scrubbing_takes_nothing_away,
     a_snapshot_is_of_one_moment_and_fills_another_store,
     a_snapshot_that_nobody_reads_any_more_holds_nothing_up,
 );
@@ -325,4 +326,19 @@ fn a_new_store_is_empty_and_well<K: Kept>() {
     assert!(store.epochs(EpochPage { gateway_id: None, after: None, limit: 5 }).unwrap().is_empty());
     store.check_ours().unwrap();
     assert_eq!(store.problem(), None);
+}
+
+fn scrubbing_takes_nothing_away<S: Kept>() {
+    let kept = S::new();
+    let row = |body: &[u8]| Row { id: "a".into(), body: body.to_vec(), mac: vec![1] };
+    let store = kept.open();
+    for body in [b"before".as_slice(), b"after"] {
+        store.apply(&[Change::Put(Kind::Keyset, row(body))]).unwrap();
+    }
+    store.scrub().unwrap();
+    assert_eq!(store.rows(Kind::Keyset).unwrap(), [row(b"after")]);
+    drop(store);
+    let store = kept.open();
+    store.scrub().unwrap();
+    assert_eq!(store.rows(Kind::Keyset).unwrap(), [row(b"after")]);
 }

@@ -1,4 +1,4 @@
-//! Versions of a keyset: rotated, retired.
+//! Versions of a keyset: rotated, retired, about to be destroyed.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
 
 mod common;
@@ -6,7 +6,8 @@ mod common;
 use std::time::Duration;
 
 use claviger_format::{KeyVersionState, KeysetRecord, Root};
-use claviger_keyapi::admin::{self, KeysetInfo, KeysetList, RetireRequest, VersionState};
+use claviger_keyapi::admin::{self, AdminStatus, KeysetInfo, KeysetList, RetireRequest, VersionState};
+use claviger_keyapi::lifecycle::{self, CertificateAnswer, DESTROY_WAIT_S, VersionRequest};
 use claviger_keyapi::proposals::{self, Action, Collected, ConfirmRequest, ProposalRequest};
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::secret::SecretText;
@@ -191,4 +192,48 @@ async fn a_keyset_that_is_retired_is_read_only_until_it_gets_a_new_version() {
     rotated(&world).await;
     assert!(session(&full).await.keysets[0].psk.is_some());
     full.keys.bind_bucket("new", Some("default")).await.unwrap();
+}
+
+#[tokio::test]
+async fn gateways_hear_at_once_that_a_version_is_to_be_destroyed_and_one_operator_takes_it_back() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let old = full.seal_epoch();
+    full.keys.register_epoch(&old.record).await.unwrap();
+    rotated(&world).await;
+    let mut stream = full.keys.watch().await.unwrap();
+    next(&mut stream).await;
+    let destroy = Action::Destroy { keyset: "default".into(), version: 1, wait_s: DESTROY_WAIT_S };
+    let answer = world.by_two(destroy).await.unwrap();
+    assert!(
+        answer.done
+            && answer.proposal.words[0] == "destroy version 1 of keyset default, 7 days after it is approved"
+    );
+    let told = next(&mut stream).await;
+    assert!(matches!(told, WatchEvent::Policy { less: true, .. }), "{told:?}");
+    let refused = lease(&full, &old).await.unwrap_err();
+    assert!(
+        matches!(&refused, ReleaseError::Destroyed { text } if text.contains("will be destroyed")),
+        "{refused}"
+    );
+    let late = full.seal_epoch();
+    assert!(matches!(full.keys.register_epoch(&late.record).await, Err(KeyServiceError::Denied { .. })));
+    let info = keyset(&world).await;
+    assert_eq!(info.versions[0].state, VersionState::Doomed);
+    let status: AdminStatus = ask(&world.operator(), admin::STATUS, &Empty {}).await.unwrap();
+    assert!(status.notes.iter().any(|note| note.contains("shred cancel")), "{:?}", status.notes);
+
+    let which = VersionRequest { keyset: "default".into(), version: 1 };
+    let none = ask::<CertificateAnswer>(&world.operator(), lifecycle::SHRED_CERTIFICATE, &which).await;
+    assert!(matches!(none, Err(KeyServiceError::Conflict { .. })));
+    let info: KeysetInfo = ask(&world.second_operator(), lifecycle::SHRED_CANCEL, &which).await.unwrap();
+    assert_eq!(info.versions[0].state, VersionState::Retired);
+    let told = next(&mut stream).await;
+    assert!(matches!(told, WatchEvent::Policy { less: false, .. }), "{told:?}");
+    lease(&full, &old).await.unwrap();
+    full.keys.register_epoch(&late.record).await.unwrap();
+    let acts: Vec<String> =
+        world.audit().iter().map(|record| record["action"].as_str().unwrap().to_owned()).collect();
+    let decided = acts.iter().position(|action| action == "destroy-decided").unwrap();
+    assert!(acts[decided..].contains(&"destroy-cancelled".to_owned()));
 }

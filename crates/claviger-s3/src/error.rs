@@ -18,11 +18,13 @@ pub enum Blame {
 }
 
 macro_rules! error_codes {
-    ($($(#[$doc:meta])* $name:ident, $status:literal, $message:literal;)*) => {
+    (@code $name:ident) => { stringify!($name) };
+    (@code $name:ident $code:literal) => { $code };
+    ($($(#[$doc:meta])* $name:ident $(as $code:literal)?, $status:literal, $message:literal;)*) => {
         /// The S3 error codes that are sent or understood, each with its status and its default message.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ErrorCode {
-            $(#[doc = concat!("`", stringify!($name), "`, status ", stringify!($status), ": ", $message)] $name,)*
+            $(#[doc = concat!("`", error_codes!(@code $name $($code)?), "`, status ", stringify!($status), ": ", $message)] $name,)*
         }
 
         impl ErrorCode {
@@ -32,7 +34,7 @@ macro_rules! error_codes {
             /// The code, the HTTP status and the default message, in one place.
             const fn facts(self) -> (&'static str, u16, &'static str) {
                 match self {
-                    $(Self::$name => (stringify!($name), $status, $message),)*
+                    $(Self::$name => (error_codes!(@code $name $($code)?), $status, $message),)*
                 }
             }
         }
@@ -81,6 +83,7 @@ error_codes! {
     InvalidTag, 400, "The tag provided was not a valid tag. This error can occur if the tag did not pass input validation.";
     InvalidToken, 400, "The provided token is malformed or otherwise not valid.";
     InvalidURI, 400, "Could not parse the specified URI.";
+    KMSInvalidStateException as "KMS.KMSInvalidStateException", 400, "The key that the object was encrypted under can't be used in its present state.";
     KeyTooLongError, 400, "Your key is too long";
     MalformedACLError, 400, "The ACL that you provided was not well formed or did not validate against our published schema.";
     MalformedPOSTRequest, 400, "The body of your POST request is not well-formed multipart/form-data.";

@@ -413,3 +413,37 @@ fn two_operators_move_the_service_from_a_passphrase_to_an_hsm_and_to_a_quorum() 
     home.succeeds(&format!("keys unlock --share {}", shares[0].display()));
     assert!(home.succeeds(&format!("keys unlock --share {}", shares[2].display())).contains("Unlocked"));
 }
+
+#[test]
+fn a_keyset_gets_a_new_version_and_what_the_old_one_opens_is_nearly_forgotten() {
+    let home = Home::new("unlock = \"operator\"");
+    home.succeeds("keys init --config keyservice.toml --recovery recovery --shares 2 --threshold 2 --passphrase-file passphrase");
+    let _service = home.start();
+    home.succeeds("keys unlock --passphrase-file passphrase");
+    let (id, shown) = by_two(&home, "keys keyset rotate default --shares 3 --threshold 2");
+    assert!(shown.contains("no object is touched") && shown.contains("--to DIR"), "{shown}");
+    let kept = home.succeeds(&format!("keys collect {id} --to shares"));
+    assert!(kept.contains("in force"), "{kept}");
+    let list = home.succeeds("keys keyset list");
+    assert!(list.contains("version 1  retired") && list.contains("version 2  active"), "{list}");
+    let two = "shares/default-v2-share-1.txt shares/default-v2-share-3.txt";
+    assert!(home.succeeds(&format!("keys share check {two}")).contains("give"));
+
+    let plan = home.succeeds("keys shred plan default --version 1");
+    assert!(plan.contains("everything in 0 epochs") && plan.contains("Nobody was given a key"), "{plan}");
+    let early = home.claviger("keys shred propose default --version 1 --wait-days 2").output().unwrap();
+    assert_eq!(early.status.code(), Some(2));
+    assert!(
+        home.fails("keys shred propose default --version 2").contains("keys keyset rotate default first")
+    );
+    let (_, shown) = by_two(&home, "keys shred propose default --version 1");
+    assert!(shown.contains("its recovery shares and older backups") && shown.contains("Done."), "{shown}");
+    assert!(home.succeeds("keys status").contains("keys shred cancel default --version 1"));
+    assert!(home.ready().1.contains("note: version 1 of keyset default opens nothing"));
+    assert!(home.succeeds("keys keyset list").contains("version 1  opens nothing"));
+    assert!(home.fails("keys shred certificate default --version 1 --to .").contains("was not destroyed"));
+    home.succeeds("keys shred cancel default --version 1 --identity second");
+    assert!(home.succeeds("keys keyset list").contains("version 1  retired"));
+    assert!(home.succeeds("keys keyset retire default").contains("keys keyset rotate default"));
+    assert!(home.succeeds("keys keyset list").contains("default  read only"));
+}

@@ -96,7 +96,12 @@ impl Core {
         let version = keyset.versions.last().ok_or(ServiceError::Damaged("keyset"))?;
         let shares =
             request.shares.iter().map(|text| Share::parse(text.expose())).collect::<Result<Vec<_>, _>>()?;
-        check_shares(version.root(), version.shares, &shares, &*self.random)?;
+        check_shares(
+            version.root().ok_or(ServiceError::Damaged("keyset"))?,
+            version.shares,
+            &shares,
+            &*self.random,
+        )?;
         let mut row = self.stored_keyset(vault, &keyset)?;
         let version = row.versions.last_mut().ok_or(ServiceError::Damaged("keyset"))?;
         version.is_proved = true;
@@ -199,7 +204,8 @@ fn open_test_epoch(root: &Root, combined: RootSecret, random: &dyn Random) -> Re
     }
 }
 
-fn keyset_info(caller: &Caller, keyset: &Keyset) -> KeysetInfo {
+/// A keyset for operators.
+pub(crate) fn keyset_info(caller: &Caller, keyset: &Keyset) -> KeysetInfo {
     let bindings = caller.vault.bindings.all();
     let last = keyset.versions.last();
     KeysetInfo {
@@ -228,13 +234,17 @@ fn version_info(version: &Version) -> VersionInfo {
         state: match version.state {
             KeyVersionState::Prepared => VersionState::Prepared,
             KeyVersionState::Active => VersionState::Active,
-            KeyVersionState::Retired | KeyVersionState::Destroyed => VersionState::Retired,
+            KeyVersionState::Retired if version.doom.is_some() => VersionState::Doomed,
+            KeyVersionState::Retired => VersionState::Retired,
+            KeyVersionState::Destroyed => VersionState::Destroyed,
         },
         root_fingerprint: fingerprint_text(&version.public_key),
         shares: version.shares,
         threshold: version.threshold,
         share_set: version.set.clone(),
         retired_ms: version.retired_ms,
+        doom: version.doom.as_ref().map(|doom| doom.info.clone()),
+        destroyed_ms: version.destroyed_ms,
     }
 }
 

@@ -47,6 +47,7 @@ impl Core {
             audit_key: self.audit.verifier().map(|key| key.to_string()),
             audit_checkpoint: self.audit.checkpoint().map(|signed| signed.note().to_string()),
             problems,
+            notes: self.notes(),
             unlock: self.unlock_state(),
             policy_sha256: self.policy.load().sha256().to_owned(),
             epochs: self.store.epoch_count()?,

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::{AUDIT_PIECE_LEN, LINE_LEN_MAX, Line, VERSION};
 use crate::ServiceError;
 use crate::audit_log::{AuditFolder, CHECKPOINT_FILE};
-use crate::audit_record::Outcome;
+use crate::audit_record::{Outcome, Record};
 use crate::custody::backup_wrap::SealedWrap;
 use crate::custody::unlock::{META_MASTER, Stored, Wrap};
 use crate::service::{AUDIT_FOLDER, Caller, Core, Work};
@@ -54,16 +54,10 @@ impl Core {
     /// Begins a backup of what is there now. One that was under way ends.
     pub(crate) fn begin_backup(&self, caller: &Caller) -> Work<BackupBegun> {
         let record = caller.info.record("backup", Outcome::Done);
-        match self.try_begin_backup(caller) {
-            Ok(begun) => Work::new(Ok(begun), vec![record]),
-            Err(error) => {
-                let refusal = record.refused_call(&error.outward());
-                Work::new(Err(error), vec![refusal])
-            }
-        }
+        Work::changing(record, |record| self.try_begin_backup(caller, record))
     }
 
-    fn try_begin_backup(&self, caller: &Caller) -> Result<BackupBegun, ServiceError> {
+    fn try_begin_backup(&self, caller: &Caller, record: &Record) -> Result<BackupBegun, ServiceError> {
         let mut id = [0u8; 16];
         self.random.fill(&mut id)?;
         // While nobody changes rows, so that database and log tell of the same state.
@@ -73,6 +67,7 @@ impl Core {
                 KeyServiceError::Unavailable { reason: UnavailableReason::Store, retry_after_ms: 5_000 };
             return Err(unavailable.into());
         }
+        self.note_backup(&turn, record)?;
         let (header, wrap) = self.backup_header(&turn.vault)?;
         let folder = self.config.state_dir.join(AUDIT_FOLDER);
         // Before the records, so that it covers none that are not in the backup.

@@ -121,6 +121,12 @@ impl Store for FailingStore {
     fn fill(&self, items: &[Item]) -> Result<(), ServiceError> {
         self.0.fill(items)
     }
+    fn scrub(&self) -> Result<(), ServiceError> {
+        match self.1.next().map_err(|()| failed())? {
+            None => self.0.scrub(),
+            Some(_) => Err(failed()),
+        }
+    }
     fn check_ours(&self) -> Result<(), ServiceError> {
         self.0.check_ours()
     }
@@ -173,7 +179,12 @@ pub(crate) fn folder_in_memory() -> tempfile::TempDir {
 }
 
 /// A locked service over a copy of `template` in which one step fails.
-pub(crate) fn failing(template: &Path, folder: &Path, plan: Plan) -> (KeyService, Arc<Fate>) {
+pub(crate) fn failing(
+    template: &Path,
+    folder: &Path,
+    plan: Plan,
+    clock: Arc<dyn claviger_env::Clock>,
+) -> (KeyService, Arc<Fate>) {
     copy(template, folder);
     let config = config_in(folder);
     let fate =
@@ -183,7 +194,6 @@ pub(crate) fn failing(template: &Path, folder: &Path, plan: Plan) -> (KeyService
     let audit = config.state_dir.join("audit");
     let sink = FailingSink(audit.join("00000000000000000000.jsonl"), Arc::clone(&fate));
     let newest = newest_state(&audit).unwrap();
-    let clock = Arc::new(SystemClock);
     let audit = AuditLog::with_sink(Box::new(sink), Some(&audit), random(), clock.clone()).unwrap();
     let policy = Policy::parse_text(POLICY).unwrap();
     let log = Log { audit, newest };
@@ -192,7 +202,7 @@ pub(crate) fn failing(template: &Path, folder: &Path, plan: Plan) -> (KeyService
 
 /// Runs the script over it.
 fn run(template: &Path, folder: &Path, plan: Plan) -> (Done, Arc<Fate>) {
-    let (service, fate) = failing(template, folder, plan);
+    let (service, fate) = failing(template, folder, plan, Arc::new(SystemClock));
     let mut done = Vec::new();
     if service.unlock(&read_secret(&folder.join("passphrase")).unwrap()).is_ok() {
         script(&service, &mut done);
@@ -223,9 +233,10 @@ fn script(service: &KeyService, done: &mut Done) {
     done.push(("revoke", revoked.is_ok()));
 }
 
-const EPOCH: [u8; 16] = [7; 16];
+pub(crate) const EPOCH: [u8; 16] = [7; 16];
 
-fn register(gateway: &Caller, core: &crate::service::Core) -> Result<(), ServiceError> {
+/// Seals an epoch as this gateway and registers it.
+pub(crate) fn register(gateway: &Caller, core: &crate::service::Core) -> Result<(), ServiceError> {
     let keyset = gateway.vault.keyset("default").unwrap();
     let version = keyset.newest().unwrap();
     let wek = Wek::generate(&*random(), &[0; 32]).unwrap();
@@ -236,7 +247,7 @@ fn register(gateway: &Caller, core: &crate::service::Core) -> Result<(), Service
         gateway_id: sealer_id,
         keyset_id: keyset.id,
     };
-    let psk = version.root().psk(sealer_id);
+    let psk = version.root().unwrap().psk(sealer_id);
     let to = SealTo { version: version.number, public_key: &version.public_key, sealer_id, psk: &psk };
     let record = EpochRecord::seal(&header, &wek, &to, &*random()).unwrap().to_bytes();
     let registry = Registry { core, caller: gateway };

@@ -43,6 +43,9 @@ impl Core {
                 self.check_order(&turn.vault, &order, operators)?;
             }
             Action::Policy { text } => drop(self.checked_policy(turn, text)?),
+            Action::Destroy { keyset, version, wait_s } => {
+                self.check_destroy(turn, keyset, *version, *wait_s).map(drop)?;
+            }
             Action::ChangeUnlock { .. } | Action::Reshare { .. } | Action::Rotate { .. } => {
                 self.check_custody(turn, action)?;
             }
@@ -73,6 +76,9 @@ impl Core {
     ) -> Result<Deed, ServiceError> {
         let mut deed = match &row.action {
             Action::Policy { text } => self.change_policy(turn, info, row, text)?,
+            Action::Destroy { keyset, version, wait_s } => {
+                self.doom(turn, info, row, (keyset, *version, *wait_s))?
+            }
             Action::Unfreeze { target } => unfreeze(info, target),
             Action::AcceptEpochs { gateway_id, epochs } => {
                 let epochs = turn.vault.quarantine.chosen(*gateway_id, epochs)?;

@@ -120,7 +120,7 @@ impl Core {
         (threshold, count): (u8, u8),
     ) -> Result<(What, Collected), ServiceError> {
         let keyset = turn.vault.keyset(keyset).ok_or_else(|| unknown("there is no such keyset"))?;
-        let root = version_of(&keyset, version)?.root().secret();
+        let root = version_of(&keyset, version)?.secret();
         let shares = shamir::split(root, keyset.id, version, threshold, count, &*self.random)?;
         let set = shares.first().map(Share::set_text).unwrap_or_default();
         let keyset_id = keyset.public_id();
@@ -209,7 +209,7 @@ impl Core {
         if shares.iter().any(|share| share.set_text() != set) {
             return Err(ServiceError::Share("they are not the ones that were handed out"));
         }
-        check_shares(version_of(&keyset, version)?.root(), count, &shares, &*self.random)?;
+        check_shares(version_of(&keyset, version)?, count, &shares, &*self.random)?;
         let mut row = self.stored_keyset(&turn.vault, &keyset)?;
         let stored = row.versions.iter_mut().find(|stored| stored.number == version);
         let stored = stored.ok_or(ServiceError::Damaged("keyset"))?;
@@ -244,9 +244,9 @@ impl Core {
     }
 }
 
-fn version_of(keyset: &Keyset, number: u32) -> Result<&Version, ServiceError> {
-    let found = keyset.version(number).filter(|version| version.opens().is_some());
-    found.ok_or_else(|| unknown("the keyset has no such version, or it was never proved"))
+fn version_of(keyset: &Keyset, number: u32) -> Result<&Root, ServiceError> {
+    let found = keyset.version(number).and_then(Version::opens);
+    found.ok_or_else(|| unknown("the keyset has no such version, or one that opens nothing"))
 }
 
 pub(super) fn unknown(text: &str) -> ServiceError {

@@ -6,6 +6,7 @@
 
 mod carry_out;
 mod custody;
+mod destroy;
 mod rotation;
 mod rules;
 

@@ -25,6 +25,7 @@ pub(crate) fn rule(action: &Action) -> Rule {
         Action::ChangeUnlock { to: UnlockTo::Pkcs11 } => (AdminVerb::Unlock, false),
         Action::ChangeUnlock { .. } => (AdminVerb::Unlock, true),
         Action::Reshare { .. } | Action::Rotate { .. } => (AdminVerb::Keyset, true),
+        Action::Destroy { .. } => (AdminVerb::Keyset, false),
     };
     Rule { verb, is_collected }
 }
@@ -58,6 +59,9 @@ pub(crate) fn headline(action: &Action) -> String {
             format!(
                 "a new version of keyset {keyset}, with recovery shares of its own: any {threshold} of {shares}"
             )
+        }
+        Action::Destroy { keyset, version, wait_s } => {
+            format!("destroy version {version} of keyset {keyset}, {} after it is approved", days(*wait_s))
         }
     }
 }
@@ -114,6 +118,7 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
                 "no object is touched: what a thief of an older root can open stays open to him".to_owned(),
             );
         }
+        Action::Destroy { keyset, version, .. } => words.extend(destroyed(keyset, *version)),
         Action::AcceptEpochs { gateway_id, .. } => {
             if let Some(row) = vault.identity(*gateway_id) {
                 words.push(format!("{} was revoked: what it could have forged will be opened", row.identity));
@@ -121,6 +126,25 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
         }
     }
     words
+}
+
+/// What the end of a version means.
+fn destroyed(keyset: &str, version: u32) -> [String; 4] {
+    [
+        "at once nothing opens what was sealed under this version alone; until it is destroyed one operator can take that back"
+            .to_owned(),
+        "then its root is erased here, and what it alone opens is lost for good: every object, noncurrent version and locked copy of \
+         that time, and copies that were made of them within the store since"
+            .to_owned(),
+        format!("what that is: claviger keys shred plan {keyset} --version {version}"),
+        "its recovery shares and older backups open it as before, until they are destroyed too".to_owned(),
+    ]
+}
+
+/// A time in whole days, or hours.
+fn days(seconds: u32) -> String {
+    let hours = seconds / 3600;
+    if hours.is_multiple_of(24) { format!("{} days", hours / 24) } else { format!("{hours} hours") }
 }
 
 /// What a policy adds to the one in force and what it takes away.

@@ -174,6 +174,18 @@ async fn operator(
             let request = parse(&body)?;
             blocking(core, move |core| core.confirm_keyset(&caller, &request)).await
         }
+        O::ShredPlan => {
+            let request = parse(&body)?;
+            blocking(core, move |core| Work::silent(core.shred_plan(&caller, &request))).await
+        }
+        O::ShredCancel => {
+            let request = parse(&body)?;
+            blocking(core, move |core| core.cancel_destruction(&caller, &request)).await
+        }
+        O::ShredCertificate => {
+            let request = parse(&body)?;
+            blocking(core, move |core| Work::silent(core.certificate(&caller, &request))).await
+        }
         O::KeysetRetire => {
             let request = parse(&body)?;
             blocking(core, move |core| core.retire_keyset(&caller, &request)).await

@@ -130,7 +130,8 @@ async fn housekeeping(core: Arc<Core>) {
         core.step_down_if_replaced()?;
         core.freeze_tripped()?;
         core.expire_proposals()?;
-        core.repeat_state()
+        core.repeat_state()?;
+        core.destroy_due()
     };
     if let Ok(Err(error)) = tokio::task::spawn_blocking(run).await {
         tracing::error!(%error, "what the service does by itself was not done or not written down");

@@ -1,6 +1,6 @@
 //! One table of every route: what it is called, whom it takes, how long its body may be.
 
-use claviger_keyapi::{admin, proposals, routes};
+use claviger_keyapi::{admin, lifecycle, proposals, routes};
 
 use crate::policy::AdminVerb;
 
@@ -61,6 +61,9 @@ pub(crate) enum OperatorRoute {
     KeysetConfirm,
     KeysetList,
     KeysetRetire,
+    ShredPlan,
+    ShredCancel,
+    ShredCertificate,
     Propose,
     Approve,
     Collect,
@@ -109,6 +112,9 @@ pub(super) fn route(path: &str) -> Option<Route> {
         admin::KEYSET_CONFIRM => Route::Operator(O::KeysetConfirm, Some(AdminVerb::Keyset)),
         admin::KEYSET_LIST => Route::Operator(O::KeysetList, Some(AdminVerb::Inspect)),
         admin::KEYSET_RETIRE => Route::Operator(O::KeysetRetire, Some(AdminVerb::Keyset)),
+        lifecycle::SHRED_PLAN => Route::Operator(O::ShredPlan, Some(AdminVerb::Inspect)),
+        lifecycle::SHRED_CANCEL => Route::Operator(O::ShredCancel, Some(AdminVerb::Keyset)),
+        lifecycle::SHRED_CERTIFICATE => Route::Operator(O::ShredCertificate, Some(AdminVerb::Inspect)),
         proposals::PROPOSE => Route::Operator(O::Propose, None),
         proposals::APPROVE => Route::Operator(O::Approve, None),
         proposals::CONFIRM => Route::Operator(O::Confirm, None),

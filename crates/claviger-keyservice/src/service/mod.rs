@@ -262,15 +262,10 @@ impl KeyService {
         self.core.health()
     }
 
-    /// What does no harm now and will later: an unlocked service whose HSM is away.
+    /// What does no harm now and will later: an unlocked service whose HSM is away, a key version that is to be destroyed.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        let unlocked = self.core.vault().is_ok();
-        let problem = self.core.unlocking.hsm_problem().filter(|_| unlocked);
-        problem
-            .map(|problem| format!("{problem}; until it is back, this service can't be unlocked again"))
-            .into_iter()
-            .collect()
+        self.core.notes()
     }
 
     /// The configuration it was opened with.

@@ -151,9 +151,9 @@ impl AuditSink for OnDisk {
     }
 }
 
-pub(crate) const POLICY: &str = "[[operator]]\nidentity = \"admin:first\"\nverbs = [\"enrol\", \"policy\", \"unlock\"]\n\
-    [[operator]]\nidentity = \"admin:second\"\nverbs = [\"enrol\", \"policy\", \"unlock\"]\n\
-    [[grant]]\nidentity = \"gateway:full\"\nkeyset = \"default\"\nverbs = [\"write\", \"bind\"]\n";
+pub(crate) const POLICY: &str = "[[operator]]\nidentity = \"admin:first\"\nverbs = [\"enrol\", \"policy\", \"unlock\", \"keyset\"]\n\
+    [[operator]]\nidentity = \"admin:second\"\nverbs = [\"enrol\", \"policy\", \"unlock\", \"keyset\"]\n\
+    [[grant]]\nidentity = \"gateway:full\"\nkeyset = \"default\"\nverbs = [\"lease\", \"read\", \"write\", \"bind\"]\n";
 
 /// Enrols a gateway of the keyset `default`.
 pub(crate) fn enrol_as(service: &KeyService, identity: &str) -> Result<(), ServiceError> {

@@ -259,6 +259,15 @@ impl Core {
     }
 
     /// How the service is unlocked, and how far that is.
+    /// What does no harm now and will later.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let problem = self.unlocking.hsm_problem().filter(|_| self.vault().is_ok());
+        let hsm = problem
+            .map(|problem| format!("{problem}; until it is back, this service can't be unlocked again"));
+        hsm.into_iter().chain(self.doom_notes()).collect()
+    }
+
+    /// How it is unlocked, and how far that is.
     pub(crate) fn unlock_state(&self) -> UnlockState {
         let progress = self.unlocking.collector.progress(self.clock.boot_ms());
         let Known { method, threshold, count, set } = self.unlocking.known().clone();

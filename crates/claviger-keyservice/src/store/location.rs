@@ -29,6 +29,16 @@ pub enum Location {
     Postgres(PostgresConfig),
 }
 
+impl Location {
+    /// What kind of database it is.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres(_) => "postgresql",
+        }
+    }
+}
+
 /// Which database belongs to a state folder.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -249,6 +249,12 @@ pub trait Store: Send + Sync {
     /// [`ServiceError::Store`], [`ServiceError::Database`].
     fn fill(&self, items: &[Item]) -> Result<(), ServiceError>;
 
+    /// Sees to it that what was deleted or replaced can't be read from the database's own files any more.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`], [`ServiceError::Database`]: it has to be asked for again.
+    fn scrub(&self) -> Result<(), ServiceError>;
+
     /// Whether it is certain at this moment that no other process works with these rows. Asked before keys go out. Does not
     /// block.
     ///

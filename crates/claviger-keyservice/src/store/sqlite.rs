@@ -49,6 +49,7 @@ impl SqliteStore {
         let mut connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "secure_delete", "ON")?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match version {
@@ -63,6 +64,8 @@ impl SqliteStore {
                 }
                 transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
                 transaction.commit()?;
+                // A release before deleted without overwriting.
+                connection.execute_batch("VACUUM")?;
             }
             _ => return Err(ServiceError::Damaged("database (written by a newer version)")),
         }
@@ -181,6 +184,15 @@ impl Store for SqliteStore {
         }
         transaction.commit()?;
         Ok(())
+    }
+
+    /// What is deleted is overwritten where it lay (`secure_delete`); here what waits in the write-ahead log.
+    fn scrub(&self) -> Result<(), ServiceError> {
+        let busy: i64 = self.lock().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if busy == 0 {
+            return Ok(());
+        }
+        Err(ServiceError::Database("a reader holds the write-ahead log, perhaps a backup".to_owned()))
     }
 
     /// The lock on the state folder sees to it.

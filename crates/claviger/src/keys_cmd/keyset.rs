@@ -216,6 +216,11 @@ fn say_version(version: &VersionInfo) {
         VersionState::Prepared => "not active".to_owned(),
         VersionState::Active => "active".to_owned(),
         VersionState::Retired => format!("retired {}", moment(version.retired_ms.unwrap_or_default())),
+        VersionState::Doomed => format!(
+            "opens nothing, destroyed from {} on unless cancelled",
+            moment(version.doom.as_ref().map_or(0, |doom| doom.due_ms))
+        ),
+        VersionState::Destroyed => format!("destroyed {}", moment(version.destroyed_ms.unwrap_or_default())),
     };
     say!(
         "  version {}  {state}  root {}  {} of {} shares of set {}",

@@ -19,6 +19,7 @@ mod people;
 mod policy;
 mod proposals;
 mod share;
+mod shred;
 mod state;
 
 use std::path::PathBuf;
@@ -64,6 +65,8 @@ enum Command {
     /// Keysets: the roots that buckets are sealed under
     #[command(subcommand)]
     Keyset(keyset::Command),
+    #[command(subcommand)]
+    Shred(shred::Command),
     /// Shares on paper: check them, print them; offline, without a service
     #[command(subcommand)]
     Share(share::Command),
@@ -126,6 +129,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
         Command::Restore(arguments) => backup::restore(arguments).await,
         Command::Keyset(command) => keyset::run(command).await,
         Command::Hsm(command) => hsm::run(command),
+        Command::Shred(command) => shred::run(command).await,
         Command::Share(command) => share::run(command),
         Command::Gateway(command) => people::run_gateway(command).await,
         Command::Operator(command) => people::run_operator(command).await,

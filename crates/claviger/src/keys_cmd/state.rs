@@ -218,8 +218,8 @@ fn show(status: &AdminStatus) {
     if unlock.shares_needed > 0 && !unlock.unlocked {
         show_shares(unlock);
     }
-    if let (true, Some(problem)) = (unlock.unlocked, &unlock.hsm_problem) {
-        say!("note           {problem}; until it is back, this service can't be unlocked again");
+    for note in &status.notes {
+        say!("note           {note}");
     }
     say!("version        {}", status.version);
     say!("clock          {}", moment(status.now_ms));

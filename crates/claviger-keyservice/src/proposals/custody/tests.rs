@@ -60,7 +60,7 @@ fn wherever_a_step_fails_exactly_one_secret_unlocks_and_the_new_one_if_it_was_ac
     let old = read_secret(&template.join("passphrase")).unwrap();
     let run = |name: &str, plan: Plan| {
         let folder = home.path().join(name);
-        let (service, fate) = failing(&template, &folder, plan);
+        let (service, fate) = failing(&template, &folder, plan, Arc::new(SystemClock));
         let (new, done) = if service.unlock(&old).is_ok() { change(&service) } else { (None, false) };
         drop(service);
         let counts = check(&folder, &old, new.as_ref(), done, plan);

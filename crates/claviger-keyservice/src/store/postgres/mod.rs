@@ -202,6 +202,14 @@ impl Store for PostgresStore {
         })
     }
 
+    /// The table is written anew; its old file goes. What the server keeps besides (write-ahead log, archives, standbys) is its
+    /// administrator's.
+    fn scrub(&self) -> Result<(), ServiceError> {
+        self.worker.call(async move |client: &mut Client| {
+            client.batch_execute("VACUUM (FULL) authorising_row").await
+        })
+    }
+
     fn check_ours(&self) -> Result<(), ServiceError> {
         self.worker.shared.check_ours()
     }

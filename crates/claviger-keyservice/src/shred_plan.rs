@@ -1,0 +1,109 @@
+//! What the destruction of a version would take with it: from the registry which epochs, from the audit log who used them lately.
+//!
+//! The service knows no objects: which buckets hold something of these epochs it knows only where single keys were asked for.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+
+use claviger_keyapi::lifecycle::{GatewayEpochs, ShredPlan, ShredPlanRequest, ShredUse};
+use claviger_keyapi::{Id16, KeyServiceError};
+use serde::Deserialize;
+
+use crate::ServiceError;
+use crate::audit_log::AuditFolder;
+use crate::destruction::epochs_of;
+use crate::service::{AUDIT_FOLDER, Caller, Core};
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// Most entries of each list of an answer.
+const ENTRIES_MAX: usize = 1000;
+
+impl Core {
+    /// Reads the registry, and the log as far back as asked.
+    pub(crate) fn shred_plan(
+        &self,
+        caller: &Caller,
+        request: &ShredPlanRequest,
+    ) -> Result<ShredPlan, ServiceError> {
+        let unknown = |text: &str| KeyServiceError::Keyset { text: text.to_owned() };
+        let keyset =
+            caller.vault.keyset(&request.keyset).ok_or_else(|| unknown("there is no such keyset"))?;
+        keyset.version(request.version).ok_or_else(|| unknown("the keyset has no such version"))?;
+        let mut lost = HashSet::new();
+        let mut sealers: HashMap<Id16, u64> = HashMap::new();
+        let epochs = epochs_of(&*self.store, &keyset, request.version, |row| {
+            lost.insert(Id16(row.epoch_id));
+            *sealers.entry(Id16(row.gateway_id)).or_default() += 1;
+        })?;
+        let since_ms = caller.info.now_ms.saturating_sub(u64::from(request.days).saturating_mul(DAY_MS));
+        let used = uses(&self.config.state_dir.join(AUDIT_FOLDER), &lost, since_ms)?;
+        let mut gateways: Vec<GatewayEpochs> = sealers
+            .into_iter()
+            .map(|(gateway_id, lost)| {
+                let identity = caller.vault.identity(gateway_id).map(|row| row.identity.clone());
+                GatewayEpochs { gateway_id, identity, lost }
+            })
+            .collect();
+        gateways.sort_by_key(|gateway| (u64::MAX - gateway.lost, gateway.gateway_id));
+        gateways.truncate(ENTRIES_MAX);
+        let bindings = caller.vault.bindings.all().into_iter();
+        let buckets = bindings.filter(|row| row.keyset_id == keyset.public_id()).map(|row| row.bucket);
+        Ok(ShredPlan {
+            keyset: keyset.name.clone(),
+            version: request.version,
+            epochs,
+            gateways,
+            used,
+            since_ms,
+            buckets: buckets.take(ENTRIES_MAX).collect(),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Line {
+    record: Fields,
+}
+
+#[derive(Deserialize)]
+struct Fields {
+    time_ms: u64,
+    outcome: String,
+    #[serde(default)]
+    identity: Option<String>,
+    #[serde(default)]
+    epoch_id: Option<Id16>,
+    #[serde(default)]
+    bucket: Option<String>,
+}
+
+/// Who was given keys of these epochs since then, most first. Reads the whole log, since clocks go back too.
+fn uses(folder: &Path, epochs: &HashSet<Id16>, since_ms: u64) -> Result<Vec<ShredUse>, ServiceError> {
+    let mut found: BTreeMap<(String, Option<String>), (u64, u64)> = BTreeMap::new();
+    for path in AuditFolder::new(folder).files()?.into_iter().map(|file| file.path) {
+        let file = std::fs::File::open(&path).map_err(|e| ServiceError::io(&path, e))?;
+        for line in BufReader::new(file).split(b'\n') {
+            let line = line.map_err(|e| ServiceError::io(&path, e))?;
+            if !line.windows(10).any(|window| window == b"\"released\"") {
+                continue;
+            }
+            let Ok(Line { record }) = serde_json::from_slice::<Line>(&line) else { continue };
+            let of_these = record.epoch_id.is_some_and(|epoch_id| epochs.contains(&epoch_id));
+            if record.outcome != "released" || record.time_ms < since_ms || !of_these {
+                continue;
+            }
+            let who = (record.identity.unwrap_or_default(), record.bucket);
+            let (releases, last_ms) = found.entry(who).or_default();
+            *releases += 1;
+            *last_ms = record.time_ms.max(*last_ms);
+        }
+    }
+    let mut uses: Vec<ShredUse> = found
+        .into_iter()
+        .map(|((identity, bucket), (releases, last_ms))| ShredUse { identity, bucket, releases, last_ms })
+        .collect();
+    uses.sort_by_key(|used| u64::MAX - used.releases);
+    uses.truncate(ENTRIES_MAX);
+    Ok(uses)
+}
