@@ -692,6 +692,7 @@ def _(fleet):
     fleet.await_metric("west", "claviger_key_service_stream", 0, 40)
     health = json.loads(urllib.request.urlopen(f"http://127.0.0.1:{fleet.admin['north']}/health/ready").read())
     same(health["warnings"], {"key_service_stream": None}, "where the stream is held")
+    fleet.await_ready("west", False)
     try:
         urllib.request.urlopen(f"http://127.0.0.1:{fleet.admin['west']}/health/ready")
         raise AssertionError("a revoked gateway is ready")

@@ -9,6 +9,7 @@
 #   tests/e2e/suite.sh fleet           a key service on PostgreSQL and gateways with different rights before Ceph RGW: uploads through several,
 #                                      restarts, outages, refusals, malformed requests
 #   tests/e2e/suite.sh accounts        clients with accounts of their own at Ceph RGW, and clients without a signature
+#   tests/e2e/suite.sh operations      the chapters of docs/operations.md, each command as it stands there
 #   tests/e2e/suite.sh soak            a minute of mixed load with clients that vanish and clients that are slow (tests/soak)
 #   tests/e2e/suite.sh doubles         doubles of the providers that can't be run here (Amazon S3, R2, B2, ...), each with its profile;
 #                                      and uploads whose end is told twice
@@ -198,6 +199,13 @@ accounts() {
     "$root/tests/stores/rgw.py" stop --dir "$out/rgw"
 }
 
+operations() {
+    say "the chapters of docs/operations.md"
+    cargo build --quiet --manifest-path "$root/Cargo.toml" -p claviger-provider --example provider
+    "$checker" "$here/operations.py" --claviger "$claviger" \
+        --provider "${CARGO_TARGET_DIR:-$root/target}/debug/examples/provider" || failed="$failed operations"
+}
+
 soak() {
     say "a minute of mixed load"
     python3 "$root/tests/soak/judge.py" --self-test
@@ -208,9 +216,9 @@ soak() {
 mkdir -p "$out"
 [ "${CLAVIGER_E2E_SETUP:-yes}" = no ] || "$root/tests/clients/setup.sh"
 "$checker" "$here/leak_check.py" --self-test
-parts=${*:-direct embedded lying doubles rgw fleet accounts soak}
+parts=${*:-direct embedded lying doubles rgw fleet accounts operations soak}
 case $parts in
-    *embedded* | *rgw* | *lying* | *doubles* | *fleet* | *accounts* | *soak*)
+    *embedded* | *rgw* | *lying* | *doubles* | *fleet* | *accounts* | *operations* | *soak*)
         [ -x "$claviger" ] || cargo build --release --manifest-path "$root/Cargo.toml" -p claviger ;;
 esac
 for part in $parts; do
@@ -223,6 +231,7 @@ for part in $parts; do
         fleet) fleet ;;
         soak) soak ;;
         accounts) accounts ;;
+        operations) operations ;;
         *) say "unknown part: $part"; exit 2 ;;
     esac
 done
