@@ -15,6 +15,8 @@ pub const UNLOCK: &str = "/v1/admin/unlock";
 pub const UNLOCK_SHARE: &str = "/v1/admin/unlock/share";
 /// `{}` → [`AdminStatus`].
 pub const UNLOCK_HSM: &str = "/v1/admin/unlock/hsm";
+/// `{}` → [`RollbackAccepted`].
+pub const ACCEPT_ROLLBACK: &str = "/v1/admin/unlock/accept-rollback";
 /// `{}` → [`AdminStatus`].
 pub const LOCK: &str = "/v1/admin/lock";
 /// `{}` → [`AdminStatus`].
@@ -84,6 +86,16 @@ pub struct UnlockState {
     pub wiped_in_ms: u64,
     /// What was wrong with the HSM when it was last asked.
     pub hsm_problem: Option<String>,
+}
+
+/// Who says that the audit log as it is there is to be gone on with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackAccepted {
+    /// Operators, each for 15 minutes.
+    pub by: Vec<Identity>,
+    /// How many it takes.
+    pub needed: u8,
 }
 
 /// State of the service for operators.

@@ -37,6 +37,8 @@ pub const FINISH: &str = "/v1/finish";
 pub const WATCH: &str = "/v1/watch";
 /// [`ConsistencyRequest`] → [`LogHead`].
 pub const CONSISTENCY: &str = "/v1/audit/consistency";
+/// [`CheckpointRequest`] → `{}`; also while locked.
+pub const CHECKPOINT: &str = "/v1/checkpoint";
 /// `{}` → [`crate::ServiceStatus`].
 pub const STATUS: &str = "/v1/status";
 /// [`crate::enrol::EnrolRequest`] → [`crate::enrol::Certificate`]; without a client certificate, the token decides.
@@ -182,6 +184,13 @@ body!(
     ConsistencyRequest {
         /// Size of the newest checkpoint that it believed; 0 for none.
         from: u64,
+    }
+);
+body!(
+    /// The newest checkpoint of the audit log that the caller believed.
+    CheckpointRequest {
+        /// A signed note.
+        checkpoint: String,
     }
 );
 body!(

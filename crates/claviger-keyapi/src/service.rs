@@ -98,6 +98,12 @@ pub trait KeyService: Send + Sync {
     /// The service's audit log as it is now, with the proof that it continues the log of the first `from` records.
     fn log_head(&self, from: u64) -> KeyFuture<'_, LogHead>;
 
+    /// Shows the service a checkpoint of its audit log that the caller believed; also while it is locked.
+    ///
+    /// # Errors
+    /// `Malformed` if the log's key did not sign it; `Conflict` if an unlocked service's log contradicts it.
+    fn show_checkpoint<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()>;
+
     /// Whether the service is there and unlocked.
     fn status(&self) -> KeyFuture<'_, ServiceStatus>;
 }

@@ -46,6 +46,9 @@ pub struct Config {
     pub unlock: Unlock,
     /// For [`Unlock::PassphraseFile`].
     pub passphrase_file: Option<PathBuf>,
+    /// Where the service keeps the newest checkpoint of its audit log, apart from `state_dir` and its backups: at unlock it shows
+    /// whether these were put back to an earlier day.
+    pub checkpoint_file: PathBuf,
     /// Where the database is.
     pub store: Location,
     /// For [`Unlock::Pkcs11`].
@@ -98,6 +101,7 @@ struct Raw {
     policy: Option<PathBuf>,
     unlock: Spanned<Unlock>,
     passphrase_file: Option<PathBuf>,
+    checkpoint_file: Option<Spanned<PathBuf>>,
     store: Option<Spanned<RawStore>>,
     pkcs11: Option<HsmConfig>,
     limits: Option<Spanned<Limits>>,
@@ -129,14 +133,17 @@ impl Config {
         check(&file, &raw)?;
         let folder = crate::files::parent(path);
         let store = location(&file, raw.store, folder)?;
+        let state_dir = folder.join(raw.state_dir);
+        let checkpoint_file = checkpoint_file(&file, raw.checkpoint_file, folder, &state_dir)?;
         Ok(Self {
-            state_dir: folder.join(raw.state_dir),
+            state_dir,
             listen: raw.listen,
             advertise: raw.advertise.map_or_else(|| raw.listen.to_string(), Spanned::into_inner),
             admin_listen: raw.admin_listen.map(Spanned::into_inner),
             policy: raw.policy.map(|p| folder.join(p)),
             unlock: raw.unlock.into_inner(),
             passphrase_file: raw.passphrase_file.map(|p| folder.join(p)),
+            checkpoint_file,
             store,
             pkcs11: raw.pkcs11.map(|hsm| HsmConfig {
                 module: folder.join(hsm.module),
@@ -146,6 +153,28 @@ impl Config {
             limits: raw.limits.map(Spanned::into_inner).unwrap_or_default(),
         })
     }
+}
+
+/// Beside the state folder, unless said otherwise; never in it.
+fn checkpoint_file(
+    file: &TomlFile<'_>,
+    chosen: Option<Spanned<PathBuf>>,
+    folder: &Path,
+    state_dir: &Path,
+) -> Result<PathBuf, ServiceError> {
+    let Some(chosen) = chosen else {
+        let mut name = state_dir.components().as_path().as_os_str().to_owned();
+        name.push(".checkpoint");
+        return Ok(name.into());
+    };
+    let span = chosen.span();
+    let path = folder.join(chosen.into_inner());
+    if path.starts_with(state_dir) {
+        let text =
+            "checkpoint_file lies in state_dir: whoever puts that back to an earlier day puts it back too";
+        return Err(file.wrong(span, text, "a file elsewhere, best on another disk or machine"));
+    }
+    Ok(path)
 }
 
 fn location(
@@ -248,6 +277,7 @@ mod tests {
     fn relative_paths_count_from_the_file() {
         let config = parse(GOOD).unwrap();
         assert_eq!(config.state_dir, Path::new("/etc/claviger/state"));
+        assert_eq!(config.checkpoint_file, Path::new("/etc/claviger/state.checkpoint"));
         assert_eq!(config.advertise, "127.0.0.1:7443");
         assert_eq!(config.limits.binding_ttl_s, 30);
     }
@@ -263,6 +293,7 @@ mod tests {
             (format!("{GOOD}[limits]\nlease_ttl_s = 901\n"), ": limits.lease_ttl_s = 901"),
             (GOOD.replace("127.0.0.1", "0.0.0.0"), "advertise is missing"),
             (GOOD.replace("listen", "listens"), "listens"),
+            (format!("{GOOD}checkpoint_file = \"state/c\"\n"), ":5: checkpoint_file lies in state_dir"),
         ];
         for (text, expected) in cases {
             let error = parse(&text).unwrap_err();

@@ -95,6 +95,14 @@ pub enum ServiceError {
         /// What to run instead.
         remedy: &'static str,
     },
+    /// Nobody outside vouches for the audit log, or someone remembers another.
+    #[error("{problem}; it stays locked\n  remedy: {remedy}")]
+    Unvouched {
+        /// Who remembers what.
+        problem: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// It was locked while it was being unlocked.
     #[error("the service was locked meanwhile; it stays locked")]
     LockedMeanwhile,
@@ -198,6 +206,7 @@ impl ServiceError {
             | Self::OlderLog { .. }
             | Self::Hsm { .. }
             | Self::UnlockMethod { .. }
+            | Self::Unvouched { .. }
             | Self::LockedMeanwhile => KeyServiceError::Conflict { text: self.to_string() },
             Self::WrongPassphrase => KeyServiceError::Denied { text: self.to_string() },
             Self::Config { .. }

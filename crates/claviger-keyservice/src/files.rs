@@ -73,6 +73,26 @@ pub fn write_secret_new(path: &Path, content: &[u8]) -> Result<(), ServiceError>
     sync_folder(parent(path))
 }
 
+/// Replaces a file, or makes it, in one step; mode 0600. A folder that is missing is made with mode 0700. Durable when it
+/// returns.
+///
+/// # Errors
+/// [`ServiceError::Io`].
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), ServiceError> {
+    let folder = parent(path);
+    let write = || {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let mut fresh = path.as_os_str().to_owned();
+        fresh.push(".new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)
+    };
+    write().map_err(|e| ServiceError::io(path, e))?;
+    sync_folder(folder)
+}
+
 /// The folder of a path; a bare file name lies in the current one.
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))

@@ -275,10 +275,14 @@ fn begin_log(
     let (log, _) = AuditLog::open(&folder, len_max, Arc::clone(random), Arc::clone(clock))?;
     let second = log_key_record(first.same_request("log-key", Outcome::Done), log_key.verifier());
     log.append_blocking(vec![first.to_bytes(), second.to_bytes()])?;
+    log.copy_checkpoints_to(&config.checkpoint_file);
     log.sign_with(log_key.key)?;
     log.stop_signing();
     if log.has_failed() {
         return Err(ServiceError::Audit("its first checkpoint can't be written".into()));
+    }
+    if let Some(problem) = log.copy_problem() {
+        return Err(ServiceError::Question(format!("{problem}\n  remedy: another checkpoint_file")));
     }
     Ok(())
 }
@@ -286,6 +290,13 @@ fn begin_log(
 /// A new service begins a new log: records of another one would be taken for its own.
 fn refuse_old_log(config: &Config) -> Result<(), ServiceError> {
     let folder = config.state_dir.join(AUDIT_FOLDER);
+    if config.checkpoint_file.exists() {
+        let file = config.checkpoint_file.display();
+        let text = format!(
+            "{file} is a checkpoint of another log, or its only copy: move it away, or choose another checkpoint_file"
+        );
+        return Err(ServiceError::Question(text));
+    }
     match std::fs::read_dir(&folder).map(|mut entries| entries.next().is_some()) {
         Ok(false) => Ok(()),
         Ok(true) => Err(ServiceError::Audit(format!(

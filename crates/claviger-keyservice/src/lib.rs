@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`custody`] (what wraps what), [`policy`] (who may do what), `identity` (the service's own CA), `vault`
 //! (what is in memory while unlocked), `ledger` (what the database must hold), `registry` and `bindings`, `release` (lease, derive, continue), `proposals` (what
-//! takes two operators), `freeze`, `budgets` and `quarantine` (the brakes), [`audit_log`],
+//! takes two operators), `outside` (who vouches for the log at an unlock), `freeze`, `budgets` and `quarantine` (the brakes), [`audit_log`],
 //! [`store`], then [`service`] and `server`, which put them behind HTTP/2 over mutual TLS.
 //!
 //! `docs/key-service-api.md` describes the interface.
@@ -36,6 +36,7 @@ mod keyset;
 mod ledger;
 mod log_key;
 mod metrics;
+mod outside;
 mod proposals;
 mod quarantine;
 mod recovery;

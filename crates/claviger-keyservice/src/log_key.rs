@@ -74,6 +74,19 @@ impl LogKey {
     }
 }
 
+/// The log's name and public key as the database says, its MAC unchecked: before unlock nothing more is known.
+///
+/// # Errors
+/// [`ServiceError::Damaged`]; those of the store.
+pub(crate) fn stored_verifier(store: &dyn Store) -> Result<Option<VerifierKey>, ServiceError> {
+    let damaged = || ServiceError::Damaged("log key");
+    let rows = store.rows(Kind::Log)?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let row: LogRow = serde_json::from_slice(&row.body).map_err(|_| damaged())?;
+    let key = row.public_key.0.as_slice().try_into().map_err(|_| damaged())?;
+    VerifierKey::new(&origin(row.log_id), KeyKind::Log, key).map(Some).map_err(|_| damaged())
+}
+
 /// Tells with which key the log is signed from here on.
 pub(crate) fn log_key_record(mut record: Record, key: &VerifierKey) -> Record {
     record.subject = Some(key.to_string());

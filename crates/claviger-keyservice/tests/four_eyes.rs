@@ -183,6 +183,7 @@ async fn a_policy_that_two_could_never_change_again_is_refused_at_init_and_later
     let clock: std::sync::Arc<dyn claviger_env::Clock> = world.clock.clone();
     let mut config = world.config.clone();
     config.state_dir = world.path("another");
+    config.checkpoint_file = world.path("another.checkpoint");
     std::fs::write(world.path("policy.toml"), alone).unwrap();
     let csrs: [&[u8]; 2] = [&[], &[]];
     let options = common::init_options(world.folder.path(), &csrs);

@@ -354,6 +354,7 @@ async fn a_service_is_not_made_with_a_policy_that_others_can_write_and_names_its
     assert_eq!(start["subject"], policy.sha256);
     std::fs::set_permissions(world.path("policy.toml"), std::fs::Permissions::from_mode(0o666)).unwrap();
     world.config.state_dir = world.path("another");
+    world.config.checkpoint_file = world.path("another.checkpoint");
     let clock: std::sync::Arc<dyn claviger_env::Clock> = world.clock.clone();
     let options = common::init_options(world.folder.path(), &[&[], &[]]);
     let made = init(&world.config, &options, &clock, &world.random);

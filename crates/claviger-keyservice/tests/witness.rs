@@ -4,42 +4,12 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use claviger_gateway::key_client::Witness;
 use claviger_keyapi::{KeyService as _, KeyServiceError};
 use common::World;
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
-/// Everything that lies on the service's machine, as it is now; or as it was then.
-struct Snapshot(tempfile::TempDir);
-
-impl Snapshot {
-    fn take(world: &World) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        copy(&world.config.state_dir, &folder.path().join("state"));
-        Self(folder)
-    }
-
-    fn put_back(&self, world: &World) {
-        fs::remove_dir_all(&world.config.state_dir).unwrap();
-        copy(&self.0.path().join("state"), &world.config.state_dir);
-    }
-}
+use common::snapshot::{Snapshot, copy};
 
 fn distrusts<T>(outcome: Result<T, KeyServiceError>, why: &str) {
     match outcome {
@@ -71,7 +41,7 @@ async fn a_gateway_notices_that_the_whole_service_was_put_back_to_an_earlier_day
     let newest = Snapshot::take(&world);
 
     // Shorter than what is remembered.
-    earlier.put_back(&world);
+    earlier.put_all_back(&world);
     world.start().await.unwrap();
     distrusts(witness.session().await, "cut off");
     distrusts(witness.bindings().await, "cut off");
@@ -86,7 +56,7 @@ async fn a_gateway_notices_that_the_whole_service_was_put_back_to_an_earlier_day
 
     // The true log comes back: only an operator decides that it is.
     world.stop().await;
-    newest.put_back(&world);
+    newest.put_all_back(&world);
     world.start().await.unwrap();
     let witness = Witness::new(client.clone(), &world.path("memory"));
     distrusts(witness.session().await, "cut off");

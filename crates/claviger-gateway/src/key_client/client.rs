@@ -8,9 +8,9 @@ use claviger_env::Clock;
 use claviger_format::EpochId;
 use claviger_keyapi::enrol::Certificate;
 use claviger_keyapi::routes::{
-    self, BindRequest, BindingAnswer, BindingRequest, BindingsAnswer, ConsistencyRequest, ContinueAnswer,
-    ContinueRequest, DeriveAnswer, DeriveRequest, Empty, EpochAnswer, EpochRequest, FinishAnswer,
-    FinishRequest, LeaseAnswer, LeaseRequest, LogHead, RegisterRequest, UnbindRequest,
+    self, BindRequest, BindingAnswer, BindingRequest, BindingsAnswer, CheckpointRequest, ConsistencyRequest,
+    ContinueAnswer, ContinueRequest, DeriveAnswer, DeriveRequest, Empty, EpochAnswer, EpochRequest,
+    FinishAnswer, FinishRequest, LeaseAnswer, LeaseRequest, LogHead, RegisterRequest, UnbindRequest,
 };
 use claviger_keyapi::tls::Accept;
 use claviger_keyapi::wire::Blob;
@@ -238,6 +238,22 @@ impl KeyService for KeyClient {
 
     fn log_head(&self, from: u64) -> KeyFuture<'_, LogHead> {
         async move { Ok(self.ask(routes::CONSISTENCY, ConsistencyRequest { from }).await?.value) }.boxed()
+    }
+
+    fn show_checkpoint<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {
+        // A locked service shows another name, which everything else refuses. What goes there is no secret, and of use to it alone.
+        let show = async move {
+            let identity = StoredIdentity::load(&self.folder)?;
+            let transport = Transport::new(
+                &self.transport.address(),
+                &identity,
+                Accept::AnyState,
+                Arc::clone(&self.clock),
+            )?;
+            let request = CheckpointRequest { checkpoint: checkpoint.to_owned() };
+            transport.call::<_, Empty>(routes::CHECKPOINT, &request).await
+        };
+        async move { show.await.map(drop).map_err(|error| error.outward()) }.boxed()
     }
 
     fn status(&self) -> KeyFuture<'_, ServiceStatus> {

@@ -73,6 +73,11 @@ impl Transport {
         Ok(Self::with_config(address, config, clock))
     }
 
+    /// The service's addresses, as [`Self::new`] takes them.
+    pub(super) fn address(&self) -> String {
+        self.addresses.text()
+    }
+
     pub(super) fn with_config(address: &str, config: ClientConfig, clock: Arc<dyn Clock>) -> Self {
         Self {
             addresses: Addresses::parse(address),

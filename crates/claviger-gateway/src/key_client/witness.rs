@@ -1,11 +1,13 @@
 //! The gateway as a witness of the key service's audit log: it remembers the newest checkpoint that it saw, believes a newer one
 //! only with the proof that it continues that one, and uses the service no more once it doesn't.
 //!
-//! The log is looked at before every session and every minute. A contradiction stops all calls at once, and stays until an
+//! The log is looked at before every session and every minute. A locked service is shown what is remembered: it unlocks only if its
+//! log bears that out. A contradiction stops all calls at once, and stays until an
 //! operator has removed what is remembered (`log_shelf`).
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -24,6 +26,8 @@ use crate::metrics::{KEY_SERVICE_CONTRADICTION, KEY_SERVICE_LOG_RECORDS};
 
 /// How often the log is looked at when no session is asked for.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// A locked service is shown what is remembered at the first look of so many: sessions are asked for every two seconds then.
+const VOUCH_EVERY: u32 = 15;
 
 /// A key service that is used as long as its audit log continues what is remembered of it.
 pub struct Witness {
@@ -33,6 +37,8 @@ pub struct Witness {
     turn: tokio::sync::Mutex<()>,
     /// Why nothing is asked any more.
     stopped: ArcSwapOption<String>,
+    /// Looks at a locked service in a row.
+    vouched: AtomicU32,
 }
 
 impl std::fmt::Debug for Witness {
@@ -46,7 +52,7 @@ impl Witness {
     #[must_use]
     pub fn new(inner: Arc<dyn KeyService>, state_dir: &Path) -> Self {
         let (turn, stopped) = (tokio::sync::Mutex::new(()), ArcSwapOption::empty());
-        Self { inner, shelf: LogShelf::new(state_dir), turn, stopped }
+        Self { inner, shelf: LogShelf::new(state_dir), turn, stopped, vouched: AtomicU32::new(0) }
     }
 
     /// Looks at the log every minute, for ever, and calls `alarm` at every contradiction; to be spawned.
@@ -73,7 +79,11 @@ impl Witness {
             Remembered::Log(memory) => Some(*memory),
         };
         self.go_on();
-        let shown = self.inner.log_head(memory.as_ref().map_or(0, LogMemory::size)).await?;
+        let shown = match self.inner.log_head(memory.as_ref().map_or(0, LogMemory::size)).await {
+            Err(KeyServiceError::Locked) => return self.vouch(memory.as_ref()).await,
+            shown => shown?,
+        };
+        self.vouched.store(0, Ordering::Relaxed);
         match judge(memory.clone(), &shown) {
             Ok((_, false)) => Ok(()),
             Ok((newer, true)) => {
@@ -82,6 +92,18 @@ impl Witness {
             }
             Err(contradiction) => Err(self.contradicted(memory, contradiction.to_string(), shown).await),
         }
+    }
+
+    /// A locked service needs somebody who remembers its log: it is shown what is remembered, now and then.
+    async fn vouch(&self, memory: Option<&LogMemory>) -> Result<(), KeyServiceError> {
+        let newest = memory.and_then(LogMemory::newest);
+        if let Some(newest) = newest
+            && self.vouched.fetch_add(1, Ordering::Relaxed).is_multiple_of(VOUCH_EVERY)
+            && let Err(error) = self.inner.show_checkpoint(&newest.note().to_string()).await
+        {
+            tracing::warn!(%error, "the locked key service does not take what is remembered of its audit log");
+        }
+        Err(KeyServiceError::Locked)
     }
 
     /// Written down first: a restart must not forget it. If that fails it holds for this process.
@@ -219,6 +241,10 @@ impl KeyService for Witness {
 
     fn log_head(&self, from: u64) -> KeyFuture<'_, LogHead> {
         self.if_trusted(|| self.inner.log_head(from))
+    }
+
+    fn show_checkpoint<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {
+        self.if_trusted(|| self.inner.show_checkpoint(checkpoint))
     }
 
     fn status(&self) -> KeyFuture<'_, ServiceStatus> {

@@ -103,6 +103,10 @@ impl KeyService for Metered {
         self.meter("log_head", self.inner.log_head(from))
     }
 
+    fn show_checkpoint<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {
+        self.meter("show_checkpoint", self.inner.show_checkpoint(checkpoint))
+    }
+
     fn status(&self) -> KeyFuture<'_, ServiceStatus> {
         self.meter("status", self.inner.status())
     }

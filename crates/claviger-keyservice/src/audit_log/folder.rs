@@ -126,7 +126,10 @@ impl Tiles for AuditFolder {
 }
 
 /// The beginning of a file, up to this many bytes; nothing if it is not there.
-fn read_if_there(path: &Path, len_max: usize) -> Result<Option<Vec<u8>>, ServiceError> {
+///
+/// # Errors
+/// [`ServiceError::Io`].
+pub(crate) fn read_if_there(path: &Path, len_max: usize) -> Result<Option<Vec<u8>>, ServiceError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(|e| ServiceError::io(path, e))?,

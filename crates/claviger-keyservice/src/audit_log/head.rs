@@ -1,11 +1,13 @@
 //! The log as it shows itself to whoever remembers an earlier checkpoint of it.
 
 use claviger_audit::proof::prove_consistency;
+use claviger_audit::tree::root;
 use claviger_audit::{SignedCheckpoint, TileTree};
 use claviger_keyapi::routes::LogHead;
 
 use super::AuditLog;
 use crate::ServiceError;
+use crate::outside::Evidence;
 
 impl AuditLog {
     /// The checkpoint in the file, and the proof that it continues the first `from` records. The one in the file, because its
@@ -32,6 +34,35 @@ impl AuditLog {
             checkpoint: signed.note().to_string(),
             proof: proof.iter().map(claviger_audit::Hash::to_base64).collect(),
         })
+    }
+
+    /// Whether one of these checkpoints, all signed with this log's key, is of other records than the ones here; the first that
+    /// is, in words. Blocks.
+    ///
+    /// # Errors
+    /// [`ServiceError::Audit`] if the log has failed or its tree's files don't fit.
+    pub(crate) fn contradicts(&self, evidence: &[Evidence]) -> Result<Option<String>, ServiceError> {
+        // A log without files is one of a test.
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let size = self.settled_size()?;
+        let tiles = TileTree::new(folder, size);
+        for Evidence { whose, checkpoint } in evidence {
+            let head = checkpoint.checkpoint();
+            if head.size > size {
+                return Ok(Some(format!(
+                    "the audit log has {size} records, and {whose} remembers {}: the service was put back to an earlier state",
+                    head.size
+                )));
+            }
+            if root(&tiles, head.size).map_err(|error| broken(&error.to_string()))? != head.root {
+                return Ok(Some(format!(
+                    "the first {} records of the audit log are not the ones that {whose} remembers: the service was put back to \
+                     an earlier state and has written on since",
+                    head.size
+                )));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -7,13 +7,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use claviger_audit::builder::Tile;
-use claviger_audit::{Line, LogTree, SignedCheckpoint, SigningKey};
+use claviger_audit::{Line, LogTree, Note, SignedCheckpoint, SigningKey};
 use claviger_env::Clock;
 
 use super::Shared;
 use super::folder::AuditFolder;
 use super::tile_files::{remove_partials, write_checkpoint, write_tile};
 use crate::ServiceError;
+use crate::files::replace;
 
 /// Shortest time between two checkpoints in the file.
 const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
@@ -24,6 +25,8 @@ pub(super) enum Message {
     Lines(Vec<u8>),
     /// The log's key: from now on checkpoints are signed. Answers when the first is in the file.
     Key(Box<SigningKey>, SyncSender<()>),
+    /// Writes the partial tiles of the tree as it is, and answers with its size.
+    Settle(SyncSender<u64>),
     /// Signs and writes a last checkpoint, then wipes the key and answers.
     WipeKey(SyncSender<()>),
 }
@@ -82,6 +85,11 @@ impl Keeper {
                     self.key = Some(key);
                     waiting.push(done);
                 }
+                Message::Settle(done) => {
+                    self.write_partials()?;
+                    // Whoever asked may have given up.
+                    let _ = done.send(self.tree.size());
+                }
                 Message::WipeKey(done) => {
                     wipes = true;
                     waiting.push(done);
@@ -139,11 +147,28 @@ impl Keeper {
     fn write_unwritten(&mut self) -> Result<(), ServiceError> {
         let (Some(signed), Some(folder)) = (self.unwritten.take(), &self.folder) else { return Ok(()) };
         // What was signed last is the tree as it is: both change together, or nothing is unwritten.
-        for (path, bytes) in self.tree.partials() {
-            write_tile(folder, &path, &bytes)?;
-        }
+        self.write_partials()?;
         write_checkpoint(folder, signed.note())?;
+        self.write_copy(signed.note());
         self.written_ms = Some(self.clock.boot_ms());
         Ok(())
+    }
+
+    fn write_partials(&self) -> Result<(), ServiceError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        self.tree.partials().iter().try_for_each(|(path, bytes)| write_tile(folder, path, bytes))
+    }
+
+    /// A copy that can't be written is as good as the last one: older, and still of this log. So the log goes on, and health says
+    /// it.
+    fn write_copy(&self, note: &Note) {
+        let Some(path) = self.shared.copy.path.load_full() else { return };
+        let problem = replace(&path, note.to_string().as_bytes()).err().map(|error| error.to_string());
+        if let Some(problem) = &problem
+            && self.shared.copy.problem.load().is_none()
+        {
+            tracing::warn!(problem, "the newest checkpoint is not kept outside of the state folder");
+        }
+        self.shared.copy.problem.store(problem.map(Arc::new));
     }
 }

@@ -26,7 +26,7 @@ mod tests;
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel, sync_channel};
@@ -45,6 +45,7 @@ use crate::ServiceError;
 use crate::files::private_folder;
 
 pub(crate) use self::folder::CHECKPOINT_FILE;
+pub(crate) use self::folder::read_if_there as read_checkpoint;
 pub use self::folder::{AuditFolder, Lines, LogFile, Next};
 
 /// Longest record with its line, in bytes. Records are bounded where they are made (names, texts); a longer one is refused.
@@ -85,6 +86,15 @@ struct Shared {
     checkpoint: ArcSwapOption<SignedCheckpoint>,
     /// Of the key that signs.
     verifier: ArcSwapOption<VerifierKey>,
+    copy: Copy,
+}
+
+/// Where the newest checkpoint is kept besides the log's folder.
+#[derive(Default)]
+struct Copy {
+    path: ArcSwapOption<PathBuf>,
+    /// Why it could not be written last time.
+    problem: ArcSwapOption<String>,
 }
 
 /// What was cut off when the log was opened: the bytes of an unfinished last line. Its caller was never answered.
@@ -149,6 +159,7 @@ impl AuditLog {
             group_max: AtomicUsize::new(GROUP_MAX),
             checkpoint: ArcSwapOption::empty(),
             verifier: ArcSwapOption::empty(),
+            copy: Copy::default(),
         });
         let (tell_keeper, messages) = channel();
         let (jobs, waiting) = channel();
@@ -244,6 +255,23 @@ impl AuditLog {
         // If the keeper is gone the log has failed, of which whoever asks next is told.
         let _ = written.recv();
         Ok(())
+    }
+
+    /// From now on each checkpoint is written to this file too, after the one in the log's folder. The log goes on if that fails.
+    pub(crate) fn copy_checkpoints_to(&self, path: &Path) {
+        self.shared.copy.path.store(Some(Arc::new(path.to_owned())));
+    }
+
+    /// Why the copy of the newest checkpoint could not be written.
+    pub(crate) fn copy_problem(&self) -> Option<Arc<String>> {
+        self.shared.copy.problem.load_full()
+    }
+
+    /// Writes the tiles of the tree as it is, and gives its size. Blocks.
+    fn settled_size(&self) -> Result<u64, ServiceError> {
+        let (tell, told) = sync_channel(1);
+        self.send(Job::Pass(Message::Settle(tell)))?;
+        told.recv().map_err(|_| failed())
     }
 
     /// Signs and writes a last checkpoint and wipes the key; returns when that is done, or can't be done any more. Blocks.

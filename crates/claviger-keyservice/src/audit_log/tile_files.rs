@@ -9,7 +9,7 @@ use claviger_audit::{Note, TilePath};
 
 use super::folder::AuditFolder;
 use crate::ServiceError;
-use crate::files::sync_folder;
+use crate::files::replace;
 
 /// Writes a tile. It is not made durable: it can be made again from the records.
 pub(super) fn write_tile(folder: &AuditFolder, path: &TilePath, bytes: &[u8]) -> Result<(), ServiceError> {
@@ -38,16 +38,7 @@ pub(super) fn remove_partials(folder: &AuditFolder, full: &TilePath) -> Result<(
 
 /// Replaces the checkpoint. Durable when this returns.
 pub(super) fn write_checkpoint(folder: &AuditFolder, note: &Note) -> Result<(), ServiceError> {
-    let path = folder.checkpoint_path();
-    let write = || {
-        let fresh = path.with_extension("new");
-        let mut file = create(&fresh)?;
-        file.write_all(note.to_string().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, &path)
-    };
-    write().map_err(|e| ServiceError::io(&path, e))?;
-    sync_folder(folder.path())
+    replace(&folder.checkpoint_path(), note.to_string().as_bytes())
 }
 
 fn create(path: &Path) -> io::Result<File> {

@@ -307,5 +307,26 @@ fn write_record(
     record.reason = Some(format!("from a backup that was begun at {} ms", header.made_ms));
     newest.iter().for_each(|newest| record.set_state(newest));
     log.append_blocking(vec![record.to_bytes()])?;
+    if let Some(log_key) = log_key {
+        vouch(config, &log, log_key)?;
+    }
     Ok(log.records())
+}
+
+/// Whoever restores has what opens the master, and says by it that this is the log to go on with. What vouched for a later one is
+/// kept beside it.
+fn vouch(config: &Config, log: &AuditLog, log_key: LogKey) -> Result<(), ServiceError> {
+    let file = &config.checkpoint_file;
+    if file.exists() {
+        let mut aside = file.as_os_str().to_owned();
+        aside.push(".before-restore");
+        fs::rename(file, aside).map_err(|e| ServiceError::io(file, e))?;
+    }
+    log.copy_checkpoints_to(file);
+    log.sign_with(log_key.key)?;
+    log.stop_signing();
+    let problem = log.copy_problem();
+    problem.map_or(Ok(()), |problem| {
+        Err(ServiceError::Question(format!("{problem}\n  remedy: another checkpoint_file")))
+    })
 }

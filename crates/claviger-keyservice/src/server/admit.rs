@@ -30,6 +30,10 @@ pub(super) async fn admit(
             Err(KeyServiceError::Unauthenticated { text: "no client certificate".to_owned() })
         }
         Route::Status => Ok(Admitted::Without),
+        Route::Checkpoint => {
+            enrolled(core, peer, info).await?;
+            Ok(Admitted::Without)
+        }
         Route::Renew => {
             let role = peer.map_or(Role::Gateway, |peer| peer.identity.role());
             Ok(Admitted::Caller(authenticated(core, peer, role, info).await?))
@@ -71,10 +75,25 @@ async fn locked_operator(
     peer: Option<&Peer>,
     info: &RequestInfo,
 ) -> Result<claviger_keyapi::Identity, KeyServiceError> {
+    known(core, peer, Role::Admin, info).await
+}
+
+async fn enrolled(core: &Core, peer: Option<&Peer>, info: &RequestInfo) -> Result<(), KeyServiceError> {
+    let role = peer.map_or(Role::Gateway, |peer| peer.identity.role());
+    known(core, peer, role, info).await.map(drop)
+}
+
+/// Someone who is enrolled, as far as that is known while the service is locked.
+async fn known(
+    core: &Core,
+    peer: Option<&Peer>,
+    role: Role,
+    info: &RequestInfo,
+) -> Result<claviger_keyapi::Identity, KeyServiceError> {
     if core.vault().is_ok() {
-        return Ok(authenticated(core, peer, Role::Admin, info).await?.row.identity.clone());
+        return Ok(authenticated(core, peer, role, info).await?.row.identity.clone());
     }
-    match core.operator_of_locked(peer, info.now_ms).map_err(|error| error.outward()) {
+    match core.enrolled_of_locked(peer, role, info.now_ms).map_err(|error| error.outward()) {
         Ok(identity) => Ok(identity),
         Err(refusal) => Err(log_refusal(core, peer, info, refusal).await?),
     }

@@ -36,6 +36,15 @@ pub(super) async fn handle(
             blocking(core, move |core| core.recover(&info, source, &request)).await
         }
         (Route::Status, _) => encode(&core.status()),
+        (Route::Checkpoint, _) => {
+            let request = parse(&body)?;
+            blocking(core, move |core| core.show_checkpoint(&info, &request)).await
+        }
+        (Route::Unlock(UnlockRoute::AcceptRollback), _) => {
+            parse::<Empty>(&body)?;
+            let peer = client.peer.clone();
+            blocking(core, move |core| core.accept_rollback(&info, peer.as_ref())).await
+        }
         (Route::Unlock(route), _) => unlock(core, info, route, body).await,
         (Route::OperatorStatus, _) => always(core, Core::operator_status).await,
         (Route::Renew, Admitted::Caller(caller)) => {
@@ -64,6 +73,8 @@ async fn unlock(
             let request: admin::UnlockShareRequest = parse(&body)?;
             blocking(core, move |core| core.unlock_by_share(&info, &request)).await
         }
+        // Needs to know the connection: taken before.
+        UnlockRoute::AcceptRollback => Err(KeyServiceError::Internal),
         UnlockRoute::Hsm => {
             parse::<Empty>(&body)?;
             let run = move |core: &Core| {

@@ -16,6 +16,8 @@ pub(super) enum Route {
     Recover,
     /// Anyone enrolled.
     Status,
+    /// A gateway or an operator, also while locked.
+    Checkpoint,
     /// A gateway or an operator, unlocked.
     Renew,
     /// A gateway, unlocked; answered with a stream.
@@ -36,6 +38,7 @@ pub(super) enum UnlockRoute {
     Passphrase,
     Share,
     Hsm,
+    AcceptRollback,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +92,7 @@ pub(super) fn route(path: &str) -> Option<Route> {
         routes::ENROL => Route::Enrol,
         routes::RECOVER => Route::Recover,
         routes::STATUS => Route::Status,
+        routes::CHECKPOINT => Route::Checkpoint,
         routes::RENEW => Route::Renew,
         routes::WATCH => Route::Watch,
         routes::SESSION => Route::Gateway(G::Session),
@@ -106,6 +110,7 @@ pub(super) fn route(path: &str) -> Option<Route> {
         admin::UNLOCK => Route::Unlock(UnlockRoute::Passphrase),
         admin::UNLOCK_SHARE => Route::Unlock(UnlockRoute::Share),
         admin::UNLOCK_HSM => Route::Unlock(UnlockRoute::Hsm),
+        admin::ACCEPT_ROLLBACK => Route::Unlock(UnlockRoute::AcceptRollback),
         admin::STATUS => Route::OperatorStatus,
         admin::LOCK => Route::Operator(O::Lock, Some(AdminVerb::Unlock)),
         admin::KEYSET_CREATE => Route::Operator(O::KeysetCreate, Some(AdminVerb::Keyset)),

@@ -78,15 +78,16 @@ impl Core {
         Ok(Caller { row, spki, vault, info })
     }
 
-    /// An operator while the service is locked: enough to ask for the status and to unlock. The rows' MACs can't be checked
-    /// yet; unlocking checks them.
-    pub(crate) fn operator_of_locked(
+    /// Someone who is enrolled in this role, while the service is locked: enough for an operator to ask for the status and to unlock,
+    /// and to show a checkpoint. The rows' MACs can't be checked yet; unlocking checks them.
+    pub(crate) fn enrolled_of_locked(
         &self,
         peer: Option<&Peer>,
+        role: Role,
         now_ms: u64,
     ) -> Result<Identity, ServiceError> {
         let rows = stored_identities(&*self.store)?;
-        Ok(self.authenticate(peer, Role::Admin, now_ms, rows.iter())?.identity.clone())
+        Ok(self.authenticate(peer, role, now_ms, rows.iter())?.identity.clone())
     }
 
     fn authenticate<'a>(

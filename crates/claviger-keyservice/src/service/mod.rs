@@ -2,6 +2,7 @@
 
 mod callers;
 mod health;
+mod opening;
 mod replaced;
 pub(crate) mod tls;
 pub(crate) mod unlocking;
@@ -10,7 +11,6 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
-use claviger_audit::SigningKey;
 use claviger_env::Clock;
 use claviger_format::Random;
 use claviger_keyapi::tls::SERVICE_NAME;
@@ -25,17 +25,14 @@ use crate::audit_log::AuditLog;
 use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::backup::make::Backups;
 use crate::config::Config;
-use crate::custody::Master;
-use crate::custody::unlock::Unwrapped;
-use crate::custody::unlock::change::settle;
-use crate::files::{StateLock, private_folder, read_owned};
+use crate::files::{StateLock, private_folder};
 use crate::identity::{Authority, SERVICE_TTL_MS};
 use crate::ledger::log::newest_state;
-use crate::ledger::{Ledger, Mark, Opened, Turn};
-use crate::log_key::{LogKey, log_key_record};
+use crate::ledger::{Mark, Turn};
+use crate::outside::Outside;
 use crate::policy::{Policy, PolicyRow};
 use crate::store::{Role, Store, location};
-use crate::vault::{CA_ROW, Vault, stored_ca};
+use crate::vault::{Vault, stored_ca};
 use crate::watch::Watchers;
 use crate::{ServiceError, server};
 pub(crate) use callers::Caller;
@@ -69,6 +66,7 @@ pub(crate) struct Core {
     pub(crate) backups: Backups,
     pub(crate) admission: Admission,
     pub(crate) unlocking: Unlocking,
+    pub(crate) outside: Outside,
     pub(crate) watchers: Watchers,
     vault: RwLock<Option<Arc<Vault>>>,
     tls: ArcSwap<TlsState>,
@@ -80,13 +78,6 @@ pub(crate) struct Core {
 struct LogState {
     newest: Option<Mark>,
     written_at: u64,
-}
-
-/// What an unlock opened, before anyone can use it.
-struct Unlocked<'a> {
-    turn: Turn<'a>,
-    tls: TlsState,
-    log_key: SigningKey,
 }
 
 struct TlsState {
@@ -218,6 +209,7 @@ impl KeyService {
                 backups: Backups::default(),
                 admission,
                 unlocking: Unlocking::default(),
+                outside: Outside::default(),
                 watchers: Watchers::new(),
                 vault: RwLock::new(None),
                 tls: ArcSwap::from_pointee(tls),
@@ -262,7 +254,8 @@ impl KeyService {
         self.core.health()
     }
 
-    /// What does no harm now and will later: an unlocked service whose HSM is away, a key version that is to be destroyed.
+    /// What does no harm now and will later: an unlocked service whose HSM is away, a newest checkpoint that is kept nowhere
+    /// else, a key version that is to be destroyed.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         self.core.notes()
@@ -343,94 +336,11 @@ impl Core {
         Ok(turn)
     }
 
-    /// Unlocks with a master that was unwrapped, if it was, and unless the service was locked since `locks` were counted.
-    fn finish_unlock(
-        &self,
-        unwrapped: Result<Unwrapped, ServiceError>,
-        locks: u64,
-        info: &RequestInfo,
-    ) -> Result<(), ServiceError> {
-        let changes = self.changes();
-        if self.vault().is_ok() {
-            return Ok(());
-        }
-        let still =
-            || if self.unlocking.locks() == locks { Ok(()) } else { Err(ServiceError::LockedMeanwhile) };
-        let opened = still().and(unwrapped).and_then(|unwrapped| self.open_vault(&unwrapped, info, changes));
-        let mut record = info.record("unlock", Outcome::Done);
-        match &opened {
-            Ok(opened) => record.set_state(&opened.turn.mark()),
-            Err(error) => record = record.refused_call(&error.outward()),
-        }
-        // Written before anyone can use what was opened.
-        self.audit.append_blocking(vec![record.to_bytes()])?;
-        let Unlocked { turn, tls, log_key } = opened?;
-        self.audit.sign_with(log_key)?;
-        self.unlocking.collector.wipe();
-        self.tls.store(Arc::new(tls));
-        *self.vault.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&turn.vault));
-        tracing::info!("unlocked");
-        Ok(())
-    }
-
-    fn open_vault<'a>(
-        &'a self,
-        unwrapped: &Unwrapped,
-        info: &RequestInfo,
-        changes: MutexGuard<'a, ()>,
-    ) -> Result<Unlocked<'a>, ServiceError> {
-        let master = Master::new(&unwrapped.secret);
-        let newest = self.log_state.lock().unwrap_or_else(PoisonError::into_inner).newest.clone();
-        let folder = self.config.state_dir.join(AUDIT_FOLDER);
-        let opened = Ledger::open(&master, &*self.store, newest.as_ref(), &folder)?;
-        let (ledger, is_before) = match opened {
-            Opened::Ledger(ledger) => (ledger, false),
-            Opened::Before(ledger) => (ledger, true),
-        };
-        unwrapped.verify(&master, &*self.store)?;
-        // A change of method that was cut short: what does not count goes.
-        if let Err(error) = settle(&*self.store) {
-            tracing::error!(%error, "a wrap that does not count is removed at the next unlock");
-        }
-        let binding_ttl_ms = u64::from(self.config.limits.binding_ttl_s) * 1000;
-        let vault = Vault::open(master, ledger, &*self.store, &*self.clock, binding_ttl_ms)?;
-        if vault.ca() != &self.ca {
-            // The file was edited between the start of this process and now: whoever connects is checked against the wrong CA.
-            return Err(ServiceError::Tampered { kind: "service", id: CA_ROW.to_owned() });
-        }
-        let turn = Turn { vault: Arc::new(vault), watchers: &self.watchers, _guard: changes };
-        if is_before {
-            let text = read_owned(self.config.policy.as_deref().ok_or_else(policy_is_missing)?)?;
-            Policy::parse_text(&text)?;
-            let policy = PolicyRow::first(text, info.now_ms).change(&turn.vault.master);
-            self.take_over(&turn, vec![policy], info)?;
-        }
-        let policy =
-            PolicyRow::read(&turn.vault.master, &*self.store)?.ok_or(ServiceError::Damaged("policy"))?;
-        let policy = Policy::parse_text(&policy.text)?;
-        self.count_budgets(&turn.vault, policy.budgets())?;
-        self.policy.store(Arc::new(policy));
-        let log_key = self.log_key(&turn, info)?;
-        let tls = self.unlocked_tls(&turn.vault.authority, info.now_ms)?;
-        replace_locked_tls(&self.config, &turn.vault.authority, info.now_ms, &*self.random)?;
-        Ok(Unlocked { turn, tls, log_key })
-    }
-
-    /// The audit log's key. A log from before logs had keys gets one here.
-    fn log_key(&self, turn: &Turn<'_>, info: &RequestInfo) -> Result<SigningKey, ServiceError> {
-        let log = LogKey::open_or_make(&turn.vault.master, &*self.store, &*self.random)?;
-        self.audit.check_found(log.verifier())?;
-        if let Some(change) = log.unstored {
-            let record = log_key_record(info.record("log-key", Outcome::Done), log.key.verifier());
-            self.commit(turn, vec![change], &[record])?;
-        }
-        Ok(log.key)
-    }
-
     /// The emergency brake: the vault goes first, whatever fails afterwards.
     pub(crate) fn lock(&self, info: &RequestInfo) -> Result<(), ServiceError> {
         let first = self.wipe();
         self.unlocking.locked();
+        self.outside.locked();
         self.watchers.ring();
         let _changes = self.changes();
         // An unlock may have been under way.

@@ -20,6 +20,7 @@ impl Core {
         }
         let Some(first) = self.wipe() else { return Ok(()) };
         self.unlocking.locked();
+        self.outside.locked();
         self.watchers.ring();
         let _changes = self.changes();
         // An unlock may have been under way.

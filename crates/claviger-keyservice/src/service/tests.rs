@@ -46,6 +46,7 @@ pub(crate) fn config_in(folder: &Path) -> Config {
         policy: None,
         unlock: Unlock::Operator,
         passphrase_file: Some(folder.join("passphrase")),
+        checkpoint_file: folder.join("state.checkpoint"),
         store: Location::Sqlite,
         pkcs11: None,
         limits: Limits::default(),

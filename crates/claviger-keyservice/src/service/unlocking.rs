@@ -99,17 +99,33 @@ impl Core {
     /// What a start does by itself.
     pub(crate) fn unlock_at_start(&self) -> Result<(), ServiceError> {
         self.stored()?;
-        match (self.config.unlock, &self.config.passphrase_file) {
-            (Unlock::PassphraseFile, Some(path)) => {
-                let text = crate::files::read_secret(path)?;
-                self.unlock(&text, &self.local_info()?)
-            }
-            (Unlock::Pkcs11, _) => {
+        match self.config.unlock {
+            Unlock::PassphraseFile => self.unlock_by_file_itself(),
+            Unlock::Pkcs11 => {
                 self.unlocking.hsm().keeps_trying = true;
                 self.unlock_by_hsm_itself();
                 Ok(())
             }
-            _ => Ok(()),
+            Unlock::Operator | Unlock::Quorum => Ok(()),
+        }
+    }
+
+    /// With the passphrase's file, because the service wants to. If nobody vouches for the audit log it waits for that.
+    pub(crate) fn unlock_by_file_itself(&self) -> Result<(), ServiceError> {
+        let Some(path) = &self.config.passphrase_file else { return Ok(()) };
+        let text = crate::files::read_secret(path)?;
+        self.or_wait(self.unlock(&text, &self.local_info()?))
+    }
+
+    /// An attempt of the service's own that nobody vouched for is repeated when something else is shown.
+    fn or_wait(&self, outcome: Result<(), ServiceError>) -> Result<(), ServiceError> {
+        match outcome {
+            Err(error @ ServiceError::Unvouched { .. }) => {
+                tracing::error!(%error, "the service waits");
+                self.wait_for_voucher();
+                Ok(())
+            }
+            outcome => outcome,
         }
     }
 
@@ -200,7 +216,7 @@ impl Core {
     }
 
     /// The same because the service wants to: the first failure is written down, and each that is different from the one before.
-    fn unlock_by_hsm_itself(&self) {
+    pub(crate) fn unlock_by_hsm_itself(&self) {
         let Ok(info) = self.local_info() else { return };
         let locks = self.unlocking.locks();
         let opened = self.ask_hsm();
@@ -218,7 +234,7 @@ impl Core {
         if known {
             return;
         }
-        if let Err(error) = self.finish_unlock(opened, locks, &info) {
+        if let Err(error) = self.or_wait(self.finish_unlock(opened, locks, &info)) {
             tracing::error!(%error, "the service stays locked");
         }
     }
@@ -232,6 +248,7 @@ impl Core {
             if self.unlocking.hsm().keeps_trying {
                 self.unlock_by_hsm_itself();
             }
+            self.unlock_if_vouched();
         } else if let (Unlock::Pkcs11, Some(config)) = (self.config.unlock, &self.config.pkcs11) {
             self.look_at_hsm(config);
         }
@@ -264,7 +281,10 @@ impl Core {
         let problem = self.unlocking.hsm_problem().filter(|_| self.vault().is_ok());
         let hsm = problem
             .map(|problem| format!("{problem}; until it is back, this service can't be unlocked again"));
-        hsm.into_iter().chain(self.doom_notes()).collect()
+        let copy = self.audit.copy_problem().map(|problem| {
+            format!("{problem}; until checkpoint_file can be written, an unlock may be refused or show less than it could")
+        });
+        hsm.into_iter().chain(copy).chain(self.doom_notes()).collect()
     }
 
     /// How it is unlocked, and how far that is.
@@ -285,7 +305,14 @@ impl Core {
 
     /// Why the service is locked and what to do, in one line.
     pub(crate) fn why_locked(&self) -> String {
-        locked_text(&self.unlock_state())
+        if let Some(problem) = self.outside.problem() {
+            return format!("locked: {problem}");
+        }
+        let mut text = locked_text(&self.unlock_state());
+        if self.is_unvouched() {
+            text.push_str("; before that, someone has to show a checkpoint of its audit log: claviger keys unlock --checkpoint FILE");
+        }
+        text
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod raw;
+pub(crate) mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -309,6 +310,7 @@ fn config(folder: &Path, listen: std::net::SocketAddr, unlock: Unlock) -> Config
         policy: None,
         unlock,
         passphrase_file: Some(folder.join("passphrase")),
+        checkpoint_file: folder.join("state.checkpoint"),
         store: Location::Sqlite,
         pkcs11: None,
         limits: Limits::default(),

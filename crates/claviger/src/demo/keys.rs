@@ -96,6 +96,7 @@ fn config(folder: &Folder, address: SocketAddr) -> Config {
         policy: None,
         unlock: Unlock::PassphraseFile,
         passphrase_file: Some(keyservice.join("passphrase")),
+        checkpoint_file: keyservice.join("state.checkpoint"),
         store: Location::Sqlite,
         pkcs11: None,
         limits: Limits::default(),
@@ -174,6 +175,7 @@ impl Made {
         let passphrase_file = config.passphrase_file.clone().context("the configuration above names one")?;
         remove(fs::remove_file(&passphrase_file))?;
         remove(fs::remove_dir_all(&config.state_dir))?;
+        remove(fs::remove_file(&config.checkpoint_file))?;
         remove(fs::remove_dir_all(&self.recovery))?;
         let mut unsigned = Vec::new();
         let mut operators = Vec::new();

@@ -4,10 +4,10 @@ use anyhow::Context as _;
 use claviger_keyapi::Id16;
 use claviger_keyapi::admin::{
     self, AdminStatus, AuditTail, AuditTailRequest, EpochList, EpochListRequest, QuarantineList,
-    UnlockRequest, UnlockShareRequest, UnlockState,
+    RollbackAccepted, UnlockRequest, UnlockShareRequest, UnlockState,
 };
 use claviger_keyapi::proposals::{Action, UnlockTo};
-use claviger_keyapi::routes::Empty;
+use claviger_keyapi::routes::{self, CheckpointRequest, Empty};
 use claviger_keyapi::secret::SecretText;
 use claviger_keyservice::files::read_secret;
 use time::OffsetDateTime;
@@ -27,6 +27,14 @@ const PAGE: u32 = 1000;
 /// `claviger keys status` says which way a service is unlocked. Shares are brought one at a time,
 /// each by its holder and from wherever he is; the last that is needed unlocks. They are wiped
 /// if no further one comes for 15 minutes.
+///
+/// The service unlocks only if somebody outside remembers its audit log and the log bears that out:
+/// gateways do it by themselves, checkpoint_file in its configuration too. --checkpoint FILE brings
+/// another witness, for example what `claviger keys audit checkpoint` printed; it may stand alone,
+/// for a service that has its secret and waits for this. If what is remembered does not fit, the
+/// service was put back to an earlier day. Two operators can say that it is to go on all the same,
+/// each with --accept-rollback, then it is unlocked as always: revocations, freezes and policies
+/// since that day are gone, and gateways that remember it have to be told (docs/operations.md).
 ///
 /// A locked service can't prove more than that it has the disk of the one you know. Bring secrets
 /// only to a machine that you know is yours.
@@ -85,19 +93,27 @@ pub(super) async fn change_unlock(arguments: UnlockChangeArguments) -> Result<()
 }
 
 #[derive(clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 struct UnlockWith {
     /// The passphrase's file, mode 0600
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "way")]
     passphrase_file: Option<PathBuf>,
 
     /// One unlock share: text, PNG or PDF; `-` reads what you type
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "way")]
     share: Option<PathBuf>,
 
     /// Make the service ask its HSM now
-    #[arg(long)]
+    #[arg(long, group = "way")]
     hsm: bool,
+
+    /// Say, as one of two operators, that the audit log as it is there is to be gone on with; good for 15 minutes
+    #[arg(long, group = "way")]
+    accept_rollback: bool,
+
+    /// Show a checkpoint of the audit log that was kept elsewhere
+    #[arg(long, value_name = "FILE", conflicts_with = "accept_rollback")]
+    checkpoint: Option<PathBuf>,
 }
 
 #[derive(clap::Subcommand)]
@@ -161,20 +177,47 @@ pub(super) struct TailArguments {
 }
 
 pub(super) async fn unlock(arguments: UnlockArguments) -> Result<(), Exit> {
-    let UnlockArguments { with: UnlockWith { passphrase_file, share, .. }, operator } = arguments;
-    if let Some(file) = share {
+    let UnlockArguments { with, operator } = arguments;
+    let connection = Connection::open(&operator)?;
+    if let Some(file) = &with.checkpoint {
+        show_checkpoint(file, &connection).await?;
+    }
+    if let Some(file) = with.share {
         return bring_share(&file, &operator).await;
     }
-    let connection = Connection::open(&operator)?;
-    let status: AdminStatus = match passphrase_file {
+    if with.accept_rollback {
+        return accept_rollback(&connection).await;
+    }
+    let status: AdminStatus = match with.passphrase_file {
         Some(file) => {
             let passphrase = read_secret(&file).map_err(Exit::usage)?;
             let request = UnlockRequest { passphrase: SecretText::new(passphrase.trim().to_owned()) };
             connection.ask(admin::UNLOCK, &request).await?
         }
-        None => connection.ask(admin::UNLOCK_HSM, &Empty {}).await?,
+        None if with.hsm => connection.ask(admin::UNLOCK_HSM, &Empty {}).await?,
+        None => connection.ask(admin::STATUS, &Empty {}).await?,
     };
     show(&status);
+    Ok(())
+}
+
+async fn show_checkpoint(file: &Path, connection: &Connection) -> Result<(), Exit> {
+    let checkpoint =
+        std::fs::read_to_string(file).with_context(|| file.display().to_string()).map_err(Exit::usage)?;
+    connection.ask::<Empty>(routes::CHECKPOINT, &CheckpointRequest { checkpoint }).await?;
+    say!("{}: shown", file.display());
+    Ok(())
+}
+
+async fn accept_rollback(connection: &Connection) -> Result<(), Exit> {
+    let accepted: RollbackAccepted = connection.ask(admin::ACCEPT_ROLLBACK, &Empty {}).await?;
+    let names: Vec<String> = accepted.by.iter().map(ToString::to_string).collect();
+    say!("accepted by    {}", names.join(", "));
+    if names.len() < usize::from(accepted.needed) {
+        say!("               another operator does the same: claviger keys unlock --accept-rollback");
+    } else {
+        say!("               now it can be unlocked as always, within 15 minutes of the first");
+    }
     Ok(())
 }
 

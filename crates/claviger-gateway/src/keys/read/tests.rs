@@ -149,6 +149,9 @@ impl KeyService for Service {
     fn log_head(&self, _: u64) -> KeyFuture<'_, claviger_keyapi::routes::LogHead> {
         unreachable!()
     }
+    fn show_checkpoint<'a>(&'a self, _: &'a str) -> KeyFuture<'a, ()> {
+        unreachable!()
+    }
     fn status(&self) -> KeyFuture<'_, ServiceStatus> {
         unreachable!()
     }

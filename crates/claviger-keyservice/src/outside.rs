@@ -1,0 +1,299 @@
+//! What others remember of the audit log, without which the service unlocks nothing.
+//!
+//! Database and log vouch for each other; that both were put back to an earlier day only somebody outside can tell. So before an
+//! unlock a checkpoint has to be shown that the log's own key signed and that its records bear out: by a gateway, by an
+//! operator, or by the file `checkpoint_file`, which the service itself keeps apart from its state folder. If none is, or
+//! one tells of records that the log does not have, two operators have to say that this is the log to go on with.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use claviger_audit::note::NOTE_LEN_MAX;
+use claviger_audit::{Checkpoint, Note, SignedCheckpoint, VerifierKey};
+use claviger_keyapi::admin::RollbackAccepted;
+use claviger_keyapi::routes::{CheckpointRequest, Empty};
+use claviger_keyapi::tls::SpkiHash;
+use claviger_keyapi::{Identity, KeyServiceError};
+use sha2::{Digest as _, Sha256};
+
+use crate::ServiceError;
+use crate::audit_log::read_checkpoint;
+use crate::audit_record::{Outcome, Record, RequestInfo, bounded};
+use crate::config::Unlock;
+use crate::identity::Peer;
+use crate::log_key::stored_verifier;
+use crate::policy::AdminVerb;
+use crate::service::{Core, Work};
+use crate::vault::Vault;
+
+/// How long an operator's word counts, on the boot-time clock.
+const ACCEPTANCE_TTL_MS: u64 = 15 * 60_000;
+/// Longest checkpoint that is taken from a caller, in bytes.
+const SHOWN_LEN_MAX: usize = 4 << 10;
+/// How many different operators have to accept a rollback.
+const OPERATORS_NEEDED: usize = 2;
+
+/// What was shown since the process began, and who accepts that it does not fit.
+#[derive(Default)]
+pub(crate) struct Outside(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// The newest of each gateway and operator. Signed with the key that stands in the database, whose MAC is checked at unlock.
+    shown: BTreeMap<Identity, Note>,
+    accepted: Vec<Acceptance>,
+    /// Why the last unlock was refused, if it was for this.
+    problem: Option<String>,
+    /// The service unlocks itself as soon as something else is shown than was when it tried last.
+    waits: Option<[u8; 32]>,
+}
+
+struct Acceptance {
+    identity: Identity,
+    spki: SpkiHash,
+    boot_ms: u64,
+}
+
+/// A checkpoint of this log, and who shows it.
+pub(crate) struct Evidence {
+    pub(crate) whose: String,
+    pub(crate) checkpoint: SignedCheckpoint,
+}
+
+impl Outside {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the service stays locked although its secret was there.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.inner().problem.clone()
+    }
+
+    /// Someone locked the service: it unlocks nothing by itself any more.
+    pub(crate) fn locked(&self) {
+        let mut inner = self.inner();
+        (inner.waits, inner.problem) = (None, None);
+    }
+
+    /// How an unlock ended.
+    pub(crate) fn tried<T>(&self, outcome: &Result<T, ServiceError>) {
+        let mut inner = self.inner();
+        match outcome {
+            Ok(_) => *inner = Inner::default(),
+            Err(error @ ServiceError::Unvouched { .. }) => inner.problem = Some(error.to_string()),
+            Err(_) => {}
+        }
+    }
+
+    fn accepted(&self, now_boot_ms: u64) -> Vec<(Identity, SpkiHash)> {
+        let mut inner = self.inner();
+        inner.accepted.retain(|one| now_boot_ms < one.boot_ms.saturating_add(ACCEPTANCE_TTL_MS));
+        inner.accepted.iter().map(|one| (one.identity.clone(), one.spki)).collect()
+    }
+
+    fn accept(&self, peer: &Peer, boot_ms: u64) {
+        let mut inner = self.inner();
+        inner.accepted.retain(|one| one.identity != peer.identity);
+        inner.accepted.push(Acceptance { identity: peer.identity.clone(), spki: peer.spki, boot_ms });
+    }
+
+    /// Keeps what one shows if it is more than he showed before.
+    fn keep(&self, who: Identity, shown: &SignedCheckpoint) {
+        let mut inner = self.inner();
+        let size = |note: &Note| Checkpoint::parse(note.text()).map_or(0, |checkpoint| checkpoint.size);
+        let known = inner.shown.get(&who).map(size);
+        if known.is_none_or(|known| known < shown.checkpoint().size) {
+            inner.shown.insert(who, shown.note().clone());
+        }
+    }
+}
+
+impl Core {
+    /// A gateway or an operator shows what it remembers.
+    pub(crate) fn show_checkpoint(&self, info: &RequestInfo, request: &CheckpointRequest) -> Work<Empty> {
+        match self.try_show(info, request) {
+            Ok(None) => Work::silent(Ok(Empty {})),
+            Ok(Some(contradiction)) => {
+                let refusal = KeyServiceError::Conflict { text: contradiction };
+                tracing::error!(error = %refusal, identity = ?info.identity, "the audit log is contradicted");
+                let record = info.record("contradiction", Outcome::Refused).refused_call(&refusal);
+                Work::new(Err(refusal.into()), vec![record])
+            }
+            Err(error) => Work::silent(Err(error)),
+        }
+    }
+
+    fn try_show(
+        &self,
+        info: &RequestInfo,
+        request: &CheckpointRequest,
+    ) -> Result<Option<String>, ServiceError> {
+        let malformed = |text: &str| KeyServiceError::Malformed { text: text.to_owned() };
+        let bytes = request.checkpoint.as_bytes();
+        if bytes.len() > SHOWN_LEN_MAX {
+            return Err(malformed("a checkpoint is shorter than that").into());
+        }
+        let note = Note::parse(bytes).map_err(|error| malformed(&error.to_string()))?;
+        let who = info.identity.clone().ok_or(KeyServiceError::Internal)?;
+        let is_unlocked = self.vault().is_ok();
+        let key = match self.audit.verifier().filter(|_| is_unlocked) {
+            Some(key) => Some((*key).clone()),
+            None => stored_verifier(&*self.store)?,
+        };
+        let key = key.ok_or_else(|| malformed("the log has no key before its first unlock"))?;
+        // Only what this log's key signed counts: nobody else can make the service wait or stay locked.
+        let checkpoint = SignedCheckpoint::of_note(note, &key)
+            .map_err(|error| malformed(&format!("not a checkpoint of this service's log: {error}")))?;
+        if is_unlocked {
+            let evidence = Evidence { whose: who.to_string(), checkpoint };
+            return self.audit.contradicts(&[evidence]);
+        }
+        self.outside.keep(who, &checkpoint);
+        self.unlock_if_vouched();
+        Ok(None)
+    }
+
+    /// An operator says that the log as it is here is to be gone on with. While locked only.
+    pub(crate) fn accept_rollback(&self, info: &RequestInfo, peer: Option<&Peer>) -> Work<RollbackAccepted> {
+        let Some(peer) = peer else {
+            return Work::silent(Err(KeyServiceError::Internal.into()));
+        };
+        Work::silent(self.try_accept(info, peer))
+    }
+
+    fn try_accept(&self, info: &RequestInfo, peer: &Peer) -> Result<RollbackAccepted, ServiceError> {
+        if self.vault().is_ok() {
+            let text = "the service is unlocked: there is no rollback to accept".to_owned();
+            return Err(KeyServiceError::Conflict { text }.into());
+        }
+        // Written down before it counts.
+        let record = info.record("rollback-accept", Outcome::Done);
+        self.audit.append_blocking(vec![record.to_bytes()])?;
+        let now_boot_ms = self.clock.boot_ms();
+        self.outside.accept(peer, now_boot_ms);
+        let by = self.outside.accepted(now_boot_ms).into_iter().map(|(identity, _)| identity).collect();
+        self.unlock_if_vouched();
+        Ok(RollbackAccepted { by, needed: u8::try_from(OPERATORS_NEEDED).unwrap_or(u8::MAX) })
+    }
+
+    /// Whether somebody outside bears out the log, with the key that the ledger vouches for. The record of an acceptance, if it
+    /// took one.
+    ///
+    /// # Errors
+    /// [`ServiceError::Unvouched`].
+    pub(crate) fn check_outside(
+        &self,
+        key: &VerifierKey,
+        vault: &Vault,
+        info: &RequestInfo,
+    ) -> Result<Option<Record>, ServiceError> {
+        let evidence = self.evidence(key)?;
+        let problem = if evidence.is_empty() {
+            Some("nobody outside has shown a checkpoint of the audit log".to_owned())
+        } else {
+            self.audit.contradicts(&evidence)?
+        };
+        let Some(problem) = problem else { return Ok(None) };
+        let by = self.accepting_operators(vault);
+        if by.len() < OPERATORS_NEEDED {
+            return Err(unvouched(problem, evidence.is_empty()));
+        }
+        let mut record = info.record("rollback-accepted", Outcome::Done);
+        let names: Vec<String> = by.iter().map(ToString::to_string).collect();
+        record.subject = Some(names.join(", "));
+        record.what = Some(bounded(&problem));
+        tracing::warn!(%problem, by = names.join(", "), "operators accepted a rollback");
+        Ok(Some(record))
+    }
+
+    /// Those whose word counts: known to the database now that its MACs are checked, not revoked, with the certificate that they
+    /// showed, and with the verb.
+    fn accepting_operators(&self, vault: &Vault) -> Vec<Identity> {
+        let rows = vault.identities();
+        let counts = |identity: &Identity, spki: SpkiHash| {
+            let row = rows.iter().find(|row| row.identity == *identity && row.revoked_ms.is_none());
+            row.is_some_and(|row| row.spki == spki || row.previous_spki == Some(spki))
+                && self.permit_operator(identity, AdminVerb::Unlock).is_ok()
+        };
+        let accepted = self.outside.accepted(self.clock.boot_ms()).into_iter();
+        accepted.filter(|(identity, spki)| counts(identity, *spki)).map(|(identity, _)| identity).collect()
+    }
+
+    fn evidence(&self, key: &VerifierKey) -> Result<Vec<Evidence>, ServiceError> {
+        let shown = self.outside.inner().shown.clone();
+        let mut evidence: Vec<Evidence> = shown
+            .into_iter()
+            .filter_map(|(who, note)| {
+                let checkpoint = SignedCheckpoint::of_note(note, key).ok()?;
+                Some(Evidence { whose: who.to_string(), checkpoint })
+            })
+            .collect();
+        let path = &self.config.checkpoint_file;
+        let Some(bytes) = read_checkpoint(path, NOTE_LEN_MAX)? else { return Ok(evidence) };
+        match SignedCheckpoint::open(&bytes, key) {
+            Ok(checkpoint) => evidence.push(Evidence { whose: path.display().to_string(), checkpoint }),
+            Err(error) => tracing::warn!(file = %path.display(), %error, "vouches for nothing"),
+        }
+        Ok(evidence)
+    }
+
+    /// From now on the service unlocks itself when somebody vouches for its log.
+    pub(crate) fn wait_for_voucher(&self) {
+        let seen = self.seen();
+        self.outside.inner().waits = Some(seen);
+    }
+
+    /// If the service waits for a checkpoint, and something was shown since it tried last, it tries again.
+    pub(crate) fn unlock_if_vouched(&self) {
+        let seen = self.seen();
+        {
+            let mut inner = self.outside.inner();
+            if self.vault().is_ok() || inner.waits.is_none_or(|tried| tried == seen) {
+                return;
+            }
+            inner.waits = Some(seen);
+        }
+        match self.config.unlock {
+            Unlock::PassphraseFile => {
+                if let Err(error) = self.unlock_by_file_itself() {
+                    tracing::error!(%error, "the service stays locked");
+                }
+            }
+            Unlock::Pkcs11 => self.unlock_by_hsm_itself(),
+            Unlock::Operator | Unlock::Quorum => {}
+        }
+    }
+
+    /// A digest of everything that could make the next attempt end otherwise than the last one.
+    fn seen(&self) -> [u8; 32] {
+        let file = read_checkpoint(&self.config.checkpoint_file, NOTE_LEN_MAX);
+        let accepted = self.outside.accepted(self.clock.boot_ms());
+        let mut digest = Sha256::new();
+        let mut add = |bytes: &[u8]| {
+            digest.update((bytes.len() as u64).to_be_bytes());
+            digest.update(bytes);
+        };
+        add(&file.ok().flatten().unwrap_or_default());
+        accepted.iter().for_each(|(identity, _)| add(identity.to_string().as_bytes()));
+        self.outside.inner().shown.values().for_each(|note| add(note.to_string().as_bytes()));
+        digest.finalize().into()
+    }
+
+    /// What to say of a locked service to which no unlock was tried yet.
+    pub(crate) fn is_unvouched(&self) -> bool {
+        let is_there = read_checkpoint(&self.config.checkpoint_file, NOTE_LEN_MAX);
+        self.outside.inner().shown.is_empty() && !matches!(is_there, Ok(Some(_)))
+    }
+}
+
+fn unvouched(problem: String, is_missing: bool) -> ServiceError {
+    let remedy = if is_missing {
+        "a gateway that ran since shows one by itself; or claviger keys unlock --checkpoint FILE; if nobody has one, two \
+         operators: claviger keys unlock --accept-rollback"
+    } else {
+        "put back the newest database and state folder; if they are lost, two operators: claviger keys unlock \
+         --accept-rollback, and then repeat every revocation since"
+    };
+    ServiceError::Unvouched { problem, remedy }
+}

@@ -1,0 +1,127 @@
+//! What happens to a master that was unwrapped: everything is checked with it before anyone can use it.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use claviger_audit::SigningKey;
+
+use super::{AUDIT_FOLDER, Core, TlsState, policy_is_missing};
+use crate::ServiceError;
+use crate::audit_record::{Outcome, Record, RequestInfo};
+use crate::custody::Master;
+use crate::custody::unlock::Unwrapped;
+use crate::custody::unlock::change::settle;
+use crate::files::read_owned;
+use crate::ledger::{Ledger, Opened, Turn};
+use crate::log_key::{LogKey, log_key_record};
+use crate::policy::{Policy, PolicyRow};
+use crate::service::tls::replace_locked_tls;
+use crate::vault::{CA_ROW, Vault};
+
+/// What an unlock opened, before anyone can use it.
+struct Unlocked<'a> {
+    turn: Turn<'a>,
+    tls: TlsState,
+    log_key: SigningKey,
+    /// That operators accepted a rollback.
+    accepted: Option<Record>,
+}
+
+impl Core {
+    /// Unlocks with a master that was unwrapped, if it was, and unless the service was locked since `locks` were counted.
+    pub(super) fn finish_unlock(
+        &self,
+        unwrapped: Result<Unwrapped, ServiceError>,
+        locks: u64,
+        info: &RequestInfo,
+    ) -> Result<(), ServiceError> {
+        let changes = self.changes();
+        if self.vault().is_ok() {
+            return Ok(());
+        }
+        let still =
+            || if self.unlocking.locks() == locks { Ok(()) } else { Err(ServiceError::LockedMeanwhile) };
+        let opened = still().and(unwrapped).and_then(|unwrapped| self.open_vault(&unwrapped, info, changes));
+        let mut record = info.record("unlock", Outcome::Done);
+        let mut records = Vec::new();
+        match &opened {
+            Ok(opened) => {
+                record.set_state(&opened.turn.mark());
+                records.extend(opened.accepted.iter().map(Record::to_bytes));
+            }
+            Err(error) => record = record.refused_call(&error.outward()),
+        }
+        records.push(record.to_bytes());
+        // Written before anyone can use what was opened.
+        self.audit.append_blocking(records)?;
+        self.outside.tried(&opened);
+        let Unlocked { turn, tls, log_key, .. } = opened?;
+        self.audit.copy_checkpoints_to(&self.config.checkpoint_file);
+        self.audit.sign_with(log_key)?;
+        self.unlocking.collector.wipe();
+        self.tls.store(Arc::new(tls));
+        *self.vault.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&turn.vault));
+        tracing::info!("unlocked");
+        Ok(())
+    }
+
+    fn open_vault<'a>(
+        &'a self,
+        unwrapped: &Unwrapped,
+        info: &RequestInfo,
+        changes: MutexGuard<'a, ()>,
+    ) -> Result<Unlocked<'a>, ServiceError> {
+        let master = Master::new(&unwrapped.secret);
+        let newest = self.log_state.lock().unwrap_or_else(PoisonError::into_inner).newest.clone();
+        let folder = self.config.state_dir.join(AUDIT_FOLDER);
+        let opened = Ledger::open(&master, &*self.store, newest.as_ref(), &folder)?;
+        let (ledger, is_before) = match opened {
+            Opened::Ledger(ledger) => (ledger, false),
+            Opened::Before(ledger) => (ledger, true),
+        };
+        unwrapped.verify(&master, &*self.store)?;
+        // A change of method that was cut short: what does not count goes.
+        if let Err(error) = settle(&*self.store) {
+            tracing::error!(%error, "a wrap that does not count is removed at the next unlock");
+        }
+        let binding_ttl_ms = u64::from(self.config.limits.binding_ttl_s) * 1000;
+        let vault = Vault::open(master, ledger, &*self.store, &*self.clock, binding_ttl_ms)?;
+        if vault.ca() != &self.ca {
+            // The file was edited between the start of this process and now: whoever connects is checked against the wrong CA.
+            return Err(ServiceError::Tampered { kind: "service", id: CA_ROW.to_owned() });
+        }
+        let turn = Turn { vault: Arc::new(vault), watchers: &self.watchers, _guard: changes };
+        if is_before {
+            let text = read_owned(self.config.policy.as_deref().ok_or_else(policy_is_missing)?)?;
+            Policy::parse_text(&text)?;
+            let policy = PolicyRow::first(text, info.now_ms).change(&turn.vault.master);
+            self.take_over(&turn, vec![policy], info)?;
+        }
+        let policy =
+            PolicyRow::read(&turn.vault.master, &*self.store)?.ok_or(ServiceError::Damaged("policy"))?;
+        let policy = Policy::parse_text(&policy.text)?;
+        self.count_budgets(&turn.vault, policy.budgets())?;
+        self.policy.store(Arc::new(policy));
+        let (log_key, accepted) = self.log_key(&turn, info)?;
+        let tls = self.unlocked_tls(&turn.vault.authority, info.now_ms)?;
+        replace_locked_tls(&self.config, &turn.vault.authority, info.now_ms, &*self.random)?;
+        Ok(Unlocked { turn, tls, log_key, accepted })
+    }
+
+    /// The audit log's key, once somebody outside vouches for the log; the record of operators who did. A log from before logs had
+    /// keys gets one here: nobody can remember anything of it.
+    fn log_key(
+        &self,
+        turn: &Turn<'_>,
+        info: &RequestInfo,
+    ) -> Result<(SigningKey, Option<Record>), ServiceError> {
+        let log = LogKey::open_or_make(&turn.vault.master, &*self.store, &*self.random)?;
+        self.audit.check_found(log.verifier())?;
+        if let Some(change) = log.unstored {
+            let record = log_key_record(info.record("log-key", Outcome::Done), log.key.verifier());
+            self.commit(turn, vec![change], &[record])?;
+            return Ok((log.key, None));
+        }
+        let accepted = self.check_outside(log.verifier(), &turn.vault, info)?;
+        Ok((log.key, accepted))
+    }
+}
