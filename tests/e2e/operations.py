@@ -344,6 +344,32 @@ def rotation(site):
     assert site.opens() and site.opens("newer")
 
 
+def forgetting(site):
+    def closed(_):
+        until(site.is_refused, "reading to end", 10)
+        try:
+            site.opens()
+        except botocore.exceptions.ClientError as error:
+            assert error.response["Error"]["Code"] == "KMS.KMSInvalidStateException", error.response
+        assert site.opens("newer"), "what was sealed since the rotation"
+
+    # It is taken back in time: a certificate is for what was destroyed.
+    site.words["DIR"] = "."
+    site.chapter("## Forgetting what is old", after={"keys approve": closed}, wanted={"keys shred certificate": 1})
+    del site.words["DIR"]
+    site.reads_again()
+
+
+def sealing_anew(site):
+    site.chapter("## Sealing anew")
+    assert "not " in site.run("claviger keys shred plan default --version 1")
+    site.run("claviger keys shred propose default --version 1")
+    site.run("claviger keys approve ID")
+    site.reads_again()
+    assert site.opens(), "it opens under the newer version"
+    site.run("claviger keys shred cancel default --version 1")
+
+
 def compromise_of_the_root(site):
     site.chapter("## Compromise of the root", after={
         "keys freeze": lambda _: until(site.is_refused, "reading to end", 10)})
@@ -479,7 +505,8 @@ def back(site, token):
 CHAPTERS = [
     ("Set up", set_up), ("The ceremony of shares", ceremony), ("Enrolment", enrolment), ("Policy", policy),
     ("What takes two operators", two), ("Freezing", freezing), ("Budgets", budgets),
-    ("Loss of an operator", loss_of_an_operator), ("Rotation", rotation), ("Compromise of the root", compromise_of_the_root),
+    ("Loss of an operator", loss_of_an_operator), ("Rotation", rotation),
+    ("Forgetting what is old", forgetting), ("Sealing anew", sealing_anew), ("Compromise of the root", compromise_of_the_root),
     ("Compromise of a gateway", compromise_of_a_gateway), ("Back up and Restore", restore), ("Loss of the site", loss_of_the_site),
     ("Locked and unlocked", locked_and_unlocked), ("For the auditor", auditor),
 ]

@@ -14,6 +14,9 @@ pub const SHRED_CANCEL: &str = "/v1/admin/shred/cancel";
 /// [`VersionRequest`] → [`CertificateAnswer`].
 pub const SHRED_CERTIFICATE: &str = "/v1/admin/shred/certificate";
 
+/// [`ResealRequest`] → [`ResealAnswer`].
+pub const RESEAL: &str = "/v1/admin/keyset/reseal";
+
 /// Time between approval and destruction if the proposer does not say, in seconds: a week.
 pub const DESTROY_WAIT_S: u32 = 7 * 24 * 3600;
 /// Shortest such time, in seconds: three days, so that a weekend does not hide it.
@@ -29,6 +32,30 @@ pub struct VersionRequest {
     pub keyset: String,
     /// Number of the version.
     pub version: u32,
+}
+
+/// One step of sealing the epochs of a version to the newest one as well.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResealRequest {
+    /// Name of the keyset.
+    pub keyset: String,
+    /// Number of the version.
+    pub version: u32,
+    /// The last epoch of the step before; none to begin, or to begin again.
+    pub after: Option<Id16>,
+}
+
+/// What the step did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResealAnswer {
+    /// Epochs of the registry that it looked at.
+    pub seen: u32,
+    /// How many of them were sealed to the newest version.
+    pub resealed: u32,
+    /// What the next step goes on after; none when this was the last.
+    pub after: Option<Id16>,
 }
 
 /// Asks what the destruction of a version would take with it.

@@ -83,6 +83,13 @@ pub enum Action {
         /// How many of them open the root.
         threshold: u8,
     },
+    /// The epochs of a version that is retired may be sealed to the newest one as well; [`crate::lifecycle::RESEAL`] does it.
+    Reseal {
+        /// Name of the keyset.
+        keyset: String,
+        /// Number of the version.
+        version: u32,
+    },
     /// The end of a version that is retired: from the approval on it opens nothing, and after a time its root is erased.
     Destroy {
         /// Name of the keyset.

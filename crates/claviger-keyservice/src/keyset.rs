@@ -91,6 +91,9 @@ pub(crate) struct VersionRow {
     /// Its destruction, while it is decided and not done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) doom: Option<Doom>,
+    /// Which proposal permits to seal its epochs to a newer version as well, until that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reseal: Option<String>,
     /// What is left of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) destroyed: Option<Destroyed>,
@@ -142,6 +145,7 @@ impl VersionRow {
             earlier_sets: Vec::new(),
             retired_ms: None,
             doom: None,
+            reseal: None,
             destroyed: None,
         })
     }

@@ -42,6 +42,7 @@ mod quarantine;
 mod recovery;
 mod registry;
 mod release;
+mod reseal;
 mod server;
 mod shred_plan;
 mod toml_file;

@@ -8,6 +8,7 @@ use claviger_keyapi::{Id16, ReleaseError};
 
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, RequestInfo};
+use crate::custody::Master;
 use crate::keyset::Keyset;
 use crate::ledger::Turn;
 use crate::service::{Caller, Core};
@@ -132,9 +133,8 @@ impl Registry<'_> {
     /// The registry's row of an epoch, checked against its MAC.
     pub(crate) fn registered(&self, epoch_id: EpochId) -> Result<Option<EpochRow>, ServiceError> {
         let Some(row) = self.core.store.epoch(epoch_id.as_bytes())? else { return Ok(None) };
-        let id = epoch_id.to_string();
-        if !self.vault().master.row_is_ours(Kind::Epoch.name(), &id, &mac_body(&row), &row.mac) {
-            return Err(ServiceError::Tampered { kind: Kind::Epoch.name(), id });
+        if !is_ours(&self.vault().master, &row) {
+            return Err(ServiceError::Tampered { kind: Kind::Epoch.name(), id: epoch_id.to_string() });
         }
         Ok(Some(row))
     }
@@ -251,6 +251,20 @@ fn registration(info: &RequestInfo, epoch: &OpenEpoch) -> Record {
     record.keyset = Some(epoch.keyset.name.clone());
     record.subject = Some(epoch.header.gateway_id.to_string());
     record
+}
+
+/// Whether this service wrote the row.
+pub(crate) fn is_ours(master: &Master, row: &EpochRow) -> bool {
+    let id = Id16(row.epoch_id).to_string();
+    master.row_is_ours(Kind::Epoch.name(), &id, &mac_body(row), &row.mac)
+}
+
+/// The row with another record of the same epoch.
+pub(crate) fn with_record(master: &Master, row: &EpochRow, record: Vec<u8>) -> EpochRow {
+    let mut row = EpochRow { record, ..row.clone() };
+    let id = Id16(row.epoch_id).to_string();
+    row.mac = master.row_mac(Kind::Epoch.name(), &id, &mac_body(&row)).to_vec();
+    row
 }
 
 fn mac_body(row: &EpochRow) -> Vec<u8> {

@@ -215,6 +215,13 @@ impl Ledger {
             let (kind, id, mac) = match change {
                 Change::Put(kind, row) => (*kind, row.id.as_str(), Some(row.mac.as_slice())),
                 Change::Delete(kind, id) => (*kind, id.as_str(), None),
+                Change::ReplaceEpoch { row: epoch, old_mac } => {
+                    let id = epoch_row_id(&epoch.epoch_id);
+                    sum.remove(master, Kind::Epoch, &id, old_mac);
+                    sum.add(master, Kind::Epoch, &id, &epoch.mac);
+                    rows.push(row_text(Kind::Epoch, &id, Some(&epoch.mac)));
+                    continue;
+                }
                 Change::PutEpoch(epoch) => {
                     let id = epoch_row_id(&epoch.epoch_id);
                     sum.add(master, Kind::Epoch, &id, &epoch.mac);
@@ -245,7 +252,7 @@ impl Ledger {
             match change {
                 Change::Put(kind, row) => drop(self.macs.insert((*kind, row.id.clone()), row.mac.clone())),
                 Change::Delete(kind, id) => drop(self.macs.remove(&(*kind, id.clone()))),
-                Change::PutEpoch(_) => {}
+                Change::PutEpoch(_) | Change::ReplaceEpoch { .. } => {}
             }
         }
     }

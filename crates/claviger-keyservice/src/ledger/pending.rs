@@ -25,6 +25,7 @@ enum StoredChange {
     Put { kind: String, id: String, body: Blob, mac: Blob },
     Delete { kind: String, id: String },
     Epoch(StoredEpoch),
+    Replaced { epoch: StoredEpoch, old_mac: Blob },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -61,39 +62,60 @@ impl From<&Change> for StoredChange {
                 mac: Blob(row.mac.clone()),
             },
             Change::Delete(kind, id) => Self::Delete { kind: kind.name().to_owned(), id: id.clone() },
-            Change::PutEpoch(row) => Self::Epoch(StoredEpoch {
-                epoch_id: Id16(row.epoch_id),
-                gateway_id: Id16(row.gateway_id),
-                keyset_id: Id16(row.keyset_id),
-                created_ms: row.created_ms,
-                first_seen_ms: row.first_seen_ms,
-                wek_commit: Blob(row.wek_commit.to_vec()),
-                record: Blob(row.record.clone()),
-                mac: Blob(row.mac.clone()),
-            }),
+            Change::PutEpoch(row) => Self::Epoch(StoredEpoch::from(row)),
+            Change::ReplaceEpoch { row, old_mac } => {
+                Self::Replaced { epoch: StoredEpoch::from(row), old_mac: Blob(old_mac.clone()) }
+            }
         }
     }
 }
 
+impl From<&EpochRow> for StoredEpoch {
+    fn from(row: &EpochRow) -> Self {
+        Self {
+            epoch_id: Id16(row.epoch_id),
+            gateway_id: Id16(row.gateway_id),
+            keyset_id: Id16(row.keyset_id),
+            created_ms: row.created_ms,
+            first_seen_ms: row.first_seen_ms,
+            wek_commit: Blob(row.wek_commit.to_vec()),
+            record: Blob(row.record.clone()),
+            mac: Blob(row.mac.clone()),
+        }
+    }
+}
+
+impl StoredEpoch {
+    fn into_row(self) -> Result<EpochRow, ServiceError> {
+        Ok(EpochRow {
+            epoch_id: self.epoch_id.0,
+            gateway_id: self.gateway_id.0,
+            keyset_id: self.keyset_id.0,
+            created_ms: self.created_ms,
+            first_seen_ms: self.first_seen_ms,
+            wek_commit: self.wek_commit.0.try_into().map_err(|_| damaged())?,
+            record: self.record.0,
+            mac: self.mac.0,
+        })
+    }
+}
+
+fn damaged() -> ServiceError {
+    ServiceError::Damaged("pending change")
+}
+
 impl StoredChange {
     fn into_change(self) -> Result<Change, ServiceError> {
-        let damaged = || ServiceError::Damaged("pending change");
         let kind = |name: &str| Kind::from_name(name).ok_or_else(damaged);
         Ok(match self {
             Self::Put { kind: name, id, body, mac } => {
                 Change::Put(kind(&name)?, Row { id, body: body.0, mac: mac.0 })
             }
             Self::Delete { kind: name, id } => Change::Delete(kind(&name)?, id),
-            Self::Epoch(row) => Change::PutEpoch(EpochRow {
-                epoch_id: row.epoch_id.0,
-                gateway_id: row.gateway_id.0,
-                keyset_id: row.keyset_id.0,
-                created_ms: row.created_ms,
-                first_seen_ms: row.first_seen_ms,
-                wek_commit: row.wek_commit.0.try_into().map_err(|_| damaged())?,
-                record: row.record.0,
-                mac: row.mac.0,
-            }),
+            Self::Epoch(epoch) => Change::PutEpoch(epoch.into_row()?),
+            Self::Replaced { epoch, old_mac } => {
+                Change::ReplaceEpoch { row: epoch.into_row()?, old_mac: old_mac.0 }
+            }
         })
     }
 }
@@ -118,7 +140,8 @@ mod tests {
         let changes = [
             Change::Put(Kind::Token, row),
             Change::Delete(Kind::Closing, "b".into()),
-            Change::PutEpoch(epoch),
+            Change::PutEpoch(epoch.clone()),
+            Change::ReplaceEpoch { row: epoch, old_mac: vec![9; 32] },
         ];
         let mark = Mark { seq: 7, state: "00".into() };
         let stored = serde_json::to_vec(&PendingRow::new(mark, &changes)).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use claviger_keyapi::Identity;
 use claviger_keyapi::proposals::{Action, Collected, FreezeTarget, UnlockTo};
 
+use super::destroy::check_reseal;
 use super::{ProposalRow, conflict, rule};
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, RequestInfo};
@@ -43,6 +44,7 @@ impl Core {
                 self.check_order(&turn.vault, &order, operators)?;
             }
             Action::Policy { text } => drop(self.checked_policy(turn, text)?),
+            Action::Reseal { keyset, version } => drop(check_reseal(turn, keyset, *version)?),
             Action::Destroy { keyset, version, wait_s } => {
                 self.check_destroy(turn, keyset, *version, *wait_s).map(drop)?;
             }
@@ -76,6 +78,7 @@ impl Core {
     ) -> Result<Deed, ServiceError> {
         let mut deed = match &row.action {
             Action::Policy { text } => self.change_policy(turn, info, row, text)?,
+            Action::Reseal { keyset, version } => self.permit_reseal(turn, info, row, (keyset, *version))?,
             Action::Destroy { keyset, version, wait_s } => {
                 self.doom(turn, info, row, (keyset, *version, *wait_s))?
             }

@@ -1,5 +1,5 @@
-//! Two operators decide that a version of a keyset is to be destroyed. From then on it opens nothing; its root is erased when the
-//! time is over (`destruction`).
+//! Two operators decide that a version of a keyset is to be destroyed, or that its epochs may be sealed anew (`reseal`). One that is to be
+//! destroyed opens nothing from then on; its root is erased when the time is over (`destruction`).
 
 use std::sync::Arc;
 
@@ -11,9 +11,11 @@ use super::custody::unknown;
 use super::{ProposalRow, conflict, malformed};
 use crate::ServiceError;
 use crate::audit_record::{Outcome, RequestInfo};
-use crate::keyset::{Doom, Keyset, keyset_change};
+use crate::keyset::{Doom, Keyset, KeysetRow, keyset_change};
 use crate::ledger::Turn;
+use crate::reseal::roots;
 use crate::service::Core;
+use crate::vault::Vault;
 use crate::wording::moment;
 
 impl Core {
@@ -41,6 +43,28 @@ impl Core {
                 Err(conflict("this version has no root that could be destroyed"))
             }
         }
+    }
+
+    /// From now on an operator may run it.
+    pub(super) fn permit_reseal(
+        &self,
+        turn: &Turn<'_>,
+        info: &RequestInfo,
+        row: &ProposalRow,
+        (keyset, version): (&str, u32),
+    ) -> Result<Deed, ServiceError> {
+        let keyset = check_reseal(turn, keyset, version)?;
+        let mut stored = self.stored_keyset(&turn.vault, &keyset)?;
+        let found = stored.versions.iter_mut().find(|stored| stored.number == version);
+        found.ok_or(ServiceError::Damaged("keyset"))?.reseal = Some(row.id.clone());
+        let mut record = info.record("reseal-permitted", Outcome::Done);
+        record.keyset = Some(keyset.name.clone());
+        record.what = Some(format!("version {version}"));
+        Ok(Deed {
+            changes: vec![keyset_change(&turn.vault.master, &stored)],
+            record,
+            after: Box::new(move |_, vault| put(vault, stored)),
+        })
     }
 
     pub(super) fn doom(
@@ -73,12 +97,23 @@ impl Core {
             record,
             after: Box::new(move |_, vault| {
                 let keyset_id = stored.keyset_id;
-                if let Err(error) = vault.put_keyset(stored) {
-                    // It opened a moment ago under this master.
-                    tracing::error!(%error, "a keyset that was changed does not open");
-                }
+                put(vault, stored);
                 vault.closed(keyset_id);
             }),
         })
+    }
+}
+
+/// A version that can be sealed to the newest one as well.
+pub(super) fn check_reseal(turn: &Turn<'_>, keyset: &str, version: u32) -> Result<Arc<Keyset>, ServiceError> {
+    let keyset = turn.vault.keyset(keyset).ok_or_else(|| unknown("there is no such keyset"))?;
+    roots(&keyset, version)?;
+    Ok(keyset)
+}
+
+fn put(vault: &Vault, stored: KeysetRow) {
+    if let Err(error) = vault.put_keyset(stored) {
+        // It opened a moment ago under this master.
+        tracing::error!(%error, "a keyset that was changed does not open");
     }
 }

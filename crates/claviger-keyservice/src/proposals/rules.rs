@@ -25,7 +25,7 @@ pub(crate) fn rule(action: &Action) -> Rule {
         Action::ChangeUnlock { to: UnlockTo::Pkcs11 } => (AdminVerb::Unlock, false),
         Action::ChangeUnlock { .. } => (AdminVerb::Unlock, true),
         Action::Reshare { .. } | Action::Rotate { .. } => (AdminVerb::Keyset, true),
-        Action::Destroy { .. } => (AdminVerb::Keyset, false),
+        Action::Destroy { .. } | Action::Reseal { .. } => (AdminVerb::Keyset, false),
     };
     Rule { verb, is_collected }
 }
@@ -62,6 +62,9 @@ pub(crate) fn headline(action: &Action) -> String {
         }
         Action::Destroy { keyset, version, wait_s } => {
             format!("destroy version {version} of keyset {keyset}, {} after it is approved", days(*wait_s))
+        }
+        Action::Reseal { keyset, version } => {
+            format!("seal the epochs of version {version} of keyset {keyset} to its newest version as well")
         }
     }
 }
@@ -119,6 +122,13 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
             );
         }
         Action::Destroy { keyset, version, .. } => words.extend(destroyed(keyset, *version)),
+        Action::Reseal { keyset, version } => {
+            words.push("what was sealed under it is then not forgotten when it is destroyed".to_owned());
+            words.push(RESEAL_IS_HYGIENE.to_owned());
+            words.push(format!(
+                "then, by one operator: claviger keys keyset reseal {keyset} --version {version} --run"
+            ));
+        }
         Action::AcceptEpochs { gateway_id, .. } => {
             if let Some(row) = vault.identity(*gateway_id) {
                 words.push(format!("{} was revoked: what it could have forged will be opened", row.identity));
@@ -127,6 +137,8 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
     }
     words
 }
+
+const RESEAL_IS_HYGIENE: &str = "it takes nothing back: who has the old root and a copy of the old records opens what he could open before";
 
 /// What the end of a version means.
 fn destroyed(keyset: &str, version: u32) -> [String; 4] {

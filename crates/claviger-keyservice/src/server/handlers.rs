@@ -185,6 +185,10 @@ async fn operator(
             let request = parse(&body)?;
             blocking(core, move |core| core.confirm_keyset(&caller, &request)).await
         }
+        O::Reseal => {
+            let request = parse(&body)?;
+            blocking(core, move |core| core.reseal(&caller, &request)).await
+        }
         O::ShredPlan => {
             let request = parse(&body)?;
             blocking(core, move |core| Work::silent(core.shred_plan(&caller, &request))).await

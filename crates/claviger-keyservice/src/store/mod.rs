@@ -110,6 +110,13 @@ pub enum Change {
     Delete(Kind, String),
     /// Register an epoch. One that is there stays as it is.
     PutEpoch(EpochRow),
+    /// Another record, with its MAC, for an epoch that is registered.
+    ReplaceEpoch {
+        /// The row as it is to be.
+        row: EpochRow,
+        /// The MAC that it has now.
+        old_mac: Vec<u8>,
+    },
 }
 
 /// One registered epoch (docs/format.md §2.6).

@@ -113,6 +113,10 @@ impl Store for SqliteStore {
                 Change::Delete(kind, id) => transaction
                     .execute("DELETE FROM row WHERE kind = ?1 AND id = ?2", params![kind.name(), id])?,
                 Change::PutEpoch(row) => put_epoch(&transaction, row)?,
+                Change::ReplaceEpoch { row, .. } => transaction.execute(
+                    "UPDATE epoch SET record = ?2, mac = ?3 WHERE epoch_id = ?1",
+                    params![row.epoch_id, row.record, row.mac],
+                )?,
             };
         }
         transaction.commit()?;

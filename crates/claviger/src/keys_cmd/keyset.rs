@@ -2,9 +2,10 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use claviger_keyapi::admin::{
-    self, ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetList, KeysetShares, RetireRequest,
-    VersionInfo, VersionState,
+    self, AdminStatus, ConfirmKeysetRequest, CreateKeysetRequest, KeysetInfo, KeysetList, KeysetShares,
+    RetireRequest, VersionInfo, VersionState,
 };
+use claviger_keyapi::lifecycle::{self, ResealAnswer, ResealRequest};
 use claviger_keyapi::proposals::Action;
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::secret::SecretText;
@@ -26,6 +27,7 @@ pub(super) enum Command {
     Reshare(ReshareArguments),
     Rotate(RotateArguments),
     Retire(RetireArguments),
+    Reseal(ResealArguments),
     /// All keysets with their buckets
     List(Operator),
 }
@@ -117,6 +119,75 @@ pub(super) struct RetireArguments {
     operator: Operator,
 }
 
+/// Seal what an older version opens to the newest one as well, so that the older one can be destroyed and nothing is lost
+///
+/// Works on the registry of the key service: a kilobyte for each epoch, no object. Two operators permit it: this proposes, another
+/// approves, then --run does it, with a bar of its progress. It can be broken off and run again: it goes on with what is missing.
+///
+/// This is hygiene, not recovery. It takes nothing back: whoever has the old root (its shares, an old backup) and a copy of what
+/// the provider stores opens what he could open before, since the keys of the objects stay what they are. After the theft of a
+/// root only copying the objects anew helps. And what was sealed anew is NOT forgotten when the older version is destroyed.
+/// The records in the bucket stay as they are: recovery without the key service's registry takes the shares of the older version.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct ResealArguments {
+    /// Name of the keyset
+    name: String,
+
+    /// The older version
+    #[arg(long, value_name = "V")]
+    version: u32,
+
+    /// Do it, once it is approved
+    #[arg(long)]
+    run: bool,
+
+    #[command(flatten)]
+    operator: Operator,
+}
+
+async fn reseal(arguments: ResealArguments) -> Result<(), Exit> {
+    let ResealArguments { name, version, run, operator } = arguments;
+    if !run {
+        return propose(&operator, Action::Reseal { keyset: name, version }).await.map(drop);
+    }
+    let connection = Connection::open(&operator)?;
+    let status: AdminStatus = connection.ask(admin::STATUS, &Empty {}).await?;
+    let (mut seen, mut resealed, mut after) = (0, 0, None);
+    loop {
+        let request = ResealRequest { keyset: name.clone(), version, after };
+        let step: ResealAnswer = connection.ask(lifecycle::RESEAL, &request).await?;
+        seen += u64::from(step.seen);
+        resealed += u64::from(step.resealed);
+        progress(seen, status.epochs);
+        after = step.after;
+        if after.is_none() {
+            break;
+        }
+    }
+    say!("{resealed} epochs of version {version} open under the newest version as well.");
+    say!(
+        "It takes nothing back: the old root opens them as before, until everything that holds it is destroyed."
+    );
+    Ok(())
+}
+
+/// A bar on the terminal, if there is one.
+fn progress(done: u64, of: u64) {
+    use std::io::{IsTerminal as _, Write as _};
+    let mut out = std::io::stderr();
+    if !out.is_terminal() {
+        return;
+    }
+    let of = of.max(done).max(1);
+    let filled = usize::try_from(done * 40 / of).unwrap_or(40);
+    // A bar that can't be drawn is no reason to stop.
+    let _ = write!(out, "\r[{:<40}] {done} of {of} epochs", "#".repeat(filled));
+    if done >= of {
+        let _ = writeln!(out);
+    }
+}
+
 async fn rotate(arguments: RotateArguments) -> Result<(), Exit> {
     let RotateArguments { name, shares, threshold, operator } = arguments;
     propose(&operator, Action::Rotate { keyset: name, shares, threshold }).await.map(drop)
@@ -143,6 +214,7 @@ pub(super) async fn run(command: Command) -> Result<(), Exit> {
         Command::Reshare(arguments) => reshare(arguments).await,
         Command::Rotate(arguments) => rotate(arguments).await,
         Command::Retire(arguments) => retire(arguments).await,
+        Command::Reseal(arguments) => reseal(arguments).await,
         Command::List(operator) => list(&operator).await,
     }
 }

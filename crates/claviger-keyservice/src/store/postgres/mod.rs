@@ -229,6 +229,7 @@ async fn apply(client: &mut Client, changes: &[Change]) -> Result<(), Error> {
         match change {
             Change::Put(kind, row) => put_row(&transaction, kind.name(), row).await?,
             Change::PutEpoch(row) => put_epoch(&transaction, row).await?,
+            Change::ReplaceEpoch { row, .. } => replace_epoch(&transaction, row).await?,
             Change::Delete(kind, id) => {
                 let delete = transaction
                     .execute_typed(
@@ -287,6 +288,15 @@ async fn fill_item(transaction: &Transaction<'_>, item: &Item) -> Result<u64, Er
         Item::Epoch(row) => put_epoch(transaction, row).await,
         Item::Finished { object_id, row } => put_finished(transaction, object_id, row).await,
     }
+}
+
+async fn replace_epoch(transaction: &Transaction<'_>, row: &EpochRow) -> Result<u64, Error> {
+    transaction
+        .execute_typed(
+            "UPDATE epoch SET record = $2, mac = $3 WHERE epoch_id = $1",
+            &[(&row.epoch_id.as_slice(), Type::BYTEA), (&row.record, Type::BYTEA), (&row.mac, Type::BYTEA)],
+        )
+        .await
 }
 
 async fn put_epoch(transaction: &Transaction<'_>, row: &EpochRow) -> Result<u64, Error> {
