@@ -185,8 +185,8 @@ impl UpstreamProfile {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyServiceConfig {
-    /// `https://host:port` of the key service; a list where it has several replicas, of which one serves at a time. A name
-    /// with several addresses counts as all of them.
+    /// `https://host:port` of the key service; a list where it can be reached at several, one at a time. A name with several
+    /// addresses counts as all of them.
     pub endpoint: Endpoints,
 
     /// Folder of this gateway's identity (its private key, certificate and the service's CA), written by

@@ -178,7 +178,7 @@ fn key_service(config: &Config, findings: &mut Findings<'_>) {
         findings.error(
             at,
             what,
-            &format!("list 1 to {KEY_SERVICE_ENDPOINTS_MAX} replicas of the key service"),
+            &format!("list 1 to {KEY_SERVICE_ENDPOINTS_MAX} addresses of the key service"),
         );
     }
     endpoints.iter().for_each(|text| endpoint(at, text, &["https"], findings));

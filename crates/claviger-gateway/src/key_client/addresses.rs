@@ -1,5 +1,5 @@
-//! Where the key service is: one address or several, each a name with perhaps several IP addresses. One replica serves at a time
-//! (docs/operations.md, "Several replicas"), so one that does not is no reason to give up, and the one that did is asked first.
+//! Where the key service is: one address or several, each a name with perhaps several IP addresses. It serves at one of them at a
+//! time, so one where it does not is no reason to give up, and the one where it did is asked first.
 
 use std::io;
 use std::net::SocketAddr;
