@@ -21,14 +21,16 @@ pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 
 const CONNECTION_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Serves until `shutdown` is ready.
+/// Serves until `shutdown` is ready. `notes` stand on `/ready` for as long as it is ready, beside those of the service itself.
 pub async fn serve(
     service: KeyService,
     listener: TcpListener,
     metrics: Metrics,
+    notes: Vec<String>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let graceful = GracefulShutdown::new();
+    let notes: Arc<[String]> = notes.into();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -39,9 +41,9 @@ pub async fn serve(
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };
-        let (service, metrics) = (service.clone(), Arc::clone(&metrics));
+        let (service, metrics, notes) = (service.clone(), Arc::clone(&metrics), Arc::clone(&notes));
         let handler = service_fn(move |request: Request<Incoming>| {
-            let reply = answer(&service, &metrics, request.uri().path());
+            let reply = answer(&service, &metrics, &notes, request.uri().path());
             async move { Ok::<_, std::convert::Infallible>(reply) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
@@ -56,10 +58,10 @@ pub async fn serve(
     }
 }
 
-fn answer(service: &KeyService, metrics: &Metrics, path: &str) -> Response<Full<Bytes>> {
+fn answer(service: &KeyService, metrics: &Metrics, notes: &[String], path: &str) -> Response<Full<Bytes>> {
     let (status, text) = match path {
         "/live" => (StatusCode::OK, "live\n".to_owned()),
-        "/ready" => ready(service),
+        "/ready" => ready(service, notes),
         "/metrics" => (StatusCode::OK, metrics()),
         _ => (StatusCode::NOT_FOUND, "/live, /ready, /metrics\n".to_owned()),
     };
@@ -68,10 +70,11 @@ fn answer(service: &KeyService, metrics: &Metrics, path: &str) -> Response<Full<
     response
 }
 
-fn ready(service: &KeyService) -> (StatusCode, String) {
+fn ready(service: &KeyService, notes: &[String]) -> (StatusCode, String) {
     let (state, problems) = service.health();
     if state == ServiceState::Unlocked && problems.is_empty() {
-        let notes = service.notes().iter().map(|note| format!("note: {note}\n")).collect::<String>();
+        let of_service = service.notes();
+        let notes = of_service.iter().chain(notes).map(|note| format!("note: {note}\n")).collect::<String>();
         return (StatusCode::OK, format!("ready\n{notes}"));
     }
     (StatusCode::SERVICE_UNAVAILABLE, problems.iter().map(|problem| format!("{problem}\n")).collect())

@@ -8,10 +8,15 @@ use std::time::Duration;
 use claviger_keyapi::{Identity, KeyServiceError, UnavailableReason};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::attempts::Attempts;
+
 /// Connections that have shown no certificate (yet).
 const STRANGERS_MAX: usize = 256;
 /// The same from one address (IPv6: one /64), so that one machine can't hold all of them.
 const STRANGERS_PER_SOURCE_MAX: u32 = 32;
+/// Connections of one source in a minute that came to nothing: handshakes that failed, and whoever has no certificate. Each costs
+/// us a key agreement and a signature; someone behind the same address who enrols or mends his certificate has room enough.
+const WASTED_PER_MINUTE_MAX: u32 = 300;
 /// Bytes of bodies that are read or worked on, over all connections.
 const BODIES_LEN_MAX: usize = 64 << 20;
 /// The same of one identity, and of all strangers together: nobody takes all of it.
@@ -23,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Admission {
     strangers: Arc<Semaphore>,
     per_source: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    wasted: Attempts,
     enrolled: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
     /// By identity; `None` is every stranger. Names come from certificates of ours, so there are not many.
@@ -61,6 +67,7 @@ impl Admission {
         Self {
             strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
             per_source: Arc::default(),
+            wasted: Attempts::up_to(WASTED_PER_MINUTE_MAX),
             enrolled: Arc::new(Semaphore::new(connections_max)),
             bodies: Arc::new(Semaphore::new(BODIES_LEN_MAX)),
             shares: Mutex::default(),
@@ -69,7 +76,10 @@ impl Admission {
     }
 
     /// A place for someone who connects; `None` if there is none.
-    pub(crate) fn stranger(&self, address: IpAddr) -> Option<StrangersPlace> {
+    pub(crate) fn stranger(&self, address: IpAddr, now_ms: u64) -> Option<StrangersPlace> {
+        if !self.wasted.admits(address, now_ms) {
+            return None;
+        }
         let permit = Arc::clone(&self.strangers).try_acquire_owned().ok()?;
         let source = source(address);
         let mut per_source = self.per_source.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,6 +89,11 @@ impl Admission {
         }
         *count += 1;
         Some(StrangersPlace { _permit: permit, source, per_source: Arc::clone(&self.per_source) })
+    }
+
+    /// A connection from there came to nothing, or may.
+    pub(crate) fn wasted(&self, address: IpAddr, now_ms: u64) {
+        self.wasted.failed(address, now_ms);
     }
 
     /// A place for one who has shown a certificate of ours.
@@ -139,13 +154,27 @@ mod tests {
     fn one_source_never_takes_every_strangers_place() {
         let admission = Admission::new(8);
         let one: IpAddr = "192.0.2.1".parse().unwrap();
-        let held: Vec<_> = (0..STRANGERS_PER_SOURCE_MAX).map(|_| admission.stranger(one).unwrap()).collect();
-        assert!(admission.stranger(one).is_none());
-        assert!(admission.stranger("::ffff:192.0.2.1".parse().unwrap()).is_none());
-        assert!(admission.stranger("192.0.2.2".parse().unwrap()).is_some());
+        let held: Vec<_> =
+            (0..STRANGERS_PER_SOURCE_MAX).map(|_| admission.stranger(one, 0).unwrap()).collect();
+        assert!(admission.stranger(one, 0).is_none());
+        assert!(admission.stranger("::ffff:192.0.2.1".parse().unwrap(), 0).is_none());
+        assert!(admission.stranger("192.0.2.2".parse().unwrap(), 0).is_some());
         drop(held);
-        assert!(admission.stranger(one).is_some());
+        assert!(admission.stranger(one, 0).is_some());
         assert_eq!(admission.per_source.lock().unwrap().len(), 0, "what was given back is forgotten");
+    }
+
+    #[test]
+    fn a_source_whose_connections_come_to_nothing_waits_for_the_next_minute() {
+        let admission = Admission::new(8);
+        let one: IpAddr = "192.0.2.1".parse().unwrap();
+        for _ in 0..WASTED_PER_MINUTE_MAX {
+            assert!(admission.stranger(one, 0).is_some());
+            admission.wasted(one, 0);
+        }
+        assert!(admission.stranger(one, 59_999).is_none());
+        assert!(admission.stranger("192.0.2.2".parse().unwrap(), 0).is_some());
+        assert!(admission.stranger(one, 60_000).is_some());
     }
 
     #[test]

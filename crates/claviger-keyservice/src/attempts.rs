@@ -8,15 +8,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::admission::source;
 
 const MINUTE_MS: u64 = 60_000;
-/// Failures of one source in a minute, after which it is told to wait.
+/// Failed attempts to enrol of one source in a minute, after which it is told to wait.
 const FAILURES_MAX: u32 = 30;
 /// Sources that are counted; beyond them a source is let through, which costs a hash and a look-up.
 const SOURCES_MAX: usize = 4096;
 
 /// The failures of the present minute.
-#[derive(Default)]
 pub(crate) struct Attempts {
+    /// Of one source, before it has to wait.
+    failures_max: u32,
     inner: Mutex<Inner>,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self::up_to(FAILURES_MAX)
+    }
 }
 
 #[derive(Default)]
@@ -28,6 +35,11 @@ struct Inner {
 }
 
 impl Attempts {
+    /// So many failures of one source in a minute.
+    pub(crate) fn up_to(failures_max: u32) -> Self {
+        Self { failures_max, inner: Mutex::default() }
+    }
+
     fn at(&self, now_ms: u64) -> MutexGuard<'_, Inner> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.minute != now_ms / MINUTE_MS {
@@ -39,7 +51,7 @@ impl Attempts {
 
     /// Whether this source is listened to.
     pub(crate) fn admits(&self, address: IpAddr, now_ms: u64) -> bool {
-        self.at(now_ms).by_source.get(&source(address)).is_none_or(|failures| *failures < FAILURES_MAX)
+        self.at(now_ms).by_source.get(&source(address)).is_none_or(|failures| *failures < self.failures_max)
     }
 
     /// Counts a failure.

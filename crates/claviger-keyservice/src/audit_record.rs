@@ -156,9 +156,9 @@ impl Record {
     }
 
     /// Says that the record stands for more than itself.
-    pub(crate) fn add_unrecorded(&mut self, count: u64) {
+    pub(crate) fn add_unrecorded(&mut self, count: u64, what: &str) {
         if count > 0 {
-            let more = format!("{count} more failed with unknown tokens since the last such record");
+            let more = format!("{count} more {what} since the last such record");
             self.reason =
                 Some(self.reason.take().map_or_else(|| more.clone(), |own| format!("{own}; {more}")));
         }

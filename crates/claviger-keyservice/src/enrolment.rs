@@ -56,6 +56,9 @@ impl PreparedToken {
     }
 }
 
+/// What a record of failed attempts stands for besides itself.
+pub(crate) const UNKNOWN_TOKENS: &str = "failed with unknown tokens";
+
 impl Core {
     /// A token for someone to enrol with. The order has been checked.
     pub(crate) fn prepare_token(
@@ -137,7 +140,9 @@ impl Core {
         if !known {
             match self.attempts.to_record(info.now_ms) {
                 None => work.records.clear(),
-                Some(before) => work.records.iter_mut().for_each(|record| record.add_unrecorded(before)),
+                Some(before) => {
+                    work.records.iter_mut().for_each(|record| record.add_unrecorded(before, UNKNOWN_TOKENS))
+                }
             }
         }
         work
@@ -147,7 +152,7 @@ impl Core {
     pub(crate) fn unrecorded_attempts(&self) -> Option<Record> {
         let count = self.attempts.left_over(self.clock.now_ms())?;
         let mut record = self.local_info().ok()?.record("enrol", Outcome::Refused);
-        record.add_unrecorded(count);
+        record.add_unrecorded(count, UNKNOWN_TOKENS);
         Some(record)
     }
 

@@ -40,6 +40,7 @@ mod outside;
 mod proposals;
 mod quarantine;
 mod recovery;
+mod refusals;
 mod registry;
 mod release;
 mod reseal;

@@ -13,7 +13,7 @@ use crate::admission::busy;
 use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::custody::shamir::ShareOf;
 use crate::custody::shamir::{self, Share};
-use crate::enrolment::{certificate, put_identity};
+use crate::enrolment::{UNKNOWN_TOKENS, certificate, put_identity};
 use crate::keyset::{Keyset, Version};
 use crate::service::{Core, Work};
 use crate::vault::{IdentityRow, Vault};
@@ -60,7 +60,9 @@ impl Core {
             // Strangers fill no log: one record a minute tells how many failed.
             match self.attempts.to_record(info.now_ms) {
                 None => work.records.clear(),
-                Some(before) => work.records.iter_mut().for_each(|record| record.add_unrecorded(before)),
+                Some(before) => {
+                    work.records.iter_mut().for_each(|record| record.add_unrecorded(before, UNKNOWN_TOKENS))
+                }
             }
         }
         work

@@ -100,60 +100,115 @@ async fn whose_body_arrives_after_the_lock_gets_nothing() {
     assert_eq!(begun.end(last).await.0, 503);
 }
 
+/// Every path that the interface's crate names, from its source: a route that someone adds is among them.
+fn every_route() -> Vec<&'static str> {
+    let sources = [
+        include_str!("../../claviger-keyapi/src/routes.rs"),
+        include_str!("../../claviger-keyapi/src/admin.rs"),
+        include_str!("../../claviger-keyapi/src/proposals.rs"),
+    ];
+    let lines =
+        sources.iter().flat_map(|source| source.lines()).filter(|line| line.starts_with("pub const "));
+    let paths: Vec<&str> =
+        lines.filter_map(|line| line.split('"').nth(1)).filter(|path| path.starts_with("/v1/")).collect();
+    assert!(paths.len() > 40 && paths.contains(&routes::LEASE) && paths.contains(&admin::BUDGET_LIST));
+    paths
+}
+
+fn is_for_operators(path: &str) -> bool {
+    path.starts_with("/v1/admin/")
+}
+
 #[tokio::test]
 async fn without_a_certificate_every_route_but_enrolment_is_closed() {
     let world = World::new().await;
     let mut stranger = raw::connect(&world, None).await;
-    let gateways = [
-        routes::SESSION,
-        routes::BINDING,
-        routes::BINDINGS,
-        routes::BIND,
-        routes::UNBIND,
-        routes::REGISTER,
-        routes::EPOCH,
-        routes::LEASE,
-        routes::DERIVE,
-        routes::CONTINUE,
-        routes::FINISH,
-    ];
-    let operators = [
-        admin::UNLOCK,
-        admin::STATUS,
-        admin::LOCK,
-        admin::KEYSET_CREATE,
-        admin::KEYSET_CONFIRM,
-        admin::KEYSET_LIST,
-        proposals::PROPOSE,
-        proposals::APPROVE,
-        proposals::COLLECT,
-        proposals::WITHDRAW,
-        proposals::PROPOSAL_LIST,
-        admin::FREEZE,
-        admin::REVOKE,
-        admin::IDENTITY_LIST,
-        admin::EPOCH_LIST,
-        admin::QUARANTINE_LIST,
-        admin::POLICY_SHOW,
-        admin::AUDIT_TAIL,
-    ];
     let before = world.audit().len();
-    for path in gateways.iter().chain(&operators).chain(&[routes::STATUS, routes::RENEW]) {
-        assert_eq!(stranger.ask(path, "{}").await.0, 401, "{path}");
+    let open = [routes::ENROL, routes::RECOVER];
+    for path in every_route() {
+        let wanted = if open.contains(&path) { 400 } else { 401 };
+        assert_eq!(stranger.ask(path, "{}").await.0, wanted, "{path}");
     }
     assert_eq!(world.audit().len(), before, "strangers fill no log");
-    assert_eq!(stranger.ask(routes::ENROL, "{}").await.0, 400);
     // And each kind of certificate opens its own half only.
     world.enrol("full").await;
     let mut gateway = raw::connect(&world, Some("full")).await;
     let mut operator = raw::connect(&world, Some("admin")).await;
-    for path in operators {
-        assert_eq!(gateway.ask(path, "{}").await.0, 403, "{path}");
-    }
-    for path in gateways {
-        assert_eq!(operator.ask(path, "{}").await.0, 403, "{path}");
+    let for_anyone = [routes::STATUS, routes::RENEW, routes::ENROL, routes::RECOVER, routes::CHECKPOINT];
+    for path in every_route().into_iter().filter(|path| !for_anyone.contains(path)) {
+        let other = if is_for_operators(path) { &mut gateway } else { &mut operator };
+        assert_eq!(other.ask(path, "{}").await.0, 403, "{path}");
     }
     assert_eq!(world.service().health().0, ServiceState::Unlocked);
+}
+
+/// A connection of someone who may use this route. One for each: a body that is refused half way may end it.
+async fn connect_for(world: &World, path: &str) -> raw::Raw {
+    raw::connect(world, Some(if is_for_operators(path) { "admin" } else { "full" })).await
+}
+
+#[tokio::test]
+async fn every_route_bounds_what_it_reads_and_how_long_it_waits() {
+    let mut world = World::new().await;
+    world.enrol("full").await;
+    let batches = [routes::LEASE, routes::DERIVE, routes::CONTINUE, routes::FINISH];
+    for path in every_route() {
+        let len = if batches.contains(&path) { routes::REQUEST_LEN_MAX } else { 64 << 10 };
+        let (status, answer) = connect_for(&world, path).await.ask(path, &" ".repeat(len + 1)).await;
+        assert!(status == 400 && answer.contains("longer than"), "{path}: {status} {answer}");
+    }
+    // What is no request breaks nothing.
+    let but = [routes::WATCH, admin::LOCK];
+    for path in every_route().into_iter().filter(|path| !but.contains(path)) {
+        let mut client = connect_for(&world, path).await;
+        for junk in ["", "[]", "null", "{\"items\":[{}]}", "{\"identity\":7}", "\u{0}", &"[".repeat(10_000)] {
+            let (status, answer) = client.ask(path, junk).await;
+            assert!(status < 500, "{path} {junk:.20}: {status} {answer}");
+        }
+    }
+    assert_eq!(world.service().health().0, ServiceState::Unlocked);
+    world.stop().await;
+    world.config.limits.request_timeout_s = 1;
+    world.start().await.unwrap();
+    // Bodies that never end, many at once.
+    let began = tokio::time::Instant::now();
+    let mut begun = Vec::new();
+    for path in every_route() {
+        let mut client = connect_for(&world, path).await;
+        begun.push((path, client.begin(path, "{"), client));
+    }
+    for (path, request, _client) in begun {
+        let (status, answer) = request.wait().await;
+        assert!(status == 503 && answer.contains("unavailable"), "{path}: {status} {answer}");
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_certificate_that_counts_no_more_can_not_fill_the_log() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    ask::<RevokeAnswer>(&world.operator(), admin::REVOKE, &revoke("gateway:full")).await.unwrap();
+    let before = world.audit().len();
+    for _ in 0..50 {
+        assert!(matches!(full.keys.session().await, Err(KeyServiceError::Unauthenticated { .. })));
+    }
+    assert_eq!(world.audit().len() - before, 10);
+    world.clock.advance(60_000);
+    full.keys.session().await.unwrap_err();
+    let last = world.last_audit();
+    assert_eq!((&last["action"], &last["outcome"]), (&"authenticate".into(), &"refused".into()));
+    // The service itself may have been faster, with a record of its own.
+    let told: u32 = world.audit()[before..]
+        .iter()
+        .filter_map(|record| {
+            record["reason"]
+                .as_str()?
+                .split("; ")
+                .find_map(|part| part.split(" more were").next()?.parse::<u32>().ok())
+        })
+        .sum::<u32>();
+    assert_eq!(told, 40, "none is lost");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use claviger_gateway::secret_file::read_secret_file;
 use zeroize::Zeroizing;
 
 use crate::exit::Exit;
+use crate::hardening::{Memory, refuse_unlocked};
 use crate::{serving, signals, store_kind};
 
 /// Run the gateway: an S3 endpoint that seals what it stores
@@ -41,6 +42,10 @@ pub(crate) struct Arguments {
     /// Open everything that the configuration names, say what is wrong, and end (exit code 2 if something is)
     #[arg(long)]
     check: bool,
+
+    /// Don't start unless all memory can be locked, so that no key is ever swapped out
+    #[arg(long)]
+    require_locked_memory: bool,
 }
 
 #[derive(Subcommand)]
@@ -75,7 +80,7 @@ struct EnrolArguments {
 ///
 /// # Errors
 /// Exit code 2 for a wrong configuration, 1 for what fails on the way.
-pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
+pub(crate) async fn run(arguments: Arguments, memory: Memory) -> Result<(), Exit> {
     if let Some(Action::Enrol(enrol)) = arguments.action {
         return enrol_gateway(enrol).await;
     }
@@ -84,6 +89,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
     if arguments.check {
         return check(&config).await;
     }
+    refuse_unlocked(&memory, arguments.require_locked_memory)?;
     serve(config).await
 }
 

@@ -15,6 +15,7 @@ use claviger_keyservice::{Config, KeyService, Unlock, admin_listener};
 use tokio::task::JoinHandle;
 
 use crate::exit::Exit;
+use crate::hardening::{Memory, refuse_unlocked};
 use crate::serving;
 use crate::signals::{self, Shutdown};
 
@@ -38,18 +39,23 @@ pub(crate) struct Arguments {
     /// Read the configuration and every file it names, say what is wrong, and end (exit code 2 if something is)
     #[arg(long)]
     check: bool,
+
+    /// Don't start unless all memory can be locked, so that no key is ever swapped out
+    #[arg(long)]
+    require_locked_memory: bool,
 }
 
 /// Runs the command.
 ///
 /// # Errors
 /// Exit code 2 for a wrong configuration, 1 for what fails on the way.
-pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
+pub(crate) async fn run(arguments: Arguments, memory: Memory) -> Result<(), Exit> {
     let config = Config::load(&arguments.config).map_err(Exit::usage)?;
     if arguments.check {
         return check(&arguments.config, &config);
     }
-    serve(config).await
+    refuse_unlocked(&memory, arguments.require_locked_memory)?;
+    serve(config, &memory).await
 }
 
 fn check(path: &Path, config: &Config) -> Result<(), Exit> {
@@ -69,7 +75,7 @@ fn check(path: &Path, config: &Config) -> Result<(), Exit> {
     Ok(())
 }
 
-async fn serve(config: Config) -> Result<(), Exit> {
+async fn serve(config: Config, memory: &Memory) -> Result<(), Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let random: Arc<dyn Random> = Arc::new(OsRandom::new(Arc::clone(&clock)).map_err(Exit::failed)?);
     let shutdown = signals::listen()?;
@@ -79,7 +85,7 @@ async fn serve(config: Config) -> Result<(), Exit> {
         .await
         .map_err(Exit::failed)?
         .map_err(Exit::usage)?;
-    let admin = serve_admin(&service, &config, &shutdown).await?;
+    let admin = serve_admin(&service, &config, memory, &shutdown).await?;
     let (_, problems) = service.health();
     tracing::info!(address = %config.listen, ?problems, "the key service serves");
     service.serve(listener, shutdown.wait()).await.map_err(Exit::failed)?;
@@ -92,6 +98,7 @@ async fn serve(config: Config) -> Result<(), Exit> {
 async fn serve_admin(
     service: &KeyService,
     config: &Config,
+    memory: &Memory,
     shutdown: &Shutdown,
 ) -> Result<Option<JoinHandle<()>>, Exit> {
     let Some(address) = config.admin_listen else { return Ok(None) };
@@ -102,5 +109,6 @@ async fn serve_admin(
     let handle = metrics::install().context("metrics can't be set up")?;
     let render = Arc::new(move || handle.render());
     let (service, shutdown) = (service.clone(), shutdown.clone());
-    Ok(Some(tokio::spawn(admin_listener::serve(service, listener, render, shutdown.wait()))))
+    let notes = memory.problem().map(str::to_owned).into_iter().collect();
+    Ok(Some(tokio::spawn(admin_listener::serve(service, listener, render, notes, shutdown.wait()))))
 }

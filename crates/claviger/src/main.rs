@@ -10,6 +10,7 @@ mod audit_cmd;
 mod demo;
 mod exit;
 mod gateway_cmd;
+mod hardening;
 mod keys_cmd;
 mod keyservice_cmd;
 mod logging;
@@ -24,6 +25,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use exit::Exit;
+use hardening::Memory;
 use logging::LogFormat;
 
 /// Encrypts what a cloud object store keeps, with keys that only your key service holds.
@@ -72,12 +74,17 @@ impl Command {
         }
     }
 
-    async fn run(self) -> Result<(), Exit> {
+    /// The two services hold keys for as long as they run.
+    fn is_service(&self) -> bool {
+        matches!(self, Self::Gateway(_) | Self::Keyservice(_))
+    }
+
+    async fn run(self, memory: Memory) -> Result<(), Exit> {
         match self {
             Self::Demo(arguments) => Box::pin(demo::run(arguments)).await,
             Self::Peek(arguments) => peek::run(arguments).await,
-            Self::Gateway(arguments) => gateway_cmd::run(arguments).await,
-            Self::Keyservice(arguments) => keyservice_cmd::run(arguments).await,
+            Self::Gateway(arguments) => gateway_cmd::run(arguments, memory).await,
+            Self::Keyservice(arguments) => keyservice_cmd::run(arguments, memory).await,
             Self::Keys(arguments) => keys_cmd::run(arguments).await,
             Self::Audit(arguments) => audit_cmd::run(arguments),
         }
@@ -93,10 +100,18 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Exit> {
+    // Every command handles secrets: shares, tokens, private keys.
+    hardening::close_to_others().map_err(Exit::failed)?;
+    let memory = if arguments.command.is_service() {
+        // Before the threads are there: their stacks are memory too.
+        hardening::lock_memory()
+    } else {
+        Memory::NotLocked(String::new())
+    };
     let filter = arguments.log.as_deref().unwrap_or(arguments.command.log_default());
     logging::init(arguments.log_format, filter).map_err(Exit::usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Exit::failed)?;
-    runtime.block_on(arguments.command.run())
+    runtime.block_on(arguments.command.run(memory))
 }
 
 #[cfg(test)]

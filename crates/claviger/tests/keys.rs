@@ -105,6 +105,9 @@ fn a_service_is_made_unlocked_used_killed_and_unlocked_again() {
     assert!(fails(folder, "gateway enrol --token-file token --state-dir other", 1).contains("used"));
     assert!(succeeds(folder, "keys gateway list").contains("gateway:main"));
 
+    let budgets = succeeds(folder, "keys budgets show");
+    assert!(budgets.contains("gateway:main  default  0 of 500 epochs, 0 of 20000 objects in 3600 s"), "{budgets}");
+
     drop(service);
     let _service = start(folder);
     assert!(succeeds(folder, "keys status").contains("Locked"), "a start leaves it locked");
@@ -176,6 +179,7 @@ fn a_policy_is_tried_before_it_counts() {
     let granted =
         succeeds(folder, &format!("{explain} --identity gateway:auditors --verb read --key 2026/a"));
     assert!(granted.starts_with("granted\n  line "), "{granted}");
+    assert!(granted.contains("at most 2000 distinct objects in 86400 s"), "{granted}");
     let denied = succeeds(folder, &format!("{explain} --identity gateway:auditors --verb read --key 2025/a"));
     assert!(denied.starts_with("denied\n  line ") && denied.contains("only below"), "{denied}");
     assert!(fails(folder, &format!("{explain} --identity gateway:auditors --verb fly"), 2).contains("fly"));

@@ -9,6 +9,9 @@ use crate::identity::Peer;
 use crate::policy::AdminVerb;
 use crate::service::{Caller, Core};
 
+/// What a record of refusals stands for besides itself.
+pub(super) const UNRECORDED: &str = "were refused";
+
 /// What is known of the one who asks.
 pub(super) enum Admitted {
     /// Enough for the routes that take no [`Caller`].
@@ -119,8 +122,12 @@ async fn log_refusal(
     info: &RequestInfo,
     refusal: KeyServiceError,
 ) -> Result<KeyServiceError, KeyServiceError> {
-    if peer.is_some() && refusal != KeyServiceError::Locked {
-        let record = info.record("authenticate", Outcome::Refused).refused_call(&refusal);
+    if let Some(peer) = peer
+        && refusal != KeyServiceError::Locked
+        && let Some(before) = core.refusals.to_record(&peer.identity, info.now_ms)
+    {
+        let mut record = info.record("authenticate", Outcome::Refused).refused_call(&refusal);
+        record.add_unrecorded(before, UNRECORDED);
         core.audit.append(vec![record.to_bytes()]).await.map_err(|error| error.outward())?;
     }
     Ok(refusal)

@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 
 use crate::ServiceError;
 use crate::admission::{Room, StrangersPlace};
-use crate::audit_record::RequestInfo;
+use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::identity::{Peer, peer};
 use crate::metrics::{CONNECTIONS_REFUSED, HANDSHAKES_REFUSED, REQUESTS};
 use crate::service::Core;
@@ -92,7 +92,7 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        match core.admission.stranger(address.ip()) {
+        match core.admission.stranger(address.ip(), core.clock.now_ms()) {
             Some(place) => {
                 let guest = Guest { place, source: address.ip() };
                 connections.spawn(connection(Arc::clone(&core), stream, guest, graceful.watcher()));
@@ -117,11 +117,20 @@ fn count_refused() {
 }
 
 async fn record_attempts(core: &Core) {
-    if let Some(record) = core.unrecorded_attempts()
-        && let Err(error) = core.audit.append(vec![record.to_bytes()]).await
-    {
-        tracing::error!(%error, "failed attempts to enrol were not written down");
+    for record in [core.unrecorded_attempts(), unrecorded_refusals(core)].into_iter().flatten() {
+        if let Err(error) = core.audit.append(vec![record.to_bytes()]).await {
+            tracing::error!(%error, "failed attempts to enrol or to authenticate were not written down");
+        }
     }
+}
+
+/// The record of refused certificates that got none when they came.
+fn unrecorded_refusals(core: &Core) -> Option<Record> {
+    let info = core.local_info().ok()?;
+    let count = core.refusals.left_over(info.now_ms)?;
+    let mut record = info.record("authenticate", Outcome::Refused);
+    record.add_unrecorded(count, admit::UNRECORDED);
+    Some(record)
 }
 
 /// What blocks and comes by itself.
@@ -163,14 +172,21 @@ async fn connection(
     let tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => {
+            core.admission.wasted(guest.source, core.clock.now_ms());
             metrics::counter!(HANDSHAKES_REFUSED).increment(1);
             tracing::info!(%error, "handshake refused");
             return;
         }
-        Err(_) => return,
+        Err(_) => {
+            core.admission.wasted(guest.source, core.clock.now_ms());
+            return;
+        }
     };
     let peer = tls.get_ref().1.peer_certificates().and_then(|chain| peer(chain.first()?));
     let is_stranger = peer.is_none();
+    if is_stranger {
+        core.admission.wasted(guest.source, core.clock.now_ms());
+    }
     let client = Arc::new(Client { peer, source: guest.source });
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 use claviger_env::Clock;
 use claviger_format::Random;
-use claviger_keyapi::tls::SERVICE_NAME;
 use claviger_keyapi::{Identity, KeyServiceError, ServiceState, UnavailableReason};
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
@@ -26,18 +25,18 @@ use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::backup::make::Backups;
 use crate::config::Config;
 use crate::files::{StateLock, private_folder};
-use crate::identity::{Authority, SERVICE_TTL_MS};
 use crate::ledger::log::newest_state;
 use crate::ledger::{Mark, Turn};
 use crate::outside::Outside;
 use crate::policy::{Policy, PolicyRow};
+use crate::refusals::Refusals;
 use crate::store::{Role, Store, location};
 use crate::vault::{Vault, stored_ca};
 use crate::watch::Watchers;
 use crate::{ServiceError, server};
 pub(crate) use callers::Caller;
 use callers::check_unrevoked;
-use tls::{read_locked_tls, replace_locked_tls, server_config};
+use tls::{read_locked_tls, server_config};
 use unlocking::Unlocking;
 
 /// Name of the audit log's folder in the state folder.
@@ -63,6 +62,7 @@ pub(crate) struct Core {
     /// The newest state of the ledger that the log tells of, and how many records there were then.
     log_state: Mutex<LogState>,
     pub(crate) attempts: Attempts,
+    pub(crate) refusals: Refusals,
     pub(crate) backups: Backups,
     pub(crate) admission: Admission,
     pub(crate) unlocking: Unlocking,
@@ -206,6 +206,7 @@ impl KeyService {
                 ca,
                 changes: Mutex::new(()),
                 attempts: Attempts::default(),
+                refusals: Refusals::default(),
                 backups: Backups::default(),
                 admission,
                 unlocking: Unlocking::default(),
@@ -361,49 +362,6 @@ impl Core {
 
     fn wipe(&self) -> Option<Arc<Vault>> {
         self.vault.write().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// What a locked service shows. If its file is gone or damaged, the authority that is being dropped makes another.
-    fn locked_tls(&self, old: Option<&Vault>, now_ms: u64) -> Result<Arc<ServerConfig>, ServiceError> {
-        let identity = match (read_locked_tls(&self.config), old) {
-            (Err(error), Some(old)) => {
-                tracing::error!(%error, "the locked service's own certificate is made anew");
-                replace_locked_tls(&self.config, &old.authority, now_ms, &*self.random)?;
-                read_locked_tls(&self.config)?
-            }
-            (read, _) => read?,
-        };
-        server_config(identity, self.ca.clone(), &self.clock)
-    }
-
-    fn unlocked_tls(&self, authority: &Authority, now_ms: u64) -> Result<TlsState, ServiceError> {
-        let identity = authority.issue_service(SERVICE_NAME, now_ms, SERVICE_TTL_MS, &*self.random)?;
-        Ok(TlsState {
-            config: Some(server_config(identity, authority.certificate().clone(), &self.clock)?),
-            renew_at_ms: now_ms.saturating_add(SERVICE_TTL_MS / 2),
-        })
-    }
-
-    /// What the next connection is answered with; makes a new certificate in time. `None` if there is nothing to show.
-    pub(crate) fn current_tls(&self) -> Option<Arc<ServerConfig>> {
-        let now_ms = self.clock.now_ms();
-        if now_ms >= self.tls.load().renew_at_ms
-            && let Err(error) = self.renew_tls(now_ms)
-        {
-            tracing::error!(%error, "no new certificate for the service itself");
-        }
-        self.tls.load().config.clone()
-    }
-
-    /// Under the lock of changes: a service that was locked meanwhile must not show the unlocked one's name again.
-    fn renew_tls(&self, now_ms: u64) -> Result<(), ServiceError> {
-        let _changes = self.changes();
-        if let Ok(vault) = self.vault()
-            && now_ms >= self.tls.load().renew_at_ms
-        {
-            self.tls.store(Arc::new(self.unlocked_tls(&vault.authority, now_ms)?));
-        }
-        Ok(())
     }
 
     /// Makes the records durable, then lets the result out.

@@ -5,18 +5,69 @@ use std::sync::Arc;
 use claviger_env::Clock;
 use claviger_format::Random;
 use claviger_keyapi::secret::SecretText;
-use claviger_keyapi::tls::{self, LOCKED_NAME, TlsIdentity};
+use claviger_keyapi::tls::{self, LOCKED_NAME, SERVICE_NAME, TlsIdentity};
 use claviger_keyapi::wire::Blob;
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use serde::{Deserialize, Serialize};
 
+use super::{Core, TlsState};
 use crate::ServiceError;
 use crate::config::Config;
 use crate::files::{read_secret, write_secret_new};
-use crate::identity::{Authority, LOCKED_TTL_MS};
+use crate::identity::{Authority, LOCKED_TTL_MS, SERVICE_TTL_MS};
+use crate::vault::Vault;
 
 const LOCKED_TLS_FILE: &str = "locked-tls.json";
+
+impl Core {
+    /// What a locked service shows. If its file is gone or damaged, the authority that is being dropped makes another.
+    pub(super) fn locked_tls(
+        &self,
+        old: Option<&Vault>,
+        now_ms: u64,
+    ) -> Result<Arc<ServerConfig>, ServiceError> {
+        let identity = match (read_locked_tls(&self.config), old) {
+            (Err(error), Some(old)) => {
+                tracing::error!(%error, "the locked service's own certificate is made anew");
+                replace_locked_tls(&self.config, &old.authority, now_ms, &*self.random)?;
+                read_locked_tls(&self.config)?
+            }
+            (read, _) => read?,
+        };
+        server_config(identity, self.ca.clone(), &self.clock)
+    }
+
+    pub(super) fn unlocked_tls(&self, authority: &Authority, now_ms: u64) -> Result<TlsState, ServiceError> {
+        let identity = authority.issue_service(SERVICE_NAME, now_ms, SERVICE_TTL_MS, &*self.random)?;
+        Ok(TlsState {
+            config: Some(server_config(identity, authority.certificate().clone(), &self.clock)?),
+            renew_at_ms: now_ms.saturating_add(SERVICE_TTL_MS / 2),
+        })
+    }
+
+    /// What the next connection is answered with; makes a new certificate in time. `None` if there is nothing to show.
+    pub(crate) fn current_tls(&self) -> Option<Arc<ServerConfig>> {
+        let now_ms = self.clock.now_ms();
+        if now_ms >= self.tls.load().renew_at_ms
+            && let Err(error) = self.renew_tls(now_ms)
+        {
+            tracing::error!(%error, "no new certificate for the service itself");
+        }
+        self.tls.load().config.clone()
+    }
+
+    /// Under the lock of changes: a service that was locked meanwhile must not show the unlocked one's name again.
+    fn renew_tls(&self, now_ms: u64) -> Result<(), ServiceError> {
+        let _changes = self.changes();
+        if let Ok(vault) = self.vault()
+            && now_ms >= self.tls.load().renew_at_ms
+        {
+            self.tls.store(Arc::new(self.unlocked_tls(&vault.authority, now_ms)?));
+        }
+        Ok(())
+    }
+}
 
 pub(super) fn server_config(
     identity: TlsIdentity,

@@ -87,6 +87,13 @@ impl Raw {
 }
 
 impl Begun {
+    /// Sends nothing more, and does not end it either.
+    pub(crate) async fn wait(self) -> (u16, String) {
+        let answer = self.answer.await.unwrap();
+        drop(self.rest);
+        answer
+    }
+
     /// Sends the rest; status and body of the answer.
     pub(crate) async fn end(self, rest: &str) -> (u16, String) {
         // The service may have answered already.
