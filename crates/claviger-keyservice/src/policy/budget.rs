@@ -1,6 +1,7 @@
 //! How much an identity may open in a while: `[[budget]]` of a policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use claviger_keyapi::{Identity, Role, Verb};
 use serde::Deserialize;
@@ -35,7 +36,10 @@ pub(crate) type Table = BTreeMap<Identity, BTreeMap<String, Budget>>;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawBudget {
-    identity: Identity,
+    identity: Option<Identity>,
+    /// Each of them gets one of its own.
+    #[serde(default)]
+    identities: BTreeSet<Identity>,
     keyset: String,
     window_s: u32,
     epochs_max: Option<u32>,
@@ -64,15 +68,19 @@ impl Policy {
         raw: Spanned<RawBudget>,
     ) -> Result<(), ServiceError> {
         let span = raw.span();
-        let RawBudget { identity, keyset, window_s, epochs_max, objects_max } = raw.into_inner();
+        let RawBudget { identity, mut identities, keyset, window_s, epochs_max, objects_max } =
+            raw.into_inner();
         let wrong = |text: &str, remedy: &str| Err(file.wrong(span.clone(), text, remedy));
-        if identity.role() != Role::Gateway {
-            return wrong("[[budget]] is for gateways", "name a gateway: identity; operators open nothing");
-        }
-        if self.grants_of(&identity, &keyset).next().is_none() {
-            let text =
-                format!("{identity} is granted nothing in keyset \"{keyset}\", so this bounds nothing");
-            return wrong(&text, "use identity and keyset of a [[grant]]");
+        match (identity, identities.is_empty()) {
+            (Some(identity), true) => drop(identities.insert(identity)),
+            (None, false) => {}
+            _ => {
+                let text = "a [[budget]] says whose it is with either \"identity\" or \"identities\"";
+                return wrong(
+                    text,
+                    "write identity = \"gateway:…\", or identities = [\"gateway:…\", …]: each gets one of its own",
+                );
+            }
         }
         if !(WINDOW_S_MIN..=WINDOW_S_MAX).contains(&window_s) {
             let text = format!("window_s = {window_s} is not from {WINDOW_S_MIN} to {WINDOW_S_MAX}");
@@ -84,17 +92,39 @@ impl Policy {
                           drop its grant or freeze it";
             return wrong("a budget needs a maximum of at least 1", remedy);
         }
-        let line = file.line(&span);
-        let budgets = self.budgets.entry(identity.clone()).or_default();
-        let budget = Budget { line, window_s, epochs_max, objects_max };
-        if let Some(other) = budgets.insert(keyset.clone(), budget) {
-            let text =
-                format!("{identity} has a budget in keyset \"{keyset}\" already, in line {}", other.line);
-            return wrong(&text, "keep one of them");
+        let budget = Budget { line: file.line(&span), window_s, epochs_max, objects_max };
+        for identity in identities {
+            self.add_budget_of(file, &span, identity, &keyset, budget.clone())?;
         }
         if self.counted_max() > COUNTED_MAX {
             let text = format!("the maxima of all budgets add up to more than {COUNTED_MAX}");
             return wrong(&text, "lower them, with a shorter window_s: what is counted is kept in memory");
+        }
+        Ok(())
+    }
+
+    fn add_budget_of(
+        &mut self,
+        file: &TomlFile<'_>,
+        span: &Range<usize>,
+        identity: Identity,
+        keyset: &str,
+        budget: Budget,
+    ) -> Result<(), ServiceError> {
+        let wrong = |text: &str, remedy: &str| Err(file.wrong(span.clone(), text, remedy));
+        if identity.role() != Role::Gateway {
+            return wrong("[[budget]] is for gateways", "name a gateway: identity; operators open nothing");
+        }
+        if self.grants_of(&identity, keyset).next().is_none() {
+            let text =
+                format!("{identity} is granted nothing in keyset \"{keyset}\", so this bounds nothing");
+            return wrong(&text, "use identity and keyset of a [[grant]]");
+        }
+        let budgets = self.budgets.entry(identity.clone()).or_default();
+        if let Some(other) = budgets.insert(keyset.to_owned(), budget) {
+            let text =
+                format!("{identity} has a budget in keyset \"{keyset}\" already, in line {}", other.line);
+            return wrong(&text, "keep one of them");
         }
         Ok(())
     }
@@ -189,6 +219,22 @@ mod tests {
             let error = Policy::parse_text(&format!("{GRANT}{}", budget.replace(from, to))).unwrap_err();
             assert!(error.to_string().starts_with("policy.toml:5:"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_budget_of_several_is_one_for_each() {
+        let both = "identities = [\"gateway:edge\", \"gateway:other\"]\nkeyset = \"default\"\n";
+        let grant = GRANT.replace("identity = \"gateway:edge\"\nkeyset = \"default\"\n", both);
+        let budget = "[[budget]]\nwindow_s = 60\nepochs_max = 600000\n";
+        let policy = Policy::parse_text(&format!("{grant}{budget}{both}").replace("600000", "5")).unwrap();
+        for name in ["gateway:edge", "gateway:other"] {
+            assert_eq!(policy.budget(&name.parse().unwrap(), "default").unwrap().epochs_max, Some(5));
+        }
+        let error = Policy::parse_text(&format!("{grant}{budget}{both}")).unwrap_err().to_string();
+        assert!(error.contains("add up"), "{error}");
+        let whose =
+            Policy::parse_text(&format!("{grant}{budget}keyset = \"default\"\n")).unwrap_err().to_string();
+        assert!(whose.contains("either \"identity\" or \"identities\""), "{whose}");
     }
 
     #[test]
