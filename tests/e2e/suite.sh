@@ -10,6 +10,7 @@
 #                                      restarts, outages, refusals, malformed requests
 #   tests/e2e/suite.sh accounts        clients with accounts of their own at Ceph RGW, and clients without a signature
 #   tests/e2e/suite.sh operations      the chapters of docs/operations.md, each command as it stands there
+#   tests/e2e/suite.sh recover         the key service is lost: everything comes back from ciphertext and recovery shares, by `claviger recover`
 #   tests/e2e/suite.sh soak            a minute of mixed load with clients that vanish and clients that are slow (tests/soak)
 #   tests/e2e/suite.sh doubles         doubles of the providers that can't be run here (Amazon S3, R2, B2, ...), each with its profile;
 #                                      and uploads whose end is told twice
@@ -192,6 +193,13 @@ fleet() {
     "$root/tests/stores/rgw.py" stop --dir "$out/rgw"
 }
 
+recover() {
+    say "the key service is lost; recovery shares are left"
+    cargo build --quiet --manifest-path "$root/Cargo.toml" -p claviger-provider --example provider
+    "$checker" "$here/recover.py" --claviger "$claviger" \
+        --provider "${CARGO_TARGET_DIR:-$root/target}/debug/examples/provider" || failed="$failed recover"
+}
+
 accounts() {
     say "clients with accounts of their own, and without any, before Ceph RGW"
     start_rgw
@@ -216,9 +224,9 @@ soak() {
 mkdir -p "$out"
 [ "${CLAVIGER_E2E_SETUP:-yes}" = no ] || "$root/tests/clients/setup.sh"
 "$checker" "$here/leak_check.py" --self-test
-parts=${*:-direct embedded lying doubles rgw fleet accounts operations soak}
+parts=${*:-direct embedded lying doubles recover rgw fleet accounts operations soak}
 case $parts in
-    *embedded* | *rgw* | *lying* | *doubles* | *fleet* | *accounts* | *operations* | *soak*)
+    *embedded* | *rgw* | *lying* | *doubles* | *recover* | *fleet* | *accounts* | *operations* | *soak*)
         [ -x "$claviger" ] || cargo build --release --manifest-path "$root/Cargo.toml" -p claviger ;;
 esac
 for part in $parts; do
@@ -227,6 +235,7 @@ for part in $parts; do
         embedded) embedded ;;
         lying) lying ;;
         doubles) doubles ;;
+        recover) recover ;;
         rgw) rgw ;;
         fleet) fleet ;;
         soak) soak ;;

@@ -356,7 +356,7 @@ impl Config {
 }
 
 /// `$CREDENTIALS_DIRECTORY/x` becomes the file in systemd's credential directory, a relative path one in `folder`.
-fn resolve(path: &Path, folder: &Path) -> PathBuf {
+pub(crate) fn resolve(path: &Path, folder: &Path) -> PathBuf {
     if let Ok(rest) = path.strip_prefix("$CREDENTIALS_DIRECTORY")
         && let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY")
     {

@@ -27,6 +27,7 @@ mod own_hosts;
 mod per_second;
 pub mod secret_file;
 pub mod server;
+pub mod store_reader;
 mod strangers;
 mod system_area;
 mod upstream;

@@ -20,6 +20,11 @@ impl Exit {
         Self { code: 1, error: error.into() }
     }
 
+    /// The same error, as wrong usage.
+    pub(crate) fn into_usage(self) -> Self {
+        Self { code: 2, ..self }
+    }
+
     /// Says what happened on standard error and gives the process's exit code.
     #[allow(clippy::print_stderr, reason = "the last word of a command is for its user, not for a log")]
     pub(crate) fn report(&self) -> ExitCode {

@@ -15,6 +15,7 @@ mod keys_cmd;
 mod keyservice_cmd;
 mod logging;
 mod peek;
+mod recover;
 mod s3_client;
 mod serving;
 mod signals;
@@ -63,13 +64,14 @@ enum Command {
     Keyservice(keyservice_cmd::Arguments),
     Keys(keys_cmd::Arguments),
     Audit(audit_cmd::Arguments),
+    Recover(recover::Arguments),
 }
 
 impl Command {
     /// What talks to a person logs warnings only, unless told otherwise.
     fn log_default(&self) -> &'static str {
         match self {
-            Self::Demo(_) | Self::Peek(_) | Self::Keys(_) | Self::Audit(_) => "warn",
+            Self::Demo(_) | Self::Peek(_) | Self::Keys(_) | Self::Audit(_) | Self::Recover(_) => "warn",
             Self::Gateway(_) | Self::Keyservice(_) => "info",
         }
     }
@@ -87,6 +89,7 @@ impl Command {
             Self::Keyservice(arguments) => keyservice_cmd::run(arguments, memory).await,
             Self::Keys(arguments) => keys_cmd::run(arguments).await,
             Self::Audit(arguments) => audit_cmd::run(arguments),
+            Self::Recover(arguments) => Box::pin(recover::run(arguments)).await,
         }
     }
 }

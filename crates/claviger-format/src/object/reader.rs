@@ -83,6 +83,20 @@ impl<A: SegmentAead> ObjectReader<A> {
         Self::ranged(dek, Kind::Part, Arc::clone(manifest), range, first_header)
     }
 
+    /// A whole object of which nothing but the stored bytes is left, of the kind that its first header says; its footer has
+    /// been verified (docs/format.md §8.1). What comes out is one committed object. Under which name, nothing says.
+    pub fn unnamed(dek: &Dek, kind: Kind, manifest: &Arc<Manifest>) -> Result<Self> {
+        let sound = match (kind, manifest.entries()) {
+            (Kind::Single, [entry]) => entry.number == 1 && entry.salt.is_some(),
+            (Kind::Part, _) => true,
+            _ => false,
+        };
+        if !sound {
+            return Err(Error::Inconsistent(Structure::Footer));
+        }
+        Ok(Self::whole(dek, kind, Arc::clone(manifest)))
+    }
+
     fn whole(dek: &Dek, kind: Kind, manifest: Arc<Manifest>) -> Self {
         let last_part = manifest.entries().len() - 1;
         Self {

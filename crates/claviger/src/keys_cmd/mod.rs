@@ -18,7 +18,7 @@ mod keyset;
 mod people;
 mod policy;
 mod proposals;
-mod share;
+pub(crate) mod share;
 mod shred;
 mod state;
 

@@ -142,7 +142,7 @@ fn print(arguments: &PrintArguments) -> Result<(), Exit> {
 }
 
 /// Reads a share; where one word is wrong, says which.
-pub(super) fn read(file: &Path) -> Result<Share, Exit> {
+pub(crate) fn read(file: &Path) -> Result<Share, Exit> {
     if file != Path::new("-") {
         return paper::load(file).with_context(|| file.display().to_string()).map_err(Exit::failed);
     }
