@@ -124,11 +124,11 @@ class World:
         demo = self.demo(self.provider)
         self.written = write_all(demo.s3)
         demo.stop()
-        # The record of the keyset names the new buckets once a gateway looks after it again: at its start, or a minute later.
         # And an epoch of its own, which is to be lost.
         before = set(self.system("epochs/"))
         demo = self.demo(self.provider)
         demo.s3.put_object(Bucket=OTHER, Key="of the last epoch", Body=b"last")
+        self.await_keyset_record()
         demo.stop()
         self.last_epoch = set(self.system("epochs/")) - before
         self.shares = [home / f"share-{number}.txt" for number in range(1, 6)]
@@ -151,6 +151,17 @@ endpoint = "{self.provider.endpoint}"
 profile = "embedded"
 credentials_file = "store-credentials.toml"
 """)
+
+    def await_keyset_record(self):
+        """Gateways store the record that names a new bucket at their next look, at the start or a minute later."""
+        deadline = time.monotonic() + 100
+        while True:
+            records = [self.raw("claviger-system", key)[0] for key in self.system("keyset/")]
+            if any(f"{BUCKET}#".encode() in record and f"{OTHER}#".encode() in record for record in records):
+                return
+            if time.monotonic() > deadline:
+                raise AssertionError("no keyset record names the buckets")
+            time.sleep(0.5)
 
     def start(self, started):
         self.started.append(started)
@@ -312,7 +323,8 @@ def shares_of_two_services_open_each_its_own(world):
 def dump(world, name, with_envelopes):
     """What rclone writes."""
     folder = world.home / name
-    env = {**os.environ, "RCLONE_CONFIG_S_TYPE": "s3", "RCLONE_CONFIG_S_PROVIDER": "Other", "RCLONE_CONFIG_S_ENDPOINT": world.provider.endpoint,
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    env |= {"RCLONE_CONFIG_S_TYPE": "s3", "RCLONE_CONFIG_S_PROVIDER": "Other", "RCLONE_CONFIG_S_ENDPOINT": world.provider.endpoint,
            "RCLONE_CONFIG_S_ACCESS_KEY_ID": Provider.access_key, "RCLONE_CONFIG_S_SECRET_ACCESS_KEY": Provider.secret_key,
            "RCLONE_CONFIG": "/dev/null"}
     for bucket in (OTHER, "claviger-system"):

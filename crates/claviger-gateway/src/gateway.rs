@@ -286,7 +286,8 @@ async fn prepare_system_area(system: Arc<SystemArea>, session: Arc<Session>, com
         let wait = match prepare_once(&system, &session).await {
             Ok(()) => {
                 component.ready();
-                EVERY
+                // Before the key service has answered there is no record to store.
+                if session.keysets().is_empty() { RETRY } else { EVERY }
             }
             Err(error) => {
                 component.not_ready(error.to_string());

@@ -69,7 +69,7 @@ pub(crate) struct Arguments {
     #[arg(long = "share", value_name = "FILE", required = true)]
     shares: Vec<PathBuf>,
 
-    /// The store: a gateway's configuration, or a file with its [upstream] table (and [system_area]) alone
+    /// The store: a gateway's configuration, or a file with its table upstream (and system_area) alone
     #[arg(long, value_name = "FILE", required_unless_present = "dump", conflicts_with = "dump")]
     store: Option<PathBuf>,
 
