@@ -12,7 +12,7 @@ pub(super) enum Command {
 
 /// Show how far each budget is used
 ///
-/// A budget is a [[budget]] of the policy: most distinct epochs (by "lease") and objects (by the other
+/// A budget is a `[[budget]]` of the policy: most distinct epochs (by "lease") and objects (by the other
 /// verbs) of a keyset that a gateway is given within a window that moves on with the time. A gateway
 /// that wants more is frozen. If it was only busy, two operators raise the budget and unfreeze it;
 /// that begins a new window:
