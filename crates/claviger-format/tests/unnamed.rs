@@ -1,4 +1,5 @@
 //! Objects whose envelopes are lost (docs/format.md §8.1): their footers say what they are.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
