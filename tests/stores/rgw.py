@@ -83,6 +83,10 @@ osd max object name len = 2048
 osd max object namespace len = 256
 
 [client]
+# What was deleted goes at once: it lies in memory.
+rgw gc obj min wait = 5
+rgw gc processor period = 5
+rgw gc max concurrent io = 64
 rgw enable usage log = false
 rgw enable ops log = false
 rgw verify ssl = false

@@ -110,7 +110,8 @@ impl Core {
     }
 }
 
-/// The shares must give the root of a version that opens; whose keyset that is.
+/// The shares must give the root that the keyset seals under, or, of one that is only read, the newest that still opens: whoever got
+/// hold of shares before a rotation must not make himself an operator with them. Gives whose keyset that is.
 fn check_root(vault: &Vault, shares: &[Share]) -> Result<Arc<Keyset>, ServiceError> {
     let first = shares.first().ok_or(ServiceError::Share("none were given"))?;
     let ShareOf::Root { keyset_id, version } = first.of else {
@@ -119,9 +120,10 @@ fn check_root(vault: &Vault, shares: &[Share]) -> Result<Arc<Keyset>, ServiceErr
     let combined = shamir::combine(shares)?;
     let keyset =
         vault.keyset_by_id(keyset_id.into()).ok_or(ServiceError::Share("of no keyset of this service"))?;
-    let root = keyset.version(version).and_then(Version::opens);
+    let counting = keyset.newest().or_else(|| keyset.newest_open().map(|(version, _)| version));
+    let root = counting.filter(|counting| counting.number == version).and_then(Version::opens);
     match root {
         Some(root) if bool::from(combined.expose().ct_eq(root.secret().expose())) => Ok(Arc::clone(&keyset)),
-        _ => Err(ServiceError::Share("they give no root of this service")),
+        _ => Err(ServiceError::Share("they give no root that a keyset of this service seals under now")),
     }
 }

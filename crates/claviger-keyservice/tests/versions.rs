@@ -6,11 +6,13 @@ mod common;
 use std::time::Duration;
 
 use claviger_format::{KeyVersionState, KeysetRecord, Root};
+use claviger_gateway::key_client::{self, ClientError, Recovery};
 use claviger_keyapi::admin::{self, AdminStatus, KeysetInfo, KeysetList, RetireRequest, VersionState};
 use claviger_keyapi::lifecycle::{self, CertificateAnswer, DESTROY_WAIT_S, VersionRequest};
 use claviger_keyapi::proposals::{self, Action, Collected, ConfirmRequest, ProposalRequest};
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::secret::SecretText;
+use claviger_keyapi::tls::SpkiHash;
 use claviger_keyapi::wire::Blob;
 use claviger_keyapi::{
     KeyService as _, KeyServiceError, LeaseItem, ReleaseError, SessionInfo, Verb, Watch, WatchEvent,
@@ -236,4 +238,32 @@ async fn gateways_hear_at_once_that_a_version_is_to_be_destroyed_and_one_operato
         world.audit().iter().map(|record| record["action"].as_str().unwrap().to_owned()).collect();
     let decided = acts.iter().position(|action| action == "destroy-decided").unwrap();
     assert!(acts[decided..].contains(&"destroy-cancelled".to_owned()));
+}
+
+/// Recovers the second operator with these shares.
+async fn recovered(world: &World, shares: Vec<SecretText>, folder: &str) -> Result<(), ClientError> {
+    let ca = common::stored(world, "admin").certificate.ca;
+    let recovery = Recovery {
+        address: world.config.listen.to_string(),
+        ca: SpkiHash::of_certificate(&ca.0.into()).unwrap(),
+        identity: "admin:second".parse().unwrap(),
+        shares,
+    };
+    key_client::recover(recovery, &world.path(folder), world.clock.clone()).await.map(drop)
+}
+
+#[tokio::test]
+async fn shares_from_before_a_rotation_make_no_operator() {
+    let world = World::new().await;
+    let old = |number| {
+        let path = world.path(&format!("recovery/default-v1-share-{number}.txt"));
+        SecretText::new(std::fs::read_to_string(path).unwrap())
+    };
+    let new = rotated(&world).await;
+    assert!(recovered(&world, vec![old(1), old(2)], "thief").await.is_err());
+    recovered(&world, new, "second-again").await.unwrap();
+    // Of a keyset that is only read, those of its newest version count.
+    let retire = RetireRequest { keyset: "default".into() };
+    ask::<KeysetInfo>(&world.operator(), admin::KEYSET_RETIRE, &retire).await.unwrap();
+    assert!(recovered(&world, vec![old(1), old(2)], "thief").await.is_err());
 }

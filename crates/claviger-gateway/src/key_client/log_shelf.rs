@@ -105,7 +105,11 @@ fn read_log(folder: &Path) -> io::Result<Remembered> {
     }
     let damaged =
         || Ok(Remembered::Stopped(with_remedy("what was remembered of its audit log is damaged", folder)));
-    let Some(key) = read(&folder.join(KEY))? else { return damaged() };
+    let Some(key) = read(&folder.join(KEY))? else {
+        // A process that ended at its first sight of the log leaves an empty folder.
+        let is_new = read(&folder.join(CHECKPOINT))?.is_none();
+        return if is_new { Ok(Remembered::Nothing) } else { damaged() };
+    };
     let Ok(key) = String::from_utf8_lossy(&key).trim_end().parse::<VerifierKey>() else { return damaged() };
     match read(&folder.join(CHECKPOINT))? {
         None => Ok(Remembered::Log(Box::new(LogMemory::new(key)))),

@@ -46,6 +46,8 @@ use crate::files::private_folder;
 
 pub(crate) use self::folder::CHECKPOINT_FILE;
 pub(crate) use self::folder::read_if_there as read_checkpoint;
+pub(crate) use self::recovery::covered_records;
+
 pub use self::folder::{AuditFolder, Lines, LogFile, Next};
 
 /// Longest record with its line, in bytes. Records are bounded where they are made (names, texts); a longer one is refused.

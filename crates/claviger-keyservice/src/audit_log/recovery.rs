@@ -257,6 +257,14 @@ impl Reading<'_> {
     }
 }
 
+/// How many records the checkpoint in a log's folder covers; 0 without one. Whether it is signed is not looked at.
+///
+/// # Errors
+/// As [`recover`].
+pub(crate) fn covered_records(folder: &AuditFolder) -> Result<u64, ServiceError> {
+    Ok(found_checkpoint(folder)?.map_or(0, |(_, checkpoint)| checkpoint.size))
+}
+
 fn found_checkpoint(folder: &AuditFolder) -> Result<Option<(Note, Checkpoint)>, ServiceError> {
     let Some(bytes) = folder.checkpoint()? else { return Ok(None) };
     let parse = || {

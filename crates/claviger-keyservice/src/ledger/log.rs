@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::Mark;
 use crate::ServiceError;
-use crate::audit_log::{AuditFolder, LogFile};
+use crate::audit_log::{AuditFolder, LogFile, covered_records};
 use crate::store::Kind;
 
 /// A record with a state has this in it. Inside a JSON string it can't stand: the quotes would be escaped.
@@ -18,6 +18,7 @@ const STATE_FIELD: &[u8] = b"\"state\":\"";
 
 #[derive(Deserialize)]
 struct Line {
+    index: u64,
     record: Fields,
 }
 
@@ -41,31 +42,46 @@ pub(super) fn row_text(kind: Kind, id: &str, mac: Option<&[u8]>) -> String {
     format!("{}/{id} {short}", kind.name())
 }
 
-/// The newest state that the log in this folder tells of; `None` if it tells of none. Reads from the end.
+/// The newest state that the log in this folder tells of; `None` if it tells of none. Reads from the end, to the newest state that
+/// the log's checkpoint covers: behind it anybody who can write the file may have added lines, with states of old.
 ///
 /// # Errors
-/// [`ServiceError::Io`]; [`ServiceError::Audit`] if a line can't be read.
+/// [`ServiceError::Io`]; [`ServiceError::Audit`] if a line can't be read, or if states go back.
 pub(crate) fn newest_state(folder: &Path) -> Result<Option<Mark>, ServiceError> {
-    let mut newest = None;
-    AuditFolder::new(folder).each_line_backward(|path, line| {
-        newest = state_of(path, line)?;
-        Ok(if newest.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    let folder = AuditFolder::new(folder);
+    let covered = covered_records(&folder)?;
+    let mut newest: Option<Mark> = None;
+    folder.each_line_backward(|path, line| {
+        let Some((index, mark)) = state_of(path, line)? else { return Ok(ControlFlow::Continue(())) };
+        match &newest {
+            None => newest = Some(mark),
+            Some(last) if mark.seq > last.seq => {
+                return Err(ServiceError::Audit(format!(
+                    "{}: record {index} tells of state {}, and a later one of state {}: somebody wrote there to make an older \
+                     database good again. Keep the folder as evidence, and put back a copy of both",
+                    path.display(),
+                    mark.seq,
+                    last.seq
+                )));
+            }
+            Some(_) => {}
+        }
+        Ok(if index < covered { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     Ok(newest)
 }
 
-fn state_of(path: &Path, line: &[u8]) -> Result<Option<Mark>, ServiceError> {
+fn state_of(path: &Path, line: &[u8]) -> Result<Option<(u64, Mark)>, ServiceError> {
     if !line.windows(STATE_FIELD.len()).any(|window| window == STATE_FIELD) {
         return Ok(None);
     }
-    let fields = parse(path, line)?;
-    Ok(fields.state_seq.zip(fields.state).map(|(seq, state)| Mark { seq, state }))
+    let Line { index, record } = parse(path, line)?;
+    Ok(record.state_seq.zip(record.state).map(|(seq, state)| (index, Mark { seq, state })))
 }
 
-fn parse(path: &Path, line: &[u8]) -> Result<Fields, ServiceError> {
-    let line: Line = serde_json::from_slice(line)
-        .map_err(|_| ServiceError::Audit(format!("{}: a line is not a record", path.display())))?;
-    Ok(line.record)
+fn parse(path: &Path, line: &[u8]) -> Result<Line, ServiceError> {
+    serde_json::from_slice(line)
+        .map_err(|_| ServiceError::Audit(format!("{}: a line is not a record", path.display())))
 }
 
 /// The last word of the log on every row that it ever named: the short MAC, `None` for a row that is gone. Reads everything.
@@ -81,7 +97,7 @@ pub(super) fn last_words(folder: &Path) -> Result<HashMap<String, Option<String>
         for line in BufReader::new(file).split(b'\n') {
             let line = line.map_err(|e| ServiceError::io(&path, e))?;
             // Pruned lines hold no record.
-            let Ok(fields) = parse(&path, &line) else { continue };
+            let Ok(Line { record: fields, .. }) = parse(&path, &line) else { continue };
             if fields.action == "start" {
                 open.clear();
             }
@@ -108,6 +124,23 @@ mod tests {
     fn plain(n: usize) -> String {
         // A caller's text that tries to look like a state.
         line(n, "{\"action\":\"derive\",\"key\":\"\\\"state\\\":\\\"00\\\"\",\"state_seq_like\":1}")
+    }
+
+    #[test]
+    fn a_line_that_brings_back_a_state_of_old_is_no_newest_state() {
+        let state =
+            |seq| line(0, &format!("{{\"action\":\"start\",\"state_seq\":{seq},\"state\":\"s{seq}\"}}"));
+        let read = |seqs: &[u64]| {
+            let folder = tempfile::tempdir().unwrap();
+            let text: String = seqs.iter().map(|seq| state(*seq) + &plain(0)).collect();
+            std::fs::write(folder.path().join("00000000000000000000.jsonl"), text).unwrap();
+            newest_state(folder.path()).map(|mark| mark.map(|mark| mark.seq))
+        };
+        assert_eq!(read(&[6, 7, 7]).unwrap(), Some(7));
+        for forged in [&[7, 8, 7][..], &[7, 8, 7, 7, 7], &[8, 7, 6]] {
+            let error = read(forged).unwrap_err().to_string();
+            assert!(error.contains("an older database good again"), "{forged:?}: {error}");
+        }
     }
 
     #[test]

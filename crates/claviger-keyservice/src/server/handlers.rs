@@ -294,6 +294,8 @@ async fn releasing<T: Serialize + Send + 'static>(
     let answer = settled(&core, move |core| run(core, &caller)).await?;
     core.may_have(&addressee)?;
     freeze_tripped(&core).await;
+    // What was decided while that was waited for keeps the keys back.
+    core.is_let_in(&addressee)?;
     encode(&answer)
 }
 

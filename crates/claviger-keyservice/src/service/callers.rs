@@ -46,11 +46,7 @@ impl Caller {
 impl Core {
     /// Whether an answer with keys may still go out.
     pub(crate) fn may_have(&self, addressee: &Addressee) -> Result<(), KeyServiceError> {
-        self.store.check_ours().map_err(|error| tell(&error))?;
-        let vault = self.vault()?;
-        if !std::ptr::eq(Arc::as_ptr(&vault), addressee.vault.as_ptr()) {
-            return Err(KeyServiceError::Locked);
-        }
+        let vault = self.is_let_in(addressee)?;
         if vault.freezes.generation() != addressee.freezes {
             // Something was frozen meanwhile: he, or perhaps the keyset that this answer is about. Asked again, it is decided again.
             return Err(match vault.freezes.stops(&addressee.identity, None) {
@@ -58,7 +54,18 @@ impl Core {
                 None => crate::admission::busy(),
             });
         }
-        check_unrevoked(&vault, addressee.uid)
+        Ok(())
+    }
+
+    /// Whether the service is unlocked as it was, and he is not revoked.
+    pub(crate) fn is_let_in(&self, addressee: &Addressee) -> Result<Arc<Vault>, KeyServiceError> {
+        self.store.check_ours().map_err(|error| tell(&error))?;
+        let vault = self.vault()?;
+        if !std::ptr::eq(Arc::as_ptr(&vault), addressee.vault.as_ptr()) {
+            return Err(KeyServiceError::Locked);
+        }
+        check_unrevoked(&vault, addressee.uid)?;
+        Ok(vault)
     }
 
     /// The only way to a [`Caller`]: the certificate's key must be the enrolled one, the identity unrevoked, the date good.
