@@ -290,6 +290,17 @@ fn begin_log(
 /// A new service begins a new log: records of another one would be taken for its own.
 fn refuse_old_log(config: &Config) -> Result<(), ServiceError> {
     let folder = config.state_dir.join(AUDIT_FOLDER);
+    match std::fs::read_dir(&folder).map(|mut entries| entries.next().is_some()) {
+        Ok(false) => {}
+        Ok(true) => {
+            return Err(ServiceError::Audit(format!(
+                "{} holds a log already; it is never overwritten nor gone on with: move it away",
+                folder.display()
+            )));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(ServiceError::io(&folder, error)),
+    }
     if config.checkpoint_file.exists() {
         let file = config.checkpoint_file.display();
         let text = format!(
@@ -297,13 +308,5 @@ fn refuse_old_log(config: &Config) -> Result<(), ServiceError> {
         );
         return Err(ServiceError::Question(text));
     }
-    match std::fs::read_dir(&folder).map(|mut entries| entries.next().is_some()) {
-        Ok(false) => Ok(()),
-        Ok(true) => Err(ServiceError::Audit(format!(
-            "{} holds a log already; it is never overwritten nor gone on with: move it away",
-            folder.display()
-        ))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(ServiceError::io(&folder, error)),
-    }
+    Ok(())
 }
