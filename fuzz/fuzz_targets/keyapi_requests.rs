@@ -4,6 +4,7 @@
 
 use claviger_keyapi::admin::*;
 use claviger_keyapi::enrol::{EnrolRequest, EnrolToken, RecoverRequest, RenewRequest};
+use claviger_keyapi::lifecycle::*;
 use claviger_keyapi::proposals::*;
 use claviger_keyapi::routes::*;
 use claviger_keyapi::{Identity, WatchEvent};
@@ -21,7 +22,7 @@ fn body<T: Serialize + DeserializeOwned>(data: &[u8]) {
 
 fuzz_target!(|input: (u8, Vec<u8>)| {
     let (which, data) = (input.0, input.1.as_slice());
-    match which % 30 {
+    match which % 33 {
         0 => body::<Empty>(data),
         1 => body::<BindingRequest>(data),
         2 => body::<BindRequest>(data),
@@ -51,6 +52,9 @@ fuzz_target!(|input: (u8, Vec<u8>)| {
         26 => body::<RetireRequest>(data),
         27 => body::<ConsistencyRequest>(data),
         28 => body::<CheckpointRequest>(data),
+        29 => body::<ResealRequest>(data),
+        30 => body::<ShredPlanRequest>(data),
+        31 => body::<VersionRequest>(data),
         _ => texts(data),
     }
 });

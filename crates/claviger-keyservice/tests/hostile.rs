@@ -102,16 +102,14 @@ async fn whose_body_arrives_after_the_lock_gets_nothing() {
 
 /// Every path that the interface's crate names, from its source: a route that someone adds is among them.
 fn every_route() -> Vec<&'static str> {
-    let sources = [
-        include_str!("../../claviger-keyapi/src/routes.rs"),
-        include_str!("../../claviger-keyapi/src/admin.rs"),
-        include_str!("../../claviger-keyapi/src/proposals.rs"),
-    ];
-    let lines =
-        sources.iter().flat_map(|source| source.lines()).filter(|line| line.starts_with("pub const "));
-    let paths: Vec<&str> =
-        lines.filter_map(|line| line.split('"').nth(1)).filter(|path| path.starts_with("/v1/")).collect();
-    assert!(paths.len() > 40 && paths.contains(&routes::LEASE) && paths.contains(&admin::BUDGET_LIST));
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../claviger-keyapi/src");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let sources =
+        files.filter(|path| path.is_file()).map(|path| &*std::fs::read_to_string(path).unwrap().leak());
+    let lines = sources.flat_map(str::lines).filter(|line| line.starts_with("pub const "));
+    let paths = lines.filter_map(|line| line.split('"').nth(1)).filter(|path| path.starts_with("/v1/"));
+    let paths: Vec<&str> = paths.collect();
+    assert!(paths.len() >= 48 && paths.contains(&routes::LEASE) && paths.contains(&admin::BUDGET_LIST));
     paths
 }
 
