@@ -18,6 +18,8 @@ import sys
 
 WIDTH = 256
 LINE = re.compile(rb'\{"index":(0|[1-9][0-9]*),"salt":"([0-9a-f]{32})","record":(\{.*\})\}', re.DOTALL)
+PRUNED = re.compile(rb'\{"index":(0|[1-9][0-9]*),"pruned":"([0-9a-f]{64})"\}')
+RETENTION_S = 10 * 365 * 86_400
 TILE = re.compile(r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]*))?")
 
 
@@ -168,8 +170,34 @@ def parse_line(line: bytes) -> tuple[int, bytes, bytes]:
     return int(match[1]), hashlib.sha256(bytes.fromhex(match[2].decode()) + match[3]).digest(), match[3]
 
 
-def read_entries(folder: pathlib.Path) -> list[bytes]:
+class Pruning:
+    """Which records may be missing: those that a signed record `prune` covers, once the retention of the first record is over."""
+
+    def __init__(self, signed: int):
+        self.signed, self.retention_ms = signed, RETENTION_S * 1000
+        self.open: tuple[int, int] | None = None  # first and last pruned line that nothing allows yet
+        self.neighbour_ms = self.kept_ms = 0
+
+    def gone(self, index: int) -> None:
+        self.open = (self.open[0] if self.open else index, index)
+        self.neighbour_ms = max(self.neighbour_ms, self.kept_ms)
+
+    def kept(self, index: int, record: bytes) -> None:
+        fields = json.loads(record)
+        self.kept_ms = fields.get("time_ms", 0)
+        if index == 0 and "retention_s" in fields:
+            self.retention_ms = fields["retention_s"] * 1000
+        if fields.get("action") != "prune" or index >= self.signed or self.open is None:
+            return
+        before, end = fields.get("before_ms", 0), fields.get("pruned_before", 0)
+        is_old = before + self.retention_ms <= fields["time_ms"]
+        if is_old and self.open[1] < end <= index and self.neighbour_ms < before:
+            self.open, self.neighbour_ms = None, 0
+
+
+def read_entries(folder: pathlib.Path, signed: int) -> list[bytes]:
     entries: list[bytes] = []
+    pruning = Pruning(signed)
     files = sorted(folder.glob("*.jsonl"))
     for file in files:
         demand(file.stem == f"{len(entries):020}", f"{file.name} does not follow the files before it")
@@ -178,9 +206,15 @@ def read_entries(folder: pathlib.Path) -> list[bytes]:
         demand(not unfinished or file == files[-1], f"{file.name} ends in the middle of a record")
         for line in (whole + end).splitlines(keepends=True):
             demand(line.endswith(b"\n"), f"{file.name} has a line with another end")
-            index, entry, _ = parse_line(line[:-1])
+            if match := PRUNED.fullmatch(line[:-1]):
+                index, entry = int(match[1]), bytes.fromhex(match[2].decode())
+                pruning.gone(index)
+            else:
+                index, entry, record = parse_line(line[:-1])
+                pruning.kept(index, record)
             demand(index == len(entries), f"record {index} stands where record {len(entries)} should")
             entries.append(entry)
+    demand(pruning.open is None, f"record {pruning.open and pruning.open[0]} was removed, and nothing signed allows it")
     return entries
 
 
@@ -236,7 +270,7 @@ def verify(folder: pathlib.Path, key: Key, remembered: list[pathlib.Path]) -> tu
     """Records, how many of them the log's checkpoint covers, and tiles."""
     demand((folder / "checkpoint").is_file(), "there is no checkpoint")
     own = Checkpoint((folder / "checkpoint").read_bytes(), key)
-    entries = read_entries(folder)
+    entries = read_entries(folder, own.size)
     leaves = [leaf_hash(entry) for entry in entries]
     for path in [folder / "checkpoint", *remembered]:
         checkpoint = Checkpoint(path.read_bytes(), key)

@@ -109,6 +109,35 @@ def replaced(folder: pathlib.Path, key: audit.Key, other: pathlib.Path) -> None:
     audit.verify(folder, key, [folder / "checkpoint"])
 
 
+def pruned(folder: pathlib.Path, key: audit.Key) -> None:
+    """Records may be gone where the log's record `prune` says so, and nowhere else."""
+    whole = {path: path.read_bytes() for path in folder.glob("*.jsonl")}
+
+    def without(first: int, last: int) -> None:
+        for path, data in whole.items():
+            lines = []
+            for line in data.splitlines(keepends=True):
+                index, entry, _ = audit.parse_line(line[:-1])
+                gone = b'{"index":%d,"pruned":"%s"}\n' % (index, entry.hex().encode())
+                lines.append(gone if first <= index <= last else line)
+            path.write_bytes(b"".join(lines))
+
+    without(1, 499)
+    assert audit.verify(folder, key, [])[0] == RECORDS
+    for first, last in [(0, 499), (1, 500), (700, 700), (RECORDS - 1, RECORDS - 1), (1, RECORDS - UNSIGNED - 1)]:
+        without(first, last)
+        rejected(f"records {first} to {last} pruned", lambda: audit.verify(folder, key, []))
+    without(1, 499)
+    path = min(whole)
+    data = bytearray(path.read_bytes())
+    at = data.index(b'"pruned":"') + 12
+    data[at] = ord("0") if data[at] != ord("0") else ord("1")
+    path.write_bytes(data)
+    rejected("another entry", lambda: audit.verify(folder, key, []))
+    for path, data in whole.items():
+        path.write_bytes(data)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--writer")
@@ -126,6 +155,7 @@ def main() -> int:
         good(first / "audit", key, proofs)
         tampered(first / "audit", key, proofs)
         replaced(first / "audit", key, second / "audit")
+        pruned(first / "audit", key)
         good(first / "audit", key, proofs)
         shutil.rmtree(first)
     print("the second verifier agrees: good logs and proofs verify, tampered ones don't")

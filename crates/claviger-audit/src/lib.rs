@@ -5,7 +5,7 @@
 //! none of this code: RFC 6962 §2.1 for the tree, and of C2SP tlog-tiles, signed-note, tlog-checkpoint, tlog-cosignature
 //! (Ed25519) and tlog-proof. `docs/key-service-api.md` ("Audit log") says how the key service uses them.
 //!
-//! Reading order: [`line`](mod@line) (a record as it lies in the log, and its entry), [`tree`] and [`proof`] (RFC 6962), [`tile`] and
+//! Reading order: [`line`](mod@line) (a record as it lies in the log, and its entry), [`pruned`] and [`pruning`] (one that was removed), [`tree`] and [`proof`] (RFC 6962), [`tile`] and
 //! [`builder`] (the tree as files), [`note`], [`checkpoint`] and [`cosignature`] (what is signed), [`log_proof`] (a proof as a
 //! file), [`verify`](mod@verify) (all of it), [`memory`] (what others keep of it).
 
@@ -18,6 +18,8 @@ pub mod log_proof;
 pub mod memory;
 pub mod note;
 pub mod proof;
+pub mod pruned;
+pub mod pruning;
 pub mod tile;
 pub mod tree;
 pub mod verify;
@@ -29,5 +31,6 @@ pub use line::Line;
 pub use log_proof::LogProof;
 pub use memory::LogMemory;
 pub use note::{Note, SigningKey, VerifierKey};
+pub use pruned::{LogLine, Pruned};
 pub use tile::{TilePath, TileTree, Tiles};
 pub use verify::Verifier;

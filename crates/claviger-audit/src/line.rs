@@ -84,13 +84,17 @@ impl<'a> Line<'a> {
 }
 
 fn split(line: &[u8]) -> Option<(u64, [u8; SALT_LEN], &str)> {
-    let rest = line.strip_prefix(b"{\"index\":")?;
-    let digits = rest.iter().position(|byte| !byte.is_ascii_digit())?;
-    let index = decimal(std::str::from_utf8(&rest[..digits]).ok()?)?;
-    let rest = rest[digits..].strip_prefix(AFTER_INDEX)?;
+    let (index, rest) = whole_number(line.strip_prefix(b"{\"index\":")?)?;
+    let rest = rest.strip_prefix(AFTER_INDEX)?;
     let (salt, rest) = rest.split_at_checked(2 * SALT_LEN)?;
     let rest = rest.strip_prefix(AFTER_SALT)?.strip_suffix(b"}")?;
     Some((index, unhex(salt)?, std::str::from_utf8(rest).ok()?))
+}
+
+/// The number at the beginning, and what follows it.
+pub(crate) fn whole_number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().position(|byte| !byte.is_ascii_digit())?;
+    Some((decimal(std::str::from_utf8(&text[..digits]).ok()?)?, &text[digits..]))
 }
 
 /// Reads a number in its one decimal form: no sign, no leading zeros.
@@ -99,13 +103,17 @@ pub(crate) fn decimal(text: &str) -> Option<u64> {
     if canonical { text.parse().ok() } else { None }
 }
 
-fn unhex(text: &[u8]) -> Option<[u8; SALT_LEN]> {
+/// Lower-case hex digits of exactly `N` bytes.
+pub(crate) fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    if text.len() != 2 * N {
+        return None;
+    }
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
         _ => None,
     };
-    let mut out = [0; SALT_LEN];
+    let mut out = [0; N];
     for (byte, pair) in out.iter_mut().zip(text.as_chunks::<2>().0) {
         *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }

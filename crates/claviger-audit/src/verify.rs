@@ -9,7 +9,9 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::builder::{LogTree, Tile};
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::hash::{HASH_LEN, empty_root};
-use crate::line::{Line, LineError};
+use crate::line::LineError;
+use crate::pruned::LogLine;
+use crate::pruning::Pruning;
 use crate::tile::{BUNDLED_LEN, TILE_WIDTH, TileKind, TilePath, Tiles};
 
 /// A checkpoint that the log has to agree with, and what to call it in messages.
@@ -26,6 +28,8 @@ pub struct Remembered {
 pub struct Report {
     /// Records.
     pub records: u64,
+    /// How many of them were pruned.
+    pub pruned: u64,
     /// How many of them, from the first, the log's own checkpoint covers. Those after it were written since.
     pub signed: u64,
     /// Tiles that were compared.
@@ -102,6 +106,11 @@ pub enum Fault<E> {
         /// How many there are.
         records: u64,
     },
+    /// A record was removed, and the log does not say that it might.
+    #[error(
+        "record {0} was removed, and no signed record `prune` allows it: it is too young, or somebody removed it on his own"
+    )]
+    Pruned(u64),
     /// A tile can't be read.
     #[error("{0}")]
     Read(E),
@@ -117,6 +126,7 @@ pub struct Verifier<'a, T> {
     own_size: u64,
     /// Checkpoints that were not reached yet, smallest first.
     heads: VecDeque<(String, Checkpoint)>,
+    pruning: Pruning,
 }
 
 impl<'a, T: Tiles> Verifier<'a, T> {
@@ -135,8 +145,15 @@ impl<'a, T: Tiles> Verifier<'a, T> {
         let mut heads: Vec<_> = all.map(|r| (r.name, r.checkpoint.checkpoint().clone())).collect();
         heads.sort_by_key(|(_, head)| head.size);
         let listed_count = listed.len() as u64;
-        let mut verifier =
-            Self { tiles, listed, listed_count, tree: LogTree::new(), own_size, heads: heads.into() };
+        let mut verifier = Self {
+            tiles,
+            listed,
+            listed_count,
+            tree: LogTree::new(),
+            own_size,
+            heads: heads.into(),
+            pruning: Pruning::new(),
+        };
         verifier.check_heads()?;
         Ok(verifier)
     }
@@ -160,12 +177,13 @@ impl<'a, T: Tiles> Verifier<'a, T> {
     ///
     /// # Errors
     /// [`Fault`].
-    pub fn line<'l>(&mut self, line: &'l [u8]) -> Result<Line<'l>, Fault<T::Error>> {
+    pub fn line<'l>(&mut self, line: &'l [u8]) -> Result<LogLine<'l>, Fault<T::Error>> {
         let expected = self.next_index();
-        let line = Line::parse(line).map_err(|error| Fault::Line { index: expected, error })?;
-        if line.index != expected {
-            return Err(Fault::Index { found: line.index, expected });
+        let line = LogLine::parse(line).map_err(|error| Fault::Line { index: expected, error })?;
+        if line.index() != expected {
+            return Err(Fault::Index { found: line.index(), expected });
         }
+        self.pruning.take(&line, self.own_size);
         let mut full = Vec::new();
         self.tree.push(&line.entry(), &mut full);
         for tile in &full {
@@ -190,7 +208,11 @@ impl<'a, T: Tiles> Verifier<'a, T> {
         if let Some((name, head)) = self.heads.pop_back() {
             return Err(Fault::CutOff { name, size: head.size, records });
         }
-        Ok(Report { records, signed: self.own_size, tiles: self.listed_count })
+        if let Some(index) = self.pruning.not_allowed() {
+            return Err(Fault::Pruned(index));
+        }
+        let pruned = self.pruning.count();
+        Ok(Report { records, pruned, signed: self.own_size, tiles: self.listed_count })
     }
 
     /// All tiles that lie at the place of this one have to be it, as far as they go.
@@ -257,7 +279,9 @@ fn difference<E>(path: TilePath, expected: &[u8], found: &[u8]) -> Fault<E> {
 mod tests {
     use super::*;
     use crate::builder::testing::Shelf;
+    use crate::line::Line;
     use crate::note::{KeyKind, SigningKey};
+    use crate::pruned::Pruned;
 
     /// A log as it lies in a folder.
     #[derive(Clone)]
@@ -323,7 +347,7 @@ mod tests {
     #[test]
     fn a_good_log_verifies_and_so_does_what_came_after_its_checkpoint() {
         // Two full and one partial tile of level 0 and of entries, one partial of level 1.
-        assert_eq!(check(&good()), Ok(Report { records: 700, signed: 650, tiles: 7 }));
+        assert_eq!(check(&good()), Ok(Report { records: 700, pruned: 0, signed: 650, tiles: 7 }));
         assert_eq!(check(&log(|n| n.to_string(), 3, 0)).unwrap().signed, 0);
     }
 
@@ -334,6 +358,62 @@ mod tests {
             log.lines[index] = line(index as u64, "something else");
             let Err(Fault::Record { index: found, .. }) = check(&log) else { panic!("{index}") };
             assert_eq!(found, index as u64);
+        }
+    }
+
+    /// A log whose first record fixes a retention of 100 s, with a record each second, a `prune` record at `prune_at`, and the
+    /// lines of `pruned` removed.
+    fn with_pruned(
+        prune_at: u64,
+        prune: &str,
+        pruned: std::ops::Range<u64>,
+        signed: u64,
+    ) -> Result<Report, Fault<std::convert::Infallible>> {
+        let record = |n: u64| match n {
+            0 => "{\"action\":\"init\",\"time_ms\":0,\"retention_s\":100}".to_owned(),
+            n if n == prune_at => format!("{{\"action\":\"prune\",\"time_ms\":{},{prune}}}", n * 1000),
+            n => format!("{{\"action\":\"lease\",\"time_ms\":{}}}", n * 1000),
+        };
+        let (mut tree, mut full) = (LogTree::new(), Vec::new());
+        let (mut own, mut partials, mut lines) = (sign(&tree), Vec::new(), Vec::new());
+        for n in 0..300 {
+            let (mut text, record) = (Vec::new(), record(n));
+            let line = Line { index: n, salt: [7; 16], record: &record };
+            tree.push(&line.entry(), &mut full);
+            if pruned.contains(&n) {
+                Pruned { index: n, entry: line.entry() }.write(&mut text);
+            } else {
+                line.write(&mut text);
+            }
+            text.pop();
+            lines.push(text);
+            if tree.size() == signed {
+                (own, partials) = (sign(&tree), tree.partials());
+            }
+        }
+        check(&Log { lines, shelf: Shelf(full.into_iter().chain(partials).collect()), own })
+    }
+
+    #[test]
+    fn records_may_be_missing_only_where_a_signed_record_allows_it_after_the_retention() {
+        let prune = "\"before_ms\":150000,\"pruned_before\":150";
+        let report = with_pruned(250, prune, 1..150, 300).unwrap();
+        assert_eq!((report.records, report.pruned), (300, 149));
+        assert_eq!(with_pruned(260, prune, 20..30, 300).unwrap().pruned, 10);
+        for (what, outcome) in [
+            ("one too many", with_pruned(250, prune, 1..151, 300)),
+            ("too young", with_pruned(249, prune, 1..150, 300)),
+            ("not signed yet", with_pruned(250, prune, 1..150, 250)),
+            ("no such record", with_pruned(999, prune, 1..150, 300)),
+            ("a later one", with_pruned(250, prune, 251..260, 300)),
+            ("the first record", with_pruned(250, prune, 0..150, 300)),
+            (
+                "more than is old",
+                with_pruned(250, "\"before_ms\":150000,\"pruned_before\":200", 160..200, 300),
+            ),
+            ("itself", with_pruned(250, "\"before_ms\":1,\"pruned_before\":300", 251..252, 300)),
+        ] {
+            assert!(matches!(outcome, Err(Fault::Pruned(_))), "{what}: {outcome:?}");
         }
     }
 

@@ -57,6 +57,11 @@ pub enum Action {
         /// Which of its quarantined epochs; empty for all of them.
         epochs: Vec<Id16>,
     },
+    /// Old records of releases leave the audit log.
+    Prune {
+        /// Those before this moment, Unix milliseconds; older than the retention that was fixed when the service was made.
+        before_ms: u64,
+    },
     /// Another unlock method, or a new secret for the same. Collected and confirmed, except for an HSM.
     ChangeUnlock {
         /// Which.

@@ -4,7 +4,7 @@
 //! audit_folder DIR RECORDS UNSIGNED
 //! ```
 //! DIR/audit is the log; the last UNSIGNED records come after its last checkpoint. DIR/N.tlog-proof are proofs of some records. The
-//! log's key, always the same, goes to standard output. With every call the records' salts are others.
+//! log keeps records for 100 s, there is one for each second, and the last signed one allows to prune the first 500. Its key, always the same, goes to standard output. With every call the records' salts are others.
 
 #![allow(clippy::print_stdout, reason = "the key is the result")]
 
@@ -28,7 +28,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (clock, random) = (Arc::new(SystemClock), Arc::new(OsRandom::new(Arc::new(SystemClock))?));
     let (log, _) = AuditLog::open(folder.path(), 100_000, random, clock)?;
     log.sign_with(key)?;
-    let record = |n: u64| format!("{{\"v\":1,\"n\":{n},\"key\":\"a/ä \\\"{n}\\\".txt\"}}").into_bytes();
+    let record = |n: u64| {
+        let more = match n {
+            0 => ",\"retention_s\":100",
+            n if n + 1 == signed => ",\"action\":\"prune\",\"before_ms\":500000,\"pruned_before\":500",
+            _ => "",
+        };
+        let time_ms = n * 1000;
+        format!("{{\"v\":1,\"time_ms\":{time_ms},\"n\":{n},\"key\":\"a/ä \\\"{n}\\\".txt\"{more}}}")
+            .into_bytes()
+    };
     for first in (0..signed).step_by(100) {
         log.append_blocking((first..signed.min(first + 100)).map(record).collect())?;
     }

@@ -67,6 +67,15 @@ pub(crate) struct Record {
     /// Rows of the database that changed with it: `kind/id` and the beginning of the new MAC, `-` if the row is gone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) rows: Vec<String>,
+    /// Of the log's first record: how long records are kept, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retention_s: Option<u64>,
+    /// Of a pruning: records before this moment, Unix milliseconds …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) before_ms: Option<u64>,
+    /// … and before this index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pruned_before: Option<u64>,
     /// Number of the ledger's state after it (`ledger`).
     #[serde(skip_serializing_if = "Option::is_none")]
     state_seq: Option<u64>,
@@ -108,6 +117,9 @@ impl RequestInfo {
             proposal: None,
             what: None,
             rows: Vec::new(),
+            retention_s: None,
+            before_ms: None,
+            pruned_before: None,
             state_seq: None,
             state: None,
         }

@@ -33,6 +33,9 @@ use crate::store::{Change, Kind, Store};
 use crate::vault::{CA_ROW, IdentityRow, META_CA_KEY, row};
 use crate::{ServiceError, Unlock, ledger};
 
+/// Shortest retention of the audit log, in days: a theft of keys has to be found in it.
+pub const RETENTION_DAYS_MIN: u32 = 90;
+
 /// What a new service is made of.
 #[derive(Debug)]
 pub struct InitOptions {
@@ -51,6 +54,8 @@ pub struct InitOptions {
     pub unlock: Method,
     /// The first policy. Two of the operators must hold the verb `policy` in it.
     pub policy: PathBuf,
+    /// How long the audit log keeps records of releases, in days, at least [`RETENTION_DAYS_MIN`]. Fixed for ever.
+    pub retention_days: u32,
     /// The first operators, two at least: what matters takes two.
     pub operators: Vec<NewOperator>,
 }
@@ -103,6 +108,10 @@ pub fn init(
         return Err(ServiceError::Share("they have to be written in at least one form"));
     }
     check_method(config, &options.unlock)?;
+    if options.retention_days < RETENTION_DAYS_MIN {
+        let text = format!("the audit log keeps records for {RETENTION_DAYS_MIN} days at least");
+        return Err(ServiceError::Question(text));
+    }
     private_folder(&config.state_dir)?;
     let _alone = StateLock::take(&config.state_dir)?;
     refuse_old_log(config)?;
@@ -257,6 +266,7 @@ fn first_record(options: &InitOptions, random: &dyn Random, now_ms: u64) -> Resu
     let info = RequestInfo { request_id, identity: None, now_ms };
     let mut record = info.record("init", Outcome::Done);
     record.keyset = Some(options.keyset.clone());
+    record.retention_s = Some(u64::from(options.retention_days) * 86_400);
     let names: Vec<String> = options.operators.iter().map(|operator| operator.identity.to_string()).collect();
     record.subject = Some(names.join(", "));
     Ok(record)

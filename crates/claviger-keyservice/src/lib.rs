@@ -38,6 +38,7 @@ mod log_key;
 mod metrics;
 mod outside;
 mod proposals;
+mod pruning;
 mod quarantine;
 mod recovery;
 mod refusals;

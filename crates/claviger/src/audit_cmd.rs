@@ -45,7 +45,9 @@ enum Command {
     ///
     /// Finds any record that was edited, removed, added or moved, a log that was cut off, and
     /// with --checkpoint one that was replaced by another. Records behind the newest checkpoint
-    /// are counted apart: nothing vouches for them until the next one is signed.
+    /// are counted apart: nothing vouches for them until the next one is signed. Records that were
+    /// pruned are accepted where a signed record of the log says so, after the retention that its
+    /// first record fixes; nowhere else.
     #[command(verbatim_doc_comment)]
     Verify(VerifyArguments),
     /// Write a proof that one record is in the log: a file that says it all to whoever has the log's key
@@ -59,7 +61,18 @@ enum Command {
     /// with `claviger audit verify` before you rely on what you find.
     #[command(verbatim_doc_comment)]
     Search(SearchArguments),
-    /// Write records for another system to read, to standard output
+    /// Hand records on to another system: to standard output, to syslog, or to a collector of OpenTelemetry
+    ///
+    /// With --cursor the command goes on where it ended last time, and says so if records may have
+    /// been sent already when it was interrupted, or if the log is not the one that it knows. With
+    /// --follow it stays and sends what is written, once the log's checkpoint covers it (within a
+    /// second while the service is unlocked; what a locked service writes comes after its unlock).
+    ///
+    /// Syslog (RFC 5424; TCP with RFC 6587's octet counting) acknowledges nothing: what was on the
+    /// way when the receiver died is lost without a word. OTLP does, and is sent again until it is
+    /// taken. Records hold names of objects and travel in the clear except by https: send them to
+    /// an agent on this machine and let that one encrypt.
+    #[command(verbatim_doc_comment)]
     Export(export::Arguments),
 }
 
@@ -119,13 +132,13 @@ struct SearchArguments {
 ///
 /// # Errors
 /// Exit code 1 if something does not verify or is not there, 2 for wrong usage and what can't be read.
-pub(crate) fn run(arguments: Arguments) -> Result<(), Exit> {
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
     match arguments.command {
         Command::Verify(arguments) => verify(&arguments),
         Command::Prove(arguments) => prove(&arguments),
         Command::CheckProof(arguments) => check(&arguments),
         Command::Search(arguments) => search(&arguments),
-        Command::Export(arguments) => export::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments).await,
     }
 }
 
@@ -138,6 +151,9 @@ fn verify(arguments: &VerifyArguments) -> Result<(), Exit> {
     let root = verified.checkpoint.checkpoint().root.to_base64();
     say!("{}: verified", key.name());
     say!("records      {}", report.records);
+    if report.pruned > 0 {
+        say!("pruned       {} of them, as the log says and after its retention", report.pruned);
+    }
     say!("checkpoint   covers {}, root {root}", report.signed);
     say!("tiles        {} compared", report.tiles);
     say!("remembered   {} checkpoints agree", arguments.checkpoint.len());

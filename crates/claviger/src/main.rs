@@ -88,7 +88,7 @@ impl Command {
             Self::Gateway(arguments) => gateway_cmd::run(arguments, memory).await,
             Self::Keyservice(arguments) => keyservice_cmd::run(arguments, memory).await,
             Self::Keys(arguments) => keys_cmd::run(arguments).await,
-            Self::Audit(arguments) => audit_cmd::run(arguments),
+            Self::Audit(arguments) => Box::pin(audit_cmd::run(arguments)).await,
             Self::Recover(arguments) => Box::pin(recover::run(arguments)).await,
         }
     }

@@ -10,7 +10,9 @@ use claviger_s3::uri::{Slash, encode};
 use http::header::{HOST, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls_platform_verifier::ConfigVerifierExt;
 
@@ -79,23 +81,39 @@ fn signed_headers(account: &Account, host: &str, path: &str, clock: &dyn Clock) 
     Ok(headers)
 }
 
-pub(crate) type HttpsClient =
-    Client<hyper_rustls::HttpsConnector<hyper_util::client::legacy::connect::HttpConnector>, Empty<Bytes>>;
+pub(crate) type HttpsClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
 /// A client for plain HTTP and for HTTPS with the system's authorities.
 ///
 /// # Errors
 /// When these can't be read.
 pub(crate) fn client() -> Result<HttpsClient> {
+    Ok(client_for(connector()?))
+}
+
+/// The same for requests with bodies of any kind.
+pub(crate) fn client_for<B>(
+    connector: HttpsConnector<HttpConnector>,
+) -> Client<HttpsConnector<HttpConnector>, B>
+where
+    B: hyper::body::Body + Send,
+    B::Data: Send,
+{
+    Client::builder(TokioExecutor::new()).build(connector)
+}
+
+/// What such a client connects with.
+///
+/// # Errors
+/// When the system's authorities can't be read.
+pub(crate) fn connector() -> Result<HttpsConnector<HttpConnector>> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Losing the race means that another thread has set the same one.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     }
     let tls =
         rustls::ClientConfig::with_platform_verifier().context("can't read the system's authorities")?;
-    let connector =
-        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-    Ok(Client::builder(TokioExecutor::new()).build(connector.build()))
+    Ok(hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build())
 }
 
 /// For callers that hold the clock as the other components do.

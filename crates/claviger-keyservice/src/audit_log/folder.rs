@@ -157,6 +157,9 @@ pub struct Lines {
     path: PathBuf,
     reader: BufReader<File>,
     line: Vec<u8>,
+    /// Whether `line` goes on.
+    is_unfinished: bool,
+    is_empty: bool,
 }
 
 /// What comes next in a file.
@@ -178,22 +181,35 @@ impl Lines {
     pub fn open(file: &LogFile) -> Result<Self, ServiceError> {
         let opened = File::open(&file.path).map_err(|e| ServiceError::io(&file.path, e))?;
         let reader = BufReader::with_capacity(READ_BUFFER_LEN, opened);
-        Ok(Self { path: file.path.clone(), reader, line: Vec::new() })
+        Ok(Self { path: file.path.clone(), reader, line: Vec::new(), is_unfinished: false, is_empty: true })
     }
 
-    /// Reads on.
+    /// Whether nothing was read from it yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// Reads on; also behind an end, where something may have been written since. What was unfinished comes again, as far as it is
+    /// there then.
     ///
     /// # Errors
     /// [`ServiceError::Audit`] for a line that is longer than any may be; [`ServiceError::Io`].
     pub fn read(&mut self) -> Result<Next<'_>, ServiceError> {
-        self.line.clear();
-        let mut limited = (&mut self.reader).take(LINE_LEN_MAX as u64 + 1);
-        let len = limited.read_until(b'\n', &mut self.line).map_err(|e| ServiceError::io(&self.path, e))?;
+        if !std::mem::take(&mut self.is_unfinished) {
+            self.line.clear();
+        }
+        let mut limited = (&mut self.reader).take((LINE_LEN_MAX + 1 - self.line.len()) as u64);
+        limited.read_until(b'\n', &mut self.line).map_err(|e| ServiceError::io(&self.path, e))?;
+        let len = self.line.len();
+        self.is_empty &= len == 0;
         match self.line.last() {
             None => Ok(Next::End),
             Some(b'\n') => Ok(Next::Line(&self.line[..len - 1])),
             Some(_) if len > LINE_LEN_MAX => Err(damaged(&self.path, "a line is longer than any record is")),
-            Some(_) => Ok(Next::Unfinished(len)),
+            Some(_) => {
+                self.is_unfinished = true;
+                Ok(Next::Unfinished(len))
+            }
         }
     }
 }

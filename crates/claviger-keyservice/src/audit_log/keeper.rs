@@ -25,6 +25,8 @@ pub(super) enum Message {
     Lines(Vec<u8>),
     /// The log's key: from now on checkpoints are signed. Answers when the first is in the file.
     Key(Box<SigningKey>, SyncSender<()>),
+    /// Signs and writes a checkpoint now, and answers whether that could be done.
+    Checkpoint(SyncSender<bool>),
     /// Writes the partial tiles of the tree as it is, and answers with its size.
     Settle(SyncSender<u64>),
     /// Signs and writes a last checkpoint, then wipes the key and answers.
@@ -84,6 +86,11 @@ impl Keeper {
                 Message::Key(key, done) => {
                     self.key = Some(key);
                     waiting.push(done);
+                }
+                Message::Checkpoint(done) => {
+                    self.sign().and_then(|()| self.write_unwritten())?;
+                    // Whoever asked may have given up.
+                    let _ = done.send(self.key.is_some());
                 }
                 Message::Settle(done) => {
                     self.write_partials()?;

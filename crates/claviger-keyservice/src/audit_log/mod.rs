@@ -18,6 +18,7 @@ mod head;
 mod keeper;
 pub mod offline;
 mod recovery;
+mod tail;
 mod tile_files;
 mod writer;
 
@@ -49,6 +50,7 @@ pub(crate) use self::folder::read_if_there as read_checkpoint;
 pub(crate) use self::recovery::covered_records;
 
 pub use self::folder::{AuditFolder, Lines, LogFile, Next};
+pub use self::tail::Tail;
 
 /// Longest record with its line, in bytes. Records are bounded where they are made (names, texts); a longer one is refused.
 const LINE_LEN_MAX: usize = 64 << 10;
@@ -68,6 +70,9 @@ pub trait AuditSink: Send {
     /// # Errors
     /// The system's. Some of the bytes may be durable.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// The next lines begin a new file, if there are files.
+    fn begin_file(&mut self) {}
 }
 
 /// The log. Dropping it waits until everything is in its files.
@@ -267,6 +272,24 @@ impl AuditLog {
     /// Why the copy of the newest checkpoint could not be written.
     pub(crate) fn copy_problem(&self) -> Option<Arc<String>> {
         self.shared.copy.problem.load_full()
+    }
+
+    /// The next record begins a new file.
+    ///
+    /// # Errors
+    /// [`ServiceError::Audit`] if the log has failed.
+    pub(crate) fn begin_file(&self) -> Result<(), ServiceError> {
+        self.send(Job::BeginFile)
+    }
+
+    /// Has a checkpoint in the file that covers everything appended before. Blocks.
+    ///
+    /// # Errors
+    /// [`ServiceError::Audit`] if the log has failed, or there is no key that signs.
+    pub(crate) fn write_checkpoint(&self) -> Result<(), ServiceError> {
+        let (tell, told) = sync_channel(1);
+        self.send(Job::Pass(Message::Checkpoint(tell)))?;
+        if told.recv().unwrap_or(false) { Ok(()) } else { Err(failed()) }
     }
 
     /// Writes the tiles of the tree as it is, and gives its size. Blocks.

@@ -4,7 +4,7 @@ use claviger_audit::line::LineError;
 use claviger_audit::proof::{prove_inclusion, verify_inclusion};
 use claviger_audit::verify::{Fault, Remembered, Report};
 use claviger_audit::{
-    Checkpoint, Line, LogProof, Note, SignedCheckpoint, TileTree, Verifier, VerifierKey, leaf_hash,
+    Checkpoint, Line, LogLine, LogProof, Note, SignedCheckpoint, TileTree, Verifier, VerifierKey, leaf_hash,
 };
 
 use super::folder::{AuditFolder, Lines, Next, damaged};
@@ -90,8 +90,8 @@ impl AuditFolder {
         Ok(Verified { report: verifier.finish()?, checkpoint, unfinished_len })
     }
 
-    /// Hands every record from this index on to `take`, in order, until it returns `false`. That they are as they were written is
-    /// for [`Self::verify`] to tell.
+    /// Hands every record from this index on to `take`, in order, until it returns `false`, and gives how many on the way were
+    /// pruned. That they are as they were written is for [`Self::verify`] to tell.
     ///
     /// # Errors
     /// [`ServiceError::Audit`] for what is not a record; [`ServiceError::Io`].
@@ -99,6 +99,26 @@ impl AuditFolder {
         &self,
         from_index: u64,
         mut take: impl FnMut(&Line<'_>) -> bool,
+    ) -> Result<u64, ServiceError> {
+        let mut pruned = 0;
+        self.for_each_line(from_index, |line| match line {
+            LogLine::Record(line) => take(line),
+            LogLine::Pruned(_) => {
+                pruned += 1;
+                true
+            }
+        })?;
+        Ok(pruned)
+    }
+
+    /// The same with the places of records that were pruned.
+    ///
+    /// # Errors
+    /// As [`Self::for_each_record`].
+    pub fn for_each_line(
+        &self,
+        from_index: u64,
+        mut take: impl FnMut(&LogLine<'_>) -> bool,
     ) -> Result<(), ServiceError> {
         let files = self.files()?;
         let first = files.partition_point(|file| file.first_index <= from_index).saturating_sub(1);
@@ -106,7 +126,7 @@ impl AuditFolder {
             let mut lines = Lines::open(file)?;
             let mut index = file.first_index;
             while let Next::Line(bytes) = lines.read()? {
-                let line = Line::parse(bytes).ok().filter(|line| line.index == index);
+                let line = LogLine::parse(bytes).ok().filter(|line| line.index() == index);
                 let wrong = || damaged(&file.path, &format!("record {index} is not one"));
                 let line = line.ok_or_else(wrong)?;
                 if index >= from_index && !take(&line) {
@@ -150,15 +170,22 @@ impl AuditFolder {
 
     /// The entry of a record, and its line.
     fn entry(&self, index: u64) -> Result<([u8; 32], Vec<u8>), OfflineError> {
-        let mut found = None;
-        self.for_each_record(index, |line| {
+        let mut found = Err(OfflineError::Checkpoint(format!("record {index} is missing")));
+        self.for_each_line(index, |line| {
             let mut bytes = Vec::new();
-            line.write(&mut bytes);
-            bytes.pop();
-            found = Some((line.entry(), bytes));
+            found = match line {
+                LogLine::Record(record) => {
+                    record.write(&mut bytes);
+                    bytes.pop();
+                    Ok((record.entry(), bytes))
+                }
+                LogLine::Pruned(_) => Err(OfflineError::NotThere(format!(
+                    "record {index} was pruned: the log still shows that there was one, and no more what it said"
+                ))),
+            };
             false
         })?;
-        found.ok_or_else(|| OfflineError::Checkpoint(format!("record {index} is missing")))
+        found
     }
 }
 

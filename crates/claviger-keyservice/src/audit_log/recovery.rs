@@ -13,7 +13,7 @@ use std::fs::{self, OpenOptions};
 use claviger_audit::builder::Tile;
 use claviger_audit::line::LINE_LEN_MAX;
 use claviger_audit::tile::{TILE_WIDTH, TileError, TileKind};
-use claviger_audit::{Checkpoint, Line, LogTree, Note, TilePath, TileTree, Tiles as _};
+use claviger_audit::{Checkpoint, LogLine, LogTree, Note, TilePath, TileTree, Tiles as _};
 
 use super::folder::{AuditFolder, Lines, LogFile, Next, damaged, read_end};
 use super::tile_files::{remove_partials, write_tile};
@@ -146,7 +146,11 @@ impl Reading<'_> {
     }
 
     /// Hands over every record from `begin` on; all have to follow one another.
-    fn each_line(&self, begin: u64, mut take: impl FnMut(&Line<'_>) -> Result<(), Stop>) -> Result<(), Stop> {
+    fn each_line(
+        &self,
+        begin: u64,
+        mut take: impl FnMut(&LogLine<'_>) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
         let first = self.files.partition_point(|file| file.first_index <= begin).saturating_sub(1);
         let files = self.files.get(first..).unwrap_or_default();
         let mut index = files.first().map_or(0, |file| file.first_index.min(begin));
@@ -167,7 +171,7 @@ impl Reading<'_> {
                         )));
                     }
                 };
-                let line = Line::parse(bytes).ok().filter(|line| line.index == index);
+                let line = LogLine::parse(bytes).ok().filter(|line| line.index() == index);
                 let wrong = || {
                     damaged(
                         &file.path,

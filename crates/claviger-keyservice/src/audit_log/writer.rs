@@ -26,6 +26,8 @@ pub(super) type Done = Box<dyn FnOnce(bool) + Send>;
 pub(super) enum Job {
     /// Records (JSON objects) to be made durable.
     Append { records: Vec<Vec<u8>>, done: Done },
+    /// The next record begins a new file.
+    BeginFile,
     /// Something for the keeper of the tree, after everything that was appended before.
     Pass(Message),
 }
@@ -42,19 +44,26 @@ impl Writer {
     pub(super) fn run(&mut self, waiting: &Receiver<Job>) {
         while let Ok(first) = waiting.recv() {
             let mut group = Vec::new();
-            let mut passed = None;
+            let (mut passed, mut begins_file) = (None, false);
             let mut next = Some(first);
             while let Some(job) = next.take() {
                 match job {
                     Job::Append { records, done } => group.push((records, done)),
+                    Job::BeginFile => begins_file = true,
                     Job::Pass(message) => passed = Some(message),
                 }
-                if group.len() < self.shared.group_max.load(Ordering::Relaxed) && passed.is_none() {
+                if group.len() < self.shared.group_max.load(Ordering::Relaxed)
+                    && passed.is_none()
+                    && !begins_file
+                {
                     next = waiting.try_recv().ok();
                 }
             }
             if !group.is_empty() {
                 self.commit(group);
+            }
+            if begins_file {
+                self.sink.begin_file();
             }
             if let Some(message) = passed {
                 self.pass(message);
@@ -151,6 +160,10 @@ impl AuditSink for FileSink {
 
     fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn begin_file(&mut self) {
+        self.len = self.len_max.max(self.len);
     }
 }
 

@@ -51,6 +51,7 @@ impl Core {
             Action::ChangeUnlock { .. } | Action::Reshare { .. } | Action::Rotate { .. } => {
                 self.check_custody(turn, action)?;
             }
+            Action::Prune { before_ms } => self.check_pruning(*before_ms)?,
             Action::Unfreeze { target } => {
                 if turn.vault.freezes.get(target).is_none() {
                     return Err(conflict(&format!("{target} is not frozen")));
@@ -83,6 +84,12 @@ impl Core {
                 self.doom(turn, info, row, (keyset, *version, *wait_s))?
             }
             Action::Unfreeze { target } => unfreeze(info, target),
+            Action::Prune { before_ms } => {
+                let record = self.prune_record(info, *before_ms)?;
+                let (decided, recorded_from) = (record.clone(), self.audit.records());
+                let after: After = Box::new(move |core, _| core.begin_pruning(&decided, recorded_from));
+                Deed { changes: Vec::new(), record, after }
+            }
             Action::AcceptEpochs { gateway_id, epochs } => {
                 let epochs = turn.vault.quarantine.chosen(*gateway_id, epochs)?;
                 let mut record = info.record("epochs-accept", Outcome::Done);

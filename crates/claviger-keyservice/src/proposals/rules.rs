@@ -20,6 +20,7 @@ pub(crate) fn rule(action: &Action) -> Rule {
     let (verb, is_collected) = match action {
         Action::Enrol { .. } => (AdminVerb::Enrol, true),
         Action::Policy { .. } => (AdminVerb::Policy, false),
+        Action::Prune { .. } => (AdminVerb::Policy, false),
         Action::Unfreeze { .. } => (AdminVerb::Freeze, false),
         Action::AcceptEpochs { .. } => (AdminVerb::Enrol, false),
         Action::ChangeUnlock { to: UnlockTo::Pkcs11 } => (AdminVerb::Unlock, false),
@@ -40,6 +41,7 @@ pub(crate) fn headline(action: &Action) -> String {
             format!("enrol {identity}{place}{replacing}")
         }
         Action::Policy { text } => format!("policy with SHA-256 {}", sha256(text)),
+        Action::Prune { before_ms } => format!("prune records of releases before {before_ms} ms"),
         Action::Unfreeze { target } => format!("unfreeze {target}"),
         Action::AcceptEpochs { gateway_id, epochs } if epochs.is_empty() => {
             format!("accept every quarantined epoch of gateway {gateway_id}")
@@ -86,6 +88,11 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
             }
         }
         Action::Policy { text } => words.extend(differences(policy, text)),
+        Action::Prune { .. } => {
+            words.push(
+                "what was released to whom until then can't be found out from this log any more".to_owned(),
+            );
+        }
         Action::Unfreeze { target } => {
             words.extend(vault.freezes.get(target).map(|row| {
                 format!(

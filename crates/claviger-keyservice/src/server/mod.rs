@@ -140,7 +140,8 @@ async fn housekeeping(core: Arc<Core>) {
         core.freeze_tripped()?;
         core.expire_proposals()?;
         core.repeat_state()?;
-        core.destroy_due()
+        core.destroy_due()?;
+        core.prune_if_decided()
     };
     if let Ok(Err(error)) = tokio::task::spawn_blocking(run).await {
         tracing::error!(%error, "what the service does by itself was not done or not written down");

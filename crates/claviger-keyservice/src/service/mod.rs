@@ -29,6 +29,7 @@ use crate::ledger::log::newest_state;
 use crate::ledger::{Mark, Turn};
 use crate::outside::Outside;
 use crate::policy::{Policy, PolicyRow};
+use crate::pruning::Pruner;
 use crate::refusals::Refusals;
 use crate::store::{Role, Store, location};
 use crate::vault::{Vault, stored_ca};
@@ -67,6 +68,7 @@ pub(crate) struct Core {
     pub(crate) admission: Admission,
     pub(crate) unlocking: Unlocking,
     pub(crate) outside: Outside,
+    pub(crate) pruner: Pruner,
     pub(crate) watchers: Watchers,
     vault: RwLock<Option<Arc<Vault>>>,
     tls: ArcSwap<TlsState>,
@@ -211,6 +213,7 @@ impl KeyService {
                 admission,
                 unlocking: Unlocking::default(),
                 outside: Outside::default(),
+                pruner: Pruner::default(),
                 watchers: Watchers::new(),
                 vault: RwLock::new(None),
                 tls: ArcSwap::from_pointee(tls),

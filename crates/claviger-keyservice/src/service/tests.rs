@@ -69,6 +69,7 @@ pub(crate) fn made(folder: &Path) -> Config {
         share_forms: vec![Form::Text],
         unlock: Method::Passphrase { file: folder.join("passphrase") },
         policy,
+        retention_days: 3650,
         operators: vec![operator("admin:first"), operator("admin:second")],
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

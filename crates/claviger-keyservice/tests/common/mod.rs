@@ -332,6 +332,7 @@ pub(crate) fn init_options(folder: &Path, csrs: &[&[u8]]) -> InitOptions {
         share_forms: vec![Form::Text],
         unlock: Method::Passphrase { file: folder.join("passphrase") },
         policy: folder.join("policy.toml"),
+        retention_days: 90,
         operators: ["admin:first", "admin:second"]
             .iter()
             .zip(csrs)

@@ -94,7 +94,7 @@ impl Selection {
     }
 }
 
-/// Hands over every record from `from_index` on that fits.
+/// Hands over every record from `from_index` on that fits, and says on standard error if some were pruned.
 ///
 /// # Errors
 /// Exit code 1 for what is not a record, 2 for what can't be read.
@@ -113,11 +113,29 @@ pub(super) fn each(
         }
         wrong.is_none()
     });
-    read.map_err(|error| match error {
+    let pruned = read.map_err(|error| match error {
         ServiceError::Audit(_) => Exit::failed(error),
         other => Exit::usage(other),
     })?;
+    if pruned > 0 {
+        use std::io::Write as _;
+        // Not among the records: whoever reads those reads nothing else.
+        let _ = writeln!(
+            std::io::stderr(),
+            "{pruned} records were pruned: what they said can't be found any more"
+        );
+    }
     wrong.map_or(Ok(()), |error| Err(Exit::failed(error)))
+}
+
+/// What is looked at of a record, if it fits.
+///
+/// # Errors
+/// For what is not a record.
+pub(super) fn chosen(selection: &Selection, line: &Line<'_>) -> Result<Option<Fields>, anyhow::Error> {
+    let fields = serde_json::from_str::<Fields>(line.record)
+        .with_context(|| format!("record {} can't be understood", line.index))?;
+    Ok(Some(fields).filter(|fields| selection.fits(fields)))
 }
 
 /// The line as it stands in the log, without its end.

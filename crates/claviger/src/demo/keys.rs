@@ -194,6 +194,7 @@ impl Made {
             share_forms: vec![Form::Text],
             unlock: Method::Passphrase { file: passphrase_file },
             policy: self.policy.clone(),
+            retention_days: 3650,
             operators,
         };
         let report = init(config, &options, clock, random)?;

@@ -61,6 +61,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
 
+    /// How long the audit log keeps records of releases before two operators can prune them; at least 90, fixed for ever
+    #[arg(long, value_name = "DAYS", default_value_t = 3650)]
+    retention_days: u32,
+
     /// New file that takes the passphrase, if the configuration names none
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
@@ -107,6 +111,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Exit> {
         share_forms: arguments.shares_format.clone(),
         unlock: method(&arguments, &config)?,
         policy: arguments.policy.clone(),
+        retention_days: arguments.retention_days,
         operators: operators.collect(),
     };
     let advertise = config.advertise.clone();

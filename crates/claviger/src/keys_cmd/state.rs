@@ -164,6 +164,24 @@ pub(super) enum AuditCommand {
     /// claviger audit verify --checkpoint FILE.
     #[command(verbatim_doc_comment)]
     Checkpoint(Operator),
+    /// Propose to remove old records of releases from the log; another operator approves it
+    ///
+    /// Goes as far back as the retention allows that was fixed at init (keys init --retention-days).
+    /// Records of releases (session, lease, derive, continue, finish-upload, refused registrations)
+    /// go; everything that was changed is kept for ever. What is left of a record is its place and
+    /// its hash: the log verifies as before, and every checkpoint and proof that was kept stays good.
+    #[command(verbatim_doc_comment)]
+    Prune(PruneArguments),
+}
+
+#[derive(clap::Args)]
+pub(super) struct PruneArguments {
+    /// Records before this moment, as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    before: String,
+
+    #[command(flatten)]
+    operator: Operator,
 }
 
 #[derive(clap::Args)]
@@ -358,6 +376,10 @@ pub(super) async fn audit(command: AuditCommand) -> Result<(), Exit> {
             let note = status.audit_checkpoint.ok_or_else(none).map_err(Exit::failed)?;
             say!("{}", note.trim_end());
             Ok(())
+        }
+        AuditCommand::Prune(PruneArguments { before, operator }) => {
+            let before_ms = unix_ms(&before)?;
+            propose(&operator, Action::Prune { before_ms }).await.map(drop)
         }
     }
 }

@@ -1,56 +1,18 @@
-//! Records for other systems.
-
-use std::path::PathBuf;
+//! RFC 5424.
 
 use claviger_audit::Line;
 use time::OffsetDateTime;
 
-use super::select::{self, Fields, Selection};
-use crate::exit::Exit;
+use super::super::select::{self, Fields};
 
 /// RFC 5424 §6.2.1: facility 13, "log audit".
 const FACILITY: u32 = 13;
 const WARNING: u32 = 4;
 const INFORMATIONAL: u32 = 6;
 
-#[derive(clap::Args)]
-pub(super) struct Arguments {
-    /// The log: the folder `audit` of the service's state_dir, or a copy
-    dir: PathBuf,
-
-    /// jsonl: lines as they stand in the log; syslog: RFC 5424, one message a line, the log's line as its text
-    #[arg(long, value_enum, default_value = "jsonl")]
-    format: Format,
-
-    /// Begin with this record: to go on where the last export ended
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    from: u64,
-
-    /// HOSTNAME of the syslog messages
-    #[arg(long, value_name = "NAME", default_value = "-", value_parser = hostname)]
-    hostname: String,
-
-    #[command(flatten)]
-    selection: Selection,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Jsonl,
-    Syslog,
-}
-
-pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
-    let folder = super::open(&arguments.dir)?;
-    select::each(&folder, arguments.from, &arguments.selection, |line, fields| match arguments.format {
-        Format::Jsonl => say!("{}", select::text(line)),
-        Format::Syslog => say!("{}", syslog(line, fields, &arguments.hostname)),
-    })
-}
-
 /// `<PRI>1 TIME HOST claviger - ACTION - TEXT` (RFC 5424 §6). A text that is not ASCII begins with a byte order mark, as
 /// §6.4 demands.
-fn syslog(line: &Line<'_>, fields: &Fields, hostname: &str) -> String {
+pub(super) fn message(line: &Line<'_>, fields: &Fields, hostname: &str) -> String {
     let severity = if fields.outcome == "refused" { WARNING } else { INFORMATIONAL };
     let priority = 8 * FACILITY + severity;
     let text = select::text(line);
@@ -78,7 +40,7 @@ fn message_id(action: &str) -> &str {
 }
 
 /// HOSTNAME: up to 255 printable ASCII characters.
-fn hostname(text: &str) -> Result<String, String> {
+pub(super) fn hostname(text: &str) -> Result<String, String> {
     if !text.is_empty() && text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(text.to_owned());
     }
@@ -89,9 +51,9 @@ fn hostname(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn message(record: &str) -> String {
+    fn of(record: &str) -> String {
         let line = Line { index: 7, salt: [0; 16], record };
-        syslog(&line, &serde_json::from_str(record).unwrap(), "keys.example")
+        message(&line, &serde_json::from_str(record).unwrap(), "keys.example")
     }
 
     #[test]
@@ -99,7 +61,7 @@ mod tests {
         let record = r#"{"time_ms":1750000000042,"action":"derive","outcome":"released"}"#;
         let salt = "0".repeat(32);
         assert_eq!(
-            message(record),
+            of(record),
             format!(
                 "<110>1 2025-06-15T15:06:40.042Z keys.example claviger - derive - \
                  {{\"index\":7,\"salt\":\"{salt}\",\"record\":{record}}}"
@@ -109,14 +71,14 @@ mod tests {
 
     #[test]
     fn refusals_are_warnings_and_a_text_in_utf_8_says_so() {
-        let refused = message(r#"{"time_ms":1,"action":"lease","outcome":"refused","key":"ä"}"#);
+        let refused = of(r#"{"time_ms":1,"action":"lease","outcome":"refused","key":"ä"}"#);
         assert!(refused.starts_with("<108>1 1970-01-01T00:00:00.001Z "), "{refused}");
         assert!(refused.contains(" - \u{feff}{\"index\""), "{refused}");
     }
 
     #[test]
     fn what_can_not_stand_in_a_header_does_not() {
-        let odd = message(r#"{"time_ms":18446744073709551615,"action":"with space","outcome":"done"}"#);
+        let odd = of(r#"{"time_ms":18446744073709551615,"action":"with space","outcome":"done"}"#);
         assert!(odd.starts_with("<110>1 - keys.example claviger - - - {"), "{odd}");
         assert!(hostname("two words").is_err() && hostname("").is_err());
     }

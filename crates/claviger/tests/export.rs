@@ -1,0 +1,364 @@
+//! `claviger audit export` as a process, before real sockets: nothing is lost, and nothing is sent twice without a word.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use claviger_audit::SigningKey;
+use claviger_audit::note::KeyKind;
+use claviger_env::{OsRandom, SystemClock};
+use claviger_keyservice::audit_log::AuditLog;
+use serde::Deserialize;
+
+const WAIT: Duration = Duration::from_secs(30);
+
+/// A log that grows.
+struct Log {
+    folder: tempfile::TempDir,
+    log: AuditLog,
+    count: u64,
+}
+
+impl Log {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(&folder.path().join("audit"));
+        Self { folder, log, count: 0 }
+    }
+
+    fn grow(&mut self, by: u64) {
+        let record = |n: u64| {
+            let outcome = if n.is_multiple_of(5) { "refused" } else { "released" };
+            format!(
+                "{{\"v\":1,\"time_ms\":{},\"action\":\"lease\",\"outcome\":\"{outcome}\",\"key\":\"ä{n}\"}}",
+                1_750_000_000_000 + n
+            )
+            .into_bytes()
+        };
+        self.log.append_blocking((self.count..self.count + by).map(record).collect()).unwrap();
+        self.count += by;
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_claviger"));
+        command.current_dir(self.folder.path()).args(["audit", "export", "audit"]);
+        command.args(arguments.split_whitespace()).stderr(Stdio::piped()).stdout(Stdio::piped());
+        command
+    }
+
+    fn export(&self, arguments: &str) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn follow(&self, arguments: &str) -> Following {
+        Following(self.command(&format!("{arguments} --follow")).spawn().unwrap())
+    }
+}
+
+fn open(folder: &Path) -> AuditLog {
+    let clock = Arc::new(SystemClock);
+    let random = Arc::new(OsRandom::new(clock.clone()).unwrap());
+    let (log, _) = AuditLog::open(folder, 4_000, random, clock).unwrap();
+    let name = "claviger.invalid/log/00112233445566778899aabbccddeeff";
+    log.sign_with(SigningKey::from_seed(name, KeyKind::Log, &[1; 32]).unwrap()).unwrap();
+    log
+}
+
+struct Following(Child);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Index of the line in a syslog message (RFC 5424), whose head is checked.
+fn index_of_message(message: &str) -> u64 {
+    let (head, text) = message.split_once(" claviger - lease - \u{feff}").unwrap();
+    let mut fields = head.split(' ');
+    assert!(matches!(fields.next(), Some("<110>1" | "<108>1")), "{head}");
+    assert!(fields.next().unwrap().starts_with("2025-06-15T15:06:4"), "{head}");
+    assert_eq!((fields.next(), fields.next()), (Some("keys.example"), None));
+    index_of_line(text)
+}
+
+fn index_of_line(line: &str) -> u64 {
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert!(line["record"]["key"].as_str().unwrap().starts_with('ä'));
+    line["index"].as_u64().unwrap()
+}
+
+/// The indexes of so many messages, one a datagram.
+fn datagrams(count: usize, mut receive: impl FnMut(&mut [u8]) -> usize) -> Vec<u64> {
+    let mut bytes = vec![0; 70_000];
+    let mut one = || {
+        let len = receive(&mut bytes);
+        index_of_message(std::str::from_utf8(&bytes[..len]).unwrap())
+    };
+    (0..count).map(|_| one()).collect()
+}
+
+#[test]
+fn datagrams_hold_one_message_each() {
+    let mut log = Log::new();
+    log.grow(100);
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let unix = UnixDatagram::bind(log.path("dev-log")).unwrap();
+    udp.set_read_timeout(Some(WAIT)).unwrap();
+    unix.set_read_timeout(Some(WAIT)).unwrap();
+    let received = std::thread::scope(|scope| {
+        let by_udp = scope.spawn(|| datagrams(100, |bytes| udp.recv(bytes).unwrap()));
+        let by_unix = scope.spawn(|| datagrams(100, |bytes| unix.recv(bytes).unwrap()));
+        let port = udp.local_addr().unwrap().port();
+        for to in [format!("udp://127.0.0.1:{port}"), format!("unix://{}", log.path("dev-log").display())] {
+            let sent = log.export(&format!("--format syslog --hostname keys.example --to {to}"));
+            assert!(sent.status.success(), "{}", errors(&sent));
+        }
+        [by_udp.join().unwrap(), by_unix.join().unwrap()]
+    });
+    let all: Vec<u64> = (0..100).collect();
+    assert_eq!(received, [all.clone(), all]);
+}
+
+/// Reads messages with octet counting (RFC 6587) until the end of the stream.
+fn octet_counted(stream: TcpStream, tell: &Sender<u64>) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut len = Vec::new();
+        reader.read_until(b' ', &mut len).unwrap();
+        let Some((b' ', digits)) = len.split_last() else { return };
+        let len: usize = std::str::from_utf8(digits).unwrap().parse().unwrap();
+        let mut message = vec![0; len];
+        reader.read_exact(&mut message).unwrap();
+        if tell.send(index_of_message(std::str::from_utf8(&message).unwrap())).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn an_export_goes_on_at_its_cursor_and_follows_a_log_over_files_and_a_receiver_that_was_away() {
+    let mut log = Log::new();
+    log.grow(10);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let arguments = format!("--format syslog --hostname keys.example --to tcp://{address} --cursor cursor");
+    let (tell, told) = channel();
+    let accept = |listener: TcpListener, tell: Sender<u64>| {
+        std::thread::spawn(move || octet_counted(listener.accept().unwrap().0, &tell))
+    };
+    let receiver = accept(listener, tell.clone());
+    let sent = log.export(&arguments);
+    assert!(sent.status.success(), "{}", errors(&sent));
+    receiver.join().unwrap();
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+
+    // Nothing new, nobody there: nothing is sent, so nothing fails. Then something is, and it fails, and is not forgotten.
+    assert!(log.export(&arguments).status.success());
+    log.grow(5);
+    let failed = log.export(&arguments);
+    assert_eq!(failed.status.code(), Some(1), "{}", errors(&failed));
+
+    // Away at first, and there later.
+    let following = log.follow(&arguments);
+    std::thread::sleep(Duration::from_millis(300));
+    let receiver = accept(TcpListener::bind(address).unwrap(), tell);
+    assert_eq!(next(&told, 5), (10..15).collect::<Vec<_>>());
+    for _ in 0..4 {
+        log.grow(20);
+    }
+    assert_eq!(next(&told, 80), (15..95).collect::<Vec<_>>());
+    drop(following);
+    receiver.join().unwrap();
+    let cursor: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(log.path("cursor")).unwrap()).unwrap();
+    assert!(cursor["next"].as_u64().unwrap() <= 95);
+}
+
+fn next(told: &Receiver<u64>, count: usize) -> Vec<u64> {
+    (0..count).map(|_| told.recv_timeout(WAIT).unwrap()).collect()
+}
+
+#[test]
+fn an_interrupted_export_and_another_log_are_told() {
+    let mut log = Log::new();
+    log.grow(20);
+    let lines = |output: &Output| -> Vec<u64> {
+        String::from_utf8_lossy(&output.stdout).lines().map(index_of_line).collect()
+    };
+    assert_eq!(lines(&log.export("--cursor cursor")), (0..20).collect::<Vec<_>>());
+    assert_eq!(lines(&log.export("--cursor cursor")), Vec::<u64>::new());
+    log.grow(3);
+    // As a crash between sending and noting it leaves the cursor.
+    let cursor = std::fs::read_to_string(log.path("cursor")).unwrap();
+    std::fs::write(log.path("cursor"), cursor.replace('}', ",\"sending\":23}")).unwrap();
+    let again = log.export("--cursor cursor");
+    assert_eq!(lines(&again), [20, 21, 22]);
+    assert!(errors(&again).contains("records 20 to 22 may have been sent already"), "{}", errors(&again));
+    assert!(errors(&log.export("--cursor cursor")).is_empty());
+
+    let mut other = Log::new();
+    other.grow(30);
+    std::fs::copy(log.path("cursor"), other.path("cursor")).unwrap();
+    let refused = other.export("--cursor cursor");
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0));
+    assert!(errors(&refused).contains("another log"), "{}", errors(&refused));
+    let mut short = Log::new();
+    short.grow(3);
+    std::fs::copy(log.path("cursor"), short.path("cursor")).unwrap();
+    assert!(errors(&short.export("--cursor cursor")).contains("ends before"));
+    std::fs::write(log.path("cursor"), "{}").unwrap();
+    assert_eq!(log.export("--cursor cursor").status.code(), Some(2));
+}
+
+// What opentelemetry-proto's JSON may hold here, and nothing else.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct ExportLogsServiceRequest {
+    resource_logs: Vec<ResourceLogs>,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct ResourceLogs {
+    resource: Resource,
+    scope_logs: Vec<ScopeLogs>,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resource {
+    attributes: Vec<KeyValue>,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct ScopeLogs {
+    scope: Scope,
+    log_records: Vec<LogRecord>,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scope {
+    name: String,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct LogRecord {
+    time_unix_nano: String,
+    observed_time_unix_nano: String,
+    severity_number: u32,
+    severity_text: String,
+    body: AnyValue,
+    attributes: Vec<KeyValue>,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyValue {
+    key: String,
+    value: AnyValue,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+enum AnyValue {
+    StringValue(String),
+    IntValue(String),
+}
+
+fn indexes(request: &str) -> Vec<u64> {
+    let request: ExportLogsServiceRequest = serde_json::from_str(request).unwrap();
+    let mut indexes = Vec::new();
+    for resource in request.resource_logs {
+        assert_eq!(resource.resource.attributes[0].key, "service.name");
+        for scope in resource.scope_logs {
+            assert_eq!(scope.scope.name, "claviger.audit");
+            for record in scope.log_records {
+                let AnyValue::StringValue(line) = &record.body else { panic!("a body that is no text") };
+                let index = index_of_line(line);
+                assert_eq!(record.time_unix_nano, ((1_750_000_000_000 + index) * 1_000_000).to_string());
+                assert_eq!(record.time_unix_nano, record.observed_time_unix_nano);
+                let severity = (record.severity_number, record.severity_text.as_str());
+                assert_eq!(severity, if index.is_multiple_of(5) { (13, "WARN") } else { (9, "INFO") });
+                let AnyValue::IntValue(number) = &record.attributes[0].value else { panic!("no number") };
+                assert_eq!(*number, index.to_string());
+                indexes.push(index);
+            }
+        }
+    }
+    indexes
+}
+
+/// A collector that gives these answers, one to each request, and tells what each request held.
+fn collector(answers: Vec<(&'static str, &'static str)>) -> (String, Receiver<Vec<u64>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        for (status, answer) in answers {
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream);
+            let (mut head, mut len) = (String::new(), 0);
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+                    len = value.trim().parse().unwrap();
+                }
+                if line == "\r\n" {
+                    break;
+                }
+                head.push_str(&line);
+            }
+            assert!(head.starts_with("POST /v1/logs HTTP/1.1\r\n"), "{head}");
+            assert!(head.to_ascii_lowercase().contains("content-type: application/json\r\n"), "{head}");
+            let mut body = vec![0; len];
+            reader.read_exact(&mut body).unwrap();
+            tell.send(indexes(std::str::from_utf8(&body).unwrap())).unwrap();
+            let len = answer.len();
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n");
+            reader.get_mut().write_all(format!("{head}{answer}").as_bytes()).unwrap();
+        }
+    });
+    (url, told)
+}
+
+#[test]
+fn a_collector_of_opentelemetry_gets_every_record_also_if_it_is_busy_at_first() {
+    let mut log = Log::new();
+    log.grow(300);
+    let (url, told) = collector(vec![("200 OK", "{}"), ("200 OK", "{\"partialSuccess\":{}}")]);
+    let sent = log.export(&format!("--format otlp --to {url} --cursor cursor"));
+    assert!(sent.status.success(), "{}", errors(&sent));
+    assert_eq!(told.iter().flatten().collect::<Vec<_>>(), (0..300).collect::<Vec<_>>());
+
+    log.grow(4);
+    let (url, told) = collector(vec![("503 Service Unavailable", ""), ("200 OK", "{}")]);
+    let following = log.follow(&format!("--format otlp --to {url} --cursor cursor"));
+    assert_eq!(told.recv_timeout(WAIT).unwrap(), [300, 301, 302, 303]);
+    assert_eq!(told.recv_timeout(WAIT).unwrap(), [300, 301, 302, 303]);
+    drop(following);
+
+    log.grow(2);
+    let refuses = "{\"partialSuccess\":{\"rejectedLogRecords\":\"1\",\"errorMessage\":\"too old\"}}";
+    let (url, _told) = collector(vec![("200 OK", refuses)]);
+    let refused = log.export(&format!("--format otlp --to {url} --from 304"));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(errors(&refused).contains("refuses 1 records: too old"), "{}", errors(&refused));
+
+    let lines = log.export("--format otlp");
+    let lines = String::from_utf8(lines.stdout).unwrap();
+    assert_eq!(lines.lines().flat_map(indexes).collect::<Vec<_>>(), (0..306).collect::<Vec<_>>());
+}
