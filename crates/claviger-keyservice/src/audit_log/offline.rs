@@ -81,7 +81,10 @@ impl AuditFolder {
             loop {
                 match lines.read()? {
                     // Only the last file may end so.
-                    Next::Unfinished(len) => unfinished_len = len,
+                    Next::Unfinished(len) => {
+                        unfinished_len = len;
+                        break;
+                    }
                     Next::Line(line) => drop(verifier.line(line)?),
                     Next::End => break,
                 }
