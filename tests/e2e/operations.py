@@ -11,6 +11,7 @@ Needs softhsm2. Run it with the Python of the boto3 environment. The last line i
 """
 
 import argparse
+import json
 import os
 import pathlib
 import re
@@ -231,6 +232,17 @@ listen = "127.0.0.1:{self.admin_port}"
         except botocore.exceptions.ClientError:
             return True
 
+    def listens(self):
+        """Whether the gateway holds its stream: only then it hears of things at once."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/health/ready", timeout=5) as answer:
+                return json.loads(answer.read())["warnings"]["key_service_stream"] is None
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def is_to_hear(self):
+        until(self.listens, "the gateway to hold its stream")
+
     def reads_again(self):
         until(lambda: not self.is_refused(), "reading to go on")
 
@@ -306,6 +318,7 @@ def two(site):
 def freezing(site):
     def stopped(_):
         until(site.is_refused, "the gateway to be refused", 10)
+    site.is_to_hear()
     site.chapter("## Freezing", after={"keys freeze": stopped})
     site.run("claviger keys approve ID")
     site.reads_again()
@@ -355,6 +368,7 @@ def forgetting(site):
 
     # It is taken back in time: a certificate is for what was destroyed.
     site.words["DIR"] = "."
+    site.is_to_hear()
     site.chapter("## Forgetting what is old", after={"keys approve": closed}, wanted={"keys shred certificate": 1})
     del site.words["DIR"]
     site.reads_again()
@@ -371,6 +385,7 @@ def sealing_anew(site):
 
 
 def compromise_of_the_root(site):
+    site.is_to_hear()
     site.chapter("## Compromise of the root", after={
         "keys freeze": lambda _: until(site.is_refused, "reading to end", 10)})
     site.reads_again()
@@ -434,6 +449,7 @@ def locked_and_unlocked(site):
     site.run("claviger keys approve ID")
     site.run("claviger keys collect ID --to memory/reshared")
     site.unlock_by("quorum")
+    site.is_to_hear()
     site.run("claviger keys lock")
     until(site.is_refused, "all access to stop", 10)
     for share in quorum[:3]:
