@@ -41,10 +41,11 @@ fn spoil(lines: &mut Vec<Vec<u8>>, shelf: &mut Shelf, changes: &[u8]) {
     for change in changes.as_chunks::<3>().0.iter().take(8) {
         let [what, at, value] = *change;
         let line = usize::from(at) * 2 % lines.len().max(1);
+        let other = usize::from(value) % lines.len().max(1);
         let path = shelf.0.keys().nth(usize::from(at) % shelf.0.len().max(1)).copied();
         match (what % 6, path) {
             (0, _) if !lines.is_empty() => drop(lines.remove(line)),
-            (1, _) if !lines.is_empty() => lines.swap(line, usize::from(value) % lines.len()),
+            (1, _) if !lines.is_empty() => lines.swap(line, other),
             (2, _) if !lines.is_empty() && !lines[line].is_empty() => {
                 let byte = usize::from(value) % lines[line].len();
                 lines[line][byte] ^= 1 << (what >> 5);
