@@ -106,7 +106,10 @@ fn a_service_is_made_unlocked_used_killed_and_unlocked_again() {
     assert!(succeeds(folder, "keys gateway list").contains("gateway:main"));
 
     let budgets = succeeds(folder, "keys budgets show");
-    assert!(budgets.contains("gateway:main  default  0 of 500 epochs, 0 of 20000 objects in 3600 s"), "{budgets}");
+    assert!(
+        budgets.contains("gateway:main  default  0 of 500 epochs, 0 of 20000 objects in 3600 s"),
+        "{budgets}"
+    );
 
     drop(service);
     let _service = start(folder);
