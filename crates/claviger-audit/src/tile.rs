@@ -54,16 +54,16 @@ impl TilePath {
         u64::from(self.width) == TILE_WIDTH
     }
 
-    /// The index after that of the last record below it when it is full.
+    /// The index after that of the last record below it.
     #[must_use]
     pub fn end_index(&self) -> u64 {
         let level = match self.kind {
             TileKind::Entries => 0,
             TileKind::Hashes { level } => u32::from(level),
         };
-        let height = TILE_HEIGHT * (level + 1);
-        let spanned = 1u64.checked_shl(height).unwrap_or(u64::MAX);
-        self.index.saturating_add(1).saturating_mul(spanned)
+        let below_one = 1u64.checked_shl(TILE_HEIGHT * level).unwrap_or(u64::MAX);
+        let count = self.index.saturating_mul(TILE_WIDTH).saturating_add(u64::from(self.width));
+        count.saturating_mul(below_one)
     }
 
     /// Length of the file, in bytes, in a log whose entries have 32 bytes.

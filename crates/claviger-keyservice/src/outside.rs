@@ -46,7 +46,18 @@ struct Inner {
     problem: Option<String>,
     /// The service unlocks itself as soon as something else is shown than was when it tried last.
     waits: Option<[u8; 32]>,
+    /// Who contradicted the log while it was unlocked.
+    told: BTreeMap<Identity, Told>,
 }
+
+/// The contradictions of one caller: the first is a record, those in the minute after it are counted.
+struct Told {
+    boot_ms: u64,
+    unrecorded: u64,
+}
+
+/// Until a caller's next contradiction is a record again.
+const TOLD_EVERY_MS: u64 = 60_000;
 
 struct Acceptance {
     identity: Identity,
@@ -98,6 +109,19 @@ impl Outside {
         inner.accepted.push(Acceptance { identity: peer.identity.clone(), spki: peer.spki, boot_ms });
     }
 
+    /// Whether this contradiction gets a record, and how many came before it without one. Callers are enrolled: there are not many.
+    fn to_record(&self, who: &Identity, boot_ms: u64) -> Option<u64> {
+        let mut inner = self.inner();
+        let told = inner.told.get_mut(who);
+        let told = told.filter(|told| boot_ms < told.boot_ms.saturating_add(TOLD_EVERY_MS));
+        if let Some(told) = told {
+            told.unrecorded += 1;
+            return None;
+        }
+        let before = inner.told.insert(who.clone(), Told { boot_ms, unrecorded: 0 });
+        Some(before.map_or(0, |before| before.unrecorded))
+    }
+
     /// Keeps what one shows if it is more than he showed before.
     fn keep(&self, who: Identity, shown: &SignedCheckpoint) {
         let mut inner = self.inner();
@@ -117,8 +141,15 @@ impl Core {
             Ok(Some(contradiction)) => {
                 let refusal = KeyServiceError::Conflict { text: contradiction };
                 tracing::error!(error = %refusal, identity = ?info.identity, "the audit log is contradicted");
-                let record = info.record("contradiction", Outcome::Refused).refused_call(&refusal);
-                Work::new(Err(refusal.into()), vec![record])
+                let unrecorded = info.identity.as_ref().map_or(Some(0), |who| {
+                    self.outside.to_record(who, self.clock.boot_ms())
+                });
+                let record = unrecorded.map(|count| {
+                    let mut record = info.record("contradiction", Outcome::Refused).refused_call(&refusal);
+                    record.add_unrecorded(count, "contradictions of the same caller");
+                    record
+                });
+                Work::new(Err(refusal.into()), record.into_iter().collect())
             }
             Err(error) => Work::silent(Err(error)),
         }

@@ -157,6 +157,21 @@ async fn a_contradiction_that_is_shown_to_an_unlocked_service_is_written_down() 
     let record = world.of_action("contradiction").pop().unwrap();
     assert_eq!((&record["identity"], &record["outcome"]), (&"admin:first".into(), &"refused".into()));
     client.session().await.unwrap();
+    // However often it is said, it is written down once a minute.
+    let contradict = async |client: &KeyClient| {
+        let refused = show(client, &request.checkpoint).await;
+        assert!(matches!(refused, Err(KeyServiceError::Conflict { .. })), "{refused:?}");
+    };
+    for _ in 0..5 {
+        contradict(&operator).await;
+    }
+    contradict(&client).await;
+    assert_eq!(world.of_action("contradiction").len(), 2, "one of each caller");
+    world.clock.advance(60_000);
+    contradict(&operator).await;
+    let records = world.of_action("contradiction");
+    let reason = records.last().unwrap()["reason"].as_str().unwrap();
+    assert!(records.len() == 3 && reason.contains("5 more contradictions"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use claviger_audit::builder::Tile;
-use claviger_audit::{Line, LogTree, Note, SignedCheckpoint, SigningKey};
+use claviger_audit::{Hash, Line, LogTree, Note, SignedCheckpoint, SigningKey};
 use claviger_env::Clock;
 
 use super::Shared;
@@ -27,8 +27,8 @@ pub(super) enum Message {
     Key(Box<SigningKey>, SyncSender<()>),
     /// Signs and writes a checkpoint now, and answers whether that could be done.
     Checkpoint(SyncSender<bool>),
-    /// Writes the partial tiles of the tree as it is, and answers with its size.
-    Settle(SyncSender<u64>),
+    /// Writes the partial tiles of the tree as it is, and answers with its size and root.
+    Settle(SyncSender<(u64, Hash)>),
     /// Signs and writes a last checkpoint, then wipes the key and answers.
     WipeKey(SyncSender<()>),
 }
@@ -95,7 +95,7 @@ impl Keeper {
                 Message::Settle(done) => {
                     self.write_partials()?;
                     // Whoever asked may have given up.
-                    let _ = done.send(self.tree.size());
+                    let _ = done.send((self.tree.size(), self.tree.root()));
                 }
                 Message::WipeKey(done) => {
                     wipes = true;
@@ -157,6 +157,7 @@ impl Keeper {
         self.write_partials()?;
         write_checkpoint(folder, signed.note())?;
         self.write_copy(signed.note());
+        self.shared.written.store(Some(signed));
         self.written_ms = Some(self.clock.boot_ms());
         Ok(())
     }

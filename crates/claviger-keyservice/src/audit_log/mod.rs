@@ -17,6 +17,7 @@ mod folder;
 mod head;
 mod keeper;
 pub mod offline;
+mod rebuild;
 mod recovery;
 mod tail;
 mod tile_files;
@@ -34,13 +35,14 @@ use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwapOption;
-use claviger_audit::{LogTree, Note, SignedCheckpoint, SigningKey, VerifierKey};
+use claviger_audit::{Hash, LogTree, Note, SignedCheckpoint, SigningKey, VerifierKey};
 use claviger_env::Clock;
 use claviger_format::Random;
 use tokio::sync::oneshot;
 
 use self::folder::read_end;
 use self::keeper::{Keeper, Message};
+use self::rebuild::Mender;
 use self::writer::{FileSink, GROUP_MAX, Job, Writer};
 use crate::ServiceError;
 use crate::files::private_folder;
@@ -84,13 +86,17 @@ pub struct AuditLog {
     folder: Option<AuditFolder>,
     /// The checkpoint that lay there when the log was opened.
     found: Option<Note>,
+    mender: Mender,
 }
 
 struct Shared {
     failed: AtomicBool,
     records: AtomicU64,
     group_max: AtomicUsize,
+    /// The newest that was signed.
     checkpoint: ArcSwapOption<SignedCheckpoint>,
+    /// The newest that is in the file: its tiles are there, and it can't be lost again.
+    written: ArcSwapOption<SignedCheckpoint>,
     /// Of the key that signs.
     verifier: ArcSwapOption<VerifierKey>,
     copy: Copy,
@@ -165,6 +171,7 @@ impl AuditLog {
             records: AtomicU64::new(next_index),
             group_max: AtomicUsize::new(GROUP_MAX),
             checkpoint: ArcSwapOption::empty(),
+            written: ArcSwapOption::empty(),
             verifier: ArcSwapOption::empty(),
             copy: Copy::default(),
         });
@@ -185,7 +192,7 @@ impl AuditLog {
             spawn("audit-tree", move || keeper.run(&messages))?,
             spawn("audit", move || writer.run(&waiting))?,
         ];
-        Ok(Self { jobs: Some(jobs), threads, shared, folder, found: None })
+        Ok(Self { jobs: Some(jobs), threads, shared, folder, found: None, mender: Mender::default() })
     }
 
     /// How many requests share one sync at most: at least 1, which is the design without group commit. For measurements; every
@@ -292,8 +299,8 @@ impl AuditLog {
         if told.recv().unwrap_or(false) { Ok(()) } else { Err(failed()) }
     }
 
-    /// Writes the tiles of the tree as it is, and gives its size. Blocks.
-    fn settled_size(&self) -> Result<u64, ServiceError> {
+    /// Writes the tiles of the tree as it is, and gives its size and root. Blocks.
+    fn settled(&self) -> Result<(u64, Hash), ServiceError> {
         let (tell, told) = sync_channel(1);
         self.send(Job::Pass(Message::Settle(tell)))?;
         told.recv().map_err(|_| failed())
@@ -358,6 +365,7 @@ impl Drop for AuditLog {
     fn drop(&mut self) {
         // The writer ends, and with it the keeper; only then may another process have the folder.
         self.jobs = None;
+        self.mender.stop();
         for thread in self.threads.drain(..).rev() {
             if thread.join().is_err() {
                 tracing::error!("a thread of the audit log panicked");

@@ -13,12 +13,26 @@ use crate::files::replace;
 
 /// Writes a tile. It is not made durable: it can be made again from the records.
 pub(super) fn write_tile(folder: &AuditFolder, path: &TilePath, bytes: &[u8]) -> Result<(), ServiceError> {
+    write_through(folder, "tile.new", path, bytes)
+}
+
+/// The same while another thread may write tiles.
+pub(super) fn mend_tile(folder: &AuditFolder, path: &TilePath, bytes: &[u8]) -> Result<(), ServiceError> {
+    write_through(folder, "tile.mended", path, bytes)
+}
+
+fn write_through(
+    folder: &AuditFolder,
+    fresh: &str,
+    path: &TilePath,
+    bytes: &[u8],
+) -> Result<(), ServiceError> {
     let file = folder.tile_path(path);
     let write = || {
         if let Some(parent) = file.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
-        let fresh = folder.path().join("tile.new");
+        let fresh = folder.path().join(fresh);
         create(&fresh)?.write_all(bytes)?;
         fs::rename(&fresh, &file)
     };

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use claviger_audit::note::KeyKind;
 use claviger_audit::verify::{Fault, Remembered};
+use claviger_keyapi::routes::LogHead;
 
 use super::super::offline::{OfflineError, Verified, check_proof};
 use super::*;
+use crate::outside::Evidence;
 
 /// A boot-time clock that the test moves.
 struct Standing(AtomicU64);
@@ -143,6 +145,110 @@ fn tiles_that_were_damaged_where_a_start_does_not_look_are_found_by_the_checkpoi
     bytes[100] ^= 1;
     fs::write(folder.tile_path(&path), &bytes).unwrap();
     goes_on(&folder, 1500);
+}
+
+#[test]
+fn a_partial_tile_that_the_checkpoint_covers_is_made_again_whatever_is_in_it() {
+    let (_home, folder) = signed_log(300);
+    for path in ["tile/0/001.p/34", "tile/entries/001.p/34", "tile/1/000.p/1"] {
+        let file = folder.tile_path(&path.parse().unwrap());
+        let whole = fs::read(&file).unwrap();
+        let mut altered = whole.clone();
+        altered[7] ^= 1;
+        fs::write(&file, altered).unwrap();
+        drop(reopen(&folder).unwrap());
+        assert!(fs::read(&file).unwrap() == whole, "{path}");
+    }
+    goes_on(&folder, 300);
+}
+
+/// Asks until it is answered; what was wrong is mended meanwhile.
+fn head_at_last(log: &AuditLog, from: u64) -> LogHead {
+    for _ in 0..2_000 {
+        match log.head(from) {
+            Ok(head) => return head,
+            Err(ServiceError::Audit(_)) => std::thread::sleep(std::time::Duration::from_millis(5)),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    panic!("it was not mended in ten seconds");
+}
+
+fn shown(folder: &AuditFolder) -> Vec<Evidence> {
+    let bytes = folder.checkpoint().unwrap().unwrap();
+    let checkpoint = SignedCheckpoint::open(&bytes, key().verifier()).unwrap();
+    vec![Evidence { whose: "mine".into(), checkpoint }]
+}
+
+#[test]
+fn the_log_is_shown_from_memory_whoever_removes_its_files() {
+    let (_home, folder) = signed_log(1_500);
+    let remembered = shown(&folder);
+    let log = reopen(&folder).unwrap();
+    assert!(log.head(0).is_err(), "nothing is shown before there is a key");
+    log.sign_with(key()).unwrap();
+    fs::remove_file(folder.checkpoint_path()).unwrap();
+    let head = log.head(1_490).unwrap();
+    let note = SignedCheckpoint::open(head.checkpoint.as_bytes(), key().verifier()).unwrap();
+    assert_eq!((note.checkpoint().size, head.proof.is_empty()), (1_500, false));
+    assert_eq!(log.contradicts(&remembered).unwrap(), None);
+    log.stop_signing();
+    assert!(log.head(0).is_err());
+}
+
+#[test]
+fn tiles_that_are_damaged_or_gone_accuse_nobody_and_are_made_again() {
+    for signs in [true, false] {
+        let (_home, folder) = signed_log(1_500);
+        let remembered: Vec<_> = shown(&folder).into_iter().chain([seen_at(&folder, 100)]).collect();
+        let file = folder.tile_path(&"tile/0/000".parse().unwrap());
+        let whole = fs::read(&file).unwrap();
+        // The first damage lies where a start does not look, since the tiles above it lead to the root.
+        let log = reopen(&folder).unwrap();
+        if signs {
+            log.sign_with(key()).unwrap();
+        }
+        let mut altered = whole.clone();
+        altered[100] ^= 1;
+        for damage in [Some(altered), Some(whole[..77].to_vec()), None] {
+            match &damage {
+                Some(bytes) => fs::write(&file, bytes).unwrap(),
+                None => fs::remove_dir_all(folder.path().join("tile")).unwrap(),
+            }
+            if signs {
+                head_at_last(&log, 100);
+            }
+            assert_eq!(log.contradicts(&remembered).unwrap(), None, "{signs} {}", damage.is_some());
+            assert!(fs::read(&file).unwrap() == whole);
+        }
+        assert!(!log.has_failed());
+    }
+}
+
+/// What somebody remembers who looked when there were so many records.
+fn seen_at(folder: &AuditFolder, size: u64) -> Evidence {
+    let root = claviger_audit::tree::root(&claviger_audit::TileTree::new(folder, 1_490), size).unwrap();
+    let checkpoint = SignedCheckpoint::sign(size, root, &key()).unwrap();
+    Evidence { whose: "early".into(), checkpoint }
+}
+
+#[test]
+fn records_that_were_altered_under_a_log_that_is_open_stop_it() {
+    let (_home, folder) = signed_log(300);
+    let log = reopen(&folder).unwrap();
+    log.sign_with(key()).unwrap();
+    let path = folder.files().unwrap()[0].path.clone();
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("{\"n\":20}", "{\"n\":21}", 1)).unwrap();
+    fs::remove_dir_all(folder.path().join("tile")).unwrap();
+    assert!(log.head(100).is_err());
+    for _ in 0..2_000 {
+        if log.has_failed() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("it went on");
 }
 
 fn refused(folder: &AuditFolder, what: &str) {
