@@ -82,17 +82,16 @@ impl Core {
     fn due(&self, vault: &Vault) -> Vec<(Arc<Keyset>, u32)> {
         let (now_ms, boot_ms) = (self.clock.now_ms(), self.clock.boot_ms());
         let keysets = vault.keysets();
-        let doomed: Vec<_> = keysets.iter().flat_map(doomed_of).collect();
+        let doomed: Vec<Doomed> = keysets.iter().flat_map(doomed_of).collect();
         let mut seen = vault.dooms_seen();
         metrics::gauge!(VERSIONS_DOOMED).set(f64::from(u32::try_from(doomed.len()).unwrap_or(u32::MAX)));
-        seen.retain(|key, _| {
-            doomed.iter().any(|(keyset, version, _)| *key == (keyset.public_id(), *version))
+        // A decision that was taken back and made again is another one, with a day of its own.
+        seen.retain(|proposal, _| doomed.iter().any(|doomed| doomed.proposal == *proposal));
+        let due = doomed.into_iter().filter(|doomed| {
+            let since_ms = *seen.entry(doomed.proposal.clone()).or_insert(boot_ms);
+            doomed.due_ms <= now_ms && boot_ms.saturating_sub(since_ms) >= NOTICE_MS
         });
-        let due = doomed.into_iter().filter(|(keyset, version, due_ms)| {
-            let since_ms = *seen.entry((keyset.public_id(), *version)).or_insert(boot_ms);
-            *due_ms <= now_ms && boot_ms.saturating_sub(since_ms) >= NOTICE_MS
-        });
-        due.map(|(keyset, version, _)| (keyset, version)).collect()
+        due.map(|doomed| (doomed.keyset, doomed.version)).collect()
     }
 
     fn destroy(&self, vault: &Arc<Vault>, keyset: &Keyset, number: u32) -> Result<(), ServiceError> {
@@ -184,8 +183,8 @@ impl Core {
     pub(crate) fn doom_notes(&self) -> Vec<String> {
         let Ok(vault) = self.vault() else { return Vec::new() };
         let keysets = vault.keysets();
-        let note = |(keyset, version, due_ms): (Arc<Keyset>, u32, u64)| {
-            let (name, when) = (&keyset.name, moment(due_ms));
+        let note = |doomed: Doomed| {
+            let (name, version, when) = (&doomed.keyset.name, doomed.version, moment(doomed.due_ms));
             format!(
                 "version {version} of keyset {name} opens nothing and is destroyed {when}; to keep it: \
                  claviger keys shred cancel {name} --version {version}"
@@ -200,10 +199,26 @@ pub(crate) fn scrub_was_left(store: &dyn Store) -> Result<bool, ServiceError> {
     Ok(store.meta(META_SCRUB)?.is_some_and(|value| !value.is_empty()))
 }
 
-fn doomed_of(keyset: &Arc<Keyset>) -> Vec<(Arc<Keyset>, u32, u64)> {
-    let due =
-        |version: &Version| Some((Arc::clone(keyset), version.number, version.doom.as_ref()?.info.due_ms));
-    keyset.versions.iter().filter_map(due).collect()
+/// A version that is to be destroyed.
+struct Doomed {
+    keyset: Arc<Keyset>,
+    version: u32,
+    /// Which proposal decided it.
+    proposal: String,
+    due_ms: u64,
+}
+
+fn doomed_of(keyset: &Arc<Keyset>) -> Vec<Doomed> {
+    let doomed = |version: &Version| {
+        let doom = version.doom.as_ref()?;
+        Some(Doomed {
+            keyset: Arc::clone(keyset),
+            version: version.number,
+            proposal: doom.proposal.clone(),
+            due_ms: doom.info.due_ms,
+        })
+    };
+    keyset.versions.iter().filter_map(doomed).collect()
 }
 
 /// The epochs of a version, as the registry has them; `lost` hears of each that no other version opens.

@@ -141,9 +141,10 @@ impl Core {
             Ok(Some(contradiction)) => {
                 let refusal = KeyServiceError::Conflict { text: contradiction };
                 tracing::error!(error = %refusal, identity = ?info.identity, "the audit log is contradicted");
-                let unrecorded = info.identity.as_ref().map_or(Some(0), |who| {
-                    self.outside.to_record(who, self.clock.boot_ms())
-                });
+                let unrecorded = info
+                    .identity
+                    .as_ref()
+                    .map_or(Some(0), |who| self.outside.to_record(who, self.clock.boot_ms()));
                 let record = unrecorded.map(|count| {
                     let mut record = info.record("contradiction", Outcome::Refused).refused_call(&refusal);
                     record.add_unrecorded(count, "contradictions of the same caller");

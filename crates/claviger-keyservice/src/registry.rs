@@ -52,8 +52,13 @@ impl OpenEpochs {
         oldest_first.retain(|epoch_id| by_id.contains_key(epoch_id));
     }
 
-    fn keep(&self, epoch: Arc<OpenEpoch>) {
+    /// Keeps an epoch, unless what opened it was replaced meanwhile: a root that was destroyed must not come back with an answer
+    /// that was on its way. Asked under the lock, so that [`Self::forget`] comes before or after.
+    pub(crate) fn keep(&self, epoch: Arc<OpenEpoch>, still: impl FnOnce() -> bool) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if !still() {
+            return;
+        }
         let epoch_id = epoch.header.epoch_id;
         if inner.by_id.insert(epoch_id, epoch).is_none() {
             inner.oldest_first.push_back(epoch_id);
@@ -112,7 +117,7 @@ impl Registry<'_> {
             }
             None => self.register(epoch_id, record.ok_or(ReleaseError::UnknownEpoch)?)?,
         };
-        self.vault().open_epochs.keep(Arc::clone(&epoch));
+        self.vault().keep_open(&epoch);
         Ok(epoch)
     }
 

@@ -25,7 +25,7 @@ use crate::keyset::{Keyset, KeysetRow, open_keyset};
 use crate::ledger::{Ledger, Mark};
 use crate::proposals::{HandedOut, ProposalRow};
 use crate::quarantine::Quarantine;
-use crate::registry::OpenEpochs;
+use crate::registry::{OpenEpoch, OpenEpochs};
 use crate::store::{Kind, Row, Store};
 
 /// Name of the sealed CA key in the database.
@@ -47,8 +47,8 @@ pub(crate) struct Vault {
     pub(crate) quarantine: Quarantine,
     pub(crate) bindings: Bindings,
     pub(crate) open_epochs: OpenEpochs,
-    /// Since when, on the boot-time clock, this process has known of each decision to destroy a version.
-    dooms_seen: Mutex<BTreeMap<(Id16, u32), u64>>,
+    /// Since when, on the boot-time clock, this process has known of each decision to destroy a version, by its proposal.
+    dooms_seen: Mutex<BTreeMap<String, u64>>,
     /// Whether what was deleted may still lie in the database's files.
     scrub_due: AtomicBool,
     /// Changed only by whoever has the turn.
@@ -227,7 +227,16 @@ impl Vault {
         self.freezes.overtake();
     }
 
-    pub(crate) fn dooms_seen(&self) -> MutexGuard<'_, BTreeMap<(Id16, u32), u64>> {
+    /// Keeps an epoch that was opened, for as long as its keyset is what it was.
+    pub(crate) fn keep_open(&self, epoch: &Arc<OpenEpoch>) {
+        let still = || {
+            let keyset = self.keyset_by_id(epoch.keyset.public_id());
+            keyset.is_some_and(|keyset| Arc::ptr_eq(&keyset, &epoch.keyset))
+        };
+        self.open_epochs.keep(Arc::clone(epoch), still);
+    }
+
+    pub(crate) fn dooms_seen(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
         self.dooms_seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -26,13 +26,7 @@ pub(super) struct Mender {
 
 impl Mender {
     /// Begins, unless that was done already. If the records themselves are not the ones that were signed the log has failed.
-    pub(super) fn begin(
-        &self,
-        folder: &AuditFolder,
-        here: Known,
-        why: &ServiceError,
-        shared: &Arc<Shared>,
-    ) {
+    pub(super) fn begin(&self, folder: &AuditFolder, here: Known, why: &ServiceError, shared: &Arc<Shared>) {
         if self.stops.load(Ordering::Acquire) || self.works.swap(true, Ordering::AcqRel) {
             return;
         }

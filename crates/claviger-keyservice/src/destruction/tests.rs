@@ -6,16 +6,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use claviger_env::Clock;
 use claviger_keyapi::lifecycle::{DESTROY_WAIT_S, DESTROY_WAIT_S_MAX, DESTROY_WAIT_S_MIN, ShredPlanRequest};
 use claviger_keyapi::proposals::{Action, Collected, ConfirmRequest, ProposeRequest};
+use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::{LeaseItem, ReleaseError, Role};
 
 use super::*;
 use crate::KeyService;
+use crate::custody::shamir::{Share, ShareOf, combine, split};
 use crate::files::read_secret;
 use crate::identity::Peer;
 use crate::ledger::tests::{EPOCH, Fault, Plan, failing, folder_in_memory, register};
 use crate::service::tests::enrol_as;
 use crate::service::tests::{config_in, made, operator_of};
 use crate::testing::random;
+
+mod reseal;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -65,13 +69,24 @@ fn by_two(service: &KeyService, action: Action) -> Result<String, ServiceError> 
     Ok(proposal.id)
 }
 
-fn rotate(service: &KeyService) -> Result<(), ServiceError> {
-    let id = by_two(service, Action::Rotate { keyset: "default".into(), shares: 2, threshold: 2 })?;
+/// Proposed, approved and collected.
+fn new_shares(service: &KeyService, shares: u8) -> Result<(String, Vec<SecretText>), ServiceError> {
+    let id = by_two(service, Action::Rotate { keyset: "default".into(), shares, threshold: 2 })?;
     let (core, first) = (&service.core, operator_of(service, "admin:first"));
     let Collected::Shares(shares) = core.settle_blocking(core.collect(&first, &id))? else {
         panic!("no shares")
     };
-    core.settle_blocking(core.confirm(&first, &ConfirmRequest { id, secrets: shares.shares }))
+    Ok((id, shares.shares))
+}
+
+fn confirm(service: &KeyService, id: &str, secrets: Vec<SecretText>) -> Result<(), ServiceError> {
+    let (core, first) = (&service.core, operator_of(service, "admin:first"));
+    core.settle_blocking(core.confirm(&first, &ConfirmRequest { id: id.to_owned(), secrets }))
+}
+
+fn rotate(service: &KeyService) -> Result<(), ServiceError> {
+    let (id, shares) = new_shares(service, 2)?;
+    confirm(service, &id, shares)
 }
 
 fn destroy(version: u32, wait_s: u32) -> Action {
@@ -261,6 +276,121 @@ fn a_tenant_can_be_forgotten_whole_once_its_keyset_is_retired() {
     assert_eq!(session.keysets[0].version, 2, "and the name can be used again");
 }
 
+#[test]
+fn a_decision_that_is_taken_back_and_made_again_has_a_day_of_its_own() {
+    let folder = folder_in_memory();
+    let clock = Hands::new();
+    let service = rotated(folder.path(), &clock);
+    by_two(&service, destroy(1, DESTROY_WAIT_S)).unwrap();
+    service.core.destroy_due().unwrap();
+    clock.pass(2 * DAY_MS);
+    // Between two looks of the service.
+    cancel(&service).unwrap();
+    by_two(&service, destroy(1, DESTROY_WAIT_S)).unwrap();
+    clock.jump(365 * DAY_MS);
+    service.core.destroy_due().unwrap();
+    assert!(!sealed_root(&service, 1).is_empty());
+    clock.pass(DAY_MS);
+    service.core.destroy_due().unwrap();
+    assert!(sealed_root(&service, 1).is_empty());
+}
+
+#[test]
+fn an_answer_that_is_on_its_way_while_a_root_is_erased_does_not_bring_it_back() {
+    let folder = folder_in_memory();
+    let clock = Hands::new();
+    let service = rotated(folder.path(), &clock);
+    let caller = gateway(&service);
+    let registry = crate::registry::Registry { core: &service.core, caller: &caller };
+    let Ok(epoch) = registry.open(Id16(EPOCH).into(), None) else { panic!("it opens") };
+    assert_eq!(Arc::strong_count(&epoch), 2, "here, and among those that are kept");
+    by_two(&service, destroy(1, DESTROY_WAIT_S)).unwrap();
+    service.core.destroy_due().unwrap();
+    clock.pass(8 * DAY_MS);
+    service.core.destroy_due().unwrap();
+    assert!(sealed_root(&service, 1).is_empty());
+    service.core.vault().unwrap().keep_open(&epoch);
+    assert_eq!(Arc::strong_count(&epoch), 1);
+}
+
+#[test]
+fn a_version_counts_with_the_very_shares_that_were_handed_out() {
+    let folder = folder_in_memory();
+    let clock = Hands::new();
+    made(folder.path());
+    let service = opened(folder.path(), &clock);
+    let (id, lines) = new_shares(&service, 3).unwrap();
+    let shares: Vec<Share> = lines.iter().map(|line| Share::parse(line.expose()).unwrap()).collect();
+    let ShareOf::Root { keyset_id, version } = shares[0].of else { panic!("of a root") };
+    let root = combine(&shares).unwrap();
+    // Whoever collected them has the root, and gives it to others than two operators agreed on.
+    for threshold in [3, 2] {
+        let mut others = split(&root, keyset_id, version, threshold, 3, &*random()).unwrap();
+        for own_set in [false, true] {
+            if own_set {
+                others.iter_mut().for_each(|share| share.set = shares[0].set);
+            }
+            if own_set && threshold == 2 {
+                continue;
+            }
+            let texts = others.iter().map(|share| SecretText::new(share.to_line().to_string())).collect();
+            let refused = confirm(&service, &id, texts).unwrap_err().to_string();
+            assert!(
+                refused.contains("not the ones that were handed out"),
+                "{threshold} {own_set}: {refused}"
+            );
+        }
+    }
+    confirm(&service, &id, lines).unwrap();
+}
+
+#[test]
+fn a_root_that_was_handed_out_and_does_not_come_back_is_forgotten_after_an_hour() {
+    let folder = folder_in_memory();
+    let clock = Hands::new();
+    made(folder.path());
+    let service = opened(folder.path(), &clock);
+    let (id, lines) = new_shares(&service, 2).unwrap();
+    let waiting = || service.core.vault().unwrap().handed_out().len();
+    clock.pass(60 * 60 * 1000 - 1);
+    service.core.keep_house();
+    assert_eq!(waiting(), 1);
+    clock.pass(1);
+    service.core.keep_house();
+    assert_eq!(waiting(), 0);
+    assert!(confirm(&service, &id, lines).is_err());
+}
+
+#[test]
+fn what_one_task_of_the_house_can_not_do_keeps_no_other_from_its_own() {
+    let home = folder_in_memory();
+    let template = home.path().join("template");
+    std::fs::create_dir(&template).unwrap();
+    made(&template);
+    let run = |name: &str, step: Option<u32>| {
+        let clock = Hands::new();
+        let plan = Plan { step, fault: Fault::Lost, crash: false };
+        let folder = home.path().join(name);
+        let (service, fate) = failing(&template, &folder, plan, Arc::clone(&clock) as Arc<dyn Clock>);
+        service.unlock(&read_secret(&folder.join("passphrase")).unwrap()).unwrap();
+        let action = Action::Rotate { keyset: "default".into(), shares: 2, threshold: 2 };
+        let first = operator_of(&service, "admin:first");
+        let request = ProposeRequest { action, ttl_s: Some(1) };
+        service.core.settle_blocking(service.core.propose(&first, request)).unwrap();
+        let vault = service.core.vault().unwrap();
+        vault.freezes.trip(&"gateway:full".parse().unwrap(), "used up".into());
+        clock.pass(1_000);
+        let before = fate.steps.load(Ordering::Relaxed);
+        service.core.keep_house();
+        (before, vault.freezes.has_tripped(), vault.proposals().len())
+    };
+    let (before, still, proposals) = run("whole", None);
+    assert_eq!((still, proposals), (false, 0));
+    // The freeze is the first that is written.
+    let (_, still, proposals) = run("failing", Some(before));
+    assert_eq!((still, proposals), (true, 0));
+}
+
 /// Whatever step fails, a version is either as it was or gone with a certificate, and what was deleted is scrubbed in the end.
 #[test]
 fn wherever_a_step_of_the_destruction_fails_the_next_process_finishes_it() {
@@ -296,87 +426,6 @@ fn wherever_a_step_of_the_destruction_fails_the_next_process_finishes_it() {
     };
     let steps = run("whole", Plan { step: None, fault: Fault::Lost, crash: false });
     assert!(steps >= 6, "{steps}");
-    for step in 0..steps {
-        for fault in [Fault::Lost, Fault::Kept] {
-            for crash in [true, false] {
-                run(&format!("{step}-{fault:?}-{crash}"), Plan { step: Some(step), fault, crash });
-            }
-        }
-    }
-}
-
-fn reseal(service: &KeyService) -> Result<claviger_keyapi::lifecycle::ResealAnswer, ServiceError> {
-    let request =
-        claviger_keyapi::lifecycle::ResealRequest { keyset: "default".into(), version: 1, after: None };
-    let core = &service.core;
-    core.settle_blocking(core.reseal(&operator_of(service, "admin:first"), &request))
-}
-
-fn permit_reseal(version: u32) -> Action {
-    Action::Reseal { keyset: "default".into(), version }
-}
-
-#[test]
-fn what_two_operators_let_be_sealed_to_a_newer_version_as_well_outlives_the_older_one() {
-    let folder = folder_in_memory();
-    let clock = Hands::new();
-    let service = rotated(folder.path(), &clock);
-    assert!(reseal(&service).is_err(), "not without permission");
-    assert!(by_two(&service, permit_reseal(2)).is_err(), "not of the version that is sealed to");
-    by_two(&service, permit_reseal(1)).unwrap();
-    let done = reseal(&service).unwrap();
-    assert_eq!((done.seen, done.resealed, done.after), (1, 1, None));
-    assert!(reseal(&service).is_err(), "the permission ended with it");
-    by_two(&service, permit_reseal(1)).unwrap();
-    assert_eq!(reseal(&service).unwrap().resealed, 0, "nothing is sealed twice");
-    let operator = operator_of(&service, "admin:first");
-    let plan = ShredPlanRequest { keyset: "default".into(), version: 1, days: 30 };
-    let plan = service.core.shred_plan(&operator, &plan).unwrap();
-    assert_eq!((plan.epochs.lost, plan.epochs.kept), (0, 1));
-    by_two(&service, destroy(1, DESTROY_WAIT_S)).unwrap();
-    lease(&service).unwrap();
-    assert!(
-        by_two(&service, permit_reseal(1)).is_err(),
-        "a version that opens nothing opens nothing for this either"
-    );
-    service.core.destroy_due().unwrap();
-    clock.pass(8 * DAY_MS);
-    service.core.destroy_due().unwrap();
-    lease(&service).unwrap();
-    drop(service);
-    let service = opened(folder.path(), &clock);
-    assert!(sealed_root(&service, 1).is_empty());
-    lease(&service).unwrap();
-}
-
-#[test]
-fn wherever_a_step_of_re_sealing_fails_everything_opens_and_it_can_be_finished() {
-    let home = folder_in_memory();
-    let template = home.path().join("template");
-    std::fs::create_dir(&template).unwrap();
-    let clock = Hands::new();
-    let service = rotated(&template, &clock);
-    by_two(&service, permit_reseal(1)).unwrap();
-    drop(service);
-    let run = |name: &str, plan: Plan| {
-        let folder = home.path().join(name);
-        let (service, fate) = failing(&template, &folder, plan, Arc::clone(&clock) as Arc<dyn Clock>);
-        let unlocked = service.unlock(&read_secret(&folder.join("passphrase")).unwrap()).is_ok();
-        let done = unlocked && reseal(&service).is_ok();
-        drop(service);
-        let service = opened(&folder, &clock);
-        lease(&service).unwrap();
-        // Refused if the step before counted after all: then the permission ended with it.
-        assert!(reseal(&service).is_ok() != done || !done, "{plan:?}: what was acknowledged is done");
-        let operator = operator_of(&service, "admin:first");
-        let request = ShredPlanRequest { keyset: "default".into(), version: 1, days: 30 };
-        assert_eq!(service.core.shred_plan(&operator, &request).unwrap().epochs.kept, 1, "{plan:?}");
-        drop(service);
-        std::fs::remove_dir_all(&folder).unwrap();
-        fate.steps.load(Ordering::Relaxed)
-    };
-    let steps = run("whole", Plan { step: None, fault: Fault::Lost, crash: false });
-    assert!(steps >= 4, "{steps}");
     for step in 0..steps {
         for fault in [Fault::Lost, Fault::Kept] {
             for crash in [true, false] {

@@ -34,7 +34,7 @@ pub(crate) struct HandedOut {
 pub(super) enum What {
     Unlock(Prepared),
     Shares { keyset_id: Id16, set: String },
-    Version(Root),
+    Version { root: Root, set: String },
 }
 
 impl Core {
@@ -174,8 +174,8 @@ impl Core {
                 let asked = (*version, *shares, *threshold);
                 self.replace_shares(turn, caller, (*keyset_id, set, asked), secrets, record)
             }
-            (What::Version(root), Action::Rotate { shares, threshold, .. }) => {
-                self.add_version(turn, root, (*threshold, *shares), secrets, record)
+            (What::Version { root, set }, Action::Rotate { shares, threshold, .. }) => {
+                self.add_version(turn, (root, set), (*threshold, *shares), secrets, record)
             }
             _ => Err(ServiceError::Damaged("proposal")),
         }
@@ -206,9 +206,7 @@ impl Core {
     ) -> Result<(), ServiceError> {
         let keyset = turn.vault.keyset_by_id(keyset_id).ok_or_else(|| unknown("there is no such keyset"))?;
         let shares = secrets.iter().map(|text| Share::parse(text.expose())).collect::<Result<Vec<_>, _>>()?;
-        if shares.iter().any(|share| share.set_text() != set) {
-            return Err(ServiceError::Share("they are not the ones that were handed out"));
-        }
+        check_handed_out(&shares, set, threshold)?;
         check_shares(version_of(&keyset, version)?, count, &shares, &*self.random)?;
         let mut row = self.stored_keyset(&turn.vault, &keyset)?;
         let stored = row.versions.iter_mut().find(|stored| stored.number == version);
@@ -232,6 +230,13 @@ impl Core {
         turn.vault.put_keyset(row)
     }
 
+    /// Forgets what was handed out and did not come back in time.
+    pub(crate) fn forget_unconfirmed(&self) {
+        let Ok(vault) = self.vault() else { return };
+        let now_boot_ms = self.clock.boot_ms();
+        vault.handed_out().retain(|_, handed_out| handed_out.until_boot_ms > now_boot_ms);
+    }
+
     /// The row names the new wrap: the old one goes, and the status tells of the new one. Not while the database lacks the row:
     /// there the old one still looks like the one that counts.
     fn unlock_changed(&self, vault: &Vault) {
@@ -241,6 +246,19 @@ impl Core {
         if let Err(error) = settle(&*self.store).and_then(|()| self.read_unlock_method()) {
             tracing::error!(%error, "the wrap that does not count any more is removed at the next unlock");
         }
+    }
+}
+
+/// Whoever collects shares holds the secret for a while, and could make others of it: with another threshold, for one.
+///
+/// # Errors
+/// [`ServiceError::Share`] if these are not the ones that were handed out.
+pub(super) fn check_handed_out(shares: &[Share], set: &str, threshold: u8) -> Result<(), ServiceError> {
+    let is_one = |share: &Share| share.set_text() == set && share.threshold == threshold;
+    if shares.iter().all(is_one) {
+        Ok(())
+    } else {
+        Err(ServiceError::Share("they are not the ones that were handed out"))
     }
 }
 

@@ -9,7 +9,7 @@ use claviger_keyapi::proposals::Collected;
 use claviger_keyapi::secret::SecretText;
 
 use super::conflict;
-use super::custody::{What, unknown};
+use super::custody::{What, check_handed_out, unknown};
 use crate::ServiceError;
 use crate::admin::keysets::{check_shares, fingerprint_text};
 use crate::audit_record::{Outcome, Record};
@@ -29,16 +29,17 @@ impl Core {
         let (keyset, number) = next_version(turn, keyset)?;
         let root = Root::new(RootSecret::draw(&*self.random)?, keyset.id, number);
         let shares = shamir::split(root.secret(), keyset.id, number, threshold, count, &*self.random)?;
+        let set = shares.first().map(Share::set_text).unwrap_or_default();
         let lines = shares.iter().map(|share| SecretText::new(share.to_line().to_string())).collect();
         let collected = Collected::Shares(KeysetShares { keyset_id: keyset.public_id(), shares: lines });
-        Ok((What::Version(root), collected))
+        Ok((What::Version { root, set }, collected))
     }
 
     /// The shares came back: the version becomes active, those before it are retired.
     pub(super) fn add_version(
         &self,
         turn: &Turn<'_>,
-        root: &Root,
+        (root, set): (&Root, &str),
         (threshold, count): (u8, u8),
         secrets: &[SecretText],
         record: &Record,
@@ -47,23 +48,23 @@ impl Core {
         let keyset = vault.keyset_by_id(root.keyset_id().into());
         let keyset = keyset.ok_or_else(|| unknown("there is no such keyset"))?;
         let shares = secrets.iter().map(|text| Share::parse(text.expose())).collect::<Result<Vec<_>, _>>()?;
+        check_handed_out(&shares, set, threshold)?;
         check_shares(root, count, &shares, &*self.random)?;
         let mut row = self.stored_keyset(vault, &keyset)?;
         if next_number(&keyset)? != root.version() {
             return Err(conflict("the keyset was given another new version meanwhile; propose it again"));
         }
         let retired = row.retire(record.time_ms());
-        let set = shares.first().map(Share::set_text);
         let mut rotated = record.same_request("rotate", Outcome::Done);
         rotated.keyset = Some(keyset.name.clone());
         rotated.what = Some(format!(
             "version {}, root {}, any {threshold} of the {count} shares of set {}; retired: {retired:?}",
             root.version(),
             fingerprint_text(&root.public_key()?),
-            set.as_deref().unwrap_or_default()
+            set
         ));
         let version = VersionRow::new(&vault.master, root, (threshold, count), &*self.random)?;
-        row.versions.push(VersionRow { is_proved: true, set, ..version });
+        row.versions.push(VersionRow { is_proved: true, set: Some(set.to_owned()), ..version });
         self.commit(turn, vec![keyset_change(&vault.master, &row)], &[record.clone(), rotated])?;
         vault.put_keyset(row)
     }

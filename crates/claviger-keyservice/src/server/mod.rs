@@ -135,17 +135,8 @@ fn unrecorded_refusals(core: &Core) -> Option<Record> {
 
 /// What blocks and comes by itself.
 async fn housekeeping(core: Arc<Core>) {
-    let run = move || {
-        core.step_down_if_replaced()?;
-        core.freeze_tripped()?;
-        core.expire_proposals()?;
-        core.repeat_state()?;
-        core.destroy_due()?;
-        core.prune_if_decided()
-    };
-    if let Ok(Err(error)) = tokio::task::spawn_blocking(run).await {
-        tracing::error!(%error, "what the service does by itself was not done or not written down");
-    }
+    // If it panicked it is tried again in a few seconds, like everything that failed.
+    let _ = tokio::task::spawn_blocking(move || core.keep_house()).await;
 }
 
 /// Someone who connected and is a stranger until he shows a certificate.

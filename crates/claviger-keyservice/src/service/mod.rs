@@ -2,6 +2,7 @@
 
 mod callers;
 mod health;
+mod housekeeping;
 mod opening;
 mod replaced;
 pub(crate) mod tls;

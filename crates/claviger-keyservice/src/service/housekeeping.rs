@@ -1,0 +1,26 @@
+//! What an unlocked service does by itself, every few seconds.
+
+use super::Core;
+use crate::ServiceError;
+
+impl Core {
+    /// Does each of its tasks, whatever became of the others: a freeze that can't be written must not keep a root from being erased.
+    /// Blocks. What failed is tried again the next time.
+    pub(crate) fn keep_house(&self) {
+        // Needs nothing that could fail.
+        self.forget_unconfirmed();
+        let tasks: [(&str, Result<(), ServiceError>); 6] = [
+            ("to step down", self.step_down_if_replaced()),
+            ("to freeze", self.freeze_tripped()),
+            ("to end proposals", self.expire_proposals()),
+            ("to repeat the ledger's state", self.repeat_state()),
+            ("to destroy key versions", self.destroy_due()),
+            ("to prune the audit log", self.prune_if_decided()),
+        ];
+        for (task, outcome) in tasks {
+            if let Err(error) = outcome {
+                tracing::error!(%error, task, "what the service does by itself was not done or not written down");
+            }
+        }
+    }
+}
