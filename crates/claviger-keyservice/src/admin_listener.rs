@@ -62,7 +62,10 @@ fn answer(service: &KeyService, metrics: &Metrics, notes: &[String], path: &str)
     let (status, text) = match path {
         "/live" => (StatusCode::OK, "live\n".to_owned()),
         "/ready" => ready(service, notes),
-        "/metrics" => (StatusCode::OK, metrics()),
+        "/metrics" => {
+            service.show_health();
+            (StatusCode::OK, metrics())
+        }
         _ => (StatusCode::NOT_FOUND, "/live, /ready, /metrics\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));

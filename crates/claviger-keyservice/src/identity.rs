@@ -2,6 +2,9 @@
 //!
 //! Keys are ECDSA P-256. A client certificate carries exactly one URI (`urn:claviger:gateway:edge-1`) and the usage
 //! clientAuth; the service's own carry a DNS name and serverAuth. So neither can play the other.
+//!
+//! All begin when the authority began: when a certificate ends is what bounds it, and one that was issued a moment ago must not be
+//! refused because someone set a clock back.
 
 use claviger_env::Clock;
 use claviger_keyapi::tls::{SpkiHash, TlsIdentity};
@@ -33,12 +36,15 @@ const OPERATOR_TTL_MS: u64 = 90 * DAY_MS;
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    /// When it began.
+    since_ms: u64,
 }
 
 /// A certificate that was issued.
 pub(crate) struct Issued {
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) spki: SpkiHash,
+    /// From where its life counts, of which half is over when it is renewed; the certificate itself says less.
     pub(crate) not_before_ms: u64,
     pub(crate) not_after_ms: u64,
 }
@@ -67,7 +73,8 @@ impl Authority {
 
     pub(crate) fn load(certificate: CertificateDer<'static>, key_pkcs8: &[u8]) -> Result<Self, ServiceError> {
         let key = KeyPair::try_from(key_pkcs8)?;
-        Ok(Self { issuer: Issuer::from_ca_cert_der(&certificate, key)?, certificate })
+        let since_ms = began_ms(&certificate).ok_or(ServiceError::Damaged("CA certificate"))?;
+        Ok(Self { issuer: Issuer::from_ca_cert_der(&certificate, key)?, certificate, since_ms })
     }
 
     /// The CA's own certificate.
@@ -88,7 +95,7 @@ impl Authority {
             Role::Gateway => claviger_keyapi::enrol::CERTIFICATE_TTL_MS,
             Role::Admin => OPERATOR_TTL_MS,
         };
-        let mut params = base_params(&identity.to_string(), now_ms, ttl_ms, random)?;
+        let mut params = self.params(&identity.to_string(), now_ms, ttl_ms, random)?;
         params.subject_alt_names = vec![SanType::URI(identity.to_uri().try_into()?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&csr.public_key, &self.issuer)?.der().clone();
@@ -110,7 +117,7 @@ impl Authority {
         random: &dyn Random,
     ) -> Result<TlsIdentity, ServiceError> {
         let key = KeyPair::generate()?;
-        let mut params = base_params("Claviger key service", now_ms, ttl_ms, random)?;
+        let mut params = self.params("Claviger key service", now_ms, ttl_ms, random)?;
         params.subject_alt_names = vec![SanType::DnsName(dns_name.to_owned().try_into()?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let leaf = params.signed_by(&key, &self.issuer)?.der().clone();
@@ -119,6 +126,23 @@ impl Authority {
             key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
         })
     }
+
+    fn params(
+        &self,
+        common_name: &str,
+        now_ms: u64,
+        ttl_ms: u64,
+        random: &dyn Random,
+    ) -> Result<CertificateParams, ServiceError> {
+        let mut params = base_params(common_name, now_ms, ttl_ms, random)?;
+        params.not_before = params.not_before.min(to_date(self.since_ms)?);
+        Ok(params)
+    }
+}
+
+fn began_ms(certificate: &CertificateDer<'_>) -> Option<u64> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    u64::try_from(parsed.validity().not_before.timestamp()).ok()?.checked_mul(1000)
 }
 
 fn base_params(

@@ -17,6 +17,10 @@ pub(crate) const WATCH_CUT_OFF: &str = "claviger_keyservice_watch_cut_off_total"
 /// Gateways that were frozen because a budget was used up.
 pub(crate) const BUDGET_FREEZES: &str = "claviger_keyservice_budget_freezes_total";
 
+/// 1 if the service is unlocked and nothing is wrong with it, else 0.
+pub(crate) const READY: &str = "claviger_keyservice_ready";
+/// 1 for each `problem` that there is, 0 for the others.
+pub(crate) const PROBLEM: &str = "claviger_keyservice_problem";
 /// Key versions that will be destroyed unless an operator cancels that.
 pub(crate) const VERSIONS_DOOMED: &str = "claviger_keyservice_versions_doomed";
 
@@ -39,6 +43,11 @@ pub(crate) fn describe() {
     }
     // From the beginning, so that an alert sees the first one.
     metrics::counter!(BUDGET_FREEZES).absolute(0);
+    describe_gauge!(
+        READY,
+        "1 while the service is unlocked and nothing is wrong with it; /ready says what is"
+    );
+    describe_gauge!(PROBLEM, "1 for each problem that there is; /ready has it in words");
     describe_gauge!(
         VERSIONS_DOOMED,
         "Key versions that open nothing and whose roots will be erased unless an operator cancels that"

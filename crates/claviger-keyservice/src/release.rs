@@ -241,7 +241,8 @@ impl Release<'_> {
         let finished_ms = self.caller.info.now_ms;
         let (id, body) = (object_id.to_string(), finished_ms.to_be_bytes());
         let mac = self.caller.vault.master.row_mac(Kind::FinishedUpload.name(), &id, &body).to_vec();
-        self.core.store.finish_upload(object_id.as_bytes(), &FinishedRow { finished_ms, mac })?;
+        let row = FinishedRow { finished_ms, mac };
+        self.core.noted(self.core.store.finish_upload(object_id.as_bytes(), &row))?;
         Ok(())
     }
 

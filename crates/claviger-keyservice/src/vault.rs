@@ -53,6 +53,8 @@ pub(crate) struct Vault {
     scrub_due: AtomicBool,
     /// Changed only by whoever has the turn.
     ledger: Mutex<Ledger>,
+    /// Whether the ledger has a change that the database lacks; apart from it, because who holds that may be waiting for the database.
+    behind: AtomicBool,
 }
 
 /// An enrolled identity. The id of its row is `uid`.
@@ -166,6 +168,7 @@ impl Vault {
             dooms_seen: Mutex::default(),
             scrub_due: AtomicBool::new(scrub_was_left(store)?),
             ledger: Mutex::new(ledger),
+            behind: AtomicBool::new(false),
         })
     }
 
@@ -176,7 +179,11 @@ impl Vault {
 
     /// Whether the database lacks a change that was written down.
     pub(crate) fn is_behind(&self) -> bool {
-        self.ledger().is_behind()
+        self.behind.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_behind(&self, is_behind: bool) {
+        self.behind.store(is_behind, Ordering::Release);
     }
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {

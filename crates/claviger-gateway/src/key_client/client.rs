@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use claviger_env::Clock;
 use claviger_format::EpochId;
-use claviger_keyapi::enrol::Certificate;
+use claviger_keyapi::enrol::{CERTIFICATE_TTL_MS, Certificate};
 use claviger_keyapi::routes::{
     self, BindRequest, BindingAnswer, BindingRequest, BindingsAnswer, CheckpointRequest, ConsistencyRequest,
     ContinueAnswer, ContinueRequest, DeriveAnswer, DeriveRequest, Empty, EpochAnswer, EpochRequest,
@@ -28,6 +29,9 @@ use super::lines::Lines;
 use super::{ClientError, StoredIdentity, Transport};
 
 const RENEWAL_CHECK: Duration = Duration::from_secs(60);
+/// A gateway that has run for so long since its last renewal renews, whatever its wall clock says: one that was set back would let
+/// the certificate run out.
+const RENEWED_FOR_MS: u64 = CERTIFICATE_TTL_MS / 4;
 
 /// A connection to the key service with the identity of a folder.
 pub struct KeyClient {
@@ -35,6 +39,8 @@ pub struct KeyClient {
     folder: PathBuf,
     accept: Accept,
     clock: Arc<dyn Clock>,
+    /// When it was renewed last, or this client began, on the boot-time clock.
+    renewed_boot_ms: AtomicU64,
 }
 
 impl std::fmt::Debug for KeyClient {
@@ -74,7 +80,8 @@ impl KeyClient {
         let identity = StoredIdentity::load(folder)?;
         let address = if address.is_empty() { identity.address.as_str() } else { address };
         let transport = Transport::new(address, &identity, accept, Arc::clone(&clock))?;
-        Ok(Arc::new(Self { transport, folder: folder.to_owned(), accept, clock }))
+        let renewed_boot_ms = AtomicU64::new(clock.boot_ms());
+        Ok(Arc::new(Self { transport, folder: folder.to_owned(), accept, clock, renewed_boot_ms }))
     }
 
     /// The bare channel, for the operators' routes.
@@ -93,15 +100,17 @@ impl KeyClient {
         }
     }
 
-    /// Renews the certificate if half its life is over.
+    /// Renews the certificate if half its life is over, or if this client has run for a quarter of a gateway's without.
     ///
     /// # Errors
     /// [`ClientError`]; the present certificate stays in use.
     pub async fn renew_if_due(&self) -> Result<(), ClientError> {
-        if self.clock.now_ms() < StoredIdentity::load(&self.folder)?.renew_at_ms() {
-            return Ok(());
+        let renewed_boot_ms = self.renewed_boot_ms.load(Ordering::Relaxed);
+        let has_run_long = self.clock.boot_ms().saturating_sub(renewed_boot_ms) >= RENEWED_FOR_MS;
+        if has_run_long || self.clock.now_ms() >= StoredIdentity::load(&self.folder)?.renew_at_ms() {
+            return self.renew().await;
         }
-        self.renew().await
+        Ok(())
     }
 
     /// Renews the certificate now, with a fresh key.
@@ -118,6 +127,7 @@ impl KeyClient {
         check_usable(&renewed, &self.clock)?;
         renewed.save(&self.folder)?;
         self.transport.replace(&renewed, self.accept).await?;
+        self.renewed_boot_ms.store(self.clock.boot_ms(), Ordering::Relaxed);
         tracing::info!(until_ms = renewed.certificate.not_after_ms, "certificate renewed");
         Ok(())
     }

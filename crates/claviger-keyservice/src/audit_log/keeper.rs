@@ -1,6 +1,7 @@
 //! The thread that keeps the Merkle tree over the records: it writes tiles, signs checkpoints while there is a key, and keeps
 //! the newest in a file. It works behind the writer, on records that are durable and whose callers were let go.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -10,14 +11,17 @@ use claviger_audit::builder::Tile;
 use claviger_audit::{Hash, Line, LogTree, Note, SignedCheckpoint, SigningKey};
 use claviger_env::Clock;
 
-use super::Shared;
 use super::folder::AuditFolder;
 use super::tile_files::{remove_partials, write_checkpoint, write_tile};
+use super::{Shared, found_no_room};
 use crate::ServiceError;
 use crate::files::replace;
 
 /// Shortest time between two checkpoints in the file.
 const CHECKPOINT_INTERVAL_MS: u64 = 1_000;
+
+/// How long after it found no room it tries again.
+const FULL_INTERVAL_MS: u64 = 1_000;
 
 /// What the keeper is told.
 pub(super) enum Message {
@@ -40,6 +44,8 @@ pub(super) struct Keeper {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) shared: Arc<Shared>,
     pub(super) key: Option<Box<SigningKey>>,
+    /// Full tiles that are not in their files yet.
+    pub(super) full_tiles: VecDeque<Tile>,
     /// The newest checkpoint, until it is in the file.
     pub(super) unwritten: Option<Arc<SignedCheckpoint>>,
     /// When the file was written, on the boot-time clock.
@@ -50,30 +56,51 @@ impl Keeper {
     /// Ends when the writer is gone, with everything that was signed in the file.
     pub(super) fn run(&mut self, messages: &Receiver<Message>) {
         loop {
+            let wait_ms = if self.is_full() { FULL_INTERVAL_MS } else { self.wait_ms() };
             let message = match &self.unwritten {
-                None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(_) => messages.recv_timeout(Duration::from_millis(self.wait_ms())),
+                None if !self.is_full() => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                _ => messages.recv_timeout(Duration::from_millis(wait_ms)),
             };
             let outcome = match message {
                 Ok(message) => self.handle(message, messages),
-                Err(RecvTimeoutError::Timeout) => self.write_unwritten(),
+                // What found no room may have kept a signature from being made.
+                Err(RecvTimeoutError::Timeout) if self.is_full() => {
+                    self.sign().and_then(|()| self.write_all())
+                }
+                Err(RecvTimeoutError::Timeout) => self.write_all(),
                 Err(RecvTimeoutError::Disconnected) => {
-                    let last = self.write_unwritten();
-                    self.fail_on(last);
+                    let last = self.sign().and_then(|()| self.write_all());
+                    self.settle(last);
                     return;
                 }
             };
-            self.fail_on(outcome);
+            self.settle(outcome);
         }
     }
 
-    /// A tree that can't be kept is as bad as a record that can't be written: nobody could check what comes after.
-    fn fail_on(&mut self, outcome: Result<(), ServiceError>) {
-        if let Err(error) = outcome {
-            tracing::error!(%error, "the audit log's tree can't be kept: releases stop");
-            self.shared.failed.store(true, Ordering::Release);
-            (self.key, self.unwritten) = (None, None);
+    fn is_full(&self) -> bool {
+        self.shared.tree_full.load(Ordering::Acquire)
+    }
+
+    /// A tree that can't be kept is as bad as a record that can't be written: nobody could check what comes after. Where there was
+    /// no room nothing is lost: the tree is in memory, no record comes to it until it is in its files, and it is tried again.
+    fn settle(&mut self, outcome: Result<(), ServiceError>) {
+        let is_full = matches!(&outcome, Err(ServiceError::Io { reason, .. }) if found_no_room(reason));
+        match outcome {
+            Err(error) if is_full => {
+                if !self.is_full() {
+                    tracing::error!(%error, "no room for the audit log's tree: releases stop until there is");
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the audit log's tree can't be kept: releases stop");
+                self.shared.failed.store(true, Ordering::Release);
+                (self.key, self.unwritten) = (None, None);
+                self.full_tiles.clear();
+            }
+            Ok(()) => {}
         }
+        self.shared.tree_full.store(is_full || !self.full_tiles.is_empty(), Ordering::Release);
     }
 
     fn handle(&mut self, message: Message, messages: &Receiver<Message>) -> Result<(), ServiceError> {
@@ -88,7 +115,7 @@ impl Keeper {
                     waiting.push(done);
                 }
                 Message::Checkpoint(done) => {
-                    self.sign().and_then(|()| self.write_unwritten())?;
+                    self.sign().and_then(|()| self.write_all())?;
                     // Whoever asked may have given up.
                     let _ = done.send(self.key.is_some());
                 }
@@ -107,7 +134,7 @@ impl Keeper {
             }
         }
         let signed = self.sign().and_then(|()| {
-            if !waiting.is_empty() || self.wait_ms() == 0 { self.write_unwritten() } else { Ok(()) }
+            if !waiting.is_empty() || self.wait_ms() == 0 { self.write_all() } else { Ok(()) }
         });
         if wipes {
             self.key = None;
@@ -127,11 +154,19 @@ impl Keeper {
             let line = line.ok_or(ServiceError::Damaged("line of the audit log"))?;
             self.tree.push(&line.entry(), &mut full);
         }
-        let Some(folder) = &self.folder else { return Ok(()) };
-        full.iter().try_for_each(|(path, bytes): &Tile| {
-            write_tile(folder, path, bytes)?;
-            remove_partials(folder, path)
-        })
+        self.full_tiles.extend(full);
+        self.write_full_tiles()
+    }
+
+    fn write_full_tiles(&mut self) -> Result<(), ServiceError> {
+        while let Some((path, bytes)) = self.full_tiles.front() {
+            if let Some(folder) = &self.folder {
+                write_tile(folder, path, bytes)?;
+                remove_partials(folder, path)?;
+            }
+            self.full_tiles.pop_front();
+        }
+        Ok(())
     }
 
     fn sign(&mut self) -> Result<(), ServiceError> {
@@ -150,15 +185,17 @@ impl Keeper {
         since.map_or(0, |since_ms| CHECKPOINT_INTERVAL_MS.saturating_sub(since_ms))
     }
 
-    /// First the partial tiles, then the checkpoint that needs them.
-    fn write_unwritten(&mut self) -> Result<(), ServiceError> {
-        let (Some(signed), Some(folder)) = (self.unwritten.take(), &self.folder) else { return Ok(()) };
+    /// First the tiles, then the checkpoint that needs them.
+    fn write_all(&mut self) -> Result<(), ServiceError> {
+        self.write_full_tiles()?;
+        let (Some(signed), Some(folder)) = (self.unwritten.clone(), &self.folder) else { return Ok(()) };
         // What was signed last is the tree as it is: both change together, or nothing is unwritten.
         self.write_partials()?;
         write_checkpoint(folder, signed.note())?;
         self.write_copy(signed.note());
         self.shared.written.store(Some(signed));
         self.written_ms = Some(self.clock.boot_ms());
+        self.unwritten = None;
         Ok(())
     }
 

@@ -8,7 +8,8 @@
 //! ```
 //! One thread writes records: it takes everything that waits, writes it in one go, calls `fdatasync` once and then lets all
 //! waiting callers go. Another, behind it, keeps the tree. After any error of either nothing is released any more until the
-//! service is restarted: what the disk holds after a failed sync is not known.
+//! service is restarted: what the disk holds after a failed sync is not known. One error passes by itself: where a write finds no
+//! room, what was written of it is taken back before anyone is told, and once there is room the log goes on.
 //!
 //! `claviger_audit` says what a line, a tile and a checkpoint are.
 
@@ -26,6 +27,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -73,6 +75,14 @@ pub trait AuditSink: Send {
     /// The system's. Some of the bytes may be durable.
     fn sync(&mut self) -> io::Result<()>;
 
+    /// Takes back what an append left that failed, durably: afterwards all is as it was before.
+    ///
+    /// # Errors
+    /// The system's; by default it can't be done.
+    fn take_back(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// The next lines begin a new file, if there are files.
     fn begin_file(&mut self) {}
 }
@@ -91,6 +101,10 @@ pub struct AuditLog {
 
 struct Shared {
     failed: AtomicBool,
+    /// The last records found no room, and nothing was written since.
+    records_full: AtomicBool,
+    /// The tree found no room: no record may be written until it has caught up.
+    tree_full: AtomicBool,
     records: AtomicU64,
     group_max: AtomicUsize,
     /// The newest that was signed.
@@ -168,6 +182,8 @@ impl AuditLog {
         let next_index = tree.size();
         let shared = Arc::new(Shared {
             failed: AtomicBool::new(false),
+            records_full: AtomicBool::new(false),
+            tree_full: AtomicBool::new(false),
             records: AtomicU64::new(next_index),
             group_max: AtomicUsize::new(GROUP_MAX),
             checkpoint: ArcSwapOption::empty(),
@@ -183,6 +199,7 @@ impl AuditLog {
             clock,
             shared: Arc::clone(&shared),
             key: None,
+            full_tiles: VecDeque::new(),
             unwritten: None,
             written_ms: None,
         };
@@ -212,7 +229,7 @@ impl AuditLog {
             let _ = tell.send(durable);
         });
         self.submit(records, done)?;
-        if told.await.unwrap_or(false) { Ok(()) } else { Err(failed()) }
+        self.became(told.await.ok())
     }
 
     /// The same for callers that may block.
@@ -225,12 +242,24 @@ impl AuditLog {
             let _ = tell.send(durable);
         });
         self.submit(records, done)?;
-        if told.recv().unwrap_or(false) { Ok(()) } else { Err(failed()) }
+        self.became(told.recv().ok())
+    }
+
+    /// What whoever waited is told; `None` if nobody was left to tell him.
+    fn became(&self, done: Option<bool>) -> Result<(), ServiceError> {
+        match done {
+            Some(true) => Ok(()),
+            Some(false) if !self.has_failed() => Err(no_room()),
+            _ => Err(failed()),
+        }
     }
 
     fn submit(&self, records: Vec<Vec<u8>>, done: writer::Done) -> Result<(), ServiceError> {
         if self.has_failed() {
             return Err(failed());
+        }
+        if self.shared.tree_full.load(Ordering::Acquire) {
+            return Err(no_room());
         }
         if records.iter().any(|record| record.len() + FRAME_LEN_MAX > LINE_LEN_MAX) {
             // Only this caller is refused: the log itself is sound.
@@ -296,7 +325,7 @@ impl AuditLog {
     pub(crate) fn write_checkpoint(&self) -> Result<(), ServiceError> {
         let (tell, told) = sync_channel(1);
         self.send(Job::Pass(Message::Checkpoint(tell)))?;
-        if told.recv().unwrap_or(false) { Ok(()) } else { Err(failed()) }
+        self.became(told.recv().ok())
     }
 
     /// Writes the tiles of the tree as it is, and gives its size and root. Blocks.
@@ -332,6 +361,12 @@ impl AuditLog {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.shared.failed.load(Ordering::Acquire)
+    }
+
+    /// Whether the disk had no room for what was to be written last. It passes once there is.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.shared.records_full.load(Ordering::Acquire) || self.shared.tree_full.load(Ordering::Acquire)
     }
 
     /// Records written so far.
@@ -383,6 +418,18 @@ fn failed() -> ServiceError {
     ServiceError::Audit(
         "can't be written; nothing is released until the disk is repaired and the service restarted".into(),
     )
+}
+
+fn no_room() -> ServiceError {
+    ServiceError::Audit(
+        "its disk is full; nothing is released until there is room, and then it goes on by itself".into(),
+    )
+}
+
+/// Whether a write failed for want of room, which may pass.
+fn found_no_room(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge)
 }
 
 fn read_last_lines(path: &Path, len_max: usize) -> io::Result<String> {

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
@@ -13,7 +13,7 @@ use claviger_format::Random;
 
 use super::folder::AuditFolder;
 use super::keeper::Message;
-use super::{AuditSink, Shared};
+use super::{AuditSink, Shared, found_no_room};
 use crate::ServiceError;
 
 /// Most requests that share one sync.
@@ -38,6 +38,16 @@ pub(super) struct Writer {
     pub(super) next_index: u64,
     pub(super) shared: Arc<Shared>,
     pub(super) keeper: Sender<Message>,
+}
+
+/// What became of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Durable,
+    /// There was no room, and the log is as it was before.
+    NoRoom,
+    /// What the disk holds is not known.
+    Failed,
 }
 
 impl Writer {
@@ -73,10 +83,13 @@ impl Writer {
 
     fn commit(&mut self, group: Vec<(Vec<Vec<u8>>, Done)>) {
         let mut lines = Vec::new();
-        let durable = !self.shared.failed.load(Ordering::Acquire) && self.write(&group, &mut lines);
-        if !durable {
+        let has_failed = self.shared.failed.load(Ordering::Acquire);
+        let written = if has_failed { Written::Failed } else { self.write(&group, &mut lines) };
+        if written == Written::Failed {
             self.shared.failed.store(true, Ordering::Release);
         }
+        self.shared.records_full.store(written == Written::NoRoom, Ordering::Release);
+        let durable = written == Written::Durable;
         for (_, done) in group {
             done(durable);
         }
@@ -86,24 +99,42 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, group: &[(Vec<Vec<u8>>, Done)], lines: &mut Vec<u8>) -> bool {
+    fn write(&mut self, group: &[(Vec<Vec<u8>>, Done)], lines: &mut Vec<u8>) -> Written {
         let first_index = self.next_index;
         for record in group.iter().flat_map(|(records, _)| records) {
             if let Err(error) = self.push_line(record, lines) {
                 tracing::error!(%error, "a record can't be written: releases stop");
-                return false;
+                return Written::Failed;
             }
         }
-        match self.sink.append(first_index, lines).and_then(|()| self.sink.sync()) {
+        if let Err(error) = self.sink.append(first_index, lines) {
+            return self.not_appended(&error, first_index);
+        }
+        match self.sink.sync() {
             Ok(()) => {
                 self.shared.records.store(self.next_index, Ordering::Release);
-                true
+                Written::Durable
             }
             Err(error) => {
-                tracing::error!(%error, "the audit log can't be written: releases stop");
-                false
+                tracing::error!(%error, "the audit log can't be made durable: releases stop");
+                Written::Failed
             }
         }
+    }
+
+    /// Only for want of room, and only if what was begun could be taken back, the log goes on.
+    fn not_appended(&mut self, error: &io::Error, first_index: u64) -> Written {
+        let taken_back =
+            if found_no_room(error) { self.sink.take_back() } else { Err(io::ErrorKind::Other.into()) };
+        if taken_back.is_err() {
+            tracing::error!(%error, "the audit log can't be written: releases stop");
+            return Written::Failed;
+        }
+        if !self.shared.records_full.load(Ordering::Acquire) {
+            tracing::error!(%error, "the audit log's disk is full: releases stop until there is room");
+        }
+        self.next_index = first_index;
+        Written::NoRoom
     }
 
     fn push_line(&mut self, record: &[u8], lines: &mut Vec<u8>) -> Result<(), ServiceError> {
@@ -129,6 +160,8 @@ pub(super) struct FileSink {
     file: File,
     len: u64,
     len_max: u64,
+    /// The next lines begin a new file however long this one is.
+    begins: bool,
 }
 
 impl FileSink {
@@ -142,16 +175,16 @@ impl FileSink {
         };
         let (file, len) = open().map_err(|e| ServiceError::io(&path, e))?;
         crate::files::sync_folder(folder.path())?;
-        Ok(Self { folder: folder.clone(), file, len, len_max })
+        Ok(Self { folder: folder.clone(), file, len, len_max, begins: false })
     }
 }
 
 impl AuditSink for FileSink {
     fn append(&mut self, first_index: u64, lines: &[u8]) -> io::Result<()> {
-        if self.len >= self.len_max {
-            self.file = open_append(&self.folder.file_path(first_index))?;
+        if self.begins || self.len >= self.len_max {
+            let file = open_append(&self.folder.file_path(first_index))?;
             File::open(self.folder.path())?.sync_all()?;
-            self.len = 0;
+            (self.file, self.len, self.begins) = (file, 0, false);
         }
         self.file.write_all(lines)?;
         self.len += lines.len() as u64;
@@ -159,11 +192,21 @@ impl AuditSink for FileSink {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        // Whoever deletes it deletes what is about to be acknowledged.
+        if self.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "its file was deleted"));
+        }
+        Ok(())
+    }
+
+    fn take_back(&mut self) -> io::Result<()> {
+        self.file.set_len(self.len)?;
+        self.file.sync_all()
     }
 
     fn begin_file(&mut self) {
-        self.len = self.len_max.max(self.len);
+        self.begins = self.len > 0;
     }
 }
 

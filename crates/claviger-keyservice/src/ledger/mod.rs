@@ -192,11 +192,6 @@ impl Ledger {
         self.macs.get(&(kind, row.id.clone())) == Some(&row.mac)
     }
 
-    /// Whether the database lacks a change that was written down.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.unapplied.is_some()
-    }
-
     /// Tries again to bring the database up to date.
     fn catch_up(&mut self, store: &dyn Store) -> Result<(), ServiceError> {
         if let Some(changes) = &self.unapplied {
@@ -333,27 +328,35 @@ impl Core {
         records: &[Record],
     ) -> Result<(), ServiceError> {
         let master = &turn.vault.master;
+        self.bring_up_to_date(&turn.vault)?;
         let mut ledger = turn.vault.ledger();
-        self.bring_up_to_date(&mut ledger)?;
         let (sum, rows) = ledger.after(master, &changes);
         let seq = ledger.mark.seq + 1;
         let mark = Mark { seq, state: sum.digest(master, seq) };
         let pending = row(master, Kind::Pending, PENDING_ROW, &PendingRow::new(mark.clone(), &changes));
-        self.store.apply(&[Change::Put(Kind::Pending, pending)])?;
+        self.noted(self.store.apply(&[Change::Put(Kind::Pending, pending)]))?;
         let records = records_of(records, rows, &mark);
         self.audit.append_blocking(records.iter().map(Record::to_bytes).collect())?;
         // From here on it counts, whatever happens to the database.
         self.remember_state(&mark);
         ledger.accept(mark.clone(), sum, &changes);
         ledger.unapplied = Some(with_state(master, changes, &mark));
-        if let Err(error) = self.bring_up_to_date(&mut ledger) {
+        drop(ledger);
+        turn.vault.set_behind(true);
+        if let Err(error) = self.bring_up_to_date(&turn.vault) {
             tracing::error!(%error, "a change was written down; the database takes it later");
         }
         Ok(())
     }
 
-    fn bring_up_to_date(&self, ledger: &mut Ledger) -> Result<(), ServiceError> {
-        ledger.catch_up(&*self.store)
+    /// Tries again, if there is need, to make the change that counts already. For whoever has the turn.
+    pub(crate) fn bring_up_to_date(&self, vault: &Vault) -> Result<(), ServiceError> {
+        if !vault.is_behind() {
+            return Ok(());
+        }
+        self.noted(vault.ledger().catch_up(&*self.store))?;
+        vault.set_behind(false);
+        Ok(())
     }
 
     /// Rows of a release that had no ledger become one: each stands in the log from now on.

@@ -9,6 +9,10 @@ impl Core {
     pub(crate) fn keep_house(&self) {
         // Needs nothing that could fail.
         self.forget_unconfirmed();
+        // First: what follows may need it. Health tells of it for as long as it fails.
+        if let Err(error) = self.mend() {
+            tracing::debug!(%error, "a fault is still there");
+        }
         let tasks: [(&str, Result<(), ServiceError>); 6] = [
             ("to step down", self.step_down_if_replaced()),
             ("to freeze", self.freeze_tripped()),

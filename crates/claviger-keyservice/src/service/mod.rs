@@ -3,6 +3,7 @@
 mod callers;
 mod health;
 mod housekeeping;
+mod mending;
 mod opening;
 mod replaced;
 pub(crate) mod tls;
@@ -38,6 +39,7 @@ use crate::watch::Watchers;
 use crate::{ServiceError, server};
 pub(crate) use callers::Caller;
 use callers::check_unrevoked;
+use mending::Writes;
 use tls::{read_locked_tls, server_config};
 use unlocking::Unlocking;
 
@@ -56,6 +58,7 @@ pub(crate) struct Core {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) audit: AuditLog,
+    writes: Writes,
     pub(crate) policy: ArcSwap<Policy>,
     /// The CA as the database said before anything could be verified; an unlocked service uses its vault's.
     ca: CertificateDer<'static>,
@@ -88,6 +91,8 @@ struct TlsState {
     config: Option<Arc<ServerConfig>>,
     /// Wall clock after which an unlocked service makes itself a new certificate.
     renew_at_ms: u64,
+    /// What the wall clock showed when it made this one.
+    made_ms: u64,
 }
 
 /// The audit log, and the newest state of the ledger in it.
@@ -195,8 +200,7 @@ impl KeyService {
         let ca = stored_ca(&*store)?;
         let identity = read_locked_tls(&config)?;
         let admission = Admission::new(config.limits.connections_max);
-        let tls =
-            TlsState { config: Some(server_config(identity, ca.clone(), &clock)?), renew_at_ms: u64::MAX };
+        let tls = TlsState::for_ever(Some(server_config(identity, ca.clone(), &clock)?));
         Ok(Self {
             core: Arc::new(Core {
                 config,
@@ -205,6 +209,7 @@ impl KeyService {
                 store,
                 log_state: Mutex::new(LogState { newest: log.newest, written_at: log.audit.records() }),
                 audit: log.audit,
+                writes: Writes::default(),
                 policy: ArcSwap::from_pointee(policy),
                 ca,
                 changes: Mutex::new(()),
@@ -257,6 +262,11 @@ impl KeyService {
     #[must_use]
     pub fn health(&self) -> (ServiceState, Vec<String>) {
         self.core.health()
+    }
+
+    /// Sets the gauges that say what [`Self::health`] says.
+    pub fn show_health(&self) {
+        self.core.show_health();
     }
 
     /// What does no harm now and will later: an unlocked service whose HSM is away, a newest checkpoint that is kept nowhere
@@ -328,7 +338,7 @@ impl Core {
     }
 
     pub(crate) fn check_audit(&self) -> Result<(), KeyServiceError> {
-        if !self.audit.has_failed() {
+        if !self.audit.has_failed() && !self.audit.is_full() {
             return Ok(());
         }
         Err(KeyServiceError::Unavailable { reason: UnavailableReason::Audit, retry_after_ms: 5_000 })
@@ -352,7 +362,7 @@ impl Core {
         let old = self.wipe().or(first);
         let tls = self.locked_tls(old.as_deref(), info.now_ms);
         let config = tls.as_ref().ok().map(Arc::clone);
-        self.tls.store(Arc::new(TlsState { config, renew_at_ms: u64::MAX }));
+        self.tls.store(Arc::new(TlsState::for_ever(config)));
         let mut record = info.record("lock", Outcome::Done);
         old.iter().for_each(|vault| record.set_state(&vault.mark()));
         drop(old);

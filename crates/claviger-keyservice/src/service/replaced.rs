@@ -27,7 +27,7 @@ impl Core {
         let old = self.wipe().unwrap_or(first);
         let info = self.local_info()?;
         let config = self.locked_tls(Some(&old), info.now_ms).ok();
-        self.tls.store(std::sync::Arc::new(TlsState { config, renew_at_ms: u64::MAX }));
+        self.tls.store(std::sync::Arc::new(TlsState::for_ever(config)));
         let mut record = info.record("replaced", Outcome::Done);
         record.set_state(&old.mark());
         drop(old);

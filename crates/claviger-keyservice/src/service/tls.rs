@@ -20,6 +20,21 @@ use crate::vault::Vault;
 
 const LOCKED_TLS_FILE: &str = "locked-tls.json";
 
+/// A clock that is set back by less is nobody's mistake.
+const SET_BACK_MS: u64 = 60_000;
+
+impl TlsState {
+    /// A state that never has to be made anew.
+    pub(super) fn for_ever(config: Option<Arc<ServerConfig>>) -> Self {
+        Self { config, renew_at_ms: u64::MAX, made_ms: 0 }
+    }
+
+    /// In time before it ends; and when it turns out that it was made in what is the future now.
+    fn is_due(&self, now_ms: u64) -> bool {
+        now_ms >= self.renew_at_ms || now_ms.saturating_add(SET_BACK_MS) < self.made_ms
+    }
+}
+
 impl Core {
     /// What a locked service shows. If its file is gone or damaged, the authority that is being dropped makes another.
     pub(super) fn locked_tls(
@@ -43,13 +58,14 @@ impl Core {
         Ok(TlsState {
             config: Some(server_config(identity, authority.certificate().clone(), &self.clock)?),
             renew_at_ms: now_ms.saturating_add(SERVICE_TTL_MS / 2),
+            made_ms: now_ms,
         })
     }
 
     /// What the next connection is answered with; makes a new certificate in time. `None` if there is nothing to show.
     pub(crate) fn current_tls(&self) -> Option<Arc<ServerConfig>> {
         let now_ms = self.clock.now_ms();
-        if now_ms >= self.tls.load().renew_at_ms
+        if self.tls.load().is_due(now_ms)
             && let Err(error) = self.renew_tls(now_ms)
         {
             tracing::error!(%error, "no new certificate for the service itself");
@@ -61,7 +77,7 @@ impl Core {
     fn renew_tls(&self, now_ms: u64) -> Result<(), ServiceError> {
         let _changes = self.changes();
         if let Ok(vault) = self.vault()
-            && now_ms >= self.tls.load().renew_at_ms
+            && self.tls.load().is_due(now_ms)
         {
             self.tls.store(Arc::new(self.unlocked_tls(&vault.authority, now_ms)?));
         }

@@ -42,6 +42,8 @@ pub enum Kind {
     Pending,
     /// Number and digest of the ledger's state.
     State,
+    /// Written and taken back at once, to see whether that can be done.
+    Probe,
 }
 
 impl Kind {
@@ -63,7 +65,7 @@ impl Kind {
     /// The kind of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        let others = [Self::Epoch, Self::FinishedUpload, Self::Pending, Self::State];
+        let others = [Self::Epoch, Self::FinishedUpload, Self::Pending, Self::State, Self::Probe];
         Self::LEDGER.into_iter().chain(others).find(|kind| kind.name() == name)
     }
 
@@ -86,6 +88,7 @@ impl Kind {
             Self::Quarantine => "quarantine",
             Self::Pending => "pending",
             Self::State => "state",
+            Self::Probe => "probe",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! SQLite: one file, write-ahead log, `synchronous = FULL`, so that what was acknowledged survives a power cut.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{Metadata, OpenOptions};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -35,6 +35,15 @@ pub struct SqliteStore {
     // One connection: writes are few (registrations, uploads that end), and reads hit memory first.
     connection: Mutex<Connection>,
     path: PathBuf,
+    /// The files as they were opened, database and write-ahead log.
+    files: Vec<(PathBuf, FileId)>,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+fn file_id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
 }
 
 impl SqliteStore {
@@ -69,7 +78,22 @@ impl SqliteStore {
             }
             _ => return Err(ServiceError::Damaged("database (written by a newer version)")),
         }
-        Ok(Self { connection: Mutex::new(connection), path: path.to_owned() })
+        let files = opened_files(path)?;
+        Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), files })
+    }
+
+    /// What is written to a file that has no name any more is gone when this process ends.
+    fn check_files(&self) -> Result<(), ServiceError> {
+        for (path, id) in &self.files {
+            if std::fs::metadata(path).map(|metadata| file_id(&metadata)).ok() != Some(*id) {
+                let path = path.display();
+                return Err(ServiceError::Database(format!(
+                    "{path} was deleted or replaced while the service runs; nothing is released. Stop it, and put the file back or \
+                     restore a backup"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -88,7 +112,7 @@ impl Store for SqliteStore {
     fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), ServiceError> {
         self.lock()
             .execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)", params![name, value])?;
-        Ok(())
+        self.check_files()
     }
 
     fn rows(&self, kind: Kind) -> Result<Vec<Row>, ServiceError> {
@@ -120,7 +144,7 @@ impl Store for SqliteStore {
             };
         }
         transaction.commit()?;
-        Ok(())
+        self.check_files()
     }
 
     fn epoch(&self, epoch_id: &[u8; 16]) -> Result<Option<EpochRow>, ServiceError> {
@@ -161,7 +185,7 @@ impl Store for SqliteStore {
             "INSERT OR IGNORE INTO finished_upload (object_id, finished_ms, mac) VALUES (?1, ?2, ?3)",
             params![object_id, to_sql(row.finished_ms), row.mac],
         )?;
-        Ok(())
+        self.check_files()
     }
 
     fn finished_upload(&self, object_id: &[u8; 16]) -> Result<Option<FinishedRow>, ServiceError> {
@@ -199,15 +223,27 @@ impl Store for SqliteStore {
         Err(ServiceError::Database("a reader holds the write-ahead log, perhaps a backup".to_owned()))
     }
 
-    /// The lock on the state folder sees to it.
+    /// The lock on the state folder sees to it that nobody else works with the files, as long as they are the ones that lie there.
     fn check_ours(&self) -> Result<(), ServiceError> {
-        Ok(())
+        self.check_files()
     }
 
-    /// Errors of the disk come out where they happen.
+    /// Other errors of the disk come out where they happen.
     fn problem(&self) -> Option<String> {
-        None
+        self.check_files().err().map(|error| error.to_string())
     }
+}
+
+fn opened_files(path: &Path) -> Result<Vec<(PathBuf, FileId)>, ServiceError> {
+    // SQLite puts its log beside the file itself, not beside a link to it.
+    let path = path.canonicalize().map_err(|e| ServiceError::io(path, e))?;
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    let id = |path: PathBuf| {
+        let metadata = std::fs::metadata(&path).map_err(|e| ServiceError::io(&path, e))?;
+        Ok((path, file_id(&metadata)))
+    };
+    [path, PathBuf::from(wal)].into_iter().map(id).collect()
 }
 
 fn read_all(path: &Path, pages: &Pages) -> Result<(), ServiceError> {
