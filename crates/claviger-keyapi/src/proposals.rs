@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Identity;
 use crate::admin::{EnrolTokenAnswer, KeysetShares};
 use crate::secret::SecretText;
-use crate::wire::Id16;
+use crate::wire::{Blob, Id16};
 
 /// [`ProposeRequest`] → [`ProposalInfo`].
 pub const PROPOSE: &str = "/v1/admin/propose";
@@ -104,6 +104,26 @@ pub enum Action {
         /// That time, in seconds: [`crate::lifecycle::DESTROY_WAIT_S_MIN`] to [`crate::lifecycle::DESTROY_WAIT_S_MAX`].
         wait_s: u32,
     },
+    /// Another replica, whose log releases nothing before.
+    AddReplica {
+        /// What it asked for.
+        request: ReplicaRequest,
+    },
+}
+
+/// The log of a replica that wants to join, as `claviger keyservice join` wrote it. Nothing in it is secret: the seed is sealed
+/// under the service's master.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicaRequest {
+    /// The replica's name.
+    pub name: String,
+    /// Id of its log.
+    pub log_id: Id16,
+    /// Ed25519 public key of its log, 32 bytes.
+    pub public_key: Blob,
+    /// The key's seed under the master.
+    pub seed: Blob,
 }
 
 /// How a service is to be unlocked.

@@ -203,6 +203,10 @@ body!(
         /// Consistency proof (RFC 6962 §2.1.2) from the size that was asked about, each hash in base64. Empty if the log is
         /// smaller than that.
         proof: Vec<String>,
+        /// Name and public key of every log of the service, one for each replica: this log, and those that may show themselves
+        /// here once another replica serves.
+        #[serde(default)]
+        logs: Vec<String>,
     }
 );
 body!(

@@ -278,6 +278,8 @@ pub enum ServiceState {
     Unlocked,
     /// Unlocked, but the audit file failed: nothing is released.
     AuditFailed,
+    /// Unlocked; another replica serves, and this one would take over.
+    Standby,
 }
 
 /// What anyone with a certificate may know about the service.

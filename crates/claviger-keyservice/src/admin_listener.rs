@@ -80,5 +80,8 @@ fn ready(service: &KeyService, notes: &[String]) -> (StatusCode, String) {
         let notes = of_service.iter().chain(notes).map(|note| format!("note: {note}\n")).collect::<String>();
         return (StatusCode::OK, format!("ready\n{notes}"));
     }
+    if state == ServiceState::Standby && problems.is_empty() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "standby: another replica serves\n".to_owned());
+    }
     (StatusCode::SERVICE_UNAVAILABLE, problems.iter().map(|problem| format!("{problem}\n")).collect())
 }

@@ -120,6 +120,15 @@ pub enum ServiceError {
         /// What to do.
         remedy: String,
     },
+    /// Another replica works with the database.
+    #[error("another replica serves; this one stands by")]
+    Standby,
+    /// The log in this state folder is not one of the service's.
+    #[error(
+        "the log in this state folder is not registered: two operators have to accept this replica\n  remedy: claviger keys \
+         replica add REQUEST, with the file that `claviger keyservice join` wrote"
+    )]
+    NotRegistered,
     /// A file is no backup, or not all of one.
     #[error("backup: {0}")]
     Backup(String),
@@ -200,10 +209,14 @@ impl ServiceError {
             Self::Store(_) | Self::Database(_) | Self::DatabaseSetUp { .. } => {
                 unavailable(UnavailableReason::Store)
             }
+            Self::Standby => {
+                KeyServiceError::Unavailable { reason: UnavailableReason::Standby, retry_after_ms: 1_000 }
+            }
             Self::Audit(_) => unavailable(UnavailableReason::Audit),
             Self::Stale { .. }
             | Self::OlderDatabase { .. }
             | Self::OlderLog { .. }
+            | Self::NotRegistered
             | Self::Hsm { .. }
             | Self::UnlockMethod { .. }
             | Self::Unvouched { .. }

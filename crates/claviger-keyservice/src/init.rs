@@ -298,7 +298,7 @@ fn begin_log(
 }
 
 /// A new service begins a new log: records of another one would be taken for its own.
-fn refuse_old_log(config: &Config) -> Result<(), ServiceError> {
+pub(crate) fn refuse_old_log(config: &Config) -> Result<(), ServiceError> {
     let folder = config.state_dir.join(AUDIT_FOLDER);
     match std::fs::read_dir(&folder).map(|mut entries| entries.next().is_some()) {
         Ok(false) => {}

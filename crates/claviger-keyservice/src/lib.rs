@@ -16,6 +16,7 @@ pub mod custody;
 pub mod error;
 pub mod files;
 pub mod init;
+pub mod join;
 pub mod policy;
 pub mod service;
 pub mod store;

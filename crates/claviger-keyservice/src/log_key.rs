@@ -5,6 +5,7 @@ use claviger_audit::note::KeyKind;
 use claviger_audit::{SigningKey, VerifierKey};
 use claviger_format::Random;
 use claviger_keyapi::Id16;
+use claviger_keyapi::proposals::ReplicaRequest;
 use claviger_keyapi::wire::Blob;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -15,6 +16,9 @@ use crate::custody::Master;
 use crate::store::{Change, Kind, Store};
 use crate::vault::{read_rows, row};
 
+/// What the name of a log begins with. No such host exists: the log is served to nobody who has no business with it.
+const ORIGIN: &str = "claviger.invalid/log/";
+
 /// The log as it stands in the database; the id of its row is `log_id`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,48 +28,67 @@ struct LogRow {
     public_key: Blob,
     /// The seed (RFC 8032 §5.1.5) under the master.
     seed: Blob,
+    /// Name of the replica that keeps the log; none for the one that the service began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replica: Option<String>,
+    /// When it was registered, Unix milliseconds; 0 for that one.
+    #[serde(default)]
+    since_ms: u64,
 }
 
 /// A log's key, and what has to be stored if it was made just now.
 pub(crate) struct LogKey {
     pub(crate) key: SigningKey,
+    pub(crate) log_id: Id16,
+    /// It is the log that the service began with.
+    pub(crate) is_first: bool,
+    /// When it was registered, Unix milliseconds.
+    pub(crate) since_ms: u64,
     /// `None`: it came out of the database.
     pub(crate) unstored: Option<Change>,
 }
 
 impl LogKey {
-    /// The log's key from the database; a fresh one for a database that has none, as those from before logs had keys.
+    /// The key of the log of this id from the database. Without an id, the key of the only log there is, or a fresh one for a
+    /// database that has none, as those from before logs had keys.
     ///
     /// # Errors
-    /// [`ServiceError::Tampered`] if the row is not what this service wrote; [`ServiceError::Damaged`].
+    /// [`ServiceError::NotRegistered`] if the database knows no log of this id; [`ServiceError::Tampered`] if the row is not what
+    /// this service wrote; [`ServiceError::Damaged`].
     pub(crate) fn open_or_make(
         master: &Master,
         store: &dyn Store,
+        log: Option<Id16>,
         random: &dyn Random,
     ) -> Result<Self, ServiceError> {
         let mut rows = read_rows::<LogRow>(master, store, Kind::Log)?;
+        if let Some(log) = log {
+            let row = rows.into_iter().find(|row| row.log_id == log).ok_or(ServiceError::NotRegistered)?;
+            return Self::of(master, &row);
+        }
         match (rows.pop(), rows.is_empty()) {
             (None, _) => Self::make(master, random),
-            (Some(row), true) => open(master, &row).map(|key| Self { key, unstored: None }),
+            (Some(row), true) => Self::of(master, &row),
             (Some(_), false) => Err(ServiceError::Damaged("log key (there are several)")),
         }
     }
 
-    /// A fresh log's.
+    fn of(master: &Master, row: &LogRow) -> Result<Self, ServiceError> {
+        let key = open(master, row)?;
+        Ok(Self {
+            key,
+            log_id: row.log_id,
+            is_first: row.replica.is_none(),
+            since_ms: row.since_ms,
+            unstored: None,
+        })
+    }
+
+    /// A fresh log's, the service's first.
     pub(crate) fn make(master: &Master, random: &dyn Random) -> Result<Self, ServiceError> {
-        let mut log_id = [0; 16];
-        random.fill(&mut log_id)?;
-        let log_id = Id16(log_id);
-        let mut seed = Zeroizing::new([0; 32]);
-        random.fill(&mut seed[..])?;
-        let key = signing_key(log_id, &seed)?;
-        let stored = LogRow {
-            log_id,
-            public_key: Blob(key.public_key().to_vec()),
-            seed: Blob(master.seal(&seal_name(log_id), &seed[..], random)?),
-        };
-        let change = Change::Put(Kind::Log, row(master, Kind::Log, &log_id.to_string(), &stored));
-        Ok(Self { key, unstored: Some(change) })
+        let (key, row) = LogRow::make(master, None, random)?;
+        let log_id = row.log_id;
+        Ok(Self { key, log_id, is_first: true, since_ms: 0, unstored: Some(row.change(master)) })
     }
 
     /// What an auditor needs to verify the log: its name and public key in one line.
@@ -78,13 +101,93 @@ impl LogKey {
 ///
 /// # Errors
 /// [`ServiceError::Damaged`]; those of the store.
-pub(crate) fn stored_verifier(store: &dyn Store) -> Result<Option<VerifierKey>, ServiceError> {
+pub(crate) fn stored_verifier(
+    store: &dyn Store,
+    log: Option<Id16>,
+) -> Result<Option<VerifierKey>, ServiceError> {
     let damaged = || ServiceError::Damaged("log key");
     let rows = store.rows(Kind::Log)?;
-    let Some(row) = rows.first() else { return Ok(None) };
+    let is_meant = |row: &&crate::store::Row| log.is_none_or(|log| row.id == log.to_string());
+    let Some(row) = rows.iter().find(is_meant) else { return Ok(None) };
     let row: LogRow = serde_json::from_slice(&row.body).map_err(|_| damaged())?;
     let key = row.public_key.0.as_slice().try_into().map_err(|_| damaged())?;
     VerifierKey::new(&origin(row.log_id), KeyKind::Log, key).map(Some).map_err(|_| damaged())
+}
+
+impl LogRow {
+    fn make(
+        master: &Master,
+        replica: Option<String>,
+        random: &dyn Random,
+    ) -> Result<(SigningKey, Self), ServiceError> {
+        let mut log_id = [0; 16];
+        random.fill(&mut log_id)?;
+        let log_id = Id16(log_id);
+        let mut seed = Zeroizing::new([0; 32]);
+        random.fill(&mut seed[..])?;
+        let key = signing_key(log_id, &seed)?;
+        let row = Self {
+            log_id,
+            public_key: Blob(key.public_key().to_vec()),
+            seed: Blob(master.seal(&seal_name(log_id), &seed[..], random)?),
+            replica,
+            since_ms: 0,
+        };
+        Ok((key, row))
+    }
+
+    fn change(&self, master: &Master) -> Change {
+        Change::Put(Kind::Log, row(master, Kind::Log, &self.log_id.to_string(), self))
+    }
+}
+
+/// A replica's log that is to be registered: its key, and the request that takes two operators.
+pub(crate) fn make_request(
+    master: &Master,
+    name: &str,
+    random: &dyn Random,
+) -> Result<(SigningKey, ReplicaRequest), ServiceError> {
+    let (key, row) = LogRow::make(master, Some(name.to_owned()), random)?;
+    let LogRow { log_id, public_key, seed, .. } = row;
+    Ok((key, ReplicaRequest { name: name.to_owned(), log_id, public_key, seed }))
+}
+
+/// The log of a request, if its key is one that this service's master sealed. Returns it with the change that registers it.
+///
+/// # Errors
+/// [`ServiceError::Damaged`] if it was not made by this service's master; a refusal if its name or id is taken.
+pub(crate) fn check_request(
+    master: &Master,
+    store: &dyn Store,
+    request: &ReplicaRequest,
+    now_ms: u64,
+) -> Result<(VerifierKey, Change), ServiceError> {
+    let ReplicaRequest { name, log_id, public_key, seed } = request.clone();
+    let row = LogRow { log_id, public_key, seed, replica: Some(name), since_ms: now_ms };
+    let refused = || ServiceError::Question("the request was not made with this service's master".to_owned());
+    let key = open(master, &row).map_err(|_| refused())?;
+    let taken = read_rows::<LogRow>(master, store, Kind::Log)?
+        .into_iter()
+        .any(|other| other.log_id == row.log_id || other.replica == row.replica);
+    if taken {
+        let text = format!("a replica {} is registered already", request.name);
+        return Err(claviger_keyapi::KeyServiceError::Conflict { text }.into());
+    }
+    Ok((key.verifier().clone(), row.change(master)))
+}
+
+/// Names and public keys of all logs, as `VerifierKey` writes them.
+///
+/// # Errors
+/// [`ServiceError::Tampered`]; [`ServiceError::Damaged`].
+pub(crate) fn log_keys(master: &Master, store: &dyn Store) -> Result<Vec<String>, ServiceError> {
+    let rows = read_rows::<LogRow>(master, store, Kind::Log)?;
+    rows.iter().map(|row| open(master, row).map(|key| key.verifier().to_string())).collect()
+}
+
+/// The id in the name of a log.
+pub(crate) fn log_id_of(origin: &str) -> Option<Id16> {
+    Id16::from_hex(origin.strip_prefix(ORIGIN)?)
 }
 
 /// Tells with which key the log is signed from here on.
@@ -109,9 +212,9 @@ fn signing_key(log_id: Id16, seed: &[u8; 32]) -> Result<SigningKey, ServiceError
     SigningKey::from_seed(&origin(log_id), KeyKind::Log, seed).map_err(|_| ServiceError::Damaged("log key"))
 }
 
-/// The log's name in checkpoints. No host of this name exists: the log is served to nobody who has no business with it.
+/// The log's name in checkpoints.
 fn origin(log_id: Id16) -> String {
-    format!("claviger.invalid/log/{log_id}")
+    format!("{ORIGIN}{log_id}")
 }
 
 fn seal_name(log_id: Id16) -> String {
@@ -135,14 +238,14 @@ mod tests {
     fn a_log_keeps_its_key_and_the_database_shows_it_to_nobody() {
         let (_folder, store) = store();
         let master = Master::new(&[1; 32]);
-        let made = LogKey::open_or_make(&master, &store, &*random()).unwrap();
+        let made = LogKey::open_or_make(&master, &store, None, &*random()).unwrap();
         let Some(Change::Put(Kind::Log, row)) = &made.unstored else { panic!("nothing to store") };
         store.apply(&[made.unstored.clone().unwrap()]).unwrap();
-        let opened = LogKey::open_or_make(&master, &store, &*random()).unwrap();
+        let opened = LogKey::open_or_make(&master, &store, None, &*random()).unwrap();
         assert_eq!(opened.verifier(), made.verifier());
         assert!(opened.unstored.is_none());
         assert!(made.verifier().to_string().starts_with(&format!("claviger.invalid/log/{}+", row.id)));
-        assert!(LogKey::open_or_make(&Master::new(&[2; 32]), &store, &*random()).is_err());
+        assert!(LogKey::open_or_make(&Master::new(&[2; 32]), &store, None, &*random()).is_err());
     }
 
     #[test]
@@ -154,13 +257,13 @@ mod tests {
             let mut body = row.body.clone();
             body[at] ^= 1;
             store.apply(&[Change::Put(Kind::Log, Row { body, ..row.clone() })]).unwrap();
-            let opened = LogKey::open_or_make(&master, &store, &*random());
+            let opened = LogKey::open_or_make(&master, &store, None, &*random());
             assert!(matches!(opened.map(drop), Err(ServiceError::Tampered { .. })), "byte {at}");
         }
         store.apply(&[Change::Put(Kind::Log, row)]).unwrap();
         store.apply(&[LogKey::make(&master, &*random()).unwrap().unstored.unwrap()]).unwrap();
         assert!(matches!(
-            LogKey::open_or_make(&master, &store, &*random()).map(drop),
+            LogKey::open_or_make(&master, &store, None, &*random()).map(drop),
             Err(ServiceError::Damaged(_))
         ));
     }

@@ -171,7 +171,7 @@ impl Core {
         let is_unlocked = self.vault().is_ok();
         let key = match self.audit.verifier().filter(|_| is_unlocked) {
             Some(key) => Some((*key).clone()),
-            None => stored_verifier(&*self.store)?,
+            None => stored_verifier(&*self.store, self.log_id())?,
         };
         let key = key.ok_or_else(|| malformed("the log has no key before its first unlock"))?;
         // Only what this log's key signed counts: nobody else can make the service wait or stay locked.

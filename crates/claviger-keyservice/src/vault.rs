@@ -23,6 +23,7 @@ use crate::freeze::Freezes;
 use crate::identity::{Authority, Issued};
 use crate::keyset::{Keyset, KeysetRow, open_keyset};
 use crate::ledger::{Ledger, Mark};
+use crate::log_key::log_keys;
 use crate::proposals::{HandedOut, ProposalRow};
 use crate::quarantine::Quarantine;
 use crate::registry::{OpenEpoch, OpenEpochs};
@@ -51,6 +52,8 @@ pub(crate) struct Vault {
     dooms_seen: Mutex<BTreeMap<String, u64>>,
     /// Whether what was deleted may still lie in the database's files.
     scrub_due: AtomicBool,
+    /// Names and public keys of all logs of the service.
+    logs: RwLock<Vec<String>>,
     /// Changed only by whoever has the turn.
     ledger: Mutex<Ledger>,
     /// Whether the ledger has a change that the database lacks; apart from it, because who holds that may be waiting for the database.
@@ -145,6 +148,7 @@ impl Vault {
         let quarantine = read_rows(&master, store, Kind::Quarantine)?;
         let gateways =
             identities.values().filter(|i| is_active_gateway(i)).map(|i| i.uid).collect::<HashSet<_>>();
+        let logs = log_keys(&master, store)?;
         let bindings = Bindings::load(
             read_rows::<BindingRow>(&master, store, Kind::Binding)?,
             &read_rows::<ClosingRow>(&master, store, Kind::Closing)?,
@@ -167,9 +171,20 @@ impl Vault {
             open_epochs: OpenEpochs::default(),
             dooms_seen: Mutex::default(),
             scrub_due: AtomicBool::new(scrub_was_left(store)?),
+            logs: RwLock::new(logs),
             ledger: Mutex::new(ledger),
             behind: AtomicBool::new(false),
         })
+    }
+
+    /// Names and public keys of all logs of the service.
+    pub(crate) fn logs(&self) -> Vec<String> {
+        read(&self.logs).clone()
+    }
+
+    /// Another log is registered.
+    pub(crate) fn add_log(&self, key: String) {
+        self.logs.write().unwrap_or_else(PoisonError::into_inner).push(key);
     }
 
     /// The ledger's state.

@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "each test file uses its part")]
 mod postgres_server;
 #[path = "common/relay.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
 mod relay;
 
 use std::io::{Read as _, Write as _};

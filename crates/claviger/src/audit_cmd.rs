@@ -20,6 +20,7 @@ use claviger_audit::verify::Remembered;
 use claviger_audit::{LogProof, SignedCheckpoint, VerifierKey};
 use claviger_keyservice::audit_log::AuditFolder;
 use claviger_keyservice::audit_log::offline::{OfflineError, check_proof};
+use claviger_keyservice::audit_log::states::{Fork, compare};
 
 use crate::exit::Exit;
 use select::Selection;
@@ -61,6 +62,12 @@ enum Command {
     /// with `claviger audit verify` before you rely on what you find.
     #[command(verbatim_doc_comment)]
     Search(SearchArguments),
+    /// Hold the logs of all replicas of one service against each other
+    ///
+    /// Finds replicas that went apart (different states under one number) and states that no log tells
+    /// of. Whether each log is as it was written, `claviger audit verify` tells, one by one.
+    #[command(verbatim_doc_comment)]
+    Replicas(ReplicasArguments),
     /// Hand records on to another system: to standard output, to syslog, or to a collector of OpenTelemetry
     ///
     /// With --cursor the command goes on where it ended last time, and says so if records may have
@@ -120,6 +127,13 @@ struct CheckProofArguments {
 }
 
 #[derive(clap::Args)]
+struct ReplicasArguments {
+    /// The logs of all replicas: the folders `audit`, or copies
+    #[arg(required = true, num_args = 2..)]
+    dirs: Vec<PathBuf>,
+}
+
+#[derive(clap::Args)]
 struct SearchArguments {
     /// The log: the folder `audit` of the service's state_dir, or a copy
     dir: PathBuf,
@@ -138,6 +152,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
         Command::Prove(arguments) => prove(&arguments),
         Command::CheckProof(arguments) => check(&arguments),
         Command::Search(arguments) => search(&arguments),
+        Command::Replicas(arguments) => replicas(&arguments.dirs),
         Command::Export(arguments) => export::run(&arguments).await,
     }
 }
@@ -229,6 +244,26 @@ fn check(arguments: &CheckProofArguments) -> Result<(), Exit> {
 fn search(arguments: &SearchArguments) -> Result<(), Exit> {
     let folder = open(&arguments.dir)?;
     select::each(&folder, 0, &arguments.selection, |line, _| say!("{}", select::text(line)))
+}
+
+fn replicas(dirs: &[PathBuf]) -> Result<(), Exit> {
+    let folders = dirs.iter().map(|dir| open(dir)).collect::<Result<Vec<_>, _>>()?;
+    let states = compare(&folders).map_err(Exit::usage)?;
+    for (dir, told) in dirs.iter().zip(&states.told) {
+        say!("{}: tells of {told} states", dir.display());
+    }
+    for Fork { number, folders: (one, other) } in &states.forks {
+        let (one, other) = (dirs[*one].display(), dirs[*other].display());
+        say!("state {number}: {one} and {other} went apart");
+    }
+    for (first, last) in &states.missing {
+        say!("states {first} to {last}: no log tells of them; one is missing, or was cut off");
+    }
+    if states.forks.is_empty() && states.missing.is_empty() {
+        say!("together     one history of {} states", states.newest);
+        return Ok(());
+    }
+    Err(Exit::failed(anyhow!("the logs are not one history")))
 }
 
 fn open(dir: &Path) -> Result<AuditFolder, Exit> {

@@ -10,6 +10,7 @@ use claviger_env::{Clock, OsRandom, SystemClock};
 use claviger_format::random::Random;
 use claviger_gateway::metrics;
 use claviger_keyservice::files::read_secret;
+use claviger_keyservice::join::{self, JoinOptions};
 use claviger_keyservice::policy::Policy;
 use claviger_keyservice::{Config, KeyService, Unlock, admin_listener};
 use tokio::task::JoinHandle;
@@ -31,10 +32,14 @@ use crate::signals::{self, Shutdown};
 /// Then operate it from anywhere with: claviger keys --help
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// The configuration (TOML)
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
 
     /// Read the configuration and every file it names, say what is wrong, and end (exit code 2 if something is)
     #[arg(long)]
@@ -45,17 +50,74 @@ pub(crate) struct Arguments {
     require_locked_memory: bool,
 }
 
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Make a replica of a service that exists, on the machine where it is to run
+    ///
+    /// The configuration has a state_dir of its own and the service's [store.postgres]. What unlocks the
+    /// service is needed here once: its passphrase file, its unlock shares, or its HSM. The request that
+    /// is written takes two operators: claviger keys replica add REQUEST. Until then the replica releases nothing.
+    #[command(verbatim_doc_comment)]
+    Join(JoinArguments),
+}
+
+#[derive(clap::Args)]
+struct JoinArguments {
+    /// The replica's configuration (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+
+    /// The replica's name: a-z 0-9 - . _
+    #[arg(long, value_name = "NAME")]
+    name: String,
+
+    /// File of an unlock share; several times
+    #[arg(long = "share", value_name = "FILE")]
+    shares: Vec<PathBuf>,
+
+    /// New file that takes the request
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// Exit code 2 for a wrong configuration, 1 for what fails on the way.
 pub(crate) async fn run(arguments: Arguments, memory: Memory) -> Result<(), Exit> {
-    let config = Config::load(&arguments.config).map_err(Exit::usage)?;
+    if let Some(Command::Join(arguments)) = arguments.command {
+        return tokio::task::spawn_blocking(move || join(arguments)).await.map_err(Exit::failed)?;
+    }
+    let path = arguments.config.ok_or_else(|| Exit::usage(anyhow!("give --config FILE")))?;
+    let config = Config::load(&path).map_err(Exit::usage)?;
     if arguments.check {
-        return check(&arguments.config, &config);
+        return check(&path, &config);
     }
     refuse_unlocked(&memory, arguments.require_locked_memory)?;
     serve(config, &memory).await
+}
+
+fn join(arguments: JoinArguments) -> Result<(), Exit> {
+    let config = Config::load(&arguments.config).map_err(Exit::usage)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let random: Arc<dyn Random> = Arc::new(OsRandom::new(Arc::clone(&clock)).map_err(Exit::failed)?);
+    let mut output = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&arguments.output)
+        .with_context(|| arguments.output.display().to_string())
+        .map_err(Exit::usage)?;
+    let options = JoinOptions {
+        name: arguments.name,
+        share_files: arguments.shares,
+        passphrase_file: config.passphrase_file.clone(),
+    };
+    let request = join::join(&config, &options, &clock, &random).map_err(Exit::failed)?;
+    serde_json::to_writer_pretty(&mut output, &request).map_err(Exit::failed)?;
+    output.sync_all().map_err(Exit::failed)?;
+    println!("{}: replica {} with log {}", arguments.output.display(), request.name, request.log_id);
+    println!("Next, an operator: claviger keys replica add {}", arguments.output.display());
+    Ok(())
 }
 
 fn check(path: &Path, config: &Config) -> Result<(), Exit> {

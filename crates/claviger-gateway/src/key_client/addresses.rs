@@ -69,7 +69,7 @@ impl Addresses {
         self.known().good = Some(target);
     }
 
-    /// This one does not serve now: it is tried last.
+    /// This one does not serve now: it is tried after all others.
     pub(super) fn is_standby(&self, target: SocketAddr) {
         self.known().standby = Some(target);
     }

@@ -5,6 +5,9 @@
 //! logs/<…>/checkpoint                                     its newest checkpoint that was believed, a signed note
 //! logs/<…>/contradiction                                  only after one: what was shown instead, and why it is none
 //! ```
+//! A service with several replicas has several logs. Of those that did not show themselves yet only the key lies there: a log that
+//! one of them named is known when it comes, any other one is another service's.
+//!
 //! They hold no secret. Mode 0600 all the same: who can write them makes this gateway forget.
 
 use std::fs;
@@ -33,8 +36,8 @@ pub(super) struct LogShelf {
 pub(super) enum Remembered {
     /// Nothing yet.
     Nothing,
-    /// A log as it was last believed.
-    Log(Box<LogMemory>),
+    /// Logs as they were last believed, one for each replica; of some perhaps only the key.
+    Logs(Vec<LogMemory>),
     /// A contradiction, or files that are not what was written: nothing is believed until an operator has removed them.
     Stopped(String),
 }
@@ -50,15 +53,18 @@ impl LogShelf {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Remembered::Nothing),
             entries => entries?,
         };
-        let mut logs = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-        match (logs.pop(), logs.is_empty()) {
-            (None, _) => Ok(Remembered::Nothing),
-            (Some(log), true) => read_log(&log),
-            (Some(_), false) => Ok(Remembered::Stopped(format!(
-                "{} holds several logs: remove those that are not this key service's",
-                self.folder.display()
-            ))),
+        let mut logs = Vec::new();
+        for entry in entries {
+            let folder = entry?.path();
+            if holds_nothing(&folder)? {
+                continue;
+            }
+            match read_log(&folder)? {
+                Ok(memory) => logs.push(memory),
+                Err(stopped) => return Ok(Remembered::Stopped(stopped)),
+            }
         }
+        if logs.is_empty() { Ok(Remembered::Nothing) } else { Ok(Remembered::Logs(logs)) }
     }
 
     /// Remembers a log's newest checkpoint. Durable when this returns. Blocks.
@@ -98,23 +104,28 @@ pub(super) fn log_id(name: &str) -> Option<&str> {
     is_id.then_some(id)
 }
 
-fn read_log(folder: &Path) -> io::Result<Remembered> {
+/// Whether a log's folder was only made: a process that ended at its first sight of the log leaves it so.
+fn holds_nothing(folder: &Path) -> io::Result<bool> {
+    for name in [KEY, CHECKPOINT, CONTRADICTION] {
+        if read(&folder.join(name))?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The log of a folder; or why nothing is believed any more.
+fn read_log(folder: &Path) -> io::Result<Result<LogMemory, String>> {
     if let Some(bytes) = read(&folder.join(CONTRADICTION))? {
         let text = String::from_utf8_lossy(&bytes);
-        return Ok(Remembered::Stopped(with_remedy(text.lines().next().unwrap_or_default(), folder)));
+        return Ok(Err(with_remedy(text.lines().next().unwrap_or_default(), folder)));
     }
-    let damaged =
-        || Ok(Remembered::Stopped(with_remedy("what was remembered of its audit log is damaged", folder)));
-    let Some(key) = read(&folder.join(KEY))? else {
-        // A process that ended at its first sight of the log leaves an empty folder.
-        let is_new = read(&folder.join(CHECKPOINT))?.is_none();
-        return if is_new { Ok(Remembered::Nothing) } else { damaged() };
-    };
+    let damaged = || Ok(Err(with_remedy("what was remembered of its audit log is damaged", folder)));
+    let Some(key) = read(&folder.join(KEY))? else { return damaged() };
     let Ok(key) = String::from_utf8_lossy(&key).trim_end().parse::<VerifierKey>() else { return damaged() };
     match read(&folder.join(CHECKPOINT))? {
-        None => Ok(Remembered::Log(Box::new(LogMemory::new(key)))),
-        Some(note) => LogMemory::restore(key, &note)
-            .map_or_else(|_| damaged(), |log| Ok(Remembered::Log(Box::new(log)))),
+        None => Ok(Ok(LogMemory::new(key))),
+        Some(note) => LogMemory::restore(key, &note).map_or_else(|_| damaged(), |log| Ok(Ok(log))),
     }
 }
 

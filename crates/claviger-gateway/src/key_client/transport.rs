@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
@@ -32,6 +33,8 @@ use super::{ClientError, StoredIdentity};
 
 /// For one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// Between two questions whether the other end is there, and for the answer.
+const KEEPALIVE: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
 
 type Sender = SendRequest<Full<Bytes>>;
@@ -50,6 +53,8 @@ pub struct Transport {
 struct Connection {
     sender: Sender,
     to: SocketAddr,
+    /// Ends it with all that goes over it.
+    driver: AbortHandle,
 }
 
 impl std::fmt::Debug for Transport {
@@ -150,8 +155,16 @@ impl Transport {
         &self,
         exchange: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
-        let done = tokio::time::timeout(REQUEST_TIMEOUT, exchange).await;
-        done.map_err(|_| ClientError::Timeout(self.addresses.text()))?
+        match tokio::time::timeout(REQUEST_TIMEOUT, exchange).await {
+            Ok(done) => done,
+            Err(_) => {
+                let asked = self.connection.lock().await.as_ref().map(|connection| connection.to);
+                if let Some(asked) = asked {
+                    self.leave(asked).await;
+                }
+                Err(ClientError::Timeout(self.addresses.text()))
+            }
+        }
     }
 
     async fn refusal(&self, path: &str, body: &[u8], from: SocketAddr) -> ClientError {
@@ -162,11 +175,23 @@ impl Transport {
             // Perhaps the connection outlived its certificate: the next request makes a new one.
             self.drop_connection(from).await;
         }
-        if is_of_standby(&error) {
-            self.addresses.is_standby(from);
-            self.drop_connection(from).await;
+        if does_not_serve(&error) {
+            self.leave(from).await;
         }
         error
+    }
+
+    /// Where there are others, asks one of them from now on. A stream that is held over the connection ends with it: what there is
+    /// to be heard, another one tells.
+    async fn leave(&self, from: SocketAddr) {
+        if self.addresses.count() < 2 {
+            return;
+        }
+        self.addresses.is_standby(from);
+        let mut connection = self.connection.lock().await;
+        if let Some(left) = connection.take_if(|there| there.to == from) {
+            left.driver.abort();
+        }
     }
 
     /// Unless another one was made meanwhile.
@@ -228,9 +253,9 @@ impl Transport {
         for to in self.addresses.targets().await? {
             let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(to)).await;
             match connected.unwrap_or_else(|_| Err(ClientError::Timeout(to.to_string()))) {
-                Ok(sender) => {
+                Ok(connection) => {
                     self.addresses.reached(to);
-                    return Ok(Connection { sender, to });
+                    return Ok(connection);
                 }
                 Err(error) => {
                     tracing::debug!(%to, %error, "no connection to the key service");
@@ -243,7 +268,7 @@ impl Transport {
         Err(failure.unwrap_or_else(|| self.addresses.nowhere()))
     }
 
-    async fn connect(&self, to: SocketAddr) -> Result<Sender, ClientError> {
+    async fn connect(&self, to: SocketAddr) -> Result<Connection, ClientError> {
         let failed = |reason| ClientError::Connect { address: to.to_string(), reason };
         let stream = TcpStream::connect(to).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
@@ -254,17 +279,24 @@ impl Transport {
             .map_err(|reason| ClientError::Handshake { address: to.to_string(), reason })?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
             .handshake(TokioIo::new(stream))
             .await?;
-        tokio::spawn(async move {
+        let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "the connection to the key service ended");
             }
         });
-        Ok(sender)
+        Ok(Connection { sender, to, driver: driver.abort_handle() })
     }
+}
+
+/// Whether it can't serve now, and another replica perhaps can.
+fn does_not_serve(error: &ClientError) -> bool {
+    let ClientError::Service(KeyServiceError::Unavailable { reason, .. }) = error else { return false };
+    use UnavailableReason as R;
+    matches!(reason, R::Standby | R::Store | R::Audit | R::Shutdown)
 }
 
 /// Whether another replica is the one to ask. Nothing was done with the request.

@@ -17,13 +17,15 @@ use claviger_format::EpochId;
 use claviger_keyapi::routes::LogHead;
 use claviger_keyapi::{
     Answered, Binding, ContinueItem, Continued, DeriveItem, Derived, FinishedUpload, KeyFuture, KeyService,
-    KeyServiceError, Lease, LeaseItem, ReleaseError, ServiceStatus, SessionInfo, Watch,
+    KeyServiceError, Lease, LeaseItem, ReleaseError, ServiceStatus, SessionInfo, UnavailableReason, Watch,
 };
 use futures_util::FutureExt as _;
 
 use super::log_shelf::{LogShelf, Remembered, log_id};
 use crate::metrics::{KEY_SERVICE_CONTRADICTION, KEY_SERVICE_LOG_RECORDS};
 
+/// Most logs of one service.
+const LOGS_MAX: usize = 16;
 /// How often the log is looked at when no session is asked for.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// A locked service is shown what is remembered at the first look of so many: sessions are asked for every two seconds then.
@@ -39,6 +41,8 @@ pub struct Witness {
     stopped: ArcSwapOption<String>,
     /// Looks at a locked service in a row.
     vouched: AtomicU32,
+    /// Key of the log that was shown last.
+    last: ArcSwapOption<String>,
 }
 
 impl std::fmt::Debug for Witness {
@@ -52,7 +56,9 @@ impl Witness {
     #[must_use]
     pub fn new(inner: Arc<dyn KeyService>, state_dir: &Path) -> Self {
         let (turn, stopped) = (tokio::sync::Mutex::new(()), ArcSwapOption::empty());
-        Self { inner, shelf: LogShelf::new(state_dir), turn, stopped, vouched: AtomicU32::new(0) }
+        let last = ArcSwapOption::empty();
+        let vouched = AtomicU32::new(0);
+        Self { inner, shelf: LogShelf::new(state_dir), turn, stopped, vouched, last }
     }
 
     /// Looks at the log every minute, for ever, and calls `alarm` at every contradiction; to be spawned.
@@ -73,37 +79,76 @@ impl Witness {
     pub async fn look(&self) -> Result<(), KeyServiceError> {
         let _turn = self.turn.lock().await;
         let remembered = self.on_disk(|shelf| shelf.read()).await?;
-        let memory = match remembered {
+        let logs = match remembered {
             Remembered::Stopped(text) => return Err(self.stop(text)),
-            Remembered::Nothing => None,
-            Remembered::Log(memory) => Some(*memory),
+            Remembered::Nothing => Vec::new(),
+            Remembered::Logs(logs) => logs,
         };
         self.go_on();
-        let shown = match self.inner.log_head(memory.as_ref().map_or(0, LogMemory::size)).await {
-            Err(KeyServiceError::Locked) => return self.vouch(memory.as_ref()).await,
-            shown => shown?,
+        let (memory, shown) = match self.ask(&logs).await {
+            Err(KeyServiceError::Locked) => return self.vouch(&logs).await,
+            asked => asked?,
         };
         self.vouched.store(0, Ordering::Relaxed);
         match judge(memory.clone(), &shown) {
-            Ok((_, false)) => Ok(()),
-            Ok((newer, true)) => {
-                ::metrics::gauge!(KEY_SERVICE_LOG_RECORDS).set(newer.size() as f64);
-                self.on_disk(move |shelf| shelf.keep(&newer)).await
+            Ok((newer, is_newer)) => {
+                if is_newer {
+                    ::metrics::gauge!(KEY_SERVICE_LOG_RECORDS).set(newer.size() as f64);
+                    self.on_disk(move |shelf| shelf.keep(&newer)).await?;
+                }
+                self.keep_others(&logs, &shown).await
             }
             Err(contradiction) => Err(self.contradicted(memory, contradiction.to_string(), shown).await),
         }
     }
 
-    /// A locked service needs somebody who remembers its log: it is shown what is remembered, now and then.
-    async fn vouch(&self, memory: Option<&LogMemory>) -> Result<(), KeyServiceError> {
-        let newest = memory.and_then(LogMemory::newest);
-        if let Some(newest) = newest
-            && self.vouched.fetch_add(1, Ordering::Relaxed).is_multiple_of(VOUCH_EVERY)
-            && let Err(error) = self.inner.show_checkpoint(&newest.note().to_string()).await
-        {
-            tracing::warn!(%error, "the locked key service does not take what is remembered of its audit log");
+    /// A locked service needs somebody who remembers its log: it is shown what is remembered, now and then. It knows which of
+    /// its logs it keeps.
+    async fn vouch(&self, logs: &[LogMemory]) -> Result<(), KeyServiceError> {
+        if self.vouched.fetch_add(1, Ordering::Relaxed).is_multiple_of(VOUCH_EVERY) {
+            for newest in logs.iter().filter_map(LogMemory::newest) {
+                if let Err(error) = self.inner.show_checkpoint(&newest.note().to_string()).await {
+                    tracing::warn!(%error, "the locked key service does not take what is remembered of its audit log");
+                }
+            }
         }
         Err(KeyServiceError::Locked)
+    }
+
+    /// What the service shows, and what is remembered of that log. Which of its logs it will be is known only from the answer, and
+    /// the proof has to be from what is remembered of that one.
+    async fn ask(&self, logs: &[LogMemory]) -> Result<(Option<LogMemory>, LogHead), KeyServiceError> {
+        let last = self.last.load();
+        let guess = logs.iter().find(|log| last.as_deref() == Some(&log.key().to_string())).or(logs.first());
+        let mut from = guess.map_or(0, LogMemory::size);
+        // Once more if it is another one than the last; and again if another replica takes over in between.
+        for _ in 0..3 {
+            let shown = self.inner.log_head(from).await?;
+            let known = logs.iter().find(|log| log.key().to_string() == shown.key);
+            self.last.store(Some(Arc::new(shown.key.clone())));
+            match known {
+                Some(log) if log.size() != from => from = log.size(),
+                Some(log) => return Ok((Some(log.clone()), shown)),
+                // The first that is ever seen is believed; any later one has to be known.
+                None => return Ok((logs.first().cloned(), shown)),
+            }
+        }
+        Err(KeyServiceError::Unavailable { reason: UnavailableReason::Busy, retry_after_ms: 1_000 })
+    }
+
+    /// Remembers the keys of logs that may show themselves later. What a log says that is believed is believed.
+    async fn keep_others(&self, logs: &[LogMemory], shown: &LogHead) -> Result<(), KeyServiceError> {
+        let is_new = |key: &VerifierKey| {
+            log_id(key.name()).is_some()
+                && key.to_string() != shown.key
+                && logs.iter().all(|log| log.key().name() != key.name())
+        };
+        let keys = shown.logs.iter().take(LOGS_MAX).filter_map(|key| key.parse::<VerifierKey>().ok());
+        for key in keys.filter(is_new) {
+            tracing::info!(log = key.name(), "the key service has another replica");
+            self.on_disk(move |shelf| shelf.keep(&LogMemory::new(key))).await?;
+        }
+        Ok(())
     }
 
     /// Written down first: a restart must not forget it. If that fails it holds for this process.

@@ -24,12 +24,12 @@ pub(super) struct Known {
 impl AuditLog {
     /// The newest checkpoint that is in the file, and the proof that it continues the first `from` records. The one in the file,
     /// because its tiles are there, and because it can't be lost again; but from memory, so that nobody who can
-    /// remove the file keeps the service from showing it.
+    /// remove the file keeps the service from showing it. `logs` are the keys of all logs of the service.
     ///
     /// # Errors
     /// [`ServiceError::Audit`] while there is no key that signs, or if the tree's files don't fit the checkpoint: they are made
     /// again from the records meanwhile; [`ServiceError::Io`].
-    pub(crate) fn head(&self, from: u64) -> Result<LogHead, ServiceError> {
+    pub(crate) fn head(&self, from: u64, logs: Vec<String>) -> Result<LogHead, ServiceError> {
         let not_yet = || ServiceError::Audit("it has no checkpoint yet".to_owned());
         let key = self.verifier().ok_or_else(not_yet)?;
         let folder = self.folder.as_ref().ok_or_else(not_yet)?;
@@ -45,6 +45,7 @@ impl AuditLog {
             key: key.to_string(),
             checkpoint: signed.note().to_string(),
             proof: proof.iter().map(Hash::to_base64).collect(),
+            logs,
         })
     }
 

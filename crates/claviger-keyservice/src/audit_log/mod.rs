@@ -20,6 +20,7 @@ mod keeper;
 pub mod offline;
 mod rebuild;
 mod recovery;
+pub mod states;
 mod tail;
 mod tile_files;
 mod writer;
@@ -37,7 +38,7 @@ use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwapOption;
-use claviger_audit::{Hash, LogTree, Note, SignedCheckpoint, SigningKey, VerifierKey};
+use claviger_audit::{Checkpoint, Hash, LogTree, Note, SignedCheckpoint, SigningKey, VerifierKey};
 use claviger_env::Clock;
 use claviger_format::Random;
 use tokio::sync::oneshot;
@@ -284,6 +285,12 @@ impl AuditLog {
                 "the checkpoint in its folder is not this log's: {error}; the log must not be edited"
             ))
         })
+    }
+
+    /// The name of the log as the checkpoint in its folder says it, which nobody has verified yet.
+    pub(crate) fn origin(&self) -> Option<String> {
+        let checkpoint = Checkpoint::parse(self.found.as_ref()?.text()).ok()?;
+        Some(checkpoint.origin)
     }
 
     /// From now on checkpoints are signed, the first at once: it covers all records that were appended before, and is in the file

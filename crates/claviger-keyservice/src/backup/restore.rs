@@ -8,12 +8,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use claviger_audit::{Checkpoint, Note};
 use claviger_env::Clock;
 use claviger_format::{Random, RootSecret};
+use claviger_keyapi::Id16;
 use sha2::{Digest as _, Sha256};
 
 use super::{LINE_LEN_MAX, Line, VERSION};
-use crate::audit_log::{AuditLog, CHECKPOINT_FILE};
+use crate::audit_log::{AuditFolder, AuditLog, CHECKPOINT_FILE};
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::custody::backup_wrap::SealedWrap;
 use crate::custody::shamir::{Share, combine};
@@ -21,8 +23,8 @@ use crate::custody::unlock::{META_MASTER, Stored, Unwrapped, Wrap, hsm, passphra
 use crate::custody::{Master, paper};
 use crate::files::{StateLock, private_folder, read_secret, sync_folder};
 use crate::ledger::log::newest_state;
-use crate::ledger::{Ledger, Mark};
-use crate::log_key::LogKey;
+use crate::ledger::{Ledger, Mark, Witness};
+use crate::log_key::{LogKey, log_id_of};
 use crate::service::AUDIT_FOLDER;
 use crate::service::tls::replace_locked_tls;
 use crate::store::Store;
@@ -88,14 +90,22 @@ pub fn restore(
     let newest = newest_state(&unfinished)?;
     unwrapped.verify(&master, rows.store())?;
     // Every row's MAC, all rows together, and what the log says of them.
-    Ledger::open(&master, rows.store(), newest.as_ref(), &unfinished)?;
+    let log = AuditFolder::new(&unfinished).checkpoint()?.and_then(|note| log_id(&note));
+    // A backup without a key is of a release before: the service makes one at its first unlock.
+    let log_key = LogKey::open_or_make(&master, rows.store(), log, &**random)?;
+    let log_key = log_key.unstored.is_none().then_some(log_key);
+    let witness = Witness {
+        newest: newest.clone(),
+        folder: &unfinished,
+        log: log_key.as_ref().map(|key| key.log_id),
+        is_first: log_key.as_ref().is_none_or(|key| key.is_first),
+        complete: &|_, _| Err(damaged("it holds a change that another replica left unfinished")),
+    };
+    Ledger::open(&master, rows.store(), &witness)?;
     let authority = load_authority(&master, rows.store())?;
     replace_locked_tls(config, &authority, clock.now_ms(), &**random)?;
     fs::rename(&unfinished, &audit).map_err(|e| ServiceError::io(&audit, e))?;
     sync_folder(&config.state_dir)?;
-    // A backup without a key is of a release before: the service makes one at its first unlock.
-    let log_key = LogKey::open_or_make(&master, rows.store(), &**random)?;
-    let log_key = log_key.unstored.is_none().then_some(log_key);
     let audit_records = write_record(config, (&header, newest.as_ref()), log_key, clock, random)?;
     rows.finish()?;
     Ok(RestoreReport { made_ms: header.made_ms, rows: count, audit_records })
@@ -107,6 +117,11 @@ pub fn restore(
 /// [`ServiceError::Backup`]; [`ServiceError::Io`].
 pub fn check(file: &Path) -> Result<u64, ServiceError> {
     verify(file).map(|header| header.made_ms)
+}
+
+fn log_id(note: &[u8]) -> Option<Id16> {
+    let note = Note::parse(note).ok()?;
+    log_id_of(&Checkpoint::parse(note.text()).ok()?.origin)
 }
 
 struct Header {
@@ -199,19 +214,29 @@ fn open_master(
         Some(value) => value.clone(),
         None => open_wrap(header, &shares)?,
     };
-    let stored = Stored::from_value(&value)?;
-    let missing = |what: &str| damaged(format!("the service is unlocked by {what}"));
-    let secret = match (&stored.wrap, &options.passphrase_file, &config.pkcs11) {
+    let unwrapped = unwrap(Stored::from_value(&value)?, &shares, options.passphrase_file.as_deref(), config)?;
+    Ok((value, unwrapped))
+}
+
+/// The master out of its wrap, with what opens it here.
+pub(crate) fn unwrap(
+    stored: Stored,
+    shares: &[Share],
+    passphrase_file: Option<&Path>,
+    config: &Config,
+) -> Result<Unwrapped, ServiceError> {
+    let missing = |what: &str| ServiceError::Question(format!("the service is unlocked by {what}"));
+    let secret = match (&stored.wrap, passphrase_file, &config.pkcs11) {
         (Wrap::Passphrase { wrapped }, Some(file), _) => passphrase::unwrap(&wrapped.0, &read_secret(file)?)?,
         (Wrap::Passphrase { .. }, None, _) => return Err(missing("a passphrase: name its file")),
         (Wrap::Quorum(wrap), ..) => {
             shares.iter().try_for_each(|share| wrap.check(share))?;
-            wrap.unwrap(&shares)?
+            wrap.unwrap(shares)?
         }
         (Wrap::Pkcs11(wrap), _, Some(config)) => hsm::unwrap(config, wrap)?,
         (Wrap::Pkcs11(_), _, None) => return Err(missing("an HSM: add [pkcs11] to the configuration")),
     };
-    Ok((value, stored.opened(secret)))
+    Ok(stored.opened(secret))
 }
 
 /// The passphrase's wrap, by a quorum of one keyset's recovery shares.

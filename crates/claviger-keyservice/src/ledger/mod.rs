@@ -12,11 +12,15 @@
 //! 3. one transaction makes the change, sets the state row and deletes the pending one;
 //! 4. memory follows.
 //!
+//! With several replicas, state and pending row name the log in which they are written down. A pending change of another replica
+//! is always completed, in the log of the one that completes it (`settle`).
+//!
 //! Step 2 decides. After a crash a pending change whose state stands in the log is made, any other is dropped. So nothing
 //! counts that was not written down, and nothing that was acknowledged is lost.
 
 pub(crate) mod log;
 mod pending;
+mod settle;
 mod sum;
 
 use std::collections::HashMap;
@@ -30,10 +34,12 @@ use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::custody::Master;
 use crate::service::Core;
 use crate::store::{Change, Kind, Row, Store};
-use crate::vault::{Vault, read_row, row};
+use crate::vault::{Vault, row};
 use crate::watch::Watchers;
+use claviger_keyapi::Id16;
 use log::{last_words, row_text};
 use pending::{PENDING_ROW, PendingRow};
+use settle::Settled;
 use sum::Sum;
 
 const STATE_ROW: &str = "ledger";
@@ -51,9 +57,51 @@ pub(crate) struct Mark {
     pub(crate) state: String,
 }
 
+/// The row with the newest state.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateRow {
+    seq: u64,
+    state: String,
+    /// The log in which that state was written down; none from releases that had one log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log: Option<Id16>,
+}
+
+impl StateRow {
+    fn mark(&self) -> Mark {
+        Mark { seq: self.seq, state: self.state.clone() }
+    }
+}
+
+/// Takes a state and the rows that changed with it, as records name them.
+pub(crate) type Complete<'a> = dyn Fn(&Mark, Vec<String>) -> Result<(), ServiceError> + 'a;
+
+/// What a replica's own log says, and which one it is.
+pub(crate) struct Witness<'a> {
+    /// The newest state that it tells of, or that was seen since.
+    pub(crate) newest: Option<Mark>,
+    pub(crate) folder: &'a Path,
+    /// Its id; none if it has no key yet.
+    pub(crate) log: Option<Id16>,
+    /// It is the one that the service began with.
+    pub(crate) is_first: bool,
+    /// Writes down a change that another replica left unfinished.
+    pub(crate) complete: &'a Complete<'a>,
+}
+
+impl Witness<'_> {
+    /// Whether this log is the one that a row names.
+    fn is_mine(&self, log: Option<Id16>) -> bool {
+        log.map_or(self.is_first, |log| self.log == Some(log))
+    }
+}
+
 /// The rows that count, as far as their MACs.
 pub(crate) struct Ledger {
     mark: Mark,
+    /// The log in which changes are written down.
+    log: Option<Id16>,
     sum: Sum,
     macs: HashMap<(Kind, String), Vec<u8>>,
     /// A change that was written down and that the database did not take yet.
@@ -92,35 +140,47 @@ impl Turn<'_> {
 impl Ledger {
     /// Makes or drops what was pending, then checks every row's MAC, the state row and the log against each other.
     ///
+    /// Of the replica that wrote the state row last, the log has to end at that state exactly. Another's log tells only of a state
+    /// that the database must not be behind.
+    ///
     /// # Errors
     /// [`ServiceError::Tampered`], [`ServiceError::Stale`], [`ServiceError::OlderDatabase`], [`ServiceError::OlderLog`].
     pub(crate) fn open(
         master: &Master,
         store: &dyn Store,
-        log: Option<&Mark>,
-        log_folder: &Path,
+        witness: &Witness<'_>,
     ) -> Result<Opened, ServiceError> {
-        let stored = settle_pending(master, store, log)?;
+        let Settled { stored, newest } = settle::settle_pending(master, store, witness)?;
         let mut ledger = Self::read(master, store)?;
-        match (stored, log) {
+        ledger.log = witness.log;
+        let is_mine = stored.as_ref().is_none_or(|stored| witness.is_mine(stored.log));
+        match (stored.map(|stored| stored.mark()), &newest) {
             (None, None) => return Ok(Opened::Before(ledger)),
             (Some(stored), Some(log)) => {
-                agree(&stored, log)?;
+                agree(&stored, log, is_mine)?;
                 ledger.mark = stored;
             }
             (None, Some(log)) => return Err(ServiceError::OlderDatabase { database: 0, log: log.seq }),
-            (Some(stored), None) => return Err(ServiceError::OlderLog { database: stored.seq, log: 0 }),
+            (Some(stored), None) if is_mine => {
+                return Err(ServiceError::OlderLog { database: stored.seq, log: 0 });
+            }
+            (Some(stored), None) => ledger.mark = stored,
         }
         if ledger.sum.digest(master, ledger.mark.seq) == ledger.mark.state {
             return Ok(Opened::Ledger(ledger));
         }
-        Err(ledger.culprit(store, log_folder)?)
+        if is_mine {
+            return Err(ledger.culprit(store, witness.folder)?);
+        }
+        // The log that could name the row is another replica's.
+        Err(ServiceError::Tampered { kind: Kind::State.name(), id: STATE_ROW.to_owned() })
     }
 
     /// Every row as it lies there, its MAC checked; the epochs' are checked when they are used.
     fn read(master: &Master, store: &dyn Store) -> Result<Self, ServiceError> {
         let mut ledger = Self {
             mark: Mark { seq: 0, state: String::new() },
+            log: None,
             sum: Sum::default(),
             macs: HashMap::new(),
             unapplied: None,
@@ -253,44 +313,40 @@ impl Ledger {
     }
 }
 
-/// Database and log name the same state.
-fn agree(stored: &Mark, log: &Mark) -> Result<(), ServiceError> {
+/// Database and log name the same state; another replica may have brought the database further than this one's log knows.
+fn agree(stored: &Mark, log: &Mark, is_mine: bool) -> Result<(), ServiceError> {
     match stored.seq.cmp(&log.seq) {
         std::cmp::Ordering::Less => Err(ServiceError::OlderDatabase { database: stored.seq, log: log.seq }),
-        std::cmp::Ordering::Greater => Err(ServiceError::OlderLog { database: stored.seq, log: log.seq }),
-        std::cmp::Ordering::Equal if stored.state == log.state => Ok(()),
-        std::cmp::Ordering::Equal => {
+        std::cmp::Ordering::Greater if is_mine => {
+            Err(ServiceError::OlderLog { database: stored.seq, log: log.seq })
+        }
+        std::cmp::Ordering::Equal if stored.state != log.state => {
             Err(ServiceError::Tampered { kind: Kind::State.name(), id: STATE_ROW.to_owned() })
         }
+        _ => Ok(()),
     }
 }
 
-/// What a crash left between decision and database: made if it was written down, else dropped. Returns the state row.
-fn settle_pending(
-    master: &Master,
-    store: &dyn Store,
-    log: Option<&Mark>,
-) -> Result<Option<Mark>, ServiceError> {
-    let state = store.rows(Kind::State)?;
-    let stored =
-        state.iter().find(|row| row.id == STATE_ROW).map(|row| read_row::<Mark>(master, Kind::State, row));
-    let stored = stored.transpose()?;
-    let rows = store.rows(Kind::Pending)?;
-    let Some(row) = rows.iter().find(|row| row.id == PENDING_ROW) else { return Ok(stored) };
-    let pending: PendingRow = read_row(master, Kind::Pending, row)?;
-    let mark = pending.mark.clone();
-    if log == Some(&mark) && stored.as_ref().map_or(0, |stored| stored.seq) + 1 == mark.seq {
-        let changes = with_state(master, pending.changes()?, &mark);
-        store.apply(&changes)?;
-        return Ok(Some(mark));
-    }
-    store.apply(&[Change::Delete(Kind::Pending, PENDING_ROW.to_owned())])?;
-    Ok(stored)
+/// The state that the database is in, as far as its row's MAC vouches for it; `None` before there was a ledger.
+///
+/// # Errors
+/// [`ServiceError::Tampered`]; those of the database.
+pub(crate) fn stored_mark(master: &Master, store: &dyn Store) -> Result<Option<Mark>, ServiceError> {
+    Ok(settle::stored_state(master, store)?.map(|row| row.mark()))
+}
+
+/// Whether the database is at a state that was seen before, or beyond it.
+///
+/// # Errors
+/// [`ServiceError::OlderDatabase`], [`ServiceError::Tampered`].
+pub(crate) fn not_behind(stored: &Mark, seen: &Mark) -> Result<(), ServiceError> {
+    agree(stored, seen, false)
 }
 
 /// The transaction that makes a change: with it goes the pending row, and the state row follows.
-fn with_state(master: &Master, mut changes: Vec<Change>, mark: &Mark) -> Vec<Change> {
-    changes.push(Change::Put(Kind::State, row(master, Kind::State, STATE_ROW, mark)));
+fn with_state(master: &Master, mut changes: Vec<Change>, mark: &Mark, log: Option<Id16>) -> Vec<Change> {
+    let state = StateRow { seq: mark.seq, state: mark.state.clone(), log };
+    changes.push(Change::Put(Kind::State, row(master, Kind::State, STATE_ROW, &state)));
     changes.push(Change::Delete(Kind::Pending, PENDING_ROW.to_owned()));
     changes
 }
@@ -303,6 +359,7 @@ fn epoch_row_id(epoch_id: &[u8; 16]) -> String {
 pub(crate) fn found(master: &Master, changes: Vec<Change>, record: &mut Record) -> Vec<Change> {
     let empty = Ledger {
         mark: Mark { seq: 0, state: String::new() },
+        log: None,
         sum: Sum::default(),
         macs: HashMap::new(),
         unapplied: None,
@@ -311,7 +368,7 @@ pub(crate) fn found(master: &Master, changes: Vec<Change>, record: &mut Record) 
     let mark = Mark { seq: 1, state: sum.digest(master, 1) };
     record.rows = rows;
     record.set_state(&mark);
-    with_state(master, changes, &mark)
+    with_state(master, changes, &mark, None)
 }
 
 impl Core {
@@ -333,14 +390,15 @@ impl Core {
         let (sum, rows) = ledger.after(master, &changes);
         let seq = ledger.mark.seq + 1;
         let mark = Mark { seq, state: sum.digest(master, seq) };
-        let pending = row(master, Kind::Pending, PENDING_ROW, &PendingRow::new(mark.clone(), &changes));
+        let pending =
+            row(master, Kind::Pending, PENDING_ROW, &PendingRow::new(mark.clone(), ledger.log, &changes));
         self.noted(self.store.apply(&[Change::Put(Kind::Pending, pending)]))?;
         let records = records_of(records, rows, &mark);
         self.audit.append_blocking(records.iter().map(Record::to_bytes).collect())?;
         // From here on it counts, whatever happens to the database.
         self.remember_state(&mark);
         ledger.accept(mark.clone(), sum, &changes);
-        ledger.unapplied = Some(with_state(master, changes, &mark));
+        ledger.unapplied = Some(with_state(master, changes, &mark, ledger.log));
         drop(ledger);
         turn.vault.set_behind(true);
         if let Err(error) = self.bring_up_to_date(&turn.vault) {
@@ -394,6 +452,11 @@ impl Core {
 
 /// Records between two states in the log, at most about.
 const STATE_EVERY_RECORDS: u64 = 10_000;
+
+/// The records of a change that another replica left unfinished.
+pub(crate) fn completing(info: &RequestInfo, rows: Vec<String>, mark: &Mark) -> Vec<Record> {
+    records_of(&[info.record("complete", Outcome::Done)], rows, mark)
+}
 
 /// The records of a change, and between them as many as it takes to name all rows. The last one has the state.
 fn records_of(given: &[Record], mut rows: Vec<String>, mark: &Mark) -> Vec<Record> {

@@ -16,10 +16,13 @@ pub(super) const PENDING_ROW: &str = "change";
 pub(super) struct PendingRow {
     /// The state that it leads to.
     pub(super) mark: Mark,
+    /// The log in which it is being written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) log: Option<Id16>,
     changes: Vec<StoredChange>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum StoredChange {
     Put { kind: String, id: String, body: Blob, mac: Blob },
@@ -28,7 +31,7 @@ enum StoredChange {
     Replaced { epoch: StoredEpoch, old_mac: Blob },
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredEpoch {
     epoch_id: Id16,
@@ -42,8 +45,13 @@ struct StoredEpoch {
 }
 
 impl PendingRow {
-    pub(super) fn new(mark: Mark, changes: &[Change]) -> Self {
-        Self { mark, changes: changes.iter().map(StoredChange::from).collect() }
+    pub(super) fn new(mark: Mark, log: Option<Id16>, changes: &[Change]) -> Self {
+        Self { mark, log, changes: changes.iter().map(StoredChange::from).collect() }
+    }
+
+    /// A copy of the changes.
+    pub(super) fn peek(&self) -> Result<Vec<Change>, ServiceError> {
+        self.changes.iter().cloned().map(StoredChange::into_change).collect()
     }
 
     /// The changes as the store takes them.
@@ -144,7 +152,7 @@ mod tests {
             Change::ReplaceEpoch { row: epoch, old_mac: vec![9; 32] },
         ];
         let mark = Mark { seq: 7, state: "00".into() };
-        let stored = serde_json::to_vec(&PendingRow::new(mark, &changes)).unwrap();
+        let stored = serde_json::to_vec(&PendingRow::new(mark, Some(Id16([9; 16])), &changes)).unwrap();
         let back: PendingRow = serde_json::from_slice(&stored).unwrap();
         assert_eq!(back.changes().unwrap(), changes);
     }

@@ -10,7 +10,9 @@ use super::{ProposalRow, conflict, rule};
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::enrolment::TokenOrder;
+use crate::join::check_name;
 use crate::ledger::Turn;
+use crate::log_key::check_request;
 use crate::policy::{Policy, PolicyRow};
 use crate::service::{Caller, Core};
 use crate::store::Change;
@@ -52,6 +54,10 @@ impl Core {
                 self.check_custody(turn, action)?;
             }
             Action::Prune { before_ms } => self.check_pruning(*before_ms)?,
+            Action::AddReplica { request } => {
+                check_name(&request.name)?;
+                check_request(&turn.vault.master, &*self.store, request, 0)?;
+            }
             Action::Unfreeze { target } => {
                 if turn.vault.freezes.get(target).is_none() {
                     return Err(conflict(&format!("{target} is not frozen")));
@@ -89,6 +95,14 @@ impl Core {
                 let (decided, recorded_from) = (record.clone(), self.audit.records());
                 let after: After = Box::new(move |core, _| core.begin_pruning(&decided, recorded_from));
                 Deed { changes: Vec::new(), record, after }
+            }
+            Action::AddReplica { request } => {
+                let (key, change) = check_request(&turn.vault.master, &*self.store, request, info.now_ms)?;
+                let mut record = info.record("replica-joined", Outcome::Done);
+                record.subject = Some(key.to_string());
+                record.what = Some(request.name.clone());
+                let key = key.to_string();
+                Deed { changes: vec![change], record, after: Box::new(|_, vault| vault.add_log(key)) }
             }
             Action::AcceptEpochs { gateway_id, epochs } => {
                 let epochs = turn.vault.quarantine.chosen(*gateway_id, epochs)?;

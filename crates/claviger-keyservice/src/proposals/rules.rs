@@ -27,6 +27,7 @@ pub(crate) fn rule(action: &Action) -> Rule {
         Action::ChangeUnlock { .. } => (AdminVerb::Unlock, true),
         Action::Reshare { .. } | Action::Rotate { .. } => (AdminVerb::Keyset, true),
         Action::Destroy { .. } | Action::Reseal { .. } => (AdminVerb::Keyset, false),
+        Action::AddReplica { .. } => (AdminVerb::Enrol, false),
     };
     Rule { verb, is_collected }
 }
@@ -57,6 +58,7 @@ pub(crate) fn headline(action: &Action) -> String {
         Action::Reshare { keyset, version, shares, threshold } => {
             format!("new recovery shares of keyset {keyset}, version {version}: any {threshold} of {shares}")
         }
+        Action::AddReplica { request } => format!("replica {} with log {}", request.name, request.log_id),
         Action::Rotate { keyset, shares, threshold } => {
             format!(
                 "a new version of keyset {keyset}, with recovery shares of its own: any {threshold} of {shares}"
@@ -135,6 +137,9 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
             words.push(format!(
                 "then, by one operator: claviger keys keyset reseal {keyset} --version {version} --run"
             ));
+        }
+        Action::AddReplica { .. } => {
+            words.push("whoever runs it holds this service's master, and can release every key".to_owned());
         }
         Action::AcceptEpochs { gateway_id, .. } => {
             if let Some(row) = vault.identity(*gateway_id) {

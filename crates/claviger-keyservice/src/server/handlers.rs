@@ -123,7 +123,8 @@ pub(crate) async fn gateway(
         }
         G::LogHead => {
             let request: routes::ConsistencyRequest = parse(&body)?;
-            blocking(core, move |core| Work::silent(core.audit.head(request.from))).await
+            let logs = caller.vault.logs();
+            blocking(core, move |core| Work::silent(core.audit.head(request.from, logs))).await
         }
         G::Lease | G::Derive | G::Continue | G::Finish => keys(core, caller, route, body).await,
     }

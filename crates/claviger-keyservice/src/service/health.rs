@@ -7,8 +7,8 @@ use crate::metrics::{PROBLEM, READY};
 use crate::store::Role;
 
 /// Kinds of problems, as the metric names them.
-const PROBLEMS: [&str; 6] =
-    ["audit_log", "audit_log_full", "database", "database_behind", "operators", "locked"];
+const PROBLEMS: [&str; 7] =
+    ["audit_log", "audit_log_full", "database", "database_behind", "operators", "locked", "standby"];
 
 /// One of [`PROBLEMS`], and what it is in words.
 type Problem = (&'static str, String);
@@ -17,6 +17,7 @@ impl Core {
     pub(crate) fn health(&self) -> (ServiceState, Vec<String>) {
         let locked = self.vault().is_err();
         let state = match (locked, self.check_audit().is_err()) {
+            (true, false) if self.stands_by() => ServiceState::Standby,
             (true, _) => ServiceState::Locked,
             (false, true) => ServiceState::AuditFailed,
             (false, false) => ServiceState::Unlocked,
@@ -51,8 +52,13 @@ impl Core {
                 "fewer than two operators are enrolled: nothing that takes two can be done; `claviger keys operator recover`",
             );
         }
-        if vault.is_none() && self.store.role() == Role::Active {
-            add("locked", &self.why_locked());
+        match (self.standby_state(), self.store.role()) {
+            (Some(Some(problem)), _) => add("standby", &format!("standby, and can't take over: {problem}")),
+            (None, Role::Standby) if vault.is_none() => {
+                add("locked", &format!("standby, {}", self.why_locked()));
+            }
+            (None, Role::Active) if vault.is_none() => add("locked", &self.why_locked()),
+            _ => {}
         }
         problems
     }

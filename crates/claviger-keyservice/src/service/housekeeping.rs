@@ -14,7 +14,7 @@ impl Core {
             tracing::debug!(%error, "a fault is still there");
         }
         let tasks: [(&str, Result<(), ServiceError>); 6] = [
-            ("to step down", self.step_down_if_replaced()),
+            ("to follow its role", self.tend_role()),
             ("to freeze", self.freeze_tripped()),
             ("to end proposals", self.expire_proposals()),
             ("to repeat the ledger's state", self.repeat_state()),

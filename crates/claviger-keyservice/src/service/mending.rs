@@ -23,6 +23,10 @@ impl Writes {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
+    pub(super) fn forget(&self) {
+        self.note(None);
+    }
+
     /// Does not wait for the database.
     pub(super) fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -5,7 +5,7 @@ mod health;
 mod housekeeping;
 mod mending;
 mod opening;
-mod replaced;
+mod replicas;
 pub(crate) mod tls;
 pub(crate) mod unlocking;
 
@@ -40,6 +40,7 @@ use crate::{ServiceError, server};
 pub(crate) use callers::Caller;
 use callers::check_unrevoked;
 use mending::Writes;
+use replicas::Standby;
 use tls::{read_locked_tls, server_config};
 use unlocking::Unlocking;
 
@@ -75,6 +76,8 @@ pub(crate) struct Core {
     pub(crate) pruner: Pruner,
     pub(crate) watchers: Watchers,
     vault: RwLock<Option<Arc<Vault>>>,
+    /// What an unlocked standby holds. There is either this or a vault.
+    standby: Mutex<Option<Arc<Standby>>>,
     tls: ArcSwap<TlsState>,
     /// No other process works in the folder for as long as this one does.
     _alone: Option<StateLock>,
@@ -222,6 +225,7 @@ impl KeyService {
                 pruner: Pruner::default(),
                 watchers: Watchers::new(),
                 vault: RwLock::new(None),
+                standby: Mutex::new(None),
                 tls: ArcSwap::from_pointee(tls),
                 _alone: alone,
             }),
@@ -303,6 +307,7 @@ impl Core {
         let vault = self.vault.read().unwrap_or_else(PoisonError::into_inner).clone();
         vault.ok_or_else(|| match self.store.role() {
             Role::Active => KeyServiceError::Locked,
+            Role::Standby => ServiceError::Standby.outward(),
             Role::Replaced => {
                 KeyServiceError::Unavailable { reason: UnavailableReason::Store, retry_after_ms: 2_000 }
             }
@@ -354,6 +359,7 @@ impl Core {
     /// The emergency brake: the vault goes first, whatever fails afterwards.
     pub(crate) fn lock(&self, info: &RequestInfo) -> Result<(), ServiceError> {
         let first = self.wipe();
+        drop(self.standby().take());
         self.unlocking.locked();
         self.outside.locked();
         self.watchers.ring();

@@ -1,8 +1,9 @@
-//! What happens to a master that was unwrapped: everything is checked with it before anyone can use it.
+//! From a master to a service that releases: every row is checked, and written down that it was.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use claviger_audit::SigningKey;
+use claviger_keyapi::Id16;
 
 use super::{AUDIT_FOLDER, Core, TlsState, policy_is_missing};
 use crate::ServiceError;
@@ -11,10 +12,11 @@ use crate::custody::Master;
 use crate::custody::unlock::Unwrapped;
 use crate::custody::unlock::change::settle;
 use crate::files::read_owned;
-use crate::ledger::{Ledger, Opened, Turn};
-use crate::log_key::{LogKey, log_key_record};
+use crate::ledger::{Ledger, Mark, Opened, Turn, Witness, completing};
+use crate::log_key::{LogKey, log_id_of, log_key_record};
 use crate::policy::{Policy, PolicyRow};
 use crate::service::tls::replace_locked_tls;
+use crate::store::Role;
 use crate::vault::{CA_ROW, Vault};
 
 /// What an unlock opened, before anyone can use it.
@@ -34,6 +36,20 @@ impl Core {
         locks: u64,
         info: &RequestInfo,
     ) -> Result<(), ServiceError> {
+        if self.store.role() == Role::Standby {
+            return self.finish_standby(unwrapped, locks, info);
+        }
+        self.open_with(unwrapped, locks, info.record("unlock", Outcome::Done), info)
+    }
+
+    /// The same for the one that works with the rows; the record says why it opens.
+    pub(super) fn open_with(
+        &self,
+        unwrapped: Result<Unwrapped, ServiceError>,
+        locks: u64,
+        mut record: Record,
+        info: &RequestInfo,
+    ) -> Result<(), ServiceError> {
         let changes = self.changes();
         if self.vault().is_ok() {
             return Ok(());
@@ -41,7 +57,6 @@ impl Core {
         let still =
             || if self.unlocking.locks() == locks { Ok(()) } else { Err(ServiceError::LockedMeanwhile) };
         let opened = still().and(unwrapped).and_then(|unwrapped| self.open_vault(&unwrapped, info, changes));
-        let mut record = info.record("unlock", Outcome::Done);
         let mut records = Vec::new();
         match &opened {
             Ok(opened) => {
@@ -73,7 +88,15 @@ impl Core {
         let master = Master::new(&unwrapped.secret);
         let newest = self.log_state.lock().unwrap_or_else(PoisonError::into_inner).newest.clone();
         let folder = self.config.state_dir.join(AUDIT_FOLDER);
-        let opened = Ledger::open(&master, &*self.store, newest.as_ref(), &folder)?;
+        let mine = LogKey::open_or_make(&master, &*self.store, self.log_id(), &*self.random)?;
+        let witness = Witness {
+            newest,
+            folder: &folder,
+            log: mine.unstored.is_none().then_some(mine.log_id),
+            is_first: mine.is_first,
+            complete: &|mark, rows| self.complete(mark, rows, info),
+        };
+        let opened = Ledger::open(&master, &*self.store, &witness)?;
         let (ledger, is_before) = match opened {
             Opened::Ledger(ledger) => (ledger, false),
             Opened::Before(ledger) => (ledger, true),
@@ -114,7 +137,8 @@ impl Core {
         turn: &Turn<'_>,
         info: &RequestInfo,
     ) -> Result<(SigningKey, Option<Record>), ServiceError> {
-        let log = LogKey::open_or_make(&turn.vault.master, &*self.store, &*self.random)?;
+        let (master, store) = (&turn.vault.master, &*self.store);
+        let log = LogKey::open_or_make(master, store, self.log_id(), &*self.random)?;
         self.audit.check_found(log.verifier())?;
         if let Some(change) = log.unstored {
             let record = log_key_record(info.record("log-key", Outcome::Done), log.key.verifier());
@@ -123,5 +147,19 @@ impl Core {
         }
         let accepted = self.check_outside(log.verifier(), &turn.vault, info)?;
         Ok((log.key, accepted))
+    }
+
+    /// Which log this is, as far as its folder says so.
+    pub(crate) fn log_id(&self) -> Option<Id16> {
+        log_id_of(&self.audit.origin()?)
+    }
+
+    /// Writes down a change that another replica left unfinished.
+    fn complete(&self, mark: &Mark, rows: Vec<String>, info: &RequestInfo) -> Result<(), ServiceError> {
+        for record in completing(info, rows, mark) {
+            self.audit.append_blocking(vec![record.to_bytes()])?;
+        }
+        self.remember_state(mark);
+        Ok(())
     }
 }

@@ -292,7 +292,7 @@ impl Core {
         let progress = self.unlocking.collector.progress(self.clock.boot_ms());
         let Known { method, threshold, count, set } = self.unlocking.known().clone();
         UnlockState {
-            unlocked: self.vault().is_ok(),
+            unlocked: self.vault().is_ok() || self.standby_state().is_some(),
             method: method.to_owned(),
             shares_here: progress.here,
             shares_needed: threshold,

@@ -9,7 +9,7 @@ use claviger_format::Random;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use super::postgres::{PostgresConfig, PostgresStore};
+use super::postgres::{META_INSTANCE, PostgresConfig, PostgresStore};
 use super::sqlite::SqliteStore;
 use crate::files::{sync_folder, write_secret_new};
 use crate::{Config, ServiceError};
@@ -37,6 +37,15 @@ impl Location {
             Self::Postgres(_) => "postgresql",
         }
     }
+
+    /// How long a replica that joined waits before it may take over, in milliseconds: every gateway looks at the log in that time,
+    /// and hears of the new one.
+    pub(crate) fn join_wait_ms(&self) -> u64 {
+        match self {
+            Self::Sqlite => 0,
+            Self::Postgres(config) => config.timing.join_wait_ms,
+        }
+    }
 }
 
 /// Which database belongs to a state folder.
@@ -45,6 +54,9 @@ impl Location {
 struct Instance {
     /// Random; stands in the database as well.
     postgres: String,
+    /// The folder joined a service that was there already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    joined: bool,
 }
 
 /// Whether a service lies in `state_dir`.
@@ -82,7 +94,8 @@ pub(crate) fn open(
             let instance: Instance =
                 serde_json::from_str(&text).map_err(|_| ServiceError::Damaged(INSTANCE_FILE))?;
             let folder = &config.state_dir;
-            Ok(Arc::new(PostgresStore::open(server, folder, &instance.postgres, clock, random)?))
+            let open = if instance.joined { PostgresStore::open_joined } else { PostgresStore::open };
+            Ok(Arc::new(open(server, folder, &instance.postgres, clock, random)?))
         }
         _ => Err(ServiceError::NotInitialised(config.state_dir.clone())),
     }
@@ -124,7 +137,8 @@ impl NewStore {
             Location::Postgres(server) => {
                 let mut id = [0u8; 16];
                 random.fill(&mut id)?;
-                let instance = Instance { postgres: id.iter().map(|b| format!("{b:02x}")).collect() };
+                let postgres = id.iter().map(|b| format!("{b:02x}")).collect();
+                let instance = Instance { postgres, joined: false };
                 Making::Postgres { store: PostgresStore::begin(server, &instance.postgres, clock)?, instance }
             }
         };
@@ -151,17 +165,49 @@ impl NewStore {
                 sync_folder(&self.state_dir)
             }
             Making::Postgres { store, instance } => {
-                let (path, unfinished) =
-                    (self.state_dir.join(INSTANCE_FILE), self.state_dir.join("store.json.unfinished"));
-                remove(&unfinished)?;
-                let text = serde_json::to_vec(&instance).map_err(|_| ServiceError::Damaged(INSTANCE_FILE))?;
-                write_secret_new(&unfinished, &text)?;
+                let unfinished = write_instance(&self.state_dir, &instance)?;
                 store.finish()?;
-                fs::rename(unfinished, &path).map_err(|e| ServiceError::io(&path, e))?;
-                sync_folder(&self.state_dir)
+                name_instance(&self.state_dir, &unfinished)
             }
         }
     }
+}
+
+/// The rows of a service that is there already, for a folder that is to join it. Nobody else's work is disturbed.
+///
+/// # Errors
+/// [`ServiceError::Question`] if the configuration names no server; those of the database.
+pub(crate) fn look(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, ServiceError> {
+    let Location::Postgres(server) = &config.store else {
+        let text = "replicas work with one PostgreSQL database: the configuration has no [store.postgres]";
+        return Err(ServiceError::Question(text.to_owned()));
+    };
+    Ok(Arc::new(PostgresStore::look(server, clock)?))
+}
+
+/// From now on the folder belongs to the service that `store` reads.
+///
+/// # Errors
+/// [`ServiceError::Io`]; those of the database.
+pub(crate) fn join(state_dir: &Path, store: &dyn Store) -> Result<(), ServiceError> {
+    let instance = store.meta(META_INSTANCE)?.and_then(|bytes| String::from_utf8(bytes).ok());
+    let postgres = instance.ok_or(ServiceError::Damaged("the database's id"))?;
+    let unfinished = write_instance(state_dir, &Instance { postgres, joined: true })?;
+    name_instance(state_dir, &unfinished)
+}
+
+fn write_instance(state_dir: &Path, instance: &Instance) -> Result<PathBuf, ServiceError> {
+    let unfinished = state_dir.join("store.json.unfinished");
+    remove(&unfinished)?;
+    let text = serde_json::to_vec(instance).map_err(|_| ServiceError::Damaged(INSTANCE_FILE))?;
+    write_secret_new(&unfinished, &text)?;
+    Ok(unfinished)
+}
+
+fn name_instance(state_dir: &Path, unfinished: &Path) -> Result<(), ServiceError> {
+    let path = state_dir.join(INSTANCE_FILE);
+    fs::rename(unfinished, &path).map_err(|e| ServiceError::io(&path, e))?;
+    sync_folder(state_dir)
 }
 
 fn remove_leftovers(unfinished: &Path) -> Result<(), ServiceError> {

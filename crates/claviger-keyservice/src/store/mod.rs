@@ -177,6 +177,8 @@ pub struct EpochPage {
 pub enum Role {
     /// As far as it knows; [`Store::check_ours`] tells whether it is certain.
     Active,
+    /// One of several replicas works with them, and this one is not it: it reads and waits.
+    Standby,
     /// Another process took them over; this one never works with them again.
     Replaced,
 }
@@ -272,10 +274,14 @@ pub trait Store: Send + Sync {
     /// [`ServiceError::Database`], [`ServiceError::DatabaseSetUp`] if another may have taken them over.
     fn check_ours(&self) -> Result<(), ServiceError>;
 
-    /// Whether the rows were taken over by another process. Does not block.
+    /// Whether this process works with the rows. Does not block.
     fn role(&self) -> Role {
         Role::Active
     }
+
+    /// Tells a store that may stand by whether this process could serve. One that is ready takes the rows over when nobody works
+    /// with them any more; one that took them over and is not ready gives them up. Does not block.
+    fn stand_ready(&self, _ready: bool) {}
 
     /// What is wrong with the database, for health checks. Does not block.
     fn problem(&self) -> Option<String>;

@@ -273,9 +273,12 @@ impl World {
 
     /// A client for an identity that is enrolled already.
     pub(crate) async fn gateway(&self, name: &str) -> Gateway {
-        let folder = self.path(name);
-        let address = self.config.listen.to_string();
-        let keys = KeyClient::open(&address, &folder, self.clock.clone()).unwrap();
+        self.gateway_at(name, &self.config.listen.to_string()).await
+    }
+
+    /// The same, at another address or several.
+    pub(crate) async fn gateway_at(&self, name: &str, address: &str) -> Gateway {
+        let keys = KeyClient::open(address, &self.path(name), self.clock.clone()).unwrap();
         let session = keys.session().await.unwrap().value;
         Gateway { keys, session, random: Arc::clone(&self.random), now_ms: self.clock.now_ms() }
     }

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use claviger_keyservice::store::postgres::{PostgresConfig, Server as Reached};
+use claviger_keyservice::store::postgres::{PostgresConfig, Server as Reached, Timing};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -103,6 +103,7 @@ impl Database {
             database: self.name.clone(),
             user: self.server.info.user.clone(),
             password_file: None,
+            timing: Timing::default(),
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) enum Loss {
     Everything,
     /// Connections that exist fall silent for ever, without being closed. New ones work.
     SilenceOfTheOld,
+    /// Connections that exist fall silent, and new ones break.
+    Partition,
 }
 
 pub(crate) struct Relay {
@@ -59,7 +61,7 @@ impl Relay {
 
 fn carry(mut client: UnixStream, to: PathBuf, loss: &Arc<Mutex<(Loss, u64)>>) {
     let (now, age) = *loss.lock().unwrap();
-    if now == Loss::Everything {
+    if matches!(now, Loss::Everything | Loss::Partition) {
         return;
     }
     let Ok(mut server) = UnixStream::connect(to) else { return };
@@ -106,7 +108,7 @@ fn carry(mut client: UnixStream, to: PathBuf, loss: &Arc<Mutex<(Loss, u64)>>) {
 
 fn silent(loss: &Mutex<(Loss, u64)>, age: u64) -> bool {
     let (now, count) = *loss.lock().unwrap();
-    now == Loss::SilenceOfTheOld && count > age
+    matches!(now, Loss::SilenceOfTheOld | Loss::Partition) && count > age
 }
 
 fn pump(from: &mut UnixStream, to: &mut UnixStream, swallow: impl Fn() -> bool) {

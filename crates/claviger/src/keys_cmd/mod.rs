@@ -18,6 +18,7 @@ mod keyset;
 mod people;
 mod policy;
 mod proposals;
+mod replica;
 pub(crate) mod share;
 mod shred;
 mod state;
@@ -85,6 +86,9 @@ enum Command {
     /// The policy: show, propose, check, test, explain
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Replicas of the service: accept one that wants to join
+    #[command(subcommand)]
+    Replica(replica::Command),
     /// What operators have proposed, and what it would do
     Proposals(Operator),
     Approve(proposals::ApproveArguments),
@@ -135,6 +139,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
         Command::Operator(command) => people::run_operator(command).await,
         Command::Epochs(command) => state::epochs(command).await,
         Command::Policy(command) => policy::run(command).await,
+        Command::Replica(command) => replica::run(command).await,
         Command::Proposals(operator) => proposals::list(&operator).await,
         Command::Approve(arguments) => proposals::approve(arguments).await,
         Command::Collect(arguments) => proposals::collect(arguments).await,

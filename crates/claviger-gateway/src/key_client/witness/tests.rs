@@ -23,6 +23,7 @@ impl KeyService for Show {
             key: head.key.clone(),
             checkpoint: head.checkpoint.clone(),
             proof: head.proof.clone(),
+            logs: head.logs.clone(),
         });
         async { head.ok_or(KeyServiceError::Locked) }.boxed()
     }
@@ -83,6 +84,7 @@ fn head(name: &str, seed: u8, size: u64, content: &[u8]) -> LogHead {
         checkpoint: signed.note().to_string(),
         // What is asked from the size that is there needs no proof, anything else is refused without one.
         proof: Vec::new(),
+        logs: vec![key.verifier().to_string()],
     }
 }
 
@@ -186,4 +188,34 @@ async fn a_log_with_a_name_of_another_form_is_not_believed() {
         assert!(world.shown(head(name, 1, 5, b"a")).await.is_err(), "{name}");
         assert!(!world.folder.path().join("logs").exists());
     }
+}
+
+const OTHER_LOG: &str = "claviger.invalid/log/ffeeddccbbaa99887766554433221100";
+
+#[tokio::test]
+async fn the_log_of_another_replica_is_believed_if_the_one_before_named_it() {
+    let mut world = World::new();
+    let other = head(OTHER_LOG, 9, 5, b"other");
+    let first = LogHead { logs: vec![other.key.clone()], ..head(LOG, 1, 300, b"a") };
+    world.shown(first).await.unwrap();
+    world.restart();
+    // Known by its key alone, then by what it showed.
+    world.shown(head(OTHER_LOG, 9, 5, b"other")).await.unwrap();
+    world.shown(head(LOG, 1, 300, b"a")).await.unwrap();
+    let shrunk = world.shown(head(OTHER_LOG, 9, 4, b"other")).await;
+    assert!(distrusts(&shrunk, "cut off"), "{shrunk:?}");
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_named_is_another_services() {
+    let world = World::new();
+    world.shown(head(LOG, 1, 300, b"a")).await.unwrap();
+    // What it says of itself does not count.
+    let stranger = world.shown(head(OTHER_LOG, 9, 5, b"other")).await;
+    assert!(distrusts(&stranger, "the one that is known"), "{stranger:?}");
+    let named = World::new();
+    let first = LogHead { logs: vec![head(OTHER_LOG, 9, 5, b"").key], ..head(LOG, 1, 300, b"a") };
+    named.shown(first).await.unwrap();
+    let forged = named.shown(head(OTHER_LOG, 8, 5, b"other")).await;
+    assert!(distrusts(&forged, "the one that is known"), "the name with another key: {forged:?}");
 }

@@ -140,6 +140,11 @@ impl Stored {
 }
 
 impl Unwrapped {
+    /// Another copy of the secret, for a standby that opens with it and may have to go on standing by.
+    pub(crate) fn copy(&self) -> Self {
+        Self { secret: Zeroizing::new(*self.secret), wrap_sha256: self.wrap_sha256.clone() }
+    }
+
     /// Whether the wrap that this came out of is the one that the master's own row names.
     ///
     /// # Errors

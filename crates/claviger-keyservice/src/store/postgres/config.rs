@@ -1,6 +1,7 @@
 //! `[store.postgres]` of `keyservice.toml`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -17,6 +18,51 @@ pub struct PostgresConfig {
     pub user: String,
     /// File with the role's password, mode 0600. Without it the server has to know the process by its Unix user (`peer`).
     pub password_file: Option<PathBuf>,
+    /// How processes that work with one database wait for each other. The same for all of them, so it stands in no file.
+    pub timing: Timing,
+}
+
+/// How long processes that work with one database wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How long after its last proof a process may still release, in milliseconds.
+    pub hold_ms: u64,
+    /// How long a newcomer waits for one that did not say that it ended; longer than `hold_ms` on any clock that is not broken.
+    pub take_over_after: Duration,
+    /// How often a process proves that it holds the database, or a standby looks whether another one does.
+    pub heartbeat: Duration,
+    /// How long the database has to be free before a standby takes it from one that did not say that it ended, in milliseconds:
+    /// time to come back after a connection broke.
+    pub patience_ms: u64,
+    /// How long a replica that joined waits before it may take over, in milliseconds: gateways look at the log once a minute.
+    pub join_wait_ms: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            hold_ms: 10_000,
+            take_over_after: Duration::from_secs(13),
+            heartbeat: Duration::from_secs(2),
+            patience_ms: 4_000,
+            join_wait_ms: 150_000,
+        }
+    }
+}
+
+impl Timing {
+    /// For tests, where nobody wants to wait: a tenth of everything, on machines whose clocks are one.
+    #[must_use]
+    pub fn tenth() -> Self {
+        let real = Self::default();
+        Self {
+            hold_ms: real.hold_ms / 10,
+            take_over_after: real.take_over_after / 10,
+            heartbeat: real.heartbeat / 10,
+            patience_ms: real.patience_ms / 10,
+            join_wait_ms: 500,
+        }
+    }
 }
 
 /// How a server is reached.
@@ -97,6 +143,7 @@ impl RawPostgres {
             database: self.database,
             user: self.user,
             password_file: self.password_file.map(|path| folder.join(path)),
+            timing: Timing::default(),
         })
     }
 }

@@ -10,10 +10,6 @@ use super::fault::Fault;
 use super::schema;
 use crate::ServiceError;
 
-/// How long after its last proof a process may still release.
-pub(super) const HOLD_MS: u64 = 10_000;
-/// How long a newcomer waits for one that did not say that it ended; longer than [`HOLD_MS`] on any clock that is not broken.
-const TAKE_OVER_AFTER: Duration = Duration::from_secs(13);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Which service works with the database, and where.
@@ -25,6 +21,8 @@ pub(super) struct Claim {
     pub(super) place: String,
     /// Random, of this process.
     pub(super) process: [u8; 16],
+    /// The folder joined a service that exists: it begins as a standby, whoever else is there.
+    pub(super) joined: bool,
 }
 
 impl Claim {
@@ -32,7 +30,7 @@ impl Claim {
     /// [`ServiceError::Io`]; no randomness.
     pub(super) fn of(
         state_dir: &Path,
-        instance: String,
+        (instance, joined): (String, bool),
         random: &dyn claviger_format::Random,
     ) -> Result<Self, ServiceError> {
         use std::os::unix::fs::MetadataExt as _;
@@ -41,7 +39,8 @@ impl Claim {
         let folder = std::fs::metadata(state_dir).map_err(|e| ServiceError::io(state_dir, e))?;
         let mut process = [0u8; 16];
         random.fill(&mut process)?;
-        Ok(Self { instance, place: format!("{} {}:{}", boot.trim(), folder.dev(), folder.ino()), process })
+        let place = format!("{} {}:{}", boot.trim(), folder.dev(), folder.ino());
+        Ok(Self { instance, place, process, joined })
     }
 }
 
@@ -63,53 +62,103 @@ pub(super) async fn backend(client: &Client) -> Result<Backend, Error> {
     Ok(Backend { pid: row.try_get(0)?, began: row.try_get(1)? })
 }
 
-/// Takes the advisory lock. If our own former session holds it, of which the server has not noticed that it is dead, that
-/// one is ended.
+/// Takes the advisory lock, if it can be had. If our own former session holds it, of which the server has not noticed that it is
+/// dead, that one is ended.
 pub(super) async fn lock(
     client: &Client,
     former: Option<&Backend>,
     may_wait: impl Fn() -> bool,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
     let key = [(&schema::LOCK_KEY as &(dyn tokio_postgres::types::ToSql + Sync), Type::INT8)];
     for attempt in 0.. {
         let row = client.query_typed_one("SELECT pg_try_advisory_lock($1)", &key).await?;
         if row.try_get(0)? {
-            return Ok(());
+            return Ok(true);
         }
         if attempt == 0
-            && let Some(Backend { pid, began }) = former
+            && let Some(former) = former
+            && end(client, former).await?
         {
-            let end = client
-                .query_typed_opt(
-                    "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity \
-                 WHERE pid = $1 AND backend_start::text = $2",
-                    &[(pid, Type::INT4), (began, Type::TEXT)],
-                )
-                .await;
-            if end?.is_some() {
-                continue;
-            }
+            continue;
         }
         if !may_wait() {
             break;
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
-    Err(Fault::set_up(
+    Ok(false)
+}
+
+/// Ends a session, if it is still there.
+pub(super) async fn end(client: &Client, Backend { pid, began }: &Backend) -> Result<bool, Fault> {
+    let ended = client
+        .query_typed_opt(
+            "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2",
+            &[(pid, Type::INT4), (began, Type::TEXT)],
+        )
+        .await;
+    Ok(ended?.is_some())
+}
+
+pub(super) fn in_use() -> Fault {
+    Fault::set_up(
         "the database is in use: another key service works with it",
-        "stop that one first. One database serves one process; after a power cut the server may need half a minute to \
-         notice that the former one is gone",
+        "stop that one first. One database serves one process, unless others joined it as replicas; after a power cut the \
+         server may need half a minute to notice that the former one is gone",
+    )
+}
+
+/// What a standby sees of the one who works with the database.
+pub(super) struct Sight {
+    /// The session that holds the lock, and for how long it has said nothing.
+    pub(super) holder: Option<(Backend, u64)>,
+    /// The last one said that it ended, or there never was one.
+    pub(super) ended: bool,
+}
+
+/// Looks who works with the database.
+pub(super) async fn look(client: &Client) -> Result<Sight, Fault> {
+    let (high, low) = (schema::LOCK_KEY >> 32, schema::LOCK_KEY & 0xffff_ffff);
+    let row = client
+        .query_typed_opt(
+            "SELECT a.pid, a.backend_start::text, \
+             coalesce(extract(epoch FROM clock_timestamp() - a.state_change) * 1000, 0)::int8 \
+             FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid \
+             WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.classid::int8 = $1 AND l.objid::int8 = $2 \
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            &[(&high, Type::INT8), (&low, Type::INT8)],
+        )
+        .await?;
+    let holder = row.map(|row| {
+        let silent_ms = u64::try_from(row.try_get::<_, i64>(2)?).unwrap_or(0);
+        Ok::<_, Error>((Backend { pid: row.try_get(0)?, began: row.try_get(1)? }, silent_ms))
+    });
+    let ended = client.query_typed_opt("SELECT ended FROM holder", &[]).await?;
+    let ended = ended.map_or(Ok(true), |row| row.try_get(0))?;
+    Ok(Sight { holder: holder.transpose()?, ended })
+}
+
+/// Whether several logs are registered, so that a process that finds the database in use has a place beside the one that uses
+/// it. What it finds is not believed: each checks the rows before it releases anything.
+pub(super) async fn is_replicated(client: &Client) -> Result<bool, Fault> {
+    let row = client.query_typed_one("SELECT count(*) > 1 FROM authorising_row WHERE kind = 'log'", &[]);
+    Ok(row.await?.try_get(0)?)
+}
+
+/// There is a service in it.
+pub(super) async fn check_service(client: &Client) -> Result<(), Fault> {
+    if schema::schema_exists(client, schema::SCHEMA).await? {
+        return Ok(());
+    }
+    Err(Fault::set_up(
+        "the database holds no key service",
+        "look at store.postgres: database, and at the server; or restore a backup",
     ))
 }
 
 /// Database and state folder belong together: the log in one tells of the rows in the other.
 pub(super) async fn check_instance(client: &Client, claim: &Claim) -> Result<(), Fault> {
-    if !schema::schema_exists(client, schema::SCHEMA).await? {
-        return Err(Fault::set_up(
-            "the database holds no key service",
-            "look at store.postgres: database, and at the server; or restore a backup",
-        ));
-    }
+    check_service(client).await?;
     let row = client.query_typed_opt("SELECT value FROM meta WHERE name = 'instance'", &[]).await?;
     let instance: Option<Vec<u8>> = row.map(|row| row.try_get(0)).transpose()?;
     if instance.as_deref() == Some(claim.instance.as_bytes()) {
@@ -123,7 +172,7 @@ pub(super) async fn check_instance(client: &Client, claim: &Claim) -> Result<(),
 
 /// Writes down that this process holds the database. If another one did elsewhere and never said that it ended, waits until
 /// it can't release anything any more.
-pub(super) async fn take_over(client: &Client, claim: &Claim) -> Result<(), Fault> {
+pub(super) async fn take_over(client: &Client, claim: &Claim, wait: Duration) -> Result<(), Fault> {
     let before = client.query_typed_opt("SELECT place, ended FROM holder", &[]).await?;
     client
         .execute_typed(
@@ -137,7 +186,7 @@ pub(super) async fn take_over(client: &Client, claim: &Claim) -> Result<(), Faul
         return Ok(());
     }
     tracing::warn!("a key service elsewhere held the database and did not say that it ended: waiting for it");
-    tokio::time::sleep(TAKE_OVER_AFTER).await;
+    tokio::time::sleep(wait).await;
     Ok(())
 }
 

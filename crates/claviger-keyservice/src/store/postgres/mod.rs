@@ -7,6 +7,7 @@ mod hold;
 mod schema;
 mod session;
 mod snapshot;
+mod standby;
 mod tls;
 mod worker;
 
@@ -19,7 +20,7 @@ use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, Error, GenericClient, Row as PgRow, Transaction};
 
 pub(crate) use config::RawPostgres;
-pub use config::{PostgresConfig, Server};
+pub use config::{PostgresConfig, Server, Timing};
 use hold::Claim;
 use session::Purpose;
 use tls::Connector;
@@ -55,8 +56,31 @@ impl PostgresStore {
         clock: &Arc<dyn Clock>,
         random: &dyn Random,
     ) -> Result<Self, ServiceError> {
-        let claim = Claim::of(state_dir, instance.to_owned(), random)?;
+        let claim = Claim::of(state_dir, (instance.to_owned(), false), random)?;
         Self::start(config, Purpose::Serve(claim), clock)
+    }
+
+    /// The same for a replica that joined: it begins as a standby ([`Store::role`]).
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_joined(
+        config: &PostgresConfig,
+        state_dir: &Path,
+        instance: &str,
+        clock: &Arc<dyn Clock>,
+        random: &dyn Random,
+    ) -> Result<Self, ServiceError> {
+        let claim = Claim::of(state_dir, (instance.to_owned(), true), random)?;
+        Self::start(config, Purpose::Serve(claim), clock)
+    }
+
+    /// For someone who only reads, beside whoever works with the database.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub(crate) fn look(config: &PostgresConfig, clock: &Arc<dyn Clock>) -> Result<Self, ServiceError> {
+        Self::start(config, Purpose::Look, clock)
     }
 
     /// Begins a new service in the database; [`Self::open`] finds it only after [`Self::finish`]. Blocks.
@@ -103,7 +127,7 @@ impl std::fmt::Debug for PostgresStore {
 impl Store for PostgresStore {
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, ServiceError> {
         let name = name.to_owned();
-        self.worker.call(async move |client: &mut Client| {
+        self.worker.read(async move |client: &mut Client| {
             let row = client
                 .query_typed_opt("SELECT value FROM meta WHERE name = $1", &[(&name, Type::TEXT)])
                 .await;
@@ -117,7 +141,7 @@ impl Store for PostgresStore {
     }
 
     fn rows(&self, kind: Kind) -> Result<Vec<Row>, ServiceError> {
-        self.worker.call(async move |client: &mut Client| {
+        self.worker.read(async move |client: &mut Client| {
             let rows = client
                 .query_typed(
                     "SELECT id, body, mac FROM authorising_row WHERE kind = $1 ORDER BY id",
@@ -137,11 +161,11 @@ impl Store for PostgresStore {
 
     fn epoch(&self, epoch_id: &[u8; 16]) -> Result<Option<EpochRow>, ServiceError> {
         let epoch_id = *epoch_id;
-        self.worker.call(async move |client: &mut Client| read_epoch(client, &epoch_id).await)
+        self.worker.read(async move |client: &mut Client| read_epoch(client, &epoch_id).await)
     }
 
     fn epoch_marks(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<EpochMark>, ServiceError> {
-        self.worker.call(async move |client: &mut Client| {
+        self.worker.read(async move |client: &mut Client| {
             let after = after.map_or(Vec::new(), |id| id.to_vec());
             let rows = client
                 .query_typed(
@@ -154,11 +178,11 @@ impl Store for PostgresStore {
     }
 
     fn epochs(&self, page: EpochPage) -> Result<Vec<EpochRow>, ServiceError> {
-        self.worker.call(async move |client: &mut Client| list_epochs(client, page).await)
+        self.worker.read(async move |client: &mut Client| list_epochs(client, page).await)
     }
 
     fn epoch_count(&self) -> Result<u64, ServiceError> {
-        self.worker.call(async |client: &mut Client| {
+        self.worker.read(async |client: &mut Client| {
             let row = client.query_typed_one("SELECT count(*) FROM epoch", &[]).await?;
             row.try_get(0).map(from_sql)
         })
@@ -172,7 +196,7 @@ impl Store for PostgresStore {
 
     fn finished_upload(&self, object_id: &[u8; 16]) -> Result<Option<FinishedRow>, ServiceError> {
         let object_id = *object_id;
-        self.worker.call(async move |client: &mut Client| {
+        self.worker.read(async move |client: &mut Client| {
             let row = client
                 .query_typed_opt(
                     "SELECT finished_ms, mac FROM finished_upload WHERE object_id = $1",
@@ -215,7 +239,11 @@ impl Store for PostgresStore {
     }
 
     fn role(&self) -> Role {
-        if self.worker.shared.is_taken() { Role::Replaced } else { Role::Active }
+        self.worker.shared.role()
+    }
+
+    fn stand_ready(&self, ready: bool) {
+        self.worker.shared.set_ready(ready);
     }
 
     fn problem(&self) -> Option<String> {

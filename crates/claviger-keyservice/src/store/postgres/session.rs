@@ -5,9 +5,11 @@
 //! again and looks at the row `holder`: if another process was there meanwhile, what this one has in memory is out of date,
 //! and it never works again. Until the lock is proved anew, [`Shared::check_ours`] fails and nothing is released; a process
 //! elsewhere that finds the lock free, but no word that the former holder ended, waits longer than that.
+//!
+//! A replica that is not the one begins as a *standby*: a session without the lock, over which it reads, and looks whether the
+//! one that works is still there (`standby`).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -19,16 +21,19 @@ use super::fault::Fault;
 use super::hold::{self, Backend, Claim};
 use super::schema;
 use super::tls::Connector;
-use super::worker::{HEARTBEAT, Shared, gone, taken};
+use super::worker::{Shared, taken};
 use crate::ServiceError;
 use crate::files::read_secret;
+use crate::store::Role;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// For the answer to one statement or transaction; the server gives up on it a second earlier.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How long an opening process waits for the lock: a killed one's session ends a moment after it.
 const LOCK_WAIT_MS: u64 = 5_000;
+/// TCP asks after a peer that says nothing.
+const KEEPALIVE: Duration = Duration::from_secs(2);
 
 /// What a session is for.
 #[derive(Debug, Clone)]
@@ -37,24 +42,28 @@ pub(super) enum Purpose {
     Serve(Claim),
     /// A service that is being made, in a schema that gets its name at the end.
     Make,
+    /// Someone who only reads, and then perhaps joins.
+    Look,
 }
 
-/// A session of the server, and the lock with it.
-struct Live {
-    client: Client,
+/// A session of the server, and the lock with it unless this is a standby.
+pub(super) struct Live {
+    pub(super) client: Client,
     driver: tokio::task::JoinHandle<()>,
     backend: Backend,
 }
 
 pub(super) struct Session {
-    runtime: Runtime,
+    pub(super) runtime: Runtime,
     config: PostgresConfig,
     connector: Option<Connector>,
-    purpose: Purpose,
-    shared: Arc<Shared>,
-    live: Option<Live>,
+    pub(super) purpose: Purpose,
+    pub(super) shared: Arc<Shared>,
+    pub(super) live: Option<Live>,
     /// The session before: if it still holds the lock, the server has not noticed that it is dead.
     former: Option<Backend>,
+    /// Since when a standby has seen nobody work with the database, on the boot-time clock.
+    pub(super) free_since_ms: Option<u64>,
 }
 
 impl Session {
@@ -66,42 +75,96 @@ impl Session {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| ServiceError::Database(e.to_string()))?;
         let connector = Connector::of(&config, &shared.clock)?;
-        Ok(Self { runtime, config, connector, purpose, shared, live: None, former: None })
+        Ok(Self {
+            runtime,
+            config,
+            connector,
+            purpose,
+            shared,
+            live: None,
+            former: None,
+            free_since_ms: None,
+        })
     }
 
     /// The first session: makes or checks the tables and writes down who holds the database.
     pub(super) fn open(&mut self) -> Result<(), ServiceError> {
         let until_ms = self.now_ms().saturating_add(LOCK_WAIT_MS);
-        let mut live = loop {
-            match self.connect(until_ms) {
+        loop {
+            match self.first(until_ms) {
                 Err(Fault::Connection(text)) if self.now_ms() < until_ms => {
                     tracing::warn!(error = text, "the database does not answer yet");
                     self.pause();
                 }
-                other => break other.map_err(Fault::into_error)?,
+                other => return other.map_err(Fault::into_error),
             }
+        }
+    }
+
+    fn first(&mut self, until_ms: u64) -> Result<(), Fault> {
+        let mut live = self.link()?;
+        let prepared = match self.purpose.clone() {
+            Purpose::Look => {
+                self.shared.set_role(Role::Standby);
+                self.runtime.block_on(hold::check_service(&live.client))
+            }
+            Purpose::Make => self.locked(&live, until_ms).and_then(|()| {
+                self.runtime.block_on(prepare_new(&mut live.client))?;
+                self.prove(&live)
+            }),
+            Purpose::Serve(claim) => self.first_of_service(&mut live, &claim, until_ms),
         };
-        let purpose = self.purpose.clone();
-        let prepared = self.runtime.block_on(async {
-            match &purpose {
-                Purpose::Make => prepare_new(&mut live.client).await,
-                Purpose::Serve(claim) => {
-                    hold::check_instance(&live.client, claim).await?;
-                    schema::migrate(&mut live.client).await?;
-                    hold::take_over(&live.client, claim).await
-                }
-            }
-        });
-        prepared.map_err(Fault::into_error)?;
-        self.live = Some(live);
+        match prepared {
+            Ok(()) => self.live = Some(live),
+            Err(_) => self.drop_session(Some(live)),
+        }
+        prepared
+    }
+
+    fn first_of_service(&mut self, live: &mut Live, claim: &Claim, until_ms: u64) -> Result<(), Fault> {
+        let is_one_of_several = self.runtime.block_on(async {
+            hold::check_instance(&live.client, claim).await?;
+            schema::migrate(&mut live.client).await?;
+            Ok::<_, Fault>(claim.joined || hold::is_replicated(&live.client).await?)
+        })?;
+        if is_one_of_several {
+            self.shared.set_ready(false);
+            self.shared.set_role(Role::Standby);
+            return Ok(());
+        }
+        self.locked(live, until_ms)?;
+        let wait = self.shared.timing.take_over_after;
+        self.runtime.block_on(hold::take_over(&live.client, claim, wait))?;
+        self.prove(live)
+    }
+
+    /// The lock, or that it is in use.
+    fn locked(&self, live: &Live, until_ms: u64) -> Result<(), Fault> {
+        if self.lock(live, until_ms)? { Ok(()) } else { Err(hold::in_use()) }
+    }
+
+    fn lock(&self, live: &Live, until_ms: u64) -> Result<bool, Fault> {
+        let clock = Arc::clone(&self.shared.clock);
+        let limit = ANSWER_TIMEOUT + Duration::from_millis(LOCK_WAIT_MS);
+        self.runtime.block_on(async {
+            let lock = hold::lock(&live.client, self.former.as_ref(), || clock.boot_ms() < until_ms);
+            tokio::time::timeout(limit, lock).await.unwrap_or_else(|_| Err(late()))
+        })
+    }
+
+    pub(super) fn prove(&self, live: &Live) -> Result<(), Fault> {
         let sent_ms = self.now_ms();
-        let live = self.live.as_ref().ok_or_else(gone)?;
-        self.runtime.block_on(schema::prove(&live.client)).map_err(Fault::into_error)?;
+        let proof = async { tokio::time::timeout(CONNECT_TIMEOUT, schema::prove(&live.client)).await };
+        self.runtime.block_on(proof).unwrap_or_else(|_| Err(late()))?;
         self.shared.well(sent_ms);
         Ok(())
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(super) fn heartbeat_interval(&self) -> Duration {
+        self.shared.timing.heartbeat
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
         self.shared.clock.boot_ms()
     }
 
@@ -112,12 +175,16 @@ impl Session {
     pub(super) fn perform<T>(
         &mut self,
         until_ms: u64,
+        changes: bool,
         work: &impl AsyncFn(&mut Client) -> Result<T, Error>,
     ) -> Result<T, ServiceError> {
         loop {
+            if changes && self.shared.role() == Role::Standby {
+                return Err(ServiceError::Standby);
+            }
             // Also before the first attempt: whoever waited too long in the queue must not be surprised later.
             if self.now_ms() > until_ms {
-                return Err(ServiceError::Database("no answer in time".to_owned()));
+                return Err(late().into_error());
             }
             match self.attempt(ANSWER_TIMEOUT, async |client| work(client).await.map_err(Fault::from)) {
                 Ok(value) => return Ok(value),
@@ -134,14 +201,25 @@ impl Session {
     }
 
     pub(super) fn heartbeat(&mut self) {
-        if let Err(fault) = self.attempt(CONNECT_TIMEOUT, async |client| schema::prove(client).await) {
+        let done = match self.shared.role() {
+            Role::Standby => self.stand_by(),
+            Role::Active if !self.shared.is_ready() => self.step_back(),
+            _ => self.attempt(CONNECT_TIMEOUT, async |client| schema::prove(client).await),
+        };
+        if let Err(fault) = done {
             self.shared.ill(&fault);
+        }
+    }
+
+    pub(super) fn look_if_standby(&mut self) {
+        if self.shared.role() == Role::Standby && !matches!(self.purpose, Purpose::Look) {
+            self.heartbeat();
         }
     }
 
     /// One try, over the session there is or a new one. After any error the session is dropped: what state it is in is not
     /// known, and making another takes milliseconds.
-    fn attempt<T>(
+    pub(super) fn attempt<T>(
         &mut self,
         timeout: Duration,
         work: impl AsyncFn(&mut Client) -> Result<T, Fault>,
@@ -156,7 +234,7 @@ impl Session {
         let sent_ms = self.now_ms();
         let answer =
             self.runtime.block_on(async { tokio::time::timeout(timeout, work(&mut live.client)).await });
-        match answer.unwrap_or_else(|_| Err(Fault::Connection("no answer in time".to_owned()))) {
+        match answer.unwrap_or_else(|_| Err(late())) {
             Ok(value) => {
                 self.live = Some(live);
                 self.shared.well(sent_ms);
@@ -169,7 +247,7 @@ impl Session {
         }
     }
 
-    /// A session after another one, for a service that is open: only if nobody else was there meanwhile.
+    /// A session after another one. One that works with the database goes on only if nobody else was there meanwhile.
     fn reconnect(&mut self) -> Result<Live, Fault> {
         let Purpose::Serve(claim) = self.purpose.clone() else {
             return Err(Fault::set_up(
@@ -177,23 +255,14 @@ impl Session {
                 "begin again",
             ));
         };
-        if self.shared.is_taken() {
+        if self.shared.role() == Role::Replaced {
             return Err(taken());
         }
-        let live = self.connect(0)?;
-        let holds = self.runtime.block_on(async {
-            hold::check_instance(&live.client, &claim).await?;
-            hold::still_holds(&live.client, &claim).await
-        });
-        match holds {
-            Ok(true) => {
+        let live = self.link()?;
+        match self.may_go_on(&live, &claim) {
+            Ok(()) => {
                 tracing::info!("the database answers again");
                 Ok(live)
-            }
-            Ok(false) => {
-                self.shared.taken.store(true, Ordering::Release);
-                self.drop_session(Some(live));
-                Err(taken())
             }
             Err(fault) => {
                 self.drop_session(Some(live));
@@ -202,26 +271,45 @@ impl Session {
         }
     }
 
-    /// Connects, checks the server and takes the lock, trying for the lock until `until_ms`.
-    fn connect(&mut self, until_ms: u64) -> Result<Live, Fault> {
+    fn may_go_on(&mut self, live: &Live, claim: &Claim) -> Result<(), Fault> {
+        self.runtime.block_on(hold::check_instance(&live.client, claim))?;
+        if self.shared.role() == Role::Standby {
+            return Ok(());
+        }
+        let is_locked = self.lock(live, 0)?;
+        let (is_ours, is_one_of_several) = self.runtime.block_on(async {
+            let is_ours = hold::still_holds(&live.client, claim).await?;
+            Ok::<_, Fault>((is_ours, claim.joined || hold::is_replicated(&live.client).await?))
+        })?;
+        match (is_locked, is_ours) {
+            (true, true) => Ok(()),
+            // Another one is about to write down that it holds it.
+            (false, true) => Err(hold::in_use()),
+            (_, false) if is_one_of_several => {
+                self.become_standby();
+                Err(Fault::Connection("another replica took the database over".to_owned()))
+            }
+            (_, false) => {
+                self.shared.set_role(Role::Replaced);
+                Err(taken())
+            }
+        }
+    }
+
+    /// A connection to a server that keeps what it acknowledges. No lock.
+    fn link(&mut self) -> Result<Live, Fault> {
         let schema = match self.purpose {
-            Purpose::Serve(_) => schema::SCHEMA,
+            Purpose::Serve(_) | Purpose::Look => schema::SCHEMA,
             Purpose::Make => schema::SCHEMA_UNFINISHED,
         };
         let (client, driver) =
             self.runtime.block_on(open_connection(&self.config, self.connector.clone()))?;
-        let former = self.former.clone();
-        let clock = Arc::clone(&self.shared.clock);
         let prepared = self.runtime.block_on(async {
             let prepare = async {
                 schema::prepare_session(&client, schema).await?;
-                let backend = hold::backend(&client).await?;
-                hold::lock(&client, former.as_ref(), || clock.boot_ms() < until_ms).await?;
-                Ok(backend)
+                Ok(hold::backend(&client).await?)
             };
-            let limit = ANSWER_TIMEOUT + Duration::from_millis(LOCK_WAIT_MS);
-            let late = || Fault::Connection("no answer in time".to_owned());
-            tokio::time::timeout(limit, prepare).await.unwrap_or_else(|_| Err(late()))
+            tokio::time::timeout(ANSWER_TIMEOUT, prepare).await.unwrap_or_else(|_| Err(late()))
         });
         match prepared {
             Ok(backend) => Ok(Live { client, driver, backend }),
@@ -233,7 +321,7 @@ impl Session {
     }
 
     /// Closes the connection for certain; the server's side may take longer to notice.
-    fn drop_session(&mut self, live: Option<Live>) {
+    pub(super) fn drop_session(&mut self, live: Option<Live>) {
         let Some(Live { client, driver, backend }) = live else { return };
         self.former = Some(backend);
         drop(client);
@@ -245,7 +333,9 @@ impl Session {
     /// Says that this process works with the database no more, so that the next one need not wait.
     pub(super) fn end(&mut self) {
         let Some(live) = self.live.take() else { return };
-        if let Purpose::Serve(claim) = &self.purpose {
+        if let Purpose::Serve(claim) = &self.purpose
+            && self.shared.role() == Role::Active
+        {
             let end = [(&claim.process.as_slice() as &(dyn ToSql + Sync), Type::BYTEA)];
             let said = live.client.execute_typed("UPDATE holder SET ended = true WHERE process = $1", &end);
             let said = self.runtime.block_on(async { tokio::time::timeout(CONNECT_TIMEOUT, said).await });
@@ -257,6 +347,10 @@ impl Session {
         }
         self.drop_session(Some(live));
     }
+}
+
+pub(super) fn late() -> Fault {
+    Fault::Connection("no answer in time".to_owned())
 }
 
 /// A connection, and the task that drives it.
@@ -271,8 +365,8 @@ pub(super) async fn open_connection(
         .application_name("claviger keyservice")
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_user_timeout(ANSWER_TIMEOUT / 2)
-        .keepalives_idle(HEARTBEAT)
-        .keepalives_interval(HEARTBEAT)
+        .keepalives_idle(KEEPALIVE)
+        .keepalives_interval(KEEPALIVE)
         .keepalives_retries(3);
     if let Some(path) = &config.password_file {
         // Read each time: it may have been changed at the server and here.

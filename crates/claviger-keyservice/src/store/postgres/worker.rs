@@ -1,21 +1,19 @@
 //! The thread that owns the session, and how the rest of the service asks it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use claviger_env::Clock;
 use tokio_postgres::{Client, Error};
 
-use super::config::PostgresConfig;
+use super::config::{PostgresConfig, Timing};
 use super::fault::Fault;
-use super::hold::HOLD_MS;
 use super::session::{Purpose, Session};
 use crate::ServiceError;
+use crate::store::Role;
 
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How long a request is tried anew over further connections, from when it was handed in: time for one that falls silent, and
 /// for another.
 const RETRY_MS: u64 = 14_000;
@@ -25,32 +23,57 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     /// Boot time of the sending of the last statement that was answered over the session that holds the lock.
     proved_ms: AtomicU64,
-    /// Another process took the database over.
-    pub(super) taken: AtomicBool,
+    /// A [`Role`].
+    role: AtomicU8,
+    /// Whether this process would work with the rows if it could.
+    ready: AtomicBool,
+    pub(super) timing: Timing,
     trouble: Mutex<Option<String>>,
 }
 
 impl Shared {
     /// # Errors
-    /// [`ServiceError::Database`] if another process may be working with the database.
+    /// [`ServiceError::Database`] if another process may be working with the database, [`ServiceError::Standby`] if one does.
     pub(super) fn check_ours(&self) -> Result<(), ServiceError> {
-        if self.is_taken() {
-            return Err(taken().into_error());
+        match self.role() {
+            Role::Replaced => return Err(taken().into_error()),
+            Role::Standby => return Err(ServiceError::Standby),
+            Role::Active => {}
         }
         let silent_ms = self.clock.boot_ms().saturating_sub(self.proved_ms.load(Ordering::Acquire));
-        if silent_ms <= HOLD_MS {
+        if silent_ms <= self.timing.hold_ms {
             return Ok(());
         }
         Err(ServiceError::Database(format!("no answer for {} s; nothing is released", silent_ms / 1000)))
     }
 
-    pub(super) fn is_taken(&self) -> bool {
-        self.taken.load(Ordering::Acquire)
+    pub(super) fn role(&self) -> Role {
+        match self.role.load(Ordering::Acquire) {
+            0 => Role::Active,
+            1 => Role::Standby,
+            _ => Role::Replaced,
+        }
+    }
+
+    /// Only the thread of the session changes it.
+    pub(super) fn set_role(&self, role: Role) {
+        self.role.store(role as u8, Ordering::Release);
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
     }
 
     pub(super) fn problem(&self) -> Option<String> {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.check_ours().err().map(|error| error.to_string()).or(trouble)
+        match self.check_ours() {
+            Err(ServiceError::Standby) | Ok(()) => trouble,
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     pub(super) fn well(&self, sent_ms: u64) {
@@ -98,7 +121,9 @@ impl Worker {
         let shared = Arc::new(Shared {
             proved_ms: AtomicU64::new(clock.boot_ms()),
             clock,
-            taken: AtomicBool::new(false),
+            role: AtomicU8::new(Role::Active as u8),
+            ready: AtomicBool::new(true),
+            timing: config.timing,
             trouble: Mutex::new(None),
         });
         let (jobs, waiting) = channel();
@@ -122,16 +147,36 @@ impl Worker {
     /// database may be asked twice.
     ///
     /// # Errors
-    /// [`ServiceError::Database`], [`ServiceError::DatabaseSetUp`]. What was to be written may have been.
+    /// [`ServiceError::Database`], [`ServiceError::DatabaseSetUp`], [`ServiceError::Standby`]. What was to be written may have
+    /// been.
     pub(super) fn call<T: Send + 'static>(
         &self,
+        work: impl AsyncFn(&mut Client) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        self.run(true, work)
+    }
+
+    /// The same for what changes nothing: a standby does that too.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(super) fn read<T: Send + 'static>(
+        &self,
+        work: impl AsyncFn(&mut Client) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        self.run(false, work)
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        changes: bool,
         work: impl AsyncFn(&mut Client) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, ServiceError> {
         let until_ms = self.shared.clock.boot_ms().saturating_add(RETRY_MS);
         let (tell, told) = sync_channel(1);
         let job: Job = Box::new(move |session| {
             // Whoever asked waits until he is told.
-            let _ = tell.send(session.perform(until_ms, &work));
+            let _ = tell.send(session.perform(until_ms, changes, &work));
         });
         self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(gone)?;
         told.recv().unwrap_or_else(|_| Err(gone()))
@@ -154,8 +199,12 @@ impl Drop for Worker {
 
 fn run(session: &mut Session, jobs: &Receiver<Job>) {
     loop {
-        match jobs.recv_timeout(HEARTBEAT) {
-            Ok(job) => job(session),
+        match jobs.recv_timeout(session.heartbeat_interval()) {
+            Ok(job) => {
+                job(session);
+                // Whoever works proves with it that it holds the database; a standby has to look.
+                session.look_if_standby();
+            }
             Err(RecvTimeoutError::Timeout) => session.heartbeat(),
             Err(RecvTimeoutError::Disconnected) => break,
         }

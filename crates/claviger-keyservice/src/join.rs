@@ -1,0 +1,99 @@
+//! `claviger keyservice join`: a state folder becomes a replica's of a service that exists. It reads the service's database beside
+//! whoever works with it, and changes nothing there: the request that it writes takes two operators.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use claviger_env::Clock;
+use claviger_format::Random;
+use claviger_keyapi::proposals::ReplicaRequest;
+
+use crate::audit_log::AuditLog;
+use crate::audit_record::{Outcome, RequestInfo};
+use crate::backup::restore::unwrap;
+use crate::custody::unlock::Stored;
+use crate::custody::{Master, paper};
+use crate::files::{StateLock, private_folder};
+use crate::init::refuse_old_log;
+use crate::ledger::stored_mark;
+use crate::log_key::{log_key_record, make_request};
+use crate::service::AUDIT_FOLDER;
+use crate::service::tls::replace_locked_tls;
+use crate::store::location;
+use crate::vault::load_authority;
+use crate::{Config, ServiceError};
+
+/// Longest name of a replica, in bytes.
+const NAME_LEN_MAX: usize = 64;
+
+/// What a replica needs besides its configuration.
+#[derive(Debug)]
+pub struct JoinOptions {
+    /// Its name.
+    pub name: String,
+    /// Files of unlock shares, in any form, if that is how the service is unlocked.
+    pub share_files: Vec<PathBuf>,
+    /// The passphrase, if that is how.
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// Makes a replica in `config.state_dir`, and the request that registers its log. Until it is registered it releases nothing.
+///
+/// # Errors
+/// [`ServiceError::AlreadyInitialised`]; [`ServiceError::Question`] without `[store.postgres]`; what keeps the master closed;
+/// those of the database.
+pub fn join(
+    config: &Config,
+    options: &JoinOptions,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> Result<ReplicaRequest, ServiceError> {
+    if location::exists(&config.state_dir) {
+        return Err(ServiceError::AlreadyInitialised(config.state_dir.clone()));
+    }
+    check_name(&options.name)?;
+    let store = location::look(config, clock)?;
+    let shares = options.share_files.iter().map(|path| paper::load(path)).collect::<Result<Vec<_>, _>>()?;
+    let unwrapped = unwrap(Stored::load(&*store)?, &shares, options.passphrase_file.as_deref(), config)?;
+    let master = Master::new(&unwrapped.secret);
+    unwrapped.verify(&master, &*store)?;
+    let authority = load_authority(&master, &*store)?;
+    let mark = stored_mark(&master, &*store)?.ok_or(ServiceError::Damaged("ledger"))?;
+    private_folder(&config.state_dir)?;
+    let _alone = StateLock::take(&config.state_dir)?;
+    refuse_old_log(config)?;
+    replace_locked_tls(config, &authority, clock.now_ms(), &**random)?;
+    let (key, request) = make_request(&master, &options.name, &**random)?;
+    let mut id = [0u8; 8];
+    random.fill(&mut id)?;
+    let request_id = format!("{:016x}", u64::from_be_bytes(id));
+    let info = RequestInfo { request_id, identity: None, now_ms: clock.now_ms() };
+    let mut first = info.record("join", Outcome::Done);
+    first.subject = Some(options.name.clone());
+    first.set_state(&mark);
+    let second = log_key_record(info.record("log-key", Outcome::Done), key.verifier());
+    let folder = config.state_dir.join(AUDIT_FOLDER);
+    let len_max = config.limits.audit_file_len_max;
+    let (log, _) = AuditLog::open(&folder, len_max, Arc::clone(random), Arc::clone(clock))?;
+    log.append_blocking(vec![first.to_bytes(), second.to_bytes()])?;
+    log.copy_checkpoints_to(&config.checkpoint_file);
+    log.sign_with(key)?;
+    log.stop_signing();
+    if log.has_failed() {
+        return Err(ServiceError::Audit("its first checkpoint can't be written".into()));
+    }
+    if let Some(problem) = log.copy_problem() {
+        return Err(ServiceError::Question(format!("{problem}\n  remedy: another checkpoint_file")));
+    }
+    location::join(&config.state_dir, &*store)?;
+    Ok(request)
+}
+
+/// A name that can stand in a line.
+pub(crate) fn check_name(name: &str) -> Result<(), ServiceError> {
+    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
+    if (1..=NAME_LEN_MAX).contains(&name.len()) && name.bytes().all(good) {
+        return Ok(());
+    }
+    Err(ServiceError::Question(format!("a replica's name has 1 to {NAME_LEN_MAX} of a-z 0-9 - . _")))
+}

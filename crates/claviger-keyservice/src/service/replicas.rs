@@ -1,0 +1,207 @@
+//! One of several replicas. One is active: it works with the database and releases keys. The others stand by, unlocked in advance
+//! if they can be: they hold the master and nothing else, look at the state of the database every few seconds, and remember in
+//! their own logs how far it was. When the active one is gone one of them takes over: it loads the rows, holds them against
+//! what it remembers, completes what the other one left unfinished, and begins to release.
+//!
+//! A replica that finds itself replaced drops every secret. Gateways are told nothing: nobody took anything away from them, and
+//! the other replica serves them. Their streams end, and they ask there.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Core, TlsState};
+use crate::ServiceError;
+use crate::audit_record::{Outcome, RequestInfo};
+use crate::custody::Master;
+use crate::custody::unlock::Unwrapped;
+use crate::ledger::{Mark, not_behind, stored_mark};
+use crate::log_key::LogKey;
+use crate::store::Role;
+use crate::vault::load_authority;
+
+/// Shortest time between two records of what a standby saw.
+const WITNESS_EVERY_MS: u64 = 10_000;
+/// Until a replica that took over and could not serve tries again.
+const RETRY_AFTER_MS: u64 = 30_000;
+
+/// What an unlocked standby holds.
+pub(super) struct Standby {
+    unwrapped: Unwrapped,
+    /// Held for moments only: health asks too, and must not wait for a database.
+    found: Mutex<Found>,
+}
+
+/// What it found when it looked.
+#[derive(Default)]
+struct Found {
+    /// When it last wrote down what it saw, on the boot-time clock.
+    written_boot_ms: Option<u64>,
+    /// Why it can't take over, and from when it tries again.
+    problem: Option<String>,
+    not_before_boot_ms: u64,
+}
+
+impl Standby {
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Core {
+    pub(super) fn standby(&self) -> MutexGuard<'_, Option<Arc<Standby>>> {
+        self.standby.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this is an unlocked standby.
+    pub(crate) fn stands_by(&self) -> bool {
+        self.standby().is_some()
+    }
+
+    /// Whether this is an unlocked standby, and what is wrong with it.
+    pub(super) fn standby_state(&self) -> Option<Option<String>> {
+        self.standby().as_ref().map(|standby| standby.found().problem.clone())
+    }
+
+    /// Unlocks a standby: it keeps the master, once it is certain that it is the one.
+    pub(super) fn finish_standby(
+        &self,
+        unwrapped: Result<Unwrapped, ServiceError>,
+        locks: u64,
+        info: &RequestInfo,
+    ) -> Result<(), ServiceError> {
+        let _changes = self.changes();
+        if self.standby().is_some() {
+            return Ok(());
+        }
+        let checked = unwrapped.and_then(|unwrapped| {
+            let master = Master::new(&unwrapped.secret);
+            unwrapped.verify(&master, &*self.store)?;
+            load_authority(&master, &*self.store)?;
+            if self.unlocking.locks() == locks { Ok(unwrapped) } else { Err(ServiceError::LockedMeanwhile) }
+        });
+        let mut record = info.record("unlock", Outcome::Done);
+        record.what = Some("as a standby".to_owned());
+        if let Err(error) = &checked {
+            record = record.refused_call(&error.outward());
+        }
+        self.audit.append_blocking(vec![record.to_bytes()])?;
+        let unwrapped = checked?;
+        self.unlocking.collector.wipe();
+        *self.standby() = Some(Arc::new(Standby { unwrapped, found: Mutex::default() }));
+        tracing::info!("unlocked; another replica may serve: standing by");
+        Ok(())
+    }
+
+    /// Follows what the store says of this replica's role. To be called every few seconds; blocks.
+    ///
+    /// # Errors
+    /// What kept it from doing so; it is tried again.
+    pub(crate) fn tend_role(&self) -> Result<(), ServiceError> {
+        let is_open = self.vault.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        match (self.store.role(), is_open) {
+            (Role::Standby | Role::Replaced, true) => self.step_down(),
+            (Role::Standby, false) => self.stand_by(),
+            (Role::Active, false) => self.activate(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Drops every secret: another process works with the rows.
+    fn step_down(&self) -> Result<(), ServiceError> {
+        let Some(first) = self.wipe() else { return Ok(()) };
+        self.unlocking.locked();
+        self.outside.locked();
+        self.watchers.ring();
+        // What could not be written is another replica's concern now.
+        self.writes.forget();
+        let changes = self.changes();
+        // An unlock may have been under way.
+        let old = self.wipe().unwrap_or(first);
+        let info = self.local_info()?;
+        let config = self.locked_tls(Some(&old), info.now_ms).ok();
+        self.tls.store(Arc::new(TlsState::for_ever(config)));
+        let mut record = info.record("replaced", Outcome::Done);
+        record.set_state(&old.mark());
+        drop(old);
+        tracing::error!("another process took the database over: every secret is dropped");
+        let recorded = self.audit.append_blocking(vec![record.to_bytes()]);
+        self.audit.stop_signing();
+        drop(changes);
+        recorded?;
+        // As after a start; who is unlocked by people waits for them.
+        if self.store.role() == Role::Standby { self.unlock_at_start() } else { Ok(()) }
+    }
+
+    /// One look of an unlocked standby at the database. It is ready for as long as nothing is wrong with what it sees.
+    fn stand_by(&self) -> Result<(), ServiceError> {
+        let info = self.local_info()?;
+        let now_boot_ms = self.clock.boot_ms();
+        let Some(standby) = self.standby().clone() else { return Ok(()) };
+        if now_boot_ms < standby.found().not_before_boot_ms {
+            return Ok(());
+        }
+        let looked = self.look(&standby, &info, now_boot_ms);
+        self.store.stand_ready(looked.is_ok());
+        let problem = looked.err().map(|error| error.to_string());
+        let mut found = standby.found();
+        if let Some(problem) = problem.as_ref().filter(|problem| found.problem.as_ref() != Some(*problem)) {
+            tracing::error!(problem, "this standby can't take over");
+        }
+        found.problem = problem;
+        Ok(())
+    }
+
+    fn look(&self, standby: &Standby, info: &RequestInfo, now_boot_ms: u64) -> Result<(), ServiceError> {
+        let master = Master::new(&standby.unwrapped.secret);
+        standby.unwrapped.verify(&master, &*self.store)?;
+        let log = LogKey::open_or_make(&master, &*self.store, self.log_id(), &*self.random)?;
+        self.audit.check_found(log.verifier())?;
+        let known_to_all_ms = log.since_ms.saturating_add(self.config.store.join_wait_ms());
+        if !log.is_first && info.now_ms < known_to_all_ms {
+            // Or they would take it for another service's.
+            let text = "it joined a moment ago; gateways that hold no stream have yet to hear of its log";
+            return Err(ServiceError::Question(text.to_owned()));
+        }
+        let stored = stored_mark(&master, &*self.store)?.ok_or(ServiceError::Damaged("ledger"))?;
+        let known = self.saw(&stored)?;
+        let is_due = standby
+            .found()
+            .written_boot_ms
+            .is_none_or(|at| now_boot_ms >= at.saturating_add(WITNESS_EVERY_MS));
+        if known.as_ref() != Some(&stored) && is_due {
+            let mut record = info.record("witness", Outcome::Done);
+            record.set_state(&stored);
+            self.audit.append_blocking(vec![record.to_bytes()])?;
+            standby.found().written_boot_ms = Some(now_boot_ms);
+        }
+        Ok(())
+    }
+
+    /// Remembers a state of the database, and gives the one that was remembered. One that lies before it is not believed.
+    fn saw(&self, stored: &Mark) -> Result<Option<Mark>, ServiceError> {
+        let mut log = self.log_state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(newest) = &log.newest {
+            not_behind(stored, newest)?;
+        }
+        Ok(log.newest.replace(stored.clone()))
+    }
+
+    /// This replica works with the rows now: it loads them and serves.
+    fn activate(&self) -> Result<(), ServiceError> {
+        let is_time = |standby: &mut Arc<Standby>| standby.found().not_before_boot_ms <= self.clock.boot_ms();
+        let Some(standby) = self.standby().take_if(is_time) else { return Ok(()) };
+        let info = self.local_info()?;
+        let record = info.record("activate", Outcome::Done);
+        let locks = self.unlocking.locks();
+        let opened = self.open_with(Ok(standby.unwrapped.copy()), locks, record, &info);
+        if let Err(error) = &opened {
+            // Perhaps only this one can't: another may.
+            self.store.stand_ready(false);
+            let mut found = standby.found();
+            found.problem = Some(error.to_string());
+            found.not_before_boot_ms = self.clock.boot_ms().saturating_add(RETRY_AFTER_MS);
+            drop(found);
+            *self.standby() = Some(standby);
+        }
+        opened
+    }
+}
