@@ -5,6 +5,9 @@ mod common;
 #[path = "common/postgres.rs"]
 #[allow(dead_code, reason = "each test file uses its part")]
 mod postgres_server;
+#[path = "common/relay.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
+mod relay;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,10 +20,13 @@ use claviger_keyapi::{
     KeyService as _, KeyServiceError, LeaseItem, ServiceState, UnavailableReason, WatchEvent,
 };
 use claviger_keyservice::store::location::Location;
-use claviger_keyservice::{KeyService, ServiceError, Unlock, init};
+use claviger_keyservice::store::postgres::{PostgresConfig, Timing};
+use claviger_keyservice::{Config, KeyService, ServiceError, Unlock, init};
 use common::{POLICY, TestClock, World, ask};
 use futures_util::StreamExt as _;
 use postgres_server::{Database, Server};
+use relay::{Loss, Relay};
+use tokio::net::TcpListener;
 
 async fn world(server: &Arc<Server>) -> World {
     let database = Database::new(server);
@@ -265,7 +271,7 @@ async fn who_was_replaced_drops_every_secret_and_locks_no_gateway() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let refused = full.keys.lease(lease(&epoch)).await;
-    assert!(matches!(refused, Err(KeyServiceError::Unavailable { .. })), "{refused:?}");
+    assert_eq!(refused.unwrap_err(), standby());
     while let Some(Ok(event)) = stream.next().await {
         assert!(!matches!(event, WatchEvent::Locked | WatchEvent::Revoked), "{event:?}");
     }
@@ -279,5 +285,57 @@ async fn who_was_replaced_drops_every_secret_and_locks_no_gateway() {
     let passphrase = std::fs::read_to_string(world.path("passphrase")).unwrap();
     let unlocked = blocking(move || service.unlock(&passphrase)).await;
     assert!(matches!(unlocked, Err(ServiceError::DatabaseSetUp { .. })), "{unlocked:?}");
+    world.stop().await;
+}
+
+fn standby() -> KeyServiceError {
+    KeyServiceError::Unavailable { reason: UnavailableReason::Standby, retry_after_ms: 1_000 }
+}
+
+/// A copy of the world's folder on "another machine", with the same rows.
+fn moved(world: &World, server: PostgresConfig, listener: &TcpListener) -> Config {
+    let state_dir = world.path("moved");
+    copy_folder(&world.config.state_dir, &state_dir);
+    let checkpoint_file = world.path("moved.checkpoint");
+    std::fs::copy(&world.config.checkpoint_file, &checkpoint_file).unwrap();
+    let listen = listener.local_addr().unwrap();
+    Config { state_dir, checkpoint_file, listen, store: Location::Postgres(server), ..world.config.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_leaves_a_service_that_was_replaced_for_the_one_that_replaced_it() {
+    let database = blocking(|| Database::new(&Server::shared())).await;
+    let server = PostgresConfig { timing: Timing::tenth(), ..database.config() };
+    let (relay, through) = Relay::before(&server);
+    let mut world = World::on(Location::Postgres(through), POLICY, Unlock::PassphraseFile).await;
+    let enrolled = world.enrol("full").await;
+    let epoch = enrolled.seal_epoch();
+    enrolled.keys.register_epoch(&epoch.record).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let both = format!("{},{}", world.config.listen, listener.local_addr().unwrap());
+    // Its connection and its stream are with the first, and stay there.
+    let full = world.gateway_at("full", &both).await;
+    let mut stream = full.keys.watch().await.unwrap();
+    assert!(matches!(stream.next().await.unwrap(), Ok(WatchEvent::Hello { .. })));
+    let _ticking = Ticking::start(&world.clock);
+    relay.lose(Loss::Partition);
+    database.break_sessions();
+    let config = moved(&world, server, &listener);
+    let (clock, random) = (world.clock.clone(), Arc::clone(&world.random));
+    let second = blocking(move || KeyService::open(config, clock, random)).await.unwrap();
+    assert_eq!(second.health().0, ServiceState::Unlocked);
+    tokio::spawn(async move { second.serve(listener, std::future::pending()).await });
+    relay.lose(Loss::Nothing);
+    let mut attempts = 0..100;
+    while world.service().health().0 != ServiceState::Locked {
+        assert!(attempts.next().is_some(), "it noticed nothing");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(enrolled.keys.lease(lease(&epoch)).await.unwrap_err(), standby());
+    let leased = full.keys.lease(lease(&epoch)).await.unwrap().value;
+    assert_eq!(leased[0].as_ref().unwrap().wek.expose(), epoch.wek.expose());
+    while let Some(Ok(event)) = stream.next().await {
+        assert!(!matches!(event, WatchEvent::Locked | WatchEvent::Revoked), "{event:?}");
+    }
     world.stop().await;
 }

@@ -171,8 +171,11 @@ impl Transport {
         let Ok(refusal) = serde_json::from_slice::<ErrorAnswer>(body) else { return unintelligible(path) };
         tracing::debug!(path, request_id = refusal.request_id, error = %refusal.error, "the key service refused");
         let error = ClientError::from(refusal.error);
-        if matches!(error, ClientError::Service(KeyServiceError::Unauthenticated { .. })) {
-            // Perhaps the connection outlived its certificate: the next request makes a new one.
+        let is_unauthenticated =
+            matches!(error, ClientError::Service(KeyServiceError::Unauthenticated { .. }));
+        if is_unauthenticated || is_of_standby(&error) {
+            // Perhaps the connection outlived its certificate, or the name means another machine by now: the next request
+            // makes a new one.
             self.drop_connection(from).await;
         }
         if does_not_serve(&error) {

@@ -307,10 +307,7 @@ impl Core {
         let vault = self.vault.read().unwrap_or_else(PoisonError::into_inner).clone();
         vault.ok_or_else(|| match self.store.role() {
             Role::Active => KeyServiceError::Locked,
-            Role::Standby => ServiceError::Standby.outward(),
-            Role::Replaced => {
-                KeyServiceError::Unavailable { reason: UnavailableReason::Store, retry_after_ms: 2_000 }
-            }
+            Role::Standby | Role::Replaced => ServiceError::Standby.outward(),
         })
     }
 
@@ -359,13 +356,14 @@ impl Core {
     /// The emergency brake: the vault goes first, whatever fails afterwards.
     pub(crate) fn lock(&self, info: &RequestInfo) -> Result<(), ServiceError> {
         let first = self.wipe();
-        drop(self.standby().take());
         self.unlocking.locked();
+        self.lock_standby();
         self.outside.locked();
         self.watchers.ring();
         let _changes = self.changes();
         // An unlock may have been under way.
         let old = self.wipe().or(first);
+        self.lock_standby();
         let tls = self.locked_tls(old.as_deref(), info.now_ms);
         let config = tls.as_ref().ok().map(Arc::clone);
         self.tls.store(Arc::new(TlsState::for_ever(config)));

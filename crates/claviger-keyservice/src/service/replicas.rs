@@ -35,9 +35,20 @@ pub(super) struct Standby {
 struct Found {
     /// When it last wrote down what it saw, on the boot-time clock.
     written_boot_ms: Option<u64>,
+    /// What it saw and did not write down yet.
+    unwritten: Option<Mark>,
     /// Why it can't take over, and from when it tries again.
     problem: Option<String>,
     not_before_boot_ms: u64,
+}
+
+impl Found {
+    /// What is to be written down now.
+    fn due(&self, now_boot_ms: u64) -> Option<Mark> {
+        let is_time =
+            self.written_boot_ms.is_none_or(|at| now_boot_ms >= at.saturating_add(WITNESS_EVERY_MS));
+        self.unwritten.clone().filter(|_| is_time)
+    }
 }
 
 impl Standby {
@@ -59,6 +70,14 @@ impl Core {
     /// Whether this is an unlocked standby, and what is wrong with it.
     pub(super) fn standby_state(&self) -> Option<Option<String>> {
         self.standby().as_ref().map(|standby| standby.found().problem.clone())
+    }
+
+    /// A standby that is locked forgets the master, and takes nothing over: it could not serve.
+    pub(super) fn lock_standby(&self) {
+        drop(self.standby().take());
+        if self.store.role() == Role::Standby {
+            self.store.stand_ready(false);
+        }
     }
 
     /// Unlocks a standby: it keeps the master, once it is certain that it is the one.
@@ -135,7 +154,10 @@ impl Core {
     fn stand_by(&self) -> Result<(), ServiceError> {
         let info = self.local_info()?;
         let now_boot_ms = self.clock.boot_ms();
-        let Some(standby) = self.standby().clone() else { return Ok(()) };
+        let Some(standby) = self.standby().clone() else {
+            self.store.stand_ready(false);
+            return Ok(());
+        };
         if now_boot_ms < standby.found().not_before_boot_ms {
             return Ok(());
         }
@@ -163,16 +185,15 @@ impl Core {
         }
         let stored = stored_mark(&master, &*self.store)?.ok_or(ServiceError::Damaged("ledger"))?;
         let known = self.saw(&stored)?;
-        let is_due = standby
-            .found()
-            .written_boot_ms
-            .is_none_or(|at| now_boot_ms >= at.saturating_add(WITNESS_EVERY_MS));
-        if known.as_ref() != Some(&stored) && is_due {
-            let mut record = info.record("witness", Outcome::Done);
-            record.set_state(&stored);
-            self.audit.append_blocking(vec![record.to_bytes()])?;
-            standby.found().written_boot_ms = Some(now_boot_ms);
+        if known.as_ref() != Some(&stored) {
+            standby.found().unwritten = Some(stored);
         }
+        let Some(due) = standby.found().due(now_boot_ms) else { return Ok(()) };
+        let mut record = info.record("witness", Outcome::Done);
+        record.set_state(&due);
+        self.audit.append_blocking(vec![record.to_bytes()])?;
+        let mut found = standby.found();
+        (found.unwritten, found.written_boot_ms) = (None, Some(now_boot_ms));
         Ok(())
     }
 
@@ -187,11 +208,12 @@ impl Core {
 
     /// This replica works with the rows now: it loads them and serves.
     fn activate(&self) -> Result<(), ServiceError> {
+        // Before the standby is taken: whoever locks meanwhile must find either of them.
+        let locks = self.unlocking.locks();
         let is_time = |standby: &mut Arc<Standby>| standby.found().not_before_boot_ms <= self.clock.boot_ms();
         let Some(standby) = self.standby().take_if(is_time) else { return Ok(()) };
         let info = self.local_info()?;
         let record = info.record("activate", Outcome::Done);
-        let locks = self.unlocking.locks();
         let opened = self.open_with(Ok(standby.unwrapped.copy()), locks, record, &info);
         if let Err(error) = &opened {
             // Perhaps only this one can't: another may.
@@ -200,7 +222,10 @@ impl Core {
             found.problem = Some(error.to_string());
             found.not_before_boot_ms = self.clock.boot_ms().saturating_add(RETRY_AFTER_MS);
             drop(found);
-            *self.standby() = Some(standby);
+            let mut place = self.standby();
+            if self.unlocking.locks() == locks {
+                *place = Some(standby);
+            }
         }
         opened
     }

@@ -165,7 +165,7 @@ fn a_partial_tile_that_the_checkpoint_covers_is_made_again_whatever_is_in_it() {
 /// Asks until it is answered; what was wrong is mended meanwhile.
 fn head_at_last(log: &AuditLog, from: u64) -> LogHead {
     for _ in 0..2_000 {
-        match log.head(from) {
+        match log.head(from, Vec::new()) {
             Ok(head) => return head,
             Err(ServiceError::Audit(_)) => std::thread::sleep(std::time::Duration::from_millis(5)),
             Err(other) => panic!("{other}"),
@@ -185,15 +185,15 @@ fn the_log_is_shown_from_memory_whoever_removes_its_files() {
     let (_home, folder) = signed_log(1_500);
     let remembered = shown(&folder);
     let log = reopen(&folder).unwrap();
-    assert!(log.head(0).is_err(), "nothing is shown before there is a key");
+    assert!(log.head(0, Vec::new()).is_err(), "nothing is shown before there is a key");
     log.sign_with(key()).unwrap();
     fs::remove_file(folder.checkpoint_path()).unwrap();
-    let head = log.head(1_490).unwrap();
+    let head = log.head(1_490, Vec::new()).unwrap();
     let note = SignedCheckpoint::open(head.checkpoint.as_bytes(), key().verifier()).unwrap();
     assert_eq!((note.checkpoint().size, head.proof.is_empty()), (1_500, false));
     assert_eq!(log.contradicts(&remembered).unwrap(), None);
     log.stop_signing();
-    assert!(log.head(0).is_err());
+    assert!(log.head(0, Vec::new()).is_err());
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn records_that_were_altered_under_a_log_that_is_open_stop_it() {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replacen("{\"n\":20}", "{\"n\":21}", 1)).unwrap();
     fs::remove_dir_all(folder.path().join("tile")).unwrap();
-    assert!(log.head(100).is_err());
+    assert!(log.head(100, Vec::new()).is_err());
     for _ in 0..2_000 {
         if log.has_failed() {
             return;

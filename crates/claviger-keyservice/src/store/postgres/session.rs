@@ -9,6 +9,7 @@
 //! A replica that is not the one begins as a *standby*: a session without the lock, over which it reads, and looks whether the
 //! one that works is still there (`standby`).
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,6 +106,7 @@ impl Session {
         let mut live = self.link()?;
         let prepared = match self.purpose.clone() {
             Purpose::Look => {
+                self.shared.set_ready(false);
                 self.shared.set_role(Role::Standby);
                 self.runtime.block_on(hold::check_service(&live.client))
             }
@@ -178,15 +180,20 @@ impl Session {
         changes: bool,
         work: &impl AsyncFn(&mut Client) -> Result<T, Error>,
     ) -> Result<T, ServiceError> {
+        let was_sent = Cell::new(false);
         loop {
             if changes && self.shared.role() == Role::Standby {
-                return Err(ServiceError::Standby);
+                return Err(if was_sent.get() { perhaps_done() } else { ServiceError::Standby });
             }
             // Also before the first attempt: whoever waited too long in the queue must not be surprised later.
             if self.now_ms() > until_ms {
                 return Err(late().into_error());
             }
-            match self.attempt(ANSWER_TIMEOUT, async |client| work(client).await.map_err(Fault::from)) {
+            let send = async |client: &mut Client| {
+                was_sent.set(true);
+                work(client).await.map_err(Fault::from)
+            };
+            match self.attempt(ANSWER_TIMEOUT, send) {
                 Ok(value) => return Ok(value),
                 Err(fault @ Fault::Connection(_)) if self.now_ms() < until_ms => {
                     self.shared.ill(&fault);
@@ -202,6 +209,7 @@ impl Session {
 
     pub(super) fn heartbeat(&mut self) {
         let done = match self.shared.role() {
+            _ if matches!(self.purpose, Purpose::Look) => Ok(()),
             Role::Standby => self.stand_by(),
             Role::Active if !self.shared.is_ready() => self.step_back(),
             _ => self.attempt(CONNECT_TIMEOUT, async |client| schema::prove(client).await),
@@ -212,7 +220,7 @@ impl Session {
     }
 
     pub(super) fn look_if_standby(&mut self) {
-        if self.shared.role() == Role::Standby && !matches!(self.purpose, Purpose::Look) {
+        if self.shared.role() == Role::Standby {
             self.heartbeat();
         }
     }
@@ -347,6 +355,13 @@ impl Session {
         }
         self.drop_session(Some(live));
     }
+}
+
+/// Of what was under way when another replica took over. It is not "standby", which says that nothing was done.
+fn perhaps_done() -> ServiceError {
+    ServiceError::Database(
+        "another replica took the database over; what was to be written may be there".to_owned(),
+    )
 }
 
 pub(super) fn late() -> Fault {
