@@ -5,7 +5,7 @@
 //! every epoch that it sealed or leased since into quarantine: none of them is released until two operators accept it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::{BufRead as _, BufReader};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -18,7 +18,7 @@ use crate::ServiceError;
 use crate::audit_log::AuditFolder;
 use crate::audit_record::Outcome;
 use crate::config::LEASE_TTL_S_MAX;
-use crate::service::{Caller, Core, Work};
+use crate::service::{AUDIT_FOLDER, Caller, Core, Work};
 use crate::store::{Change, EpochPage, Kind};
 use crate::vault::IdentityRow;
 
@@ -139,12 +139,18 @@ impl Core {
                 let text = "only gateways seal and lease epochs: leave out the time".to_owned();
                 return Err(KeyServiceError::Malformed { text }.into());
             }
+            // Before the turn: other brakes must not wait until a log is read.
+            let folder = self.config.state_dir.join(AUDIT_FOLDER);
+            let leased_since_ms = since_ms.saturating_sub(LEASE_MS);
+            let mut leased = Leased { epochs: BTreeSet::new(), next_index: 0 };
+            leased.read_on(&folder, identity, leased_since_ms)?;
             let turn = self.change_as(caller)?;
+            leased.read_on(&folder, identity, leased_since_ms)?;
             let rows = turn.vault.identities();
             let gateways = rows.iter().filter(|row| row.identity == *identity);
             let mut found = Vec::new();
             for row in gateways {
-                found.extend(self.suspicious(row, since_ms)?);
+                found.extend(self.suspicious(row, since_ms, &leased)?);
             }
             if found.is_empty() && !rows.iter().any(|row| row.identity == *identity) {
                 let text = format!("{identity} was never enrolled");
@@ -169,7 +175,12 @@ impl Core {
     }
 
     /// What this gateway sealed or leased since then.
-    fn suspicious(&self, gateway: &IdentityRow, since_ms: u64) -> Result<Vec<QuarantineRow>, ServiceError> {
+    fn suspicious(
+        &self,
+        gateway: &IdentityRow,
+        since_ms: u64,
+        leased: &Leased,
+    ) -> Result<Vec<QuarantineRow>, ServiceError> {
         let row = |epoch_id| QuarantineRow { epoch_id, gateway_id: gateway.uid, since_ms };
         let mut found = Vec::new();
         let mut page = EpochPage { gateway_id: Some(gateway.uid.0), after: None, limit: PAGE };
@@ -183,9 +194,7 @@ impl Core {
                 _ => break,
             }
         }
-        let folder = self.config.state_dir.join("audit");
-        let leased = leased_since(&folder, &gateway.identity, since_ms.saturating_sub(LEASE_MS))?;
-        found.extend(leased.into_iter().map(row));
+        found.extend(leased.epochs.iter().copied().map(row));
         Ok(found)
     }
 }
@@ -206,26 +215,44 @@ struct Fields {
     epoch_id: Option<Id16>,
 }
 
-/// Epochs whose keys the log says this identity was given since then. Reads the whole log: clocks go back too, so no file can
-/// be left out by its time.
-fn leased_since(folder: &Path, identity: &Identity, since_ms: u64) -> Result<BTreeSet<Id16>, ServiceError> {
-    let mut leased = BTreeSet::new();
-    let name = identity.to_string();
-    for path in AuditFolder::new(folder).files()?.into_iter().map(|file| file.path) {
-        let file = std::fs::File::open(&path).map_err(|e| ServiceError::io(&path, e))?;
-        for line in BufReader::new(file).split(b'\n') {
-            let line = line.map_err(|e| ServiceError::io(&path, e))?;
-            if !line.windows(8).any(|window| window == b"\"lease\",") {
-                continue;
+/// Epochs whose keys the log says this identity was given since some moment, as far as it was read.
+struct Leased {
+    epochs: BTreeSet<Id16>,
+    next_index: u64,
+}
+
+impl Leased {
+    /// Reads what was written since the last time; at first the whole log: clocks go back too, so no part of it can be left out by its
+    /// time.
+    fn read_on(&mut self, folder: &Path, identity: &Identity, since_ms: u64) -> Result<(), ServiceError> {
+        let name = identity.to_string();
+        let from_index = self.next_index;
+        AuditFolder::new(folder).each_line_backward(|_, line| {
+            let Some(index) = index_of(line) else { return Ok(ControlFlow::Continue(())) };
+            if index < from_index {
+                return Ok(ControlFlow::Break(()));
             }
-            let Ok(Line { record }) = serde_json::from_slice::<Line>(&line) else { continue };
+            self.next_index = self.next_index.max(index + 1);
+            if !line.windows(8).any(|window| window == b"\"lease\",") {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let Ok(Line { record }) = serde_json::from_slice::<Line>(line) else {
+                return Ok(ControlFlow::Continue(()));
+            };
             let is_his = record.action == "lease"
                 && record.outcome == "released"
                 && record.identity.as_deref() == Some(name.as_str());
             if is_his && record.time_ms >= since_ms {
-                leased.extend(record.epoch_id);
+                self.epochs.extend(record.epoch_id);
             }
-        }
+            Ok(ControlFlow::Continue(()))
+        })
     }
-    Ok(leased)
+}
+
+/// The index that stands at the beginning of each line.
+fn index_of(line: &[u8]) -> Option<u64> {
+    let rest = line.strip_prefix(b"{\"index\":")?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
 }

@@ -4,15 +4,20 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use claviger_gateway::key_client::KeyClient;
 use claviger_keyapi::admin::{self, AdminStatus, QuarantineList, RevokeAnswer, RevokeRequest};
-use claviger_keyapi::proposals::{self, Action, FreezeRequest, FreezeTarget, ProposalInfo, ProposeRequest};
+use claviger_keyapi::proposals::{
+    self, Action, FreezeRequest, FreezeTarget, ProposalInfo, ProposalRequest, ProposeRequest,
+};
 use claviger_keyapi::routes::{self, Empty};
 use claviger_keyapi::{
     DeriveItem, DerivePurpose, Id16, KeyService as _, KeyServiceError, LeaseItem, ReleaseError, ServiceState,
 };
-use common::{Epoch, Gateway, World, ask, raw};
+use claviger_keyservice::store::location::Location;
+use claviger_keyservice::{Limits, Unlock};
+use common::{Epoch, Gateway, POLICY, TestClock, World, ask, raw};
 
 async fn freeze(world: &World, target: FreezeTarget) {
     let request = FreezeRequest { target, reason: "a test".into() };
@@ -198,4 +203,83 @@ async fn a_freeze_or_a_quarantine_that_is_deleted_from_the_database_keeps_the_se
         world.database().execute("INSERT INTO row SELECT * FROM kept WHERE kind = ?1", [kind]).unwrap();
     }
     world.start().await.unwrap();
+}
+
+/// A file of the log that takes as long to read as a test likes: a pipe in its place, which nobody writes to.
+struct SlowFile {
+    path: std::path::PathBuf,
+}
+
+impl SlowFile {
+    fn instead_of(path: std::path::PathBuf) -> Self {
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        Self { path }
+    }
+
+    /// Lets whoever reads it come to its end.
+    fn end(&self) {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        const O_NONBLOCK: i32 = 0o4000;
+        // Without a reader it can't be opened, and nobody has to be let go.
+        drop(std::fs::OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(&self.path));
+    }
+}
+
+impl Drop for SlowFile {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[tokio::test]
+async fn no_brake_waits_until_somebody_has_read_a_long_log() {
+    let limits = Limits { audit_file_len_max: 2_000, ..Limits::default() };
+    let clock = TestClock::default();
+    let mut world = World::at(clock, limits, Location::Sqlite, POLICY, Unlock::PassphraseFile).await;
+    let full = world.enrol("full").await;
+    world.enrol("second").await;
+    let epoch = registered(&full).await;
+    for _ in 0..10 {
+        lease(&full, &epoch).await.unwrap();
+    }
+    let slow = SlowFile::instead_of(world.config.state_dir.join("audit/00000000000000000000.jsonl"));
+
+    let budget =
+        "[[budget]]\nidentity = \"gateway:full\"\nkeyset = \"default\"\nepochs_max = 50\nwindow_s = 3600\n";
+    let text = format!("{POLICY}\n{budget}");
+    let request = ProposeRequest { action: Action::Policy { text }, ttl_s: None };
+    let proposal: ProposalInfo = ask(&world.operator(), proposals::PROPOSE, &request).await.unwrap();
+    let second = world.second_operator();
+    let approved = tokio::spawn(async move {
+        ask::<proposals::ApproveAnswer>(&second, proposals::APPROVE, &ProposalRequest { id: proposal.id })
+            .await
+    });
+    let operator = world.operator();
+    let revoked = tokio::spawn(async move {
+        let identity = "gateway:second".parse().unwrap();
+        ask::<RevokeAnswer>(&operator, admin::REVOKE, &RevokeRequest { identity, since_ms: Some(0) }).await
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!approved.is_finished() && !revoked.is_finished(), "both read the log");
+
+    let soon = Duration::from_secs(5);
+    tokio::time::timeout(soon, freeze(&world, identity("other"))).await.expect("the brake waits");
+    let another = full.seal_epoch();
+    tokio::time::timeout(soon, full.keys.register_epoch(&another.record))
+        .await
+        .expect("a registration waits")
+        .unwrap();
+    lease(&full, &another).await.unwrap();
+
+    while !approved.is_finished() || !revoked.is_finished() {
+        slow.end();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(approved.await.unwrap().unwrap().done);
+    revoked.await.unwrap().unwrap();
+    // What was released while the log was read counts too.
+    let budgets: admin::BudgetList = ask(&world.operator(), admin::BUDGET_LIST, &Empty {}).await.unwrap();
+    assert_eq!(budgets.budgets[0].epochs, Some(2));
+    world.stop().await;
 }

@@ -3,6 +3,9 @@
 //! The log has the wall clock's time, which can be set. How long ago something was is found on the way back: the time between
 //! two records is what the clock says, and nothing where the clock was set back. So setting it back never makes what was
 //! released older; it makes it younger, for once. A clock that was set forward can't be told from time that went by.
+//!
+//! A log of a month is long. So it is read apart from what counts, without anybody's turn ([`Counted`]); whoever has the turn reads only
+//! what was written since.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -23,6 +26,7 @@ const DISORDER_MS: i64 = 10 * 60 * 1000;
 
 #[derive(Deserialize)]
 struct Line<'a> {
+    index: u64,
     /// Pruned lines have none.
     #[serde(borrow, default)]
     record: Option<Fields<'a>>,
@@ -76,51 +80,117 @@ impl Age {
     }
 }
 
-impl Budgets {
-    /// Adds what the log in this folder tells of. May be done again: nothing counts twice.
+/// Records after which it is looked again whether more of them could change anything.
+const LOOK_EVERY_RECORDS: u64 = 1_000;
+
+/// What a part of the log tells of, apart from what counts: reading takes long, and nobody should wait for it.
+pub(crate) struct Counted {
+    budgets: Budgets,
+    /// Identities that were unfrozen in this part: what was before counts no more.
+    begun_anew: BTreeSet<String>,
+    /// Index of the first record behind this part.
+    next_index: u64,
+    /// Whether what lies before this part could change nothing.
+    pub(crate) is_all: bool,
+}
+
+/// Which part of the log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part<'a> {
+    pub(crate) folder: &'a Path,
+    /// No record before this one.
+    pub(crate) from_index: u64,
+    /// No more records than this, the newest.
+    pub(crate) records_max: u64,
+    pub(crate) now_ms: u64,
+    pub(crate) boot_ms: u64,
+}
+
+impl Counted {
+    /// Reads a part of the log, the newest records first, as far back as they can change what is left of a budget.
     ///
     /// # Errors
     /// [`ServiceError::Io`]; [`ServiceError::Audit`] if a line can't be read.
-    pub(crate) fn count_from_log(
-        &self,
-        table: &Table,
-        folder: &Path,
-        now_ms: u64,
-        boot_ms: u64,
-    ) -> Result<(), ServiceError> {
-        let all = || table.values().flat_map(|budgets| budgets.values());
-        let Some(longest_ms) = all().map(Budget::window_ms).max() else { return Ok(()) };
-        let mut age = Age::new(now_ms);
-        // Identities that were unfrozen: what was before counts no more.
-        let mut begun_anew = BTreeSet::new();
-        AuditFolder::new(folder).each_line_backward(|path, line| {
+    pub(crate) fn read(table: &Table, part: Part<'_>) -> Result<Self, ServiceError> {
+        let mut counted = Self {
+            budgets: Budgets::default(),
+            begun_anew: BTreeSet::new(),
+            next_index: part.from_index,
+            is_all: true,
+        };
+        let longest_ms = table.values().flat_map(|budgets| budgets.values()).map(Budget::window_ms).max();
+        let mut age = Age::new(part.now_ms);
+        let mut records = 0;
+        AuditFolder::new(part.folder).each_line_backward(|path, line| {
             let line: Line<'_> = serde_json::from_slice(line)
                 .map_err(|_| ServiceError::Audit(format!("{}: a line is not a record", path.display())))?;
-            let Some(record) = line.record else { return Ok(ControlFlow::Continue(())) };
-            let age_ms = age.of(record.time_ms);
-            if age_ms > longest_ms.saturating_add(DISORDER_MS) {
+            counted.next_index = counted.next_index.max(line.index + 1);
+            let Some(longest_ms) = longest_ms else { return Ok(ControlFlow::Break(())) };
+            if line.index < part.from_index {
                 return Ok(ControlFlow::Break(()));
             }
-            if record.action == "unfreeze" && record.outcome == "done" {
-                begun_anew.extend(record.subject.map(Cow::into_owned));
-                return Ok(ControlFlow::Continue(()));
+            if records >= part.records_max {
+                counted.is_all = false;
+                return Ok(ControlFlow::Break(()));
             }
-            let is_released = record.outcome == "released";
-            let item = Item::of(&record.action, is_released, record.epoch_id, record.object_id);
-            if let (Some(item), Some(identity), Some(keyset)) = (item, record.identity, record.keyset)
-                && !begun_anew.contains(identity.as_ref())
+            records += 1;
+            let Some(record) = line.record else { return Ok(ControlFlow::Continue(())) };
+            let age_ms = age.of(record.time_ms);
+            let could_change = || !counted.budgets.are_full(table, age_ms.saturating_sub(DISORDER_MS));
+            if age_ms > longest_ms.saturating_add(DISORDER_MS)
+                || (records.is_multiple_of(LOOK_EVERY_RECORDS) && !could_change())
             {
-                let time = i64::try_from(boot_ms).unwrap_or(i64::MAX) - age_ms;
-                self.remember(table, &identity, &keyset, &item, (time, age_ms));
+                return Ok(ControlFlow::Break(()));
             }
+            counted.take(table, record, (i64::try_from(part.boot_ms).unwrap_or(i64::MAX) - age_ms, age_ms));
             Ok(ControlFlow::Continue(()))
-        })
+        })?;
+        Ok(counted)
+    }
+
+    fn take(&mut self, table: &Table, record: Fields<'_>, when: (i64, i64)) {
+        if record.action == "unfreeze" && record.outcome == "done" {
+            self.begun_anew.extend(record.subject.map(Cow::into_owned));
+            return;
+        }
+        let is_released = record.outcome == "released";
+        let item = Item::of(&record.action, is_released, record.epoch_id, record.object_id);
+        if let (Some(item), Some(identity), Some(keyset)) = (item, record.identity, record.keyset)
+            && !self.begun_anew.contains(identity.as_ref())
+        {
+            self.budgets.remember(table, &identity, &keyset, &item, when);
+        }
+    }
+
+    /// Reads what was written since, and how many records that were.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn catch_up(&mut self, table: &Table, part: Part<'_>) -> Result<u64, ServiceError> {
+        let since = Self::read(table, Part { from_index: self.next_index, records_max: u64::MAX, ..part })?;
+        let records = since.next_index - self.next_index;
+        // What came later goes first: a window that is full has no room for what is older.
+        let before = std::mem::take(&mut self.budgets);
+        for identity in &since.begun_anew {
+            before.forget(identity);
+        }
+        since.budgets.add(before, table);
+        self.budgets = since.budgets;
+        self.begun_anew.extend(since.begun_anew);
+        self.next_index = since.next_index;
+        Ok(records)
+    }
+
+    /// Adds all of it to what counts. May be done again: nothing counts twice.
+    pub(crate) fn pour_into(self, budgets: &Budgets, table: &Table) {
+        budgets.add(self.budgets, table);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Policy;
 
     fn ages(now_ms: u64, newest_first: &[u64]) -> Vec<i64> {
         let mut age = Age::new(now_ms);
@@ -149,6 +219,99 @@ mod tests {
         assert_eq!(seen, [0, half, half, 3 * half]);
         // The same while the service was down: now is before every record.
         assert_eq!(ages(5, &[50 * HOUR, 49 * HOUR]), [0, 2 * half]);
+    }
+
+    const EDGE: &str = "gateway:edge";
+
+    fn table(objects_max: u32) -> Table {
+        let text = format!(
+            "[[grant]]\nidentity = \"{EDGE}\"\nkeyset = \"default\"\nverbs = [\"read\"]\n\
+             [[budget]]\nidentity = \"{EDGE}\"\nkeyset = \"default\"\nwindow_s = 86400\nobjects_max = {objects_max}\n"
+        );
+        Policy::parse_text(&text).unwrap().budgets().clone()
+    }
+
+    /// A log of releases of these objects to one gateway, one a second, or of its unfreezing.
+    fn log(objects: &[Option<u8>]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let lines: String = objects
+            .iter()
+            .enumerate()
+            .map(|(index, object)| {
+                let record = object.map_or_else(
+                    || format!("\"action\":\"unfreeze\",\"outcome\":\"done\",\"subject\":\"{EDGE}\""),
+                    |object| {
+                        format!(
+                            "\"action\":\"derive\",\"outcome\":\"released\",\"identity\":\"{EDGE}\",\"keyset\":\"default\",\
+                             \"epoch_id\":\"{}\",\"object_id\":\"{}\"",
+                            Id16([0; 16]),
+                            Id16([object; 16])
+                        )
+                    },
+                );
+                format!("{{\"index\":{index},\"record\":{{\"time_ms\":{},{record}}}}}\n", 1_000 * index)
+            })
+            .collect();
+        std::fs::write(folder.path().join(format!("{:020}.jsonl", 0)), lines).unwrap();
+        folder
+    }
+
+    fn part(folder: &Path) -> Part<'_> {
+        Part { folder, from_index: 0, records_max: u64::MAX, now_ms: 100_000, boot_ms: 100_000 }
+    }
+
+    fn used(counted: &Counted, table: &Table) -> u64 {
+        let (identity, budgets) = table.iter().next().unwrap();
+        counted.budgets.len(identity, "default", &budgets["default"], 100_000).1
+    }
+
+    #[test]
+    fn a_log_that_is_read_in_two_parts_counts_as_one_that_is_read_at_once() {
+        // All lengths of the first part, with and without an unfreezing at any place.
+        for unfrozen_at in 0..=12 {
+            let mut objects: Vec<_> = [1, 2, 1, 3, 4, 2, 5, 5, 6, 1, 7, 8].map(Some).to_vec();
+            objects.insert(unfrozen_at, None);
+            let whole = log(&objects);
+            for (objects_max, cut) in
+                [3, 5, 100].into_iter().flat_map(|max| (0..=13).map(move |cut| (max, cut)))
+            {
+                let table = table(objects_max);
+                let at_once = Counted::read(&table, part(whole.path())).unwrap();
+                let first = log(&objects[..cut]);
+                let mut counted = Counted::read(&table, part(first.path())).unwrap();
+                assert_eq!(counted.catch_up(&table, part(whole.path())).unwrap(), 13 - cut as u64);
+                assert_eq!(
+                    used(&counted, &table),
+                    used(&at_once, &table),
+                    "{unfrozen_at} {objects_max} {cut}"
+                );
+                assert_eq!(counted.catch_up(&table, part(whole.path())).unwrap(), 0);
+                let live = Budgets::default();
+                counted.pour_into(&live, &table);
+                let (identity, budgets) = table.iter().next().unwrap();
+                assert_eq!(
+                    live.len(identity, "default", &budgets["default"], 100_000).1,
+                    used(&at_once, &table)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_is_read_than_was_allowed_or_can_change_anything() {
+        let objects: Vec<_> = (0..5_000).map(|n| Some(u8::try_from(n % 200).unwrap())).collect();
+        let folder = log(&objects);
+        let some = Counted::read(&table(1_000), Part { records_max: 10, ..part(folder.path()) }).unwrap();
+        assert!(!some.is_all && used(&some, &table(1_000)) == 10 && some.next_index == 5_000);
+        let all = Counted::read(&table(1_000), part(folder.path())).unwrap();
+        assert!(all.is_all && used(&all, &table(1_000)) == 200);
+        // Once the window is full, what is older has no room: the broken beginning of the file is not met.
+        let path = folder.path().join(format!("{:020}.jsonl", 0));
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("broken\n{text}")).unwrap();
+        let full = Counted::read(&table(50), part(folder.path())).unwrap();
+        assert!(full.is_all && used(&full, &table(50)) == 50);
+        assert!(Counted::read(&table(1_000), part(folder.path())).is_err());
     }
 
     #[test]

@@ -8,21 +8,23 @@
 //!
 //! Time is the boot-time clock's while the service is unlocked, so nobody refills a budget by setting the wall clock.
 
+mod counting;
 mod from_log;
 mod window;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use claviger_keyapi::admin::{BudgetInfo, BudgetList};
 use claviger_keyapi::proposals::FreezeTarget;
 use claviger_keyapi::{Id16, Identity};
 
-use crate::ServiceError;
 use crate::audit_record::{Outcome, Record};
 use crate::policy::{Budget, Policy, Table};
-use crate::service::{AUDIT_FOLDER, Caller, Core};
+use crate::service::{Caller, Core};
 use crate::vault::Vault;
+pub(crate) use counting::Ahead;
 use window::Window;
 
 /// Something whose key is released, as far as budgets count it. Whoever has the key of an epoch has all of its objects', so
@@ -73,6 +75,8 @@ struct Used {
 /// What was used of all budgets.
 #[derive(Default)]
 pub(crate) struct Budgets {
+    /// Whether the unlock read only the end of the log, and the rest is still to be counted.
+    is_partial: AtomicBool,
     used: Mutex<BTreeMap<Identity, BTreeMap<String, Used>>>,
 }
 
@@ -120,6 +124,40 @@ impl Budgets {
         (epochs as u64, objects as u64)
     }
 
+    /// Whether no window has room for something that was released so long ago.
+    fn are_full(&self, table: &Table, age_ms: i64) -> bool {
+        let all = self.used();
+        table.iter().all(|(identity, own)| {
+            own.iter().filter(|(_, budget)| budget.window_ms() > age_ms).all(|(keyset, budget)| {
+                let Some(used) = all.get(identity).and_then(|own| own.get(keyset)) else { return false };
+                let is_full = |max: Option<u32>, len: usize| max.is_none_or(|max| len >= max as usize);
+                is_full(budget.epochs_max, used.epochs.held())
+                    && is_full(budget.objects_max, used.objects.held())
+            })
+        })
+    }
+
+    /// Counts what was counted elsewhere, as far as there is room.
+    fn add(&self, other: Self, table: &Table) {
+        let others = other.used.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.used();
+        for (identity, own) in others {
+            for (keyset, older) in own {
+                let Some(budget) = table.get(&identity).and_then(|budgets| budgets.get(&keyset)) else {
+                    continue;
+                };
+                let used = entry(&mut all, &identity, &keyset);
+                used.epochs.add(older.epochs, budget.epochs_max);
+                used.objects.add(older.objects, budget.objects_max);
+            }
+        }
+    }
+
+    fn forget(&self, identity: &str) {
+        let Ok(identity) = identity.parse::<Identity>() else { return };
+        self.used().remove(&identity);
+    }
+
     /// The identity was unfrozen: a new window begins.
     pub(crate) fn begin_anew(&self, target: &FreezeTarget) {
         let FreezeTarget::Identity(identity) = target else { return };
@@ -163,12 +201,6 @@ impl Core {
         }
         let reason = format!("its budget is used up: {budget}, keyset {keyset}");
         Err(caller.vault.freezes.trip(identity, reason))
-    }
-
-    /// What was released before this unlock counts on.
-    pub(crate) fn count_budgets(&self, vault: &Vault, table: &Table) -> Result<(), ServiceError> {
-        let folder = self.config.state_dir.join(AUDIT_FOLDER);
-        vault.budgets.count_from_log(table, &folder, self.clock.now_ms(), self.clock.boot_ms())
     }
 
     /// Another policy is in force, whose new budgets were counted already.

@@ -44,6 +44,19 @@ impl<K: Copy + Eq + Hash + Ord> Window<K> {
         self.last.len()
     }
 
+    /// Distinct things that it holds, old ones too.
+    pub(super) fn held(&self) -> usize {
+        self.last.len()
+    }
+
+    /// Counts what another one holds, the newest first, as far as there is room.
+    pub(super) fn add(&mut self, older: Self, max: Option<u32>) {
+        let Some(max) = max else { return };
+        for (time, key) in older.by_time.into_iter().rev() {
+            self.remember(key, time, max);
+        }
+    }
+
     /// Begins anew.
     pub(super) fn clear(&mut self) {
         *self = Self::default();

@@ -11,7 +11,7 @@ use super::Policy;
 use crate::ServiceError;
 use crate::toml_file::TomlFile;
 
-/// Longest window, in seconds: 31 days. At every unlock the log is read as far back as the longest of a policy.
+/// Longest window, in seconds: 31 days. The log is read as far back as the longest of a policy, at each unlock and change of budgets.
 const WINDOW_S_MAX: u32 = 31 * 24 * 3600;
 /// Shortest window, in seconds: under that it is a limit on speed, and a burst would freeze its gateway.
 const WINDOW_S_MIN: u32 = 60;

@@ -9,6 +9,7 @@ use super::destroy::check_reseal;
 use super::{ProposalRow, conflict, rule};
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, RequestInfo};
+use crate::budgets::Ahead;
 use crate::enrolment::TokenOrder;
 use crate::join::check_name;
 use crate::ledger::Turn;
@@ -70,6 +71,16 @@ impl Core {
         Ok(())
     }
 
+    /// For a policy with other budgets: what was released up to now. It may take minutes, so it is not done in anybody's turn.
+    pub(super) fn count_for(&self, action: &Action) -> Result<Option<Ahead>, ServiceError> {
+        let Action::Policy { text } = action else { return Ok(None) };
+        let policy = Policy::parse_text(text)?;
+        if policy.budgets() == self.policy.load().budgets() {
+            return Ok(None);
+        }
+        self.count_ahead(policy.budgets()).map(Some)
+    }
+
     /// A policy that can be put in force: without mistakes, and one that two operators in office could change again.
     fn checked_policy(&self, turn: &Turn<'_>, text: &str) -> Result<Policy, ServiceError> {
         let policy = Policy::parse_text(text)?;
@@ -82,9 +93,10 @@ impl Core {
         turn: &Turn<'_>,
         info: &RequestInfo,
         row: &ProposalRow,
+        ahead: Option<Ahead>,
     ) -> Result<Deed, ServiceError> {
         let mut deed = match &row.action {
-            Action::Policy { text } => self.change_policy(turn, info, row, text)?,
+            Action::Policy { text } => self.change_policy(turn, info, row, (text, ahead))?,
             Action::Reseal { keyset, version } => self.permit_reseal(turn, info, row, (keyset, *version))?,
             Action::Destroy { keyset, version, wait_s } => {
                 self.doom(turn, info, row, (keyset, *version, *wait_s))?
@@ -131,13 +143,15 @@ impl Core {
         turn: &Turn<'_>,
         info: &RequestInfo,
         row: &ProposalRow,
-        text: &str,
+        (text, ahead): (&str, Option<Ahead>),
     ) -> Result<Deed, ServiceError> {
         let policy = self.checked_policy(turn, text)?;
         // A budget that is new counts what was released before it, as it will after the next unlock.
-        if policy.budgets() != self.policy.load().budgets() {
-            self.count_budgets(&turn.vault, policy.budgets())?;
-        }
+        let counted = match ahead {
+            Some(ahead) => Some(self.count_on(ahead, policy.budgets())?),
+            None if policy.budgets() == self.policy.load().budgets() => None,
+            None => return Err(conflict("the policy was changed in this moment: approve it again")),
+        };
         let mut record = info.record("policy", Outcome::Done);
         record.subject = Some(policy.sha256().to_owned());
         let stored = PolicyRow {
@@ -151,7 +165,9 @@ impl Core {
             record,
             after: Box::new(move |core, vault| {
                 core.policy.store(Arc::new(policy));
-                core.drop_old_budgets(vault);
+                if let Some(counted) = counted {
+                    core.budgets_begin(vault, counted);
+                }
             }),
         })
     }

@@ -127,6 +127,8 @@ impl Core {
         id: &str,
         record: &mut Record,
     ) -> Result<ApproveAnswer, ServiceError> {
+        let action = standing(&caller.vault, id, caller.info.now_ms)?.action;
+        let ahead = self.count_for(&action)?;
         let turn = self.change_as(caller)?;
         let mut row = standing(&turn.vault, id, caller.info.now_ms)?;
         record.what = Some(bounded(&headline(&row.action)));
@@ -146,7 +148,7 @@ impl Core {
             turn.vault.proposals().insert(row.id.clone(), row);
             return Ok(ApproveAnswer { proposal, done: false });
         }
-        let mut deed = self.carry_out(&turn, &caller.info, &row)?;
+        let mut deed = self.carry_out(&turn, &caller.info, &row, ahead)?;
         deed.changes.push(row.delete());
         self.commit(&turn, deed.changes, &[record.clone(), deed.record])?;
         (deed.after)(self, &turn.vault);

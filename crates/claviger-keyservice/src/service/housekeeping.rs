@@ -13,13 +13,14 @@ impl Core {
         if let Err(error) = self.mend() {
             tracing::debug!(%error, "a fault is still there");
         }
-        let tasks: [(&str, Result<(), ServiceError>); 6] = [
+        let tasks: [(&str, Result<(), ServiceError>); 7] = [
             ("to follow its role", self.tend_role()),
             ("to freeze", self.freeze_tripped()),
             ("to end proposals", self.expire_proposals()),
             ("to repeat the ledger's state", self.repeat_state()),
             ("to destroy key versions", self.destroy_due()),
             ("to prune the audit log", self.prune_if_decided()),
+            ("to count for budgets", self.count_the_rest()),
         ];
         for (task, outcome) in tasks {
             if let Err(error) = outcome {

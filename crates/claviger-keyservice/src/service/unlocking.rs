@@ -284,7 +284,10 @@ impl Core {
         let copy = self.audit.copy_problem().map(|problem| {
             format!("{problem}; until checkpoint_file can be written, an unlock may be refused or show less than it could")
         });
-        hsm.into_iter().chain(copy).chain(self.doom_notes()).collect()
+        let counting = self.counts_still().then(|| {
+            "budgets count only the newest part of the log so far; the rest is being read".to_owned()
+        });
+        hsm.into_iter().chain(copy).chain(counting).chain(self.doom_notes()).collect()
     }
 
     /// How it is unlocked, and how far that is.
