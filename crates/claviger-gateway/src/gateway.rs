@@ -23,6 +23,7 @@ use crate::keys::era::Era;
 use crate::keys::holdings::Holdings;
 use crate::keys::metered::Metered;
 use crate::keys::read::ReadKeys;
+use crate::keys::seen::seen;
 use crate::keys::session::Session;
 use crate::keys::uploads::{UPLOAD_LIFE, Uploads};
 use crate::keys::watch::Watcher;
@@ -105,7 +106,7 @@ impl Gateway {
         random: Arc<dyn Random>,
     ) -> Result<Arc<Self>, StartError> {
         let keys: Arc<dyn KeyService> = Arc::new(Metered::new(keys, clock.clone()));
-        let witness = Arc::new(Witness::new(keys, &config.key_service.state_dir));
+        let witness = Arc::new(Witness::new(keys, &config.key_service.state_dir, clock.clone()));
         let keys: Arc<dyn KeyService> = witness.clone();
         let accounts = UpstreamAccounts::load(&config.upstream.credentials_file)?;
         let credentials = CredentialStore::load(&config.credentials_file, accounts.names())?;
@@ -159,10 +160,7 @@ impl Gateway {
             system,
         };
         gateway.spawn_background(session.clone());
-        gateway.spawn_listeners(keys, session.clone(), era);
-        let mut tasks = gateway.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.spawn(witness.keep_looking(move || session.ask_soon()));
-        drop(tasks);
+        gateway.spawn_listeners(witness, session, era);
         Ok(Arc::new(gateway))
     }
 
@@ -216,8 +214,8 @@ impl Gateway {
         whose.is_anonymous().then_some(timeout)
     }
 
-    /// Keeps the session fresh, and listens for what the key service takes back.
-    fn spawn_listeners(&self, keys: Arc<dyn KeyService>, session: Arc<Session>, era: Era) {
+    /// Keeps the session fresh, looks at the key service's audit log, and listens for what it takes back.
+    fn spawn_listeners(&self, witness: Arc<Witness>, session: Arc<Session>, era: Era) {
         let holdings = Arc::new(Holdings {
             era,
             session: session.clone(),
@@ -226,19 +224,23 @@ impl Gateway {
             uploads: self.uploads.clone(),
             manifests: self.manifests.clone(),
         });
+        // Before anybody looks.
+        witness.tell(seen(&self.readiness, &holdings));
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let (key_service, dropped) = (self.readiness.register("key_service"), holdings.clone());
         let report = move |result: Result<(), &GatewayError>| match result {
             Ok(()) => key_service.ready(),
             Err(error) => key_service.not_ready(error.to_string()),
         };
-        tasks.spawn(session.keep_fresh(report, move |cause| {
+        tasks.spawn(session.clone().keep_fresh(report, move |cause| {
             tracing::error!(cause, "this gateway and its key service have parted: every key is dropped");
             dropped.drop_all(cause);
         }));
         let warning = self.readiness.warning("key_service_stream");
+        let keys = witness.clone();
         let watcher = Watcher::new(keys, holdings, self.bindings.clone(), self.random.clone(), warning);
         tasks.spawn(watcher.run());
+        tasks.spawn(witness.keep_looking(move || session.ask_soon()));
     }
 
     fn spawn_background(&self, session: Arc<Session>) {

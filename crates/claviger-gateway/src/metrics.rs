@@ -67,12 +67,14 @@ pub const DERIVED_KEYS: &str = "claviger_derived_keys_total";
 pub const EPOCHS_BEGUN: &str = "claviger_epochs_begun_total";
 /// What the key service told on its stream, by `event`.
 pub const KEY_SERVICE_EVENTS: &str = "claviger_key_service_events_total";
-/// Times that all keys were dropped, by `cause` (revoked, locked, less, unknown, distrusted).
+/// Times that all keys were dropped, by `cause` (revoked, locked, less, unknown, distrusted, unseen).
 pub const KEYS_DROPPED: &str = "claviger_keys_dropped_total";
 /// 1 while the key service's stream is held, else 0.
 pub const KEY_SERVICE_STREAM: &str = "claviger_key_service_stream";
 /// Records of the key service's audit log that the newest checkpoint covers which this gateway believed.
 pub const KEY_SERVICE_LOG_RECORDS: &str = "claviger_key_service_log_records";
+/// Looks at the key service's audit log, by `outcome` (ok, away, failed, contradiction).
+pub const KEY_SERVICE_LOOKS: &str = "claviger_key_service_looks_total";
 /// 1 while the key service is not used because its audit log contradicts what is remembered of it, else 0.
 pub const KEY_SERVICE_CONTRADICTION: &str = "claviger_key_service_contradiction";
 /// Epochs that the key service has not registered yet.
@@ -110,7 +112,7 @@ fn install_once() -> Option<PrometheusHandle> {
 }
 
 fn describe() {
-    const COUNTERS: [(&str, &str); 22] = [
+    const COUNTERS: [(&str, &str); 23] = [
         (REQUESTS, "Requests by operation and HTTP status"),
         (REQUESTS_SHED, "Requests answered 503 because the limit of concurrent requests was reached"),
         (ERRORS, "Error answers by S3 code and by whose turn it is to change something"),
@@ -134,6 +136,7 @@ fn describe() {
         (LEASES, "Epoch keys leased for reading"),
         (DERIVED_KEYS, "Keys of single objects that the key service released"),
         (EPOCHS_BEGUN, "Write epochs begun"),
+        (KEY_SERVICE_LOOKS, "Looks at the key service's audit log by outcome"),
         (KEY_SERVICE_EVENTS, "What the key service told on its stream, by event"),
         (
             KEYS_DROPPED,

@@ -31,6 +31,8 @@ pub enum UnavailableReason {
     Shutdown,
     /// Another replica serves; this one did nothing with the request.
     Standby,
+    /// The caller could not look at the service's audit log lately, and asked nothing else. Made by the caller itself, never sent.
+    Unseen,
 }
 
 /// A whole call failed.

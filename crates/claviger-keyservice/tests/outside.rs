@@ -130,7 +130,7 @@ async fn whoever_puts_back_the_checkpoint_file_too_is_told_by_a_gateway() {
     let (mut world, client, earlier) = grown(Unlock::Operator).await;
     world.start().await.unwrap();
     world.unlock().unwrap();
-    let witness = Witness::new(client.clone(), &world.path("memory"));
+    let witness = Witness::new(client.clone(), &world.path("memory"), world.clock.clone());
     witness.session().await.unwrap();
     world.stop().await;
     earlier.put_all_back(&world);

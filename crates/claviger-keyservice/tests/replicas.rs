@@ -151,7 +151,7 @@ async fn replicas_lose_nothing_and_contradict_nobody() {
     let gateway = Arc::new(gateway(&world, &replicas).await);
     // What a gateway remembers of the logs goes along.
     let keys: Arc<dyn claviger_keyapi::KeyService> = gateway.keys.clone();
-    let witness = Witness::new(keys, &world.path("remembered"));
+    let witness = Witness::new(keys, &world.path("remembered"), world.clock.clone());
     witness.look().await.unwrap();
     let load = Arc::new(Load::default());
     let workers: Vec<_> = (0..WORKERS)

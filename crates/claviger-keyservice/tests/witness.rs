@@ -24,7 +24,9 @@ async fn a_gateway_notices_that_the_whole_service_was_put_back_to_an_earlier_day
     let mut world = World::new().await;
     let gateway = world.enrol("full").await;
     let client = gateway.keys.clone();
-    let memory = |name: &str| Arc::new(Witness::new(client.clone(), &world.folder.path().join(name)));
+    let memory = |name: &str| {
+        Arc::new(Witness::new(client.clone(), &world.folder.path().join(name), world.clock.clone()))
+    };
     let witness = memory("memory");
     witness.session().await.unwrap();
     world.stop().await;
@@ -51,14 +53,14 @@ async fn a_gateway_notices_that_the_whole_service_was_put_back_to_an_earlier_day
         client.session().await.unwrap();
     }
     world.restart().await;
-    let second = Arc::new(Witness::new(client.clone(), &world.path("second-memory")));
+    let second = Arc::new(Witness::new(client.clone(), &world.path("second-memory"), world.clock.clone()));
     distrusts(second.session().await, "two histories");
 
     // The true log comes back: only an operator decides that it is.
     world.stop().await;
     newest.put_all_back(&world);
     world.start().await.unwrap();
-    let witness = Witness::new(client.clone(), &world.path("memory"));
+    let witness = Witness::new(client.clone(), &world.path("memory"), world.clock.clone());
     distrusts(witness.session().await, "cut off");
     fs::remove_dir_all(world.path("memory/logs")).unwrap();
     witness.session().await.unwrap();
@@ -68,7 +70,7 @@ async fn a_gateway_notices_that_the_whole_service_was_put_back_to_an_earlier_day
 async fn a_log_that_is_killed_and_goes_on_is_believed_at_every_size() {
     let mut world = World::new().await;
     let gateway = world.enrol("full").await;
-    let witness = Witness::new(gateway.keys.clone(), &world.path("memory"));
+    let witness = Witness::new(gateway.keys.clone(), &world.path("memory"), world.clock.clone());
     for round in 0..6 {
         for _ in 0..(1 << round) {
             witness.session().await.unwrap();

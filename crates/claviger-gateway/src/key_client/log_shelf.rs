@@ -91,6 +91,11 @@ impl LogShelf {
         Ok(with_remedy(why, &folder))
     }
 
+    /// The same text where it could not be kept.
+    pub(super) fn told(&self, log: &VerifierKey, why: &str) -> String {
+        self.folder_of(log).map_or_else(|_| why.to_owned(), |folder| with_remedy(why, &folder))
+    }
+
     fn folder_of(&self, key: &VerifierKey) -> io::Result<PathBuf> {
         let id = log_id(key.name()).ok_or_else(|| io::Error::other("not the name of a key service's log"))?;
         Ok(self.folder.join(id))

@@ -21,4 +21,4 @@ pub use enrolment::{Recovery, enrol, enrol_as, new_request, recover};
 pub use error::ClientError;
 pub use identity::{StoredIdentity, UnsignedIdentity};
 pub use transport::Transport;
-pub use witness::Witness;
+pub use witness::{Sight, Witness};

@@ -1,33 +1,38 @@
 //! The gateway as a witness of the key service's audit log: it remembers the newest checkpoint that it saw, believes a newer one
 //! only with the proof that it continues that one, and uses the service no more once it doesn't.
 //!
-//! The log is looked at before every session and every minute. A locked service is shown what is remembered: it unlocks only if its
+//! The log is looked at before every session and every minute, and a look counts for three minutes (`sight`): then nothing is asked
+//! before the next good one. A locked service is shown what is remembered: it unlocks only if its
 //! log bears that out. A contradiction stops all calls at once, and stays until an
 //! operator has removed what is remembered (`log_shelf`).
 
+mod service;
+mod sight;
+
+use std::mem::{Discriminant, discriminant};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use claviger_audit::memory::{Contradiction, Shown};
 use claviger_audit::{Hash, LogMemory, VerifierKey};
-use claviger_format::EpochId;
+use claviger_env::Clock;
 use claviger_keyapi::routes::LogHead;
-use claviger_keyapi::{
-    Answered, Binding, ContinueItem, Continued, DeriveItem, Derived, FinishedUpload, KeyFuture, KeyService,
-    KeyServiceError, Lease, LeaseItem, ReleaseError, ServiceStatus, SessionInfo, UnavailableReason, Watch,
-};
-use futures_util::FutureExt as _;
+use claviger_keyapi::{KeyFuture, KeyService, KeyServiceError, UnavailableReason};
 
 use super::log_shelf::{LogShelf, Remembered, log_id};
-use crate::metrics::{KEY_SERVICE_CONTRADICTION, KEY_SERVICE_LOG_RECORDS};
+use crate::metrics::{KEY_SERVICE_CONTRADICTION, KEY_SERVICE_LOG_RECORDS, KEY_SERVICE_LOOKS};
+pub use sight::Sight;
+use sight::{Looks, is_away};
 
 /// Most logs of one service.
 const LOGS_MAX: usize = 16;
 /// How often the log is looked at when no session is asked for.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How soon after a look that failed.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// A locked service is shown what is remembered at the first look of so many: sessions are asked for every two seconds then.
 const VOUCH_EVERY: u32 = 15;
 
@@ -35,14 +40,37 @@ const VOUCH_EVERY: u32 = 15;
 pub struct Witness {
     inner: Arc<dyn KeyService>,
     shelf: LogShelf,
+    clock: Arc<dyn Clock>,
     /// One look at a time: each asks from where the one before ended.
-    turn: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<Turn>,
+    /// Looks that have ended.
+    ended: AtomicU64,
+    looks: Looks,
+    listener: OnceLock<Listener>,
     /// Why nothing is asked any more.
     stopped: ArcSwapOption<String>,
     /// Looks at a locked service in a row.
     vouched: AtomicU32,
     /// Key of the log that was shown last.
     last: ArcSwapOption<String>,
+}
+
+type Listener = Box<dyn Fn(&Sight) + Send + Sync>;
+
+/// What one look leaves to the next.
+#[derive(Default)]
+struct Turn {
+    failure: Option<KeyServiceError>,
+    /// What kind of sight was told of last.
+    sight: Option<Discriminant<Sight>>,
+    unwritten: Option<Arc<Unwritten>>,
+}
+
+/// A contradiction that could not be written down.
+struct Unwritten {
+    memory: LogMemory,
+    why: String,
+    shown: LogHead,
 }
 
 impl std::fmt::Debug for Witness {
@@ -54,18 +82,35 @@ impl std::fmt::Debug for Witness {
 impl Witness {
     /// Stands before `inner`, and remembers in `state_dir`. Reads nothing yet.
     #[must_use]
-    pub fn new(inner: Arc<dyn KeyService>, state_dir: &Path) -> Self {
-        let (turn, stopped) = (tokio::sync::Mutex::new(()), ArcSwapOption::empty());
-        let last = ArcSwapOption::empty();
-        let vouched = AtomicU32::new(0);
-        Self { inner, shelf: LogShelf::new(state_dir), turn, stopped, vouched, last }
+    pub fn new(inner: Arc<dyn KeyService>, state_dir: &Path, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            inner,
+            shelf: LogShelf::new(state_dir),
+            clock,
+            turn: tokio::sync::Mutex::default(),
+            ended: AtomicU64::new(0),
+            looks: Looks::default(),
+            listener: OnceLock::new(),
+            stopped: ArcSwapOption::empty(),
+            vouched: AtomicU32::new(0),
+            last: ArcSwapOption::empty(),
+        }
+    }
+
+    /// From now on `listener` hears at once how each look has ended. Only the first one counts.
+    pub fn tell(&self, listener: impl Fn(&Sight) + Send + Sync + 'static) {
+        // There is one gateway to a witness.
+        drop(self.listener.set(Box::new(listener)));
     }
 
     /// Looks at the log every minute, for ever, and calls `alarm` at every contradiction; to be spawned.
     pub async fn keep_looking(self: Arc<Self>, alarm: impl Fn() + Send) {
+        let mut wait = LOOK_EVERY;
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            if let Err(KeyServiceError::Distrusted { .. }) = self.look().await {
+            tokio::time::sleep(wait).await;
+            let looked = self.look().await;
+            wait = if looked.is_ok() { LOOK_EVERY } else { LOOK_AGAIN };
+            if let Err(KeyServiceError::Distrusted { .. }) = looked {
                 alarm();
             }
         }
@@ -77,14 +122,57 @@ impl Witness {
     /// [`KeyServiceError::Distrusted`] if it contradicts what is remembered, now or before; [`KeyServiceError::Internal`] if it
     /// can't be remembered: then it is not believed either; others if the service can't be asked.
     pub async fn look(&self) -> Result<(), KeyServiceError> {
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
+        self.look_in(&mut turn).await
+    }
+
+    /// The same for those who are many: whoever waited for a look shares its outcome.
+    async fn look_together(&self) -> Result<(), KeyServiceError> {
+        let ended = self.ended.load(Ordering::Acquire);
+        let mut turn = self.turn.lock().await;
+        if self.ended.load(Ordering::Acquire) == ended {
+            return self.look_in(&mut turn).await;
+        }
+        turn.failure.clone().map_or(Ok(()), Err)
+    }
+
+    async fn look_in(&self, turn: &mut Turn) -> Result<(), KeyServiceError> {
+        let asked_boot_ms = self.clock.boot_ms();
+        let outcome = self.look_once(turn).await;
+        turn.failure = outcome.clone().err();
+        let sight = self.looks.ended(asked_boot_ms, self.clock.boot_ms(), &outcome);
+        self.ended.fetch_add(1, Ordering::AcqRel);
+        ::metrics::counter!(KEY_SERVICE_LOOKS, "outcome" => outcome_name(&outcome)).increment(1);
+        let is_news = turn.sight.replace(discriminant(&sight)) != Some(discriminant(&sight));
+        match &sight {
+            Sight::Hidden(why) if is_news => {
+                tracing::warn!(why, "the key service does not show its audit log");
+            }
+            Sight::Over(why) if is_news => {
+                tracing::error!(why, "nothing that the key service gave meanwhile is used");
+            }
+            _ => {}
+        }
+        if let Some(tell) = self.listener.get() {
+            tell(&sight);
+        }
+        outcome
+    }
+
+    async fn look_once(&self, turn: &mut Turn) -> Result<(), KeyServiceError> {
         let remembered = self.on_disk(|shelf| shelf.read()).await?;
         let logs = match remembered {
             Remembered::Stopped(text) => return Err(self.stop(text)),
             Remembered::Nothing => Vec::new(),
             Remembered::Logs(logs) => logs,
         };
-        self.go_on();
+        if let Some(unwritten) = turn.unwritten.clone() {
+            if logs.iter().any(|log| log.key() == unwritten.memory.key()) {
+                // No operator has removed that log: its contradiction stands, and is perhaps written down this time.
+                return Err(self.write_down(turn, unwritten).await);
+            }
+            turn.unwritten = None;
+        }
         let (memory, shown) = match self.ask(&logs).await {
             Err(KeyServiceError::Locked) => return self.vouch(&logs).await,
             asked => asked?,
@@ -96,9 +184,13 @@ impl Witness {
                     ::metrics::gauge!(KEY_SERVICE_LOG_RECORDS).set(newer.size() as f64);
                     self.on_disk(move |shelf| shelf.keep(&newer)).await?;
                 }
-                self.keep_others(&logs, &shown).await
+                self.keep_others(&logs, &shown).await?;
+                self.go_on();
+                Ok(())
             }
-            Err(contradiction) => Err(self.contradicted(memory, contradiction.to_string(), shown).await),
+            Err(contradiction) => {
+                Err(self.contradicted(turn, memory, contradiction.to_string(), shown).await)
+            }
         }
     }
 
@@ -151,18 +243,35 @@ impl Witness {
         Ok(())
     }
 
-    /// Written down first: a restart must not forget it. If that fails it holds for this process.
-    async fn contradicted(&self, memory: Option<LogMemory>, why: String, shown: LogHead) -> KeyServiceError {
-        let told = why.clone();
-        let kept = match memory {
-            Some(memory) => {
-                let keep = move |shelf: &LogShelf| shelf.keep_contradiction(memory.key(), &why, &shown);
-                self.on_disk(keep).await
-            }
+    async fn contradicted(
+        &self,
+        turn: &mut Turn,
+        memory: Option<LogMemory>,
+        why: String,
+        shown: LogHead,
+    ) -> KeyServiceError {
+        match memory {
+            Some(memory) => self.write_down(turn, Arc::new(Unwritten { memory, why, shown })).await,
             // It never showed a log that could be believed.
-            None => Ok(why),
+            None => self.stop(why),
+        }
+    }
+
+    /// A restart must not forget it. Where that fails it holds for this process, and is tried again at the next look.
+    async fn write_down(&self, turn: &mut Turn, contradiction: Arc<Unwritten>) -> KeyServiceError {
+        // First, since whoever waits here may go away.
+        turn.unwritten = Some(Arc::clone(&contradiction));
+        let stopped = self.stop(self.shelf.told(contradiction.memory.key(), &contradiction.why));
+        let keep = move |shelf: &LogShelf| {
+            shelf.keep_contradiction(contradiction.memory.key(), &contradiction.why, &contradiction.shown)
         };
-        self.stop(kept.unwrap_or(told))
+        match self.on_disk(keep).await {
+            Ok(text) => {
+                turn.unwritten = None;
+                self.stop(text)
+            }
+            Err(_) => stopped,
+        }
     }
 
     fn stop(&self, text: String) -> KeyServiceError {
@@ -189,12 +298,18 @@ impl Witness {
         text.map_or(Ok(()), |text| Err(KeyServiceError::Distrusted { text }))
     }
 
-    /// `call`, unless nothing is to be asked.
-    fn if_trusted<'a, T: Send + 'a>(&'a self, call: impl FnOnce() -> KeyFuture<'a, T>) -> KeyFuture<'a, T> {
-        match self.check() {
-            Ok(()) => call(),
-            Err(error) => async { Err(error) }.boxed(),
+    /// Asks by `call`, unless nothing is to be asked; after a look, if the last good one counts no more.
+    async fn asked<'a, T>(&self, call: impl Fn() -> KeyFuture<'a, T>) -> Result<T, KeyServiceError> {
+        self.check()?;
+        if !self.looks.count(self.clock.boot_ms()) {
+            self.look_together().await.map_err(|error| unseen_unless_told(&error))?;
         }
+        let after_a_failure = self.looks.have_failed();
+        let outcome = call().await;
+        if after_a_failure {
+            self.looks.heard(&outcome);
+        }
+        outcome
     }
 
     async fn on_disk<T: Send + 'static>(
@@ -212,6 +327,25 @@ impl Witness {
     }
 }
 
+/// Why something is not asked after a look that failed: callers go on without the service, for as long as they can, unless it is
+/// for them to know better.
+fn unseen_unless_told(error: &KeyServiceError) -> KeyServiceError {
+    match error {
+        KeyServiceError::Distrusted { .. } | KeyServiceError::Unauthenticated { .. } => error.clone(),
+        error if is_away(error) => error.clone(),
+        _ => KeyServiceError::Unavailable { reason: UnavailableReason::Unseen, retry_after_ms: 2_000 },
+    }
+}
+
+fn outcome_name(outcome: &Result<(), KeyServiceError>) -> &'static str {
+    match outcome {
+        Ok(()) => "ok",
+        Err(KeyServiceError::Distrusted { .. }) => "contradiction",
+        Err(error) if is_away(error) => "away",
+        Err(_) => "failed",
+    }
+}
+
 /// What is remembered after this was shown, and whether that is more than before.
 fn judge(memory: Option<LogMemory>, shown: &LogHead) -> Result<(LogMemory, bool), Contradiction> {
     use claviger_audit::checkpoint::CheckpointError;
@@ -226,75 +360,6 @@ fn judge(memory: Option<LogMemory>, shown: &LogHead) -> Result<(LogMemory, bool)
     let is_newer =
         memory.believe(&Shown { key: &key, checkpoint: shown.checkpoint.as_bytes(), proof: &proof })?;
     Ok((memory, is_newer))
-}
-
-impl KeyService for Witness {
-    fn session(&self) -> Answered<'_, SessionInfo> {
-        async {
-            self.look().await?;
-            self.inner.session().await
-        }
-        .boxed()
-    }
-
-    fn binding<'a>(&'a self, bucket: &'a str) -> Answered<'a, Option<Binding>> {
-        self.if_trusted(|| self.inner.binding(bucket))
-    }
-
-    fn bindings(&self) -> Answered<'_, Vec<Binding>> {
-        self.if_trusted(|| self.inner.bindings())
-    }
-
-    fn bind_bucket<'a>(&'a self, bucket: &'a str, keyset: Option<&'a str>) -> Answered<'a, Binding> {
-        self.if_trusted(|| self.inner.bind_bucket(bucket, keyset))
-    }
-
-    fn unbind_bucket<'a>(&'a self, bucket: &'a str, bucket_id: &'a str) -> KeyFuture<'a, ()> {
-        self.if_trusted(|| self.inner.unbind_bucket(bucket, bucket_id))
-    }
-
-    fn register_epoch<'a>(&'a self, record: &'a [u8]) -> KeyFuture<'a, ()> {
-        self.if_trusted(|| self.inner.register_epoch(record))
-    }
-
-    fn epoch_record(&self, epoch_id: EpochId) -> KeyFuture<'_, Option<Vec<u8>>> {
-        self.if_trusted(|| self.inner.epoch_record(epoch_id))
-    }
-
-    fn lease(&self, items: Vec<LeaseItem>) -> Answered<'_, Vec<Result<Lease, ReleaseError>>> {
-        self.if_trusted(|| self.inner.lease(items))
-    }
-
-    fn derive(&self, items: Vec<DeriveItem>) -> Answered<'_, Vec<Result<Derived, ReleaseError>>> {
-        self.if_trusted(|| self.inner.derive(items))
-    }
-
-    fn continue_upload(
-        &self,
-        items: Vec<ContinueItem>,
-    ) -> Answered<'_, Vec<Result<Continued, ReleaseError>>> {
-        self.if_trusted(|| self.inner.continue_upload(items))
-    }
-
-    fn finish_upload(&self, items: Vec<FinishedUpload>) -> KeyFuture<'_, Vec<Result<(), ReleaseError>>> {
-        self.if_trusted(|| self.inner.finish_upload(items))
-    }
-
-    fn watch(&self) -> KeyFuture<'_, Watch> {
-        self.if_trusted(|| self.inner.watch())
-    }
-
-    fn log_head(&self, from: u64) -> KeyFuture<'_, LogHead> {
-        self.if_trusted(|| self.inner.log_head(from))
-    }
-
-    fn show_checkpoint<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {
-        self.if_trusted(|| self.inner.show_checkpoint(checkpoint))
-    }
-
-    fn status(&self) -> KeyFuture<'_, ServiceStatus> {
-        self.if_trusted(|| self.inner.status())
-    }
 }
 
 #[cfg(test)]

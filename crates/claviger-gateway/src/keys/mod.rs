@@ -6,6 +6,7 @@ pub(crate) mod era;
 pub(crate) mod holdings;
 pub(crate) mod metered;
 pub(crate) mod read;
+pub(crate) mod seen;
 pub(crate) mod session;
 pub(crate) mod uploads;
 pub(crate) mod watch;

@@ -1,17 +1,46 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use claviger_audit::note::KeyKind;
 use claviger_audit::{SignedCheckpoint, SigningKey, leaf_hash};
 
+use claviger_format::EpochId;
+use claviger_keyapi::{
+    Answer, Answered, Binding, ContinueItem, Continued, DeriveItem, Derived, FinishedUpload, Lease,
+    LeaseItem, ReleaseError, ServiceStatus, SessionInfo, Watch,
+};
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+
 use super::*;
+
+/// A clock that stands where it is put.
+#[derive(Default)]
+struct At(AtomicU64);
+
+impl Clock for At {
+    fn now_ms(&self) -> u64 {
+        self.boot_ms()
+    }
+
+    fn boot_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// A service that shows whatever log it is told to, and counts what else it is asked.
 #[derive(Default)]
 struct Show {
     head: Mutex<Option<LogHead>>,
     asked: Mutex<u32>,
+    /// How often it was asked for its log.
+    looked: AtomicU32,
+    /// What it answers then, if not with the log.
+    refuses: Mutex<Option<KeyServiceError>>,
+    /// Whether it leases.
+    leases: AtomicBool,
     /// Checkpoints that the gateway showed it.
     seen: Mutex<Vec<String>>,
 }
@@ -25,7 +54,14 @@ impl KeyService for Show {
             proof: head.proof.clone(),
             logs: head.logs.clone(),
         });
-        async { head.ok_or(KeyServiceError::Locked) }.boxed()
+        self.looked.fetch_add(1, Ordering::Relaxed);
+        let refusal = self.refuses.lock().unwrap().clone();
+        async {
+            tokio::task::yield_now().await;
+            refusal.map_or(Ok(()), Err)?;
+            head.ok_or(KeyServiceError::Locked)
+        }
+        .boxed()
     }
     fn session(&self) -> Answered<'_, SessionInfo> {
         *self.asked.lock().unwrap() += 1;
@@ -33,7 +69,10 @@ impl KeyService for Show {
     }
     fn lease(&self, _: Vec<LeaseItem>) -> Answered<'_, Vec<Result<Lease, ReleaseError>>> {
         *self.asked.lock().unwrap() += 1;
-        async { Err(KeyServiceError::Locked) }.boxed()
+        let answer = Answer { value: Vec::new(), sent_boot_ms: 0 };
+        let answer =
+            if self.leases.load(Ordering::Relaxed) { Ok(answer) } else { Err(KeyServiceError::Locked) };
+        async { answer }.boxed()
     }
     fn show_checkpoint<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {
         self.seen.lock().unwrap().push(checkpoint.to_owned());
@@ -91,20 +130,31 @@ fn head(name: &str, seed: u8, size: u64, content: &[u8]) -> LogHead {
 struct World {
     folder: tempfile::TempDir,
     service: Arc<Show>,
+    clock: Arc<At>,
     witness: Witness,
+    /// What was told of each look.
+    told: Arc<Mutex<Vec<Sight>>>,
 }
 
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let service = Arc::new(Show::default());
-        let witness = Witness::new(service.clone(), folder.path());
-        Self { folder, service, witness }
+        let clock = Arc::new(At::default());
+        let witness = Witness::new(service.clone(), folder.path(), clock.clone());
+        let told = Arc::new(Mutex::default());
+        let hears: Arc<Mutex<Vec<Sight>>> = Arc::clone(&told);
+        witness.tell(move |sight| hears.lock().unwrap().push(sight.clone()));
+        Self { folder, service, clock, witness, told }
+    }
+
+    fn last_told(&self) -> Sight {
+        self.told.lock().unwrap().last().unwrap().clone()
     }
 
     /// The gateway's process ends and begins again.
     fn restart(&mut self) {
-        self.witness = Witness::new(self.service.clone(), self.folder.path());
+        self.witness = Witness::new(self.service.clone(), self.folder.path(), self.clock.clone());
     }
 
     async fn shown(&self, head: LogHead) -> Result<(), KeyServiceError> {
@@ -218,4 +268,104 @@ async fn a_log_that_nobody_named_is_another_services() {
     named.shown(first).await.unwrap();
     let forged = named.shown(head(OTHER_LOG, 8, 5, b"other")).await;
     assert!(distrusts(&forged, "the one that is known"), "the name with another key: {forged:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_hides_its_log_is_asked_nothing_after_three_minutes_and_what_it_gave_is_over() {
+    let world = World::new();
+    world.service.leases.store(true, Ordering::Relaxed);
+    world.shown(head(LOG, 1, 5, b"a")).await.unwrap();
+    *world.service.refuses.lock().unwrap() = Some(KeyServiceError::Internal);
+    assert_eq!(world.witness.look().await, Err(KeyServiceError::Internal));
+    assert!(matches!(world.last_told(), Sight::Hidden(_)), "told at the first look that fails");
+    world.clock.0.store(sight::COUNTS_MS - 1, Ordering::Relaxed);
+    world.witness.lease(Vec::new()).await.unwrap();
+
+    world.clock.0.store(sight::COUNTS_MS, Ordering::Relaxed);
+    let asked = *world.service.asked.lock().unwrap();
+    let refused = KeyServiceError::Unavailable { reason: UnavailableReason::Unseen, retry_after_ms: 2_000 };
+    assert_eq!(world.lease().await, refused);
+    assert_eq!(*world.service.asked.lock().unwrap(), asked);
+    assert!(matches!(world.last_told(), Sight::Over(why) if why.contains("180 s")));
+
+    *world.service.refuses.lock().unwrap() = None;
+    world.witness.lease(Vec::new()).await.unwrap();
+    assert_eq!(world.last_told(), Sight::Clear);
+}
+
+#[tokio::test]
+async fn a_service_that_is_away_takes_nothing_with_it() {
+    let world = World::new();
+    world.shown(head(LOG, 1, 5, b"a")).await.unwrap();
+    for (minute, away) in [
+        KeyServiceError::Locked,
+        KeyServiceError::Unavailable { reason: UnavailableReason::Connection, retry_after_ms: 1 },
+        KeyServiceError::Unavailable { reason: UnavailableReason::Audit, retry_after_ms: 1 },
+    ]
+    .into_iter()
+    .cycle()
+    .take(9)
+    .enumerate()
+    {
+        world.clock.0.store(minute as u64 * 60_000, Ordering::Relaxed);
+        *world.service.refuses.lock().unwrap() = Some(away.clone());
+        assert_eq!(world.witness.look().await, Err(away));
+        world.lease().await;
+        assert!(matches!(world.last_told(), Sight::Away(_)), "{minute}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_asked_before_the_first_look_and_many_who_wait_for_one_share_it() {
+    let world = World::new();
+    world.service.leases.store(true, Ordering::Relaxed);
+    *world.service.head.lock().unwrap() = Some(head(LOG, 1, 5, b"a"));
+    *world.service.refuses.lock().unwrap() = Some(KeyServiceError::Internal);
+    let refused = join_all((0..50).map(|_| world.witness.lease(Vec::new()))).await;
+    assert!(refused.iter().all(Result::is_err));
+    assert_eq!((world.service.looked.load(Ordering::Relaxed), *world.service.asked.lock().unwrap()), (1, 0));
+    *world.service.refuses.lock().unwrap() = None;
+    let leased = join_all((0..50).map(|_| world.witness.lease(Vec::new()))).await;
+    assert!(leased.iter().all(Result::is_ok));
+    assert_eq!((world.service.looked.load(Ordering::Relaxed), *world.service.asked.lock().unwrap()), (2, 50));
+}
+
+#[tokio::test]
+async fn a_contradiction_that_can_not_be_written_down_stays_in_force_and_is_written_down_later() {
+    let mut world = World::new();
+    world.service.leases.store(true, Ordering::Relaxed);
+    world.shown(head(LOG, 1, 5, b"a")).await.unwrap();
+    // Where the file would be made there is a folder that is not empty.
+    let obstacle = world.log_folder().join("contradiction.new");
+    fs::create_dir_all(obstacle.join("x")).unwrap();
+    assert!(distrusts(&world.shown(head(LOG, 1, 5, b"b")).await, "two histories"));
+    for _ in 0..3 {
+        let again = world.shown(head(LOG, 1, 5, b"a")).await;
+        assert!(distrusts(&again, "two histories"), "the true history does not make it good: {again:?}");
+        assert!(matches!(world.lease().await, KeyServiceError::Distrusted { .. }));
+    }
+    fs::remove_dir_all(&obstacle).unwrap();
+    assert!(distrusts(&world.witness.look().await, "two histories"));
+    assert!(world.log_folder().join("contradiction").exists());
+    world.restart();
+    assert!(distrusts(&world.witness.look().await, "two histories"));
+
+    // Removed, it counts no more, and until something is seen again nothing is asked.
+    fs::remove_dir_all(world.log_folder()).unwrap();
+    *world.service.refuses.lock().unwrap() = Some(KeyServiceError::Locked);
+    assert_eq!(world.witness.look().await, Err(KeyServiceError::Locked));
+    assert!(matches!(world.lease().await, KeyServiceError::Distrusted { .. }));
+    *world.service.refuses.lock().unwrap() = None;
+    world.witness.look().await.unwrap();
+    world.witness.lease(Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_ends_an_unwritten_contradiction_too() {
+    let world = World::new();
+    world.shown(head(LOG, 1, 5, b"a")).await.unwrap();
+    fs::create_dir_all(world.log_folder().join("contradiction.new/x")).unwrap();
+    assert!(world.shown(head(LOG, 1, 5, b"b")).await.is_err());
+    fs::remove_dir_all(world.log_folder()).unwrap();
+    world.witness.look().await.unwrap();
 }

@@ -15,7 +15,9 @@ use tokio::sync::{Notify, mpsc};
 use super::*;
 use crate::admin::Readiness;
 use crate::bindings::Bindings;
+use crate::key_client::Sight;
 use crate::keys::holdings::Holdings;
+use crate::keys::seen::seen;
 use crate::keys::uploads::Uploads;
 use crate::keys::watch::Watcher;
 use crate::keys::write::WriteEpochs;
@@ -163,6 +165,7 @@ struct Gateway {
     read_keys: Arc<ReadKeys>,
     write_epochs: Arc<WriteEpochs>,
     session: Arc<Session>,
+    holdings: Arc<Holdings>,
     readiness: Readiness,
     tell: mpsc::UnboundedSender<WatchEvent>,
     watching: tokio::task::JoinHandle<()>,
@@ -205,12 +208,12 @@ async fn gateway() -> Gateway {
     });
     let bindings = Arc::new(Bindings::new(k.clone(), c.clone(), s.clone()));
     let readiness = Readiness::new();
-    let watcher = Watcher::new(keys, holdings, bindings, random, readiness.warning("stream"));
+    let watcher = Watcher::new(keys, holdings.clone(), bindings, random, readiness.warning("stream"));
     let bucket_id = BucketId::new(format!("photos#{}", "0".repeat(32))).unwrap();
     let bound = BoundBucket { bucket_id, keyset_id: KeysetId::new(KEYSET) };
     session.refresh().await.unwrap();
     let watching = tokio::spawn(watcher.run());
-    Gateway { service, read_keys, write_epochs, session, readiness, tell, watching, bound }
+    Gateway { service, read_keys, write_epochs, session, holdings, readiness, tell, watching, bound }
 }
 
 impl Gateway {
@@ -326,4 +329,37 @@ async fn who_is_refused_twice_when_it_asks_for_its_session_holds_nothing_any_mor
     tokio::time::sleep(std::time::Duration::from_secs(120)).await;
     assert_eq!(*refused.lock().unwrap(), 1, "told once");
     asking.abort();
+}
+
+#[tokio::test]
+async fn what_a_service_gave_that_hides_its_log_is_dropped_and_health_tells_at_the_first_look() {
+    let gateway = gateway().await;
+    gateway.reads().await.unwrap();
+    let tell = seen(&gateway.readiness, &gateway.holdings);
+    let health = || {
+        let component = gateway.readiness.snapshot()["key_service_log"].clone();
+        (component, gateway.readiness.warnings()["key_service_log"].clone())
+    };
+    assert!(health().0.is_some(), "nobody has looked yet");
+    tell(&Sight::Clear);
+    assert_eq!(health(), (None, None));
+    tell(&Sight::Away("no connection".into()));
+    let (component, warning) = health();
+    assert!(component.is_none() && warning.unwrap().contains("no connection"));
+    tell(&Sight::Hidden("an error".into()));
+    assert_eq!(health(), (Some("an error".into()), None));
+    gateway.reads().await.unwrap();
+    *gateway.service.knows.lock().unwrap() = false;
+    tell(&Sight::Over("for too long".into()));
+    assert_eq!(health().0.unwrap(), "for too long");
+    assert!(gateway.reads().await.is_err() && !gateway.is_kept());
+    assert!(gateway.session.state().is_err(), "nor does it write");
+
+    // Once; what is obtained after the next good look stands.
+    *gateway.service.knows.lock().unwrap() = true;
+    gateway.session.refresh().await.unwrap();
+    tell(&Sight::Over("for too long".into()));
+    assert!(gateway.session.state().is_ok());
+    tell(&Sight::Clear);
+    assert_eq!(health(), (None, None));
 }
