@@ -4,7 +4,7 @@
 //! What it can't do: keys that were released stay released, until their lease ends.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use claviger_keyapi::proposals::{FreezeRequest, FreezeTarget};
@@ -38,6 +38,8 @@ pub(crate) struct Freezes {
     inner: RwLock<Inner>,
     /// Counts freezes, so that an answer on its way out notices one that came meanwhile.
     generation: AtomicU64,
+    /// Whether somebody is writing down who was stopped.
+    is_written: AtomicBool,
 }
 
 #[derive(Default)]
@@ -51,7 +53,7 @@ impl Freezes {
     pub(crate) fn load(rows: Vec<FreezeRow>) -> Self {
         let rows = rows.into_iter().map(|row| (row.target.clone(), row)).collect();
         let inner = Inner { rows, tripped: BTreeMap::new() };
-        Self { inner: RwLock::new(inner), generation: AtomicU64::new(0) }
+        Self { inner: RwLock::new(inner), ..Self::default() }
     }
 
     pub(crate) fn get(&self, target: &FreezeTarget) -> Option<FreezeRow> {
@@ -82,6 +84,16 @@ impl Freezes {
     /// Whether there is anyone of these.
     pub(crate) fn has_tripped(&self) -> bool {
         !self.read().tripped.is_empty()
+    }
+
+    /// Whether this one is among them.
+    pub(crate) fn is_tripped(&self, identity: &Identity) -> bool {
+        self.read().tripped.contains_key(identity)
+    }
+
+    /// The right to write them down; `None` while somebody else is at it.
+    fn write_down(&self) -> Option<WritesDown<'_>> {
+        (!self.is_written.swap(true, Ordering::AcqRel)).then_some(WritesDown(&self.is_written))
     }
 
     /// How often something was frozen or stopped otherwise since unlock.
@@ -117,8 +129,12 @@ impl Freezes {
         if let FreezeTarget::Identity(identity) = &row.target {
             inner.tripped.remove(identity);
         }
+        // What the service itself freezes it had stopped before.
+        let is_new = row.by.is_some();
         inner.rows.insert(row.target.clone(), row);
-        self.overtake();
+        if is_new {
+            self.overtake();
+        }
     }
 
     pub(crate) fn remove(&self, target: &FreezeTarget) {
@@ -132,6 +148,15 @@ impl Freezes {
 
     fn write(&self) -> RwLockWriteGuard<'_, Inner> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Freezes::write_down`].
+struct WritesDown<'a>(&'a AtomicBool);
+
+impl Drop for WritesDown<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -202,12 +227,14 @@ impl Core {
     }
 
     /// Freezes whoever has used up a budget. Blocks. Where it fails they stay stopped for as long as the service is unlocked,
-    /// it is tried again every few seconds, and after a restart the next item too many stops them again.
+    /// it is tried again every few seconds, and after a restart the next item too many stops them again. Does nothing while
+    /// somebody else is at it: as long as the database is away, one waits for it and not all.
     pub(crate) fn freeze_tripped(&self) -> Result<(), ServiceError> {
         let Ok(vault) = self.vault() else { return Ok(()) };
         if !vault.freezes.has_tripped() {
             return Ok(());
         }
+        let Some(_at_it) = vault.freezes.write_down() else { return Ok(()) };
         let turn = self.change(&vault)?;
         for (identity, reason) in vault.freezes.tripped() {
             let info = self.local_info()?;
@@ -259,11 +286,15 @@ mod tests {
         assert_eq!(freezes.stops(&edge, None), Some(text.clone()));
         assert!(freezes.stops(&"gateway:other".parse().unwrap(), None).is_none());
         assert_eq!(freezes.generation(), 0, "what is on its way to it was within the budget");
-        freezes.put(FreezeRow { target: target.clone(), frozen_ms: 0, by: None, reason: "used up".into() });
+        let row = |by| FreezeRow { target: target.clone(), frozen_ms: 0, by, reason: "used up".into() };
+        freezes.put(row(None));
+        assert_eq!(freezes.generation(), 0, "nor is it by the row that says so");
         assert!(!freezes.has_tripped());
         assert_eq!(freezes.stops(&edge, Some("default")), Some(text));
         freezes.trip(&edge, "used up".into());
         freezes.remove(&target);
         assert!(freezes.stops(&edge, None).is_none(), "a late item does not outlive the unfreezing");
+        freezes.put(row(Some("admin:first".parse().unwrap())));
+        assert_eq!(freezes.generation(), 1, "an operator means what is on its way, too");
     }
 }

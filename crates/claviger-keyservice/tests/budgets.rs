@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use claviger_keyapi::admin::{self, AdminStatus, BudgetInfo, BudgetList, UnlockRequest};
 use claviger_keyapi::proposals::{Action, FreezeTarget};
@@ -15,6 +16,7 @@ use claviger_keyapi::{
 };
 use claviger_keyservice::Unlock;
 use common::{Epoch, Gateway, Object, POLICY, World, ask};
+use tokio::time::timeout;
 
 const WINDOW_MS: u64 = 600_000;
 
@@ -240,4 +242,46 @@ async fn a_new_budget_counts_what_was_released_before_it_and_another_policy_refi
     assert_eq!(ok(&scene.derive([0]).await), [true], "what it has is not one more");
     assert_eq!(ok(&scene.derive([9]).await), [false]);
     assert_eq!(scene.frozen().await, [full()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_that_can_not_be_written_holds_up_nobody_else_and_is_written_as_soon_as_it_can() {
+    const SOON: Duration = Duration::from_secs(2);
+    let mut scene = Scene::new("objects_max = 1\n").await;
+    let second = scene.world.enrol("second").await;
+    let lease = async || {
+        let items = vec![LeaseItem { epoch_id: scene.epoch.id.into(), record: None }];
+        second.keys.lease(items).await.unwrap().value.remove(0).unwrap();
+    };
+    lease().await;
+
+    // Somebody holds the database; nobody writes there for as long as he does.
+    let database = scene.world.database();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (keys, items) = (scene.full.keys.clone(), vec![scene.item(0), scene.item(1)]);
+    let crossing = tokio::spawn(async move { keys.derive(items).await });
+    let stopped = async {
+        while !matches!(scene.full.keys.session().await, Err(KeyServiceError::Frozen { .. })) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON, stopped).await.unwrap();
+    for _ in 0..3 {
+        timeout(SOON, lease()).await.expect("another gateway waits for the freeze of this one");
+    }
+    let crossing = timeout(5 * SOON, crossing).await.unwrap().unwrap().unwrap();
+    assert_eq!(ok(&crossing.value), [true, false], "what was within the budget goes out all the same");
+    assert_eq!(scene.frozen().await, []);
+    assert_eq!(ok(&scene.derive([0]).await), [false], "stopped it is");
+
+    database.execute_batch("ROLLBACK").unwrap();
+    let written = async {
+        while scene.frozen().await != [full()] {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(6 * SOON, written).await.expect("it is not tried again");
+    scene.world.restart().await;
+    assert_eq!(scene.frozen().await, [full()]);
+    assert_eq!(scene.world.audit().iter().filter(|record| record["action"] == "freeze").count(), 1);
 }

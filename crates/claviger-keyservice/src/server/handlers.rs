@@ -285,7 +285,8 @@ async fn blocking<T: Serialize + Send + 'static>(
     encode(&settled(&core, run).await?)
 }
 
-/// The same for answers that carry keys: they go out only if the service is still unlocked and the caller unrevoked.
+/// The same for answers that carry keys: they go out only if the service is still unlocked, the caller unrevoked and nothing of
+/// it frozen. That is asked last.
 async fn releasing<T: Serialize + Send + 'static>(
     core: Arc<Core>,
     caller: Caller,
@@ -293,18 +294,15 @@ async fn releasing<T: Serialize + Send + 'static>(
 ) -> Result<Body, KeyServiceError> {
     let addressee = caller.addressee();
     let answer = settled(&core, move |core| run(core, &caller)).await?;
+    if core.has_tripped(&addressee) {
+        freeze_tripped(&core).await;
+    }
     core.may_have(&addressee)?;
-    freeze_tripped(&core).await;
-    // What was decided while that was waited for keeps the keys back.
-    core.is_let_in(&addressee)?;
     encode(&answer)
 }
 
-/// Freezes whoever has used up a budget with this answer: he still gets it, and it is the last.
+/// Freezes whoever has used up a budget with this answer: he still gets it, and it is the last. Others don't wait for that.
 async fn freeze_tripped(core: &Arc<Core>) {
-    if !core.vault().is_ok_and(|vault| vault.freezes.has_tripped()) {
-        return;
-    }
     let worker = Arc::clone(core);
     if let Ok(Err(error)) = tokio::task::spawn_blocking(move || worker.freeze_tripped()).await {
         tracing::error!(%error, "a gateway that has used up its budget is stopped, but not frozen yet");

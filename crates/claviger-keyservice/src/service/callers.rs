@@ -44,9 +44,19 @@ impl Caller {
 }
 
 impl Core {
-    /// Whether an answer with keys may still go out.
+    /// Whether he has used up a budget, and that is not written down yet.
+    pub(crate) fn has_tripped(&self, addressee: &Addressee) -> bool {
+        self.vault().is_ok_and(|vault| vault.freezes.is_tripped(&addressee.identity))
+    }
+
+    /// Whether an answer with keys may still go out: the service is unlocked as it was, he is not revoked, and nothing was frozen.
     pub(crate) fn may_have(&self, addressee: &Addressee) -> Result<(), KeyServiceError> {
-        let vault = self.is_let_in(addressee)?;
+        self.store.check_ours().map_err(|error| tell(&error))?;
+        let vault = self.vault()?;
+        if !std::ptr::eq(Arc::as_ptr(&vault), addressee.vault.as_ptr()) {
+            return Err(KeyServiceError::Locked);
+        }
+        check_unrevoked(&vault, addressee.uid)?;
         if vault.freezes.generation() != addressee.freezes {
             // Something was frozen meanwhile: he, or perhaps the keyset that this answer is about. Asked again, it is decided again.
             return Err(match vault.freezes.stops(&addressee.identity, None) {
@@ -55,17 +65,6 @@ impl Core {
             });
         }
         Ok(())
-    }
-
-    /// Whether the service is unlocked as it was, and he is not revoked.
-    pub(crate) fn is_let_in(&self, addressee: &Addressee) -> Result<Arc<Vault>, KeyServiceError> {
-        self.store.check_ours().map_err(|error| tell(&error))?;
-        let vault = self.vault()?;
-        if !std::ptr::eq(Arc::as_ptr(&vault), addressee.vault.as_ptr()) {
-            return Err(KeyServiceError::Locked);
-        }
-        check_unrevoked(&vault, addressee.uid)?;
-        Ok(vault)
     }
 
     /// The only way to a [`Caller`]: the certificate's key must be the enrolled one, the identity unrevoked, the date good.
