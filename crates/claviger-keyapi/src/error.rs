@@ -31,7 +31,8 @@ pub enum UnavailableReason {
     Shutdown,
     /// Another replica serves; this one did nothing with the request.
     Standby,
-    /// The caller could not look at the service's audit log lately, and asked nothing else. Made by the caller itself, never sent.
+    /// The caller could not look at the service's audit log, lately or over this connection, and asked nothing else. Made by the
+    /// caller itself, never sent.
     Unseen,
 }
 

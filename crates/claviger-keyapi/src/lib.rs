@@ -33,7 +33,7 @@ pub use identity::{Identity, IdentityError, Role};
 pub use secret::{
     DekBytes, EtagKeyBytes, NameKeyBytes, PskBytes, Seed32, UnitOutput, UploadKeyBytes, WekBytes,
 };
-pub use service::{Answer, Answered, BATCH_ITEMS_MAX, KeyFuture, KeyService};
+pub use service::{Answer, Answered, BATCH_ITEMS_MAX, KeyFuture, KeyService, Line, LogView};
 pub use types::{
     Binding, ContinueItem, ContinueUnit, Continued, DeriveItem, DerivePurpose, Derived, FinishedUpload,
     Lease, LeaseItem, NewUnit, ServiceState, ServiceStatus, SessionInfo, SessionKeyset, Verb,

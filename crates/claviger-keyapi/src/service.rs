@@ -40,6 +40,18 @@ impl<T> Answer<T> {
 /// An [`Answer`] in a future.
 pub type Answered<'a, T> = KeyFuture<'a, Answer<T>>;
 
+/// A connection to the service, by a number that no other one has.
+pub type Line = u64;
+
+/// The service's audit log, and the connection over which it was shown.
+#[derive(Debug)]
+pub struct LogView {
+    /// What was shown.
+    pub head: LogHead,
+    /// Where; 0 from a service that is not reached by connections.
+    pub line: Line,
+}
+
 /// The key service as one gateway sees it; the caller's identity belongs to the implementation (its certificate).
 ///
 /// Batches return one result for each item, in order. A whole call fails with [`KeyServiceError`].
@@ -96,9 +108,23 @@ pub trait KeyService: Send + Sync {
     fn watch(&self) -> KeyFuture<'_, Watch>;
 
     /// The service's audit log as it is now, with the proof that it continues the log of the first `from` records.
-    fn log_head(&self, from: u64) -> KeyFuture<'_, LogHead>;
+    fn log_head(&self, from: u64) -> KeyFuture<'_, LogView>;
 
-    /// Shows the service a checkpoint of its audit log that the caller believed; also while it is locked.
+    /// From now on everything but [`Self::log_head`] goes over this connection, and is not sent over another one: who is at the
+    /// other end of that has not shown its log yet. It ends with [`crate::UnavailableReason::Unseen`] then.
+    fn keep_to(&self, line: Line) {
+        // Without connections there is one service, always the same.
+        let _ = line;
+    }
+
+    /// Shows a checkpoint to whoever is locked at another address than the one that is connected, if there are others.
+    fn vouch_elsewhere<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {
+        let _ = checkpoint;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Shows the service a checkpoint of its audit log that the caller believed, at each of its addresses; also while it is
+    /// locked. Done if one of them takes it.
     ///
     /// # Errors
     /// `Malformed` if the log's key did not sign it; `Conflict` if an unlocked service's log contradicts it.

@@ -3,8 +3,10 @@
 
 mod common;
 
-use claviger_gateway::key_client::KeyClient;
-use claviger_keyapi::{KeyService as _, KeyServiceError, UnavailableReason};
+use std::fs;
+
+use claviger_gateway::key_client::{KeyClient, Witness};
+use claviger_keyapi::{KeyService as _, KeyServiceError, ServiceState, UnavailableReason};
 use common::World;
 use tokio::net::TcpListener;
 
@@ -42,5 +44,35 @@ async fn a_gateway_finds_the_one_of_several_addresses_that_serves() {
     let expected =
         KeyServiceError::Unavailable { reason: UnavailableReason::Connection, retry_after_ms: 2_000 };
     assert_eq!(refused, expected);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_locked_service_is_vouched_for_although_another_address_can_not_be_reached() {
+    let mut world = World::new().await;
+    let _enrolled = world.enrol("full").await;
+    let list = [closed_port().await, world.config.listen.to_string(), stranger().await].join(",");
+    let keys = KeyClient::open(&list, &world.path("full"), world.clock.clone()).unwrap();
+    let witness = Witness::new(keys.clone(), &world.path("memory"), world.clock.clone());
+    witness.session().await.unwrap();
+    let start_unvouched = async |world: &mut World| {
+        world.stop().await;
+        fs::remove_file(&world.config.checkpoint_file).unwrap();
+        world.start().await.unwrap();
+        assert_eq!(world.service().health().0, ServiceState::Locked);
+    };
+    start_unvouched(&mut world).await;
+    let refused = witness.session().await.unwrap_err();
+    assert!(matches!(refused, KeyServiceError::Unavailable { .. }), "{refused}");
+    assert_eq!(world.service().health().0, ServiceState::Unlocked);
+    witness.session().await.unwrap();
+
+    // And by who is served well at another one.
+    let folder = fs::read_dir(world.path("memory/logs")).unwrap().next().unwrap().unwrap().path();
+    let note = fs::read_to_string(folder.join("checkpoint")).unwrap();
+    start_unvouched(&mut world).await;
+    let elsewhere = keys.vouch_elsewhere(&note).await;
+    assert!(elsewhere.is_err(), "two of the addresses are not there");
+    assert_eq!(world.service().health().0, ServiceState::Unlocked);
     world.stop().await;
 }

@@ -149,8 +149,8 @@ async fn replicas_lose_nothing_and_contradict_nobody() {
     let mut replicas = three(&mut world, &database, relay).await;
     replicas.iter_mut().for_each(Replica::start);
     let gateway = Arc::new(gateway(&world, &replicas).await);
-    // What a gateway remembers of the logs goes along.
-    let keys: Arc<dyn claviger_keyapi::KeyService> = gateway.keys.clone();
+    // What a gateway remembers of the logs goes along, over connections of its own: it holds its client to what it has seen.
+    let keys: Arc<dyn claviger_keyapi::KeyService> = self::gateway(&world, &replicas).await.keys;
     let witness = Witness::new(keys, &world.path("remembered"), world.clock.clone());
     witness.look().await.unwrap();
     let load = Arc::new(Load::default());

@@ -49,8 +49,9 @@ async fn a_gateway_notices_that_the_whole_service_was_put_back_to_an_earlier_day
     distrusts(witness.bindings().await, "cut off");
 
     // Longer, and not the same.
+    let careless = world.gateway("full").await.keys;
     for _ in 0..20 {
-        client.session().await.unwrap();
+        careless.session().await.unwrap();
     }
     world.restart().await;
     let second = Arc::new(Witness::new(client.clone(), &world.path("second-memory"), world.clock.clone()));
@@ -82,4 +83,27 @@ async fn a_log_that_is_killed_and_goes_on_is_believed_at_every_size() {
     let note = fs::read_to_string(folder.join("checkpoint")).unwrap();
     let size: u64 = note.lines().nth(1).unwrap().parse().unwrap();
     assert!(size > 60, "{size}");
+}
+
+#[tokio::test]
+async fn a_copy_of_the_service_at_the_end_of_a_new_connection_is_asked_nothing() {
+    let mut world = World::new().await;
+    let gateway = world.enrol("full").await;
+    let witness = Witness::new(gateway.keys.clone(), &world.path("memory"), world.clock.clone());
+    witness.session().await.unwrap();
+    world.stop().await;
+    let earlier = Snapshot::take(&world);
+    world.start().await.unwrap();
+    // The connection is a new one, and the service the same.
+    witness.bind_bucket("photos", None).await.unwrap();
+    world.restart().await;
+    witness.look().await.unwrap();
+    world.stop().await;
+
+    earlier.put_all_back(&world);
+    world.start().await.unwrap();
+    let before = world.audit().len();
+    distrusts(witness.bind_bucket("other", None).await, "cut off");
+    let bound = world.audit().into_iter().skip(before).find(|record| record["action"] == "bind");
+    assert_eq!(bound, None);
 }

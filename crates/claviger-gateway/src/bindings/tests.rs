@@ -118,7 +118,7 @@ impl KeyService for OneBucket {
     fn watch(&self) -> KeyFuture<'_, claviger_keyapi::Watch> {
         unreachable!()
     }
-    fn log_head(&self, _: u64) -> KeyFuture<'_, claviger_keyapi::routes::LogHead> {
+    fn log_head(&self, _: u64) -> KeyFuture<'_, claviger_keyapi::LogView> {
         unreachable!()
     }
     fn show_checkpoint<'a>(&'a self, _: &'a str) -> KeyFuture<'a, ()> {

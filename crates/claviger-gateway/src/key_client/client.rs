@@ -1,5 +1,6 @@
 //! The key service's trait over the channel.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,15 +12,16 @@ use claviger_keyapi::enrol::{CERTIFICATE_TTL_MS, Certificate};
 use claviger_keyapi::routes::{
     self, BindRequest, BindingAnswer, BindingRequest, BindingsAnswer, CheckpointRequest, ConsistencyRequest,
     ContinueAnswer, ContinueRequest, DeriveAnswer, DeriveRequest, Empty, EpochAnswer, EpochRequest,
-    FinishAnswer, FinishRequest, LeaseAnswer, LeaseRequest, LogHead, RegisterRequest, UnbindRequest,
+    FinishAnswer, FinishRequest, LeaseAnswer, LeaseRequest, RegisterRequest, UnbindRequest,
 };
 use claviger_keyapi::tls::Accept;
 use claviger_keyapi::wire::Blob;
 use claviger_keyapi::{
     Answer, Answered, BATCH_ITEMS_MAX, Binding, ContinueItem, Continued, DeriveItem, Derived, FinishedUpload,
-    KeyFuture, KeyService, KeyServiceError, Lease, LeaseItem, ReleaseError, ServiceStatus, SessionInfo,
-    Watch, WatchEvent,
+    KeyFuture, KeyService, KeyServiceError, Lease, LeaseItem, Line, LogView, ReleaseError, ServiceStatus,
+    SessionInfo, Watch, WatchEvent,
 };
+use futures_util::future::join_all;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -137,12 +139,35 @@ impl KeyClient {
         path: &str,
         request: Q,
     ) -> Result<Answer<A>, KeyServiceError> {
-        self.transport.call(path, &request).await.map_err(|error| {
-            if !matches!(error, ClientError::Service(_)) {
-                tracing::warn!(path, %error, "the key service can't be asked");
-            }
-            error.outward()
-        })
+        self.transport.call(path, &request).await.map_err(|error| self.told(path, &error))
+    }
+
+    fn told(&self, path: &str, error: &ClientError) -> KeyServiceError {
+        if !matches!(error, ClientError::Service(_) | ClientError::Unseen(_)) {
+            tracing::warn!(path, %error, "the key service can't be asked");
+        }
+        error.outward()
+    }
+
+    /// A connection of its own to one address.
+    fn transport_to(&self, target: SocketAddr, accept: Accept) -> Result<Transport, ClientError> {
+        let identity = StoredIdentity::load(&self.folder)?;
+        Transport::new(&target.to_string(), &identity, accept, Arc::clone(&self.clock))
+    }
+
+    /// A locked service shows another name, which everything else refuses. What goes there is no secret, and of use to it alone.
+    async fn show_at(&self, target: SocketAddr, checkpoint: &str) -> Result<(), ClientError> {
+        let request = CheckpointRequest { checkpoint: checkpoint.to_owned() };
+        let transport = self.transport_to(target, Accept::AnyState)?;
+        transport.call::<_, Empty>(routes::CHECKPOINT, &request).await.map(drop)
+    }
+
+    async fn is_locked_at(&self, target: SocketAddr) -> Result<bool, ClientError> {
+        match self.transport_to(target, Accept::Unlocked)?.connect_now().await {
+            Ok(()) => Ok(false),
+            Err(error) if error.outward() == KeyServiceError::Locked => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// A batch; its answer must have one result for each item.
@@ -246,24 +271,51 @@ impl KeyService for KeyClient {
         .boxed()
     }
 
-    fn log_head(&self, from: u64) -> KeyFuture<'_, LogHead> {
-        async move { Ok(self.ask(routes::CONSISTENCY, ConsistencyRequest { from }).await?.value) }.boxed()
+    fn log_head(&self, from: u64) -> KeyFuture<'_, LogView> {
+        async move {
+            let request = ConsistencyRequest { from };
+            let asked = self.transport.call_over_a_line(routes::CONSISTENCY, &request).await;
+            let (answer, line) = asked.map_err(|error| self.told(routes::CONSISTENCY, &error))?;
+            Ok(LogView { head: answer.value, line })
+        }
+        .boxed()
+    }
+
+    fn keep_to(&self, line: Line) {
+        self.transport.keep_to(line);
+    }
+
+    fn vouch_elsewhere<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {
+        async move {
+            let (targets, connected) = self.transport.places().await.map_err(|error| error.outward())?;
+            let others = targets.into_iter().filter(|target| Some(*target) != connected);
+            join_all(others.map(async |target| {
+                let is_locked = Box::pin(self.is_locked_at(target)).await?;
+                if is_locked { Box::pin(self.show_at(target, checkpoint)).await } else { Ok(()) }
+            }))
+            .await
+            .into_iter()
+            .collect::<Result<(), ClientError>>()
+            .map_err(|error| error.outward())
+        }
+        .boxed()
     }
 
     fn show_checkpoint<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {
-        // A locked service shows another name, which everything else refuses. What goes there is no secret, and of use to it alone.
-        let show = async move {
-            let identity = StoredIdentity::load(&self.folder)?;
-            let transport = Transport::new(
-                &self.transport.address(),
-                &identity,
-                Accept::AnyState,
-                Arc::clone(&self.clock),
-            )?;
-            let request = CheckpointRequest { checkpoint: checkpoint.to_owned() };
-            transport.call::<_, Empty>(routes::CHECKPOINT, &request).await
-        };
-        async move { show.await.map(drop).map_err(|error| error.outward()) }.boxed()
+        async move {
+            let (targets, _) = self.transport.places().await.map_err(|error| error.outward())?;
+            let shown = targets.into_iter().map(|target| Box::pin(self.show_at(target, checkpoint)));
+            let failures: Vec<ClientError> =
+                match join_all(shown).await.into_iter().map(Result::err).collect::<Option<Vec<_>>>() {
+                    Some(failures) => failures,
+                    // One of them took it.
+                    None => return Ok(()),
+                };
+            // What one of them answered says more than that another one is not there.
+            let told = failures.iter().find(|error| matches!(error, ClientError::Service(_)));
+            Err(told.or(failures.first()).map_or(KeyServiceError::Internal, ClientError::outward))
+        }
+        .boxed()
     }
 
     fn status(&self) -> KeyFuture<'_, ServiceStatus> {

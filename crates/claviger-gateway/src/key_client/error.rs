@@ -62,6 +62,9 @@ pub enum ClientError {
     /// It took too long.
     #[error("{0} did not answer in time")]
     Timeout(String),
+    /// It is a new connection, and the audit log was not looked at over it yet: nothing was sent.
+    #[error("{0}: its audit log is to be looked at first, over this connection")]
+    Unseen(String),
     /// HTTP/2 broke.
     #[error("HTTP/2: {0}")]
     Http(#[from] hyper::Error),
@@ -90,6 +93,7 @@ impl ClientError {
         match self {
             Self::Service(error) => error.clone(),
             Self::Timeout(_) => unavailable(UnavailableReason::Timeout),
+            Self::Unseen(_) => super::witness::UNSEEN,
             Self::Handshake { reason, .. } if shows_the_locked_name(reason) => KeyServiceError::Locked,
             Self::Connect { .. } | Self::Handshake { .. } | Self::Http(_) => {
                 unavailable(UnavailableReason::Connection)

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use claviger_env::Clock;
-use claviger_keyapi::routes::{ANSWER_LEN_MAX, ErrorAnswer};
+use claviger_keyapi::routes::{self, ANSWER_LEN_MAX, ErrorAnswer};
 use claviger_keyapi::tls::{self, Accept};
 use claviger_keyapi::wiping::{self, WipingBuffer};
-use claviger_keyapi::{Answer, KeyServiceError, UnavailableReason};
+use claviger_keyapi::{Answer, KeyServiceError, Line, UnavailableReason};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -37,6 +37,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 const KEEPALIVE: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
 
+/// What is asked over a connection whose other end has not shown its log: the log; and for a certificate, which is nothing but one
+/// of the CA that was there before.
+const ASKED_ANYWHERE: [&str; 2] = [routes::CONSISTENCY, routes::RENEW];
+
 type Sender = SendRequest<Full<Bytes>>;
 
 /// The channel. Cheap to call from many tasks: their requests share the connection.
@@ -45,6 +49,10 @@ pub struct Transport {
     clock: Arc<dyn Clock>,
     config: RwLock<Arc<ClientConfig>>,
     connection: Mutex<Option<Connection>>,
+    /// Connections made so far; the last one's number.
+    made: AtomicU64,
+    /// The one over which the service has shown its log; 0 if nobody asks for that.
+    seen: AtomicU64,
     /// Attempts to connect that failed: whoever waited for one shares its fate instead of trying once more himself.
     failures: AtomicU64,
 }
@@ -53,6 +61,7 @@ pub struct Transport {
 struct Connection {
     sender: Sender,
     to: SocketAddr,
+    number: Line,
     /// Ends it with all that goes over it.
     driver: AbortHandle,
 }
@@ -78,17 +87,14 @@ impl Transport {
         Ok(Self::with_config(address, config, clock))
     }
 
-    /// The service's addresses, as [`Self::new`] takes them.
-    pub(super) fn address(&self) -> String {
-        self.addresses.text()
-    }
-
     pub(super) fn with_config(address: &str, config: ClientConfig, clock: Arc<dyn Clock>) -> Self {
         Self {
             addresses: Addresses::parse(address),
             clock,
             config: RwLock::new(Arc::new(config)),
             connection: Mutex::new(None),
+            made: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         }
     }
@@ -102,6 +108,25 @@ impl Transport {
         Ok(())
     }
 
+    /// From now on nothing is asked over another connection than this one, but what [`ASKED_ANYWHERE`] names.
+    pub(super) fn keep_to(&self, line: Line) {
+        self.seen.store(line, Ordering::Release);
+    }
+
+    /// Where the service may be, and where it is connected.
+    pub(super) async fn places(&self) -> Result<(Vec<SocketAddr>, Option<SocketAddr>), ClientError> {
+        let connected = {
+            let connection = self.connection.lock().await;
+            connection.as_ref().filter(|there| !there.sender.is_closed()).map(|there| there.to)
+        };
+        Ok((self.addresses.targets().await?, connected))
+    }
+
+    /// Connects if it is not connected.
+    pub(super) async fn connect_now(&self) -> Result<(), ClientError> {
+        self.connected().await.map(drop)
+    }
+
     /// Asks one route. The answer carries the moment at which the request was sent.
     ///
     /// # Errors
@@ -111,6 +136,15 @@ impl Transport {
         path: &str,
         request: &Q,
     ) -> Result<Answer<A>, ClientError> {
+        Ok(self.call_over_a_line(path, request).await?.0)
+    }
+
+    /// The same, and tells over which connection the answer came.
+    pub(super) async fn call_over_a_line<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &Q,
+    ) -> Result<(Answer<A>, Line), ClientError> {
         let body = encoded(request)?;
         let mut others = self.addresses.count() - 1;
         loop {
@@ -124,9 +158,9 @@ impl Transport {
             let (status, answer, from) = self.in_time(exchange).await?;
             if status == StatusCode::OK {
                 let value = serde_json::from_slice(&answer).map_err(|_| unintelligible(path))?;
-                return Ok(Answer { value, sent_boot_ms });
+                return Ok((Answer { value, sent_boot_ms }, from.number));
             }
-            let refusal = self.refusal(path, &answer, from).await;
+            let refusal = self.refusal(path, &answer, from.to).await;
             if others == 0 || !is_of_standby(&refusal) {
                 return Err(refusal);
             }
@@ -148,7 +182,7 @@ impl Transport {
             return Ok(Lines::new(answer.into_body()));
         }
         let (_, body) = self.in_time(read(answer)).await?;
-        Err(self.refusal(path, &body, from).await)
+        Err(self.refusal(path, &body, from.to).await)
     }
 
     async fn in_time<T>(
@@ -210,8 +244,8 @@ impl Transport {
         &self,
         path: &str,
         body: Bytes,
-    ) -> Result<(http::Response<Incoming>, SocketAddr), ClientError> {
-        let mut connection = self.connected().await?;
+    ) -> Result<(http::Response<Incoming>, Connection), ClientError> {
+        let mut connection = self.connected_for(path).await?;
         let request = |body: Bytes| {
             Request::post(format!("https://{}{path}", tls::SERVICE_NAME))
                 .header(header::CONTENT_TYPE, "application/json")
@@ -219,17 +253,27 @@ impl Transport {
                 .map_err(|_| ClientError::Service(KeyServiceError::Internal))
         };
         match connection.sender.try_send_request(request(body)?).await {
-            Ok(answer) => Ok((answer, connection.to)),
+            Ok(answer) => Ok((answer, connection)),
             Err(mut failed) => match failed.take_message() {
                 // It comes back only if no byte of it left.
                 Some(unsent) => {
                     *self.connection.lock().await = None;
-                    let mut connection = self.connected().await?;
-                    Ok((connection.sender.send_request(unsent).await?, connection.to))
+                    let mut connection = self.connected_for(path).await?;
+                    Ok((connection.sender.send_request(unsent).await?, connection))
                 }
                 None => Err(failed.into_error().into()),
             },
         }
+    }
+
+    /// A connection over which this route may be asked.
+    async fn connected_for(&self, path: &str) -> Result<Connection, ClientError> {
+        let connection = self.connected().await?;
+        let seen = self.seen.load(Ordering::Acquire);
+        if seen == 0 || seen == connection.number || ASKED_ANYWHERE.contains(&path) {
+            return Ok(connection);
+        }
+        Err(ClientError::Unseen(connection.to.to_string()))
     }
 
     async fn connected(&self) -> Result<Connection, ClientError> {
@@ -291,7 +335,8 @@ impl Transport {
                 tracing::debug!(%error, "the connection to the key service ended");
             }
         });
-        Ok(Connection { sender, to, driver: driver.abort_handle() })
+        let number = self.made.fetch_add(1, Ordering::AcqRel) + 1;
+        Ok(Connection { sender, to, number, driver: driver.abort_handle() })
     }
 }
 

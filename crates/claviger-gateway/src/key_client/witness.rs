@@ -1,9 +1,9 @@
 //! The gateway as a witness of the key service's audit log: it remembers the newest checkpoint that it saw, believes a newer one
 //! only with the proof that it continues that one, and uses the service no more once it doesn't.
 //!
-//! The log is looked at before every session and every minute, and a look counts for three minutes (`sight`): then nothing is asked
-//! before the next good one. A locked service is shown what is remembered: it unlocks only if its
-//! log bears that out. A contradiction stops all calls at once, and stays until an
+//! The log is looked at before every session and every minute, and a look counts for three minutes (`sight`), and for the
+//! connection that it came over: then nothing is asked before the next good one. A locked service is shown what is remembered: it
+//! unlocks only if its log bears that out. A contradiction stops all calls at once, and stays until an
 //! operator has removed what is remembered (`log_shelf`).
 
 mod service;
@@ -20,7 +20,7 @@ use claviger_audit::memory::{Contradiction, Shown};
 use claviger_audit::{Hash, LogMemory, VerifierKey};
 use claviger_env::Clock;
 use claviger_keyapi::routes::LogHead;
-use claviger_keyapi::{KeyFuture, KeyService, KeyServiceError, UnavailableReason};
+use claviger_keyapi::{KeyFuture, KeyService, KeyServiceError, LogView, UnavailableReason};
 
 use super::log_shelf::{LogShelf, Remembered, log_id};
 use crate::metrics::{KEY_SERVICE_CONTRADICTION, KEY_SERVICE_LOG_RECORDS, KEY_SERVICE_LOOKS};
@@ -33,8 +33,19 @@ const LOGS_MAX: usize = 16;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How soon after a look that failed.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// A locked service is shown what is remembered at the first look of so many: sessions are asked for every two seconds then.
+/// A service that can't be asked is shown what is remembered at the first look of so many, since it may be locked: sessions are
+/// asked for every two seconds then.
 const VOUCH_EVERY: u32 = 15;
+/// What is behind the other addresses of a service that can be asked, at the first of so many.
+const VOUCH_ELSEWHERE_EVERY: u32 = 5;
+/// How long that may take.
+const VOUCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often something is asked anew because its connection is a new one.
+const LINES_MAX: u32 = 4;
+
+/// Nothing was asked.
+pub(super) const UNSEEN: KeyServiceError =
+    KeyServiceError::Unavailable { reason: UnavailableReason::Unseen, retry_after_ms: 2_000 };
 
 /// A key service that is used as long as its audit log continues what is remembered of it.
 pub struct Witness {
@@ -49,7 +60,7 @@ pub struct Witness {
     listener: OnceLock<Listener>,
     /// Why nothing is asked any more.
     stopped: ArcSwapOption<String>,
-    /// Looks at a locked service in a row.
+    /// Looks in a row at a service that could not be asked.
     vouched: AtomicU32,
     /// Key of the log that was shown last.
     last: ArcSwapOption<String>,
@@ -106,10 +117,13 @@ impl Witness {
     /// Looks at the log every minute, for ever, and calls `alarm` at every contradiction; to be spawned.
     pub async fn keep_looking(self: Arc<Self>, alarm: impl Fn() + Send) {
         let mut wait = LOOK_EVERY;
-        loop {
+        for n in 0_u32.. {
             tokio::time::sleep(wait).await;
             let looked = self.look().await;
             wait = if looked.is_ok() { LOOK_EVERY } else { LOOK_AGAIN };
+            if looked.is_ok() && n.is_multiple_of(VOUCH_ELSEWHERE_EVERY) {
+                self.vouch_elsewhere_now().await;
+            }
             if let Err(KeyServiceError::Distrusted { .. }) = looked {
                 alarm();
             }
@@ -173,8 +187,11 @@ impl Witness {
             }
             turn.unwritten = None;
         }
-        let (memory, shown) = match self.ask(&logs).await {
-            Err(KeyServiceError::Locked) => return self.vouch(&logs).await,
+        let (memory, LogView { head: shown, line }) = match self.ask(&logs).await {
+            Err(error) if is_away(&error) => {
+                self.vouch(&logs).await;
+                return Err(error);
+            }
             asked => asked?,
         };
         self.vouched.store(0, Ordering::Relaxed);
@@ -185,6 +202,7 @@ impl Witness {
                     self.on_disk(move |shelf| shelf.keep(&newer)).await?;
                 }
                 self.keep_others(&logs, &shown).await?;
+                self.inner.keep_to(line);
                 self.go_on();
                 Ok(())
             }
@@ -195,29 +213,43 @@ impl Witness {
     }
 
     /// A locked service needs somebody who remembers its log: it is shown what is remembered, now and then. It knows which of
-    /// its logs it keeps.
-    async fn vouch(&self, logs: &[LogMemory]) -> Result<(), KeyServiceError> {
-        if self.vouched.fetch_add(1, Ordering::Relaxed).is_multiple_of(VOUCH_EVERY) {
-            for newest in logs.iter().filter_map(LogMemory::newest) {
-                if let Err(error) = self.inner.show_checkpoint(&newest.note().to_string()).await {
-                    tracing::warn!(%error, "the locked key service does not take what is remembered of its audit log");
-                }
+    /// its logs it keeps. Of several addresses, one that is locked is hidden behind another one that can't be reached.
+    async fn vouch(&self, logs: &[LogMemory]) {
+        if !self.vouched.fetch_add(1, Ordering::Relaxed).is_multiple_of(VOUCH_EVERY) {
+            return;
+        }
+        for newest in logs.iter().filter_map(LogMemory::newest) {
+            let note = newest.note().to_string();
+            let shown = tokio::time::timeout(VOUCH_TIMEOUT, self.inner.show_checkpoint(&note)).await;
+            if let Ok(Err(error)) = shown {
+                tracing::warn!(%error, "the key service does not take what is remembered of its audit log");
             }
         }
-        Err(KeyServiceError::Locked)
+    }
+
+    /// The same for who is locked beside one that serves.
+    async fn vouch_elsewhere_now(&self) {
+        let Ok(Remembered::Logs(logs)) = self.on_disk(|shelf| shelf.read()).await else { return };
+        for newest in logs.iter().filter_map(LogMemory::newest) {
+            let note = newest.note().to_string();
+            let shown = tokio::time::timeout(VOUCH_TIMEOUT, self.inner.vouch_elsewhere(&note)).await;
+            if let Ok(Err(error)) = shown {
+                tracing::debug!(%error, "nobody was vouched for at the key service's other addresses");
+            }
+        }
     }
 
     /// What the service shows, and what is remembered of that log. Which of its logs it will be is known only from the answer, and
     /// the proof has to be from what is remembered of that one.
-    async fn ask(&self, logs: &[LogMemory]) -> Result<(Option<LogMemory>, LogHead), KeyServiceError> {
+    async fn ask(&self, logs: &[LogMemory]) -> Result<(Option<LogMemory>, LogView), KeyServiceError> {
         let last = self.last.load();
         let guess = logs.iter().find(|log| last.as_deref() == Some(&log.key().to_string())).or(logs.first());
         let mut from = guess.map_or(0, LogMemory::size);
         // Once more if it is another one than the last; and again if another replica takes over in between.
         for _ in 0..3 {
             let shown = self.inner.log_head(from).await?;
-            let known = logs.iter().find(|log| log.key().to_string() == shown.key);
-            self.last.store(Some(Arc::new(shown.key.clone())));
+            let known = logs.iter().find(|log| log.key().to_string() == shown.head.key);
+            self.last.store(Some(Arc::new(shown.head.key.clone())));
             match known {
                 Some(log) if log.size() != from => from = log.size(),
                 Some(log) => return Ok((Some(log.clone()), shown)),
@@ -298,18 +330,26 @@ impl Witness {
         text.map_or(Ok(()), |text| Err(KeyServiceError::Distrusted { text }))
     }
 
-    /// Asks by `call`, unless nothing is to be asked; after a look, if the last good one counts no more.
+    /// Asks by `call`, unless nothing is to be asked; after a look, if the last good one counts no more or came over another
+    /// connection.
     async fn asked<'a, T>(&self, call: impl Fn() -> KeyFuture<'a, T>) -> Result<T, KeyServiceError> {
         self.check()?;
         if !self.looks.count(self.clock.boot_ms()) {
             self.look_together().await.map_err(|error| unseen_unless_told(&error))?;
         }
-        let after_a_failure = self.looks.have_failed();
-        let outcome = call().await;
-        if after_a_failure {
-            self.looks.heard(&outcome);
+        for _ in 0..LINES_MAX {
+            let after_a_failure = self.looks.have_failed();
+            let outcome = call().await;
+            if outcome.as_ref().err() != Some(&UNSEEN) {
+                if after_a_failure {
+                    self.looks.heard(&outcome);
+                }
+                return outcome;
+            }
+            // Nothing was sent yet.
+            self.look_together().await.map_err(|error| unseen_unless_told(&error))?;
         }
-        outcome
+        Err(UNSEEN)
     }
 
     async fn on_disk<T: Send + 'static>(
@@ -333,7 +373,7 @@ fn unseen_unless_told(error: &KeyServiceError) -> KeyServiceError {
     match error {
         KeyServiceError::Distrusted { .. } | KeyServiceError::Unauthenticated { .. } => error.clone(),
         error if is_away(error) => error.clone(),
-        _ => KeyServiceError::Unavailable { reason: UnavailableReason::Unseen, retry_after_ms: 2_000 },
+        _ => UNSEEN,
     }
 }
 

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use claviger_env::Clock;
 use claviger_format::EpochId;
-use claviger_keyapi::routes::LogHead;
 use claviger_keyapi::{
     Answered, Binding, ContinueItem, Continued, DeriveItem, Derived, FinishedUpload, KeyFuture, KeyService,
-    KeyServiceError, Lease, LeaseItem, ReleaseError, ServiceStatus, SessionInfo, Watch,
+    KeyServiceError, Lease, LeaseItem, Line, LogView, ReleaseError, ServiceStatus, SessionInfo, Watch,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -99,8 +98,16 @@ impl KeyService for Metered {
         self.meter("watch", self.inner.watch())
     }
 
-    fn log_head(&self, from: u64) -> KeyFuture<'_, LogHead> {
+    fn log_head(&self, from: u64) -> KeyFuture<'_, LogView> {
         self.meter("log_head", self.inner.log_head(from))
+    }
+
+    fn keep_to(&self, line: Line) {
+        self.inner.keep_to(line);
+    }
+
+    fn vouch_elsewhere<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {
+        self.meter("vouch_elsewhere", self.inner.vouch_elsewhere(checkpoint))
     }
 
     fn show_checkpoint<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {

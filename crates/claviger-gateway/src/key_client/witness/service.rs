@@ -1,10 +1,9 @@
 //! The key service's trait: every call goes through [`Witness::asked`].
 
 use claviger_format::EpochId;
-use claviger_keyapi::routes::LogHead;
 use claviger_keyapi::{
     Answered, Binding, ContinueItem, Continued, DeriveItem, Derived, FinishedUpload, KeyFuture, KeyService,
-    Lease, LeaseItem, ReleaseError, ServiceStatus, SessionInfo, Watch,
+    Lease, LeaseItem, Line, LogView, ReleaseError, ServiceStatus, SessionInfo, Watch,
 };
 use futures_util::FutureExt as _;
 
@@ -67,8 +66,16 @@ impl KeyService for Witness {
         self.asked(|| self.inner.watch()).boxed()
     }
 
-    fn log_head(&self, from: u64) -> KeyFuture<'_, LogHead> {
+    fn log_head(&self, from: u64) -> KeyFuture<'_, LogView> {
         self.asked(move || self.inner.log_head(from)).boxed()
+    }
+
+    fn keep_to(&self, line: Line) {
+        self.inner.keep_to(line);
+    }
+
+    fn vouch_elsewhere<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {
+        self.inner.vouch_elsewhere(checkpoint)
     }
 
     fn show_checkpoint<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {

@@ -9,7 +9,7 @@ use claviger_audit::{SignedCheckpoint, SigningKey, leaf_hash};
 use claviger_format::EpochId;
 use claviger_keyapi::{
     Answer, Answered, Binding, ContinueItem, Continued, DeriveItem, Derived, FinishedUpload, Lease,
-    LeaseItem, ReleaseError, ServiceStatus, SessionInfo, Watch,
+    LeaseItem, Line, ReleaseError, ServiceStatus, SessionInfo, Watch,
 };
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
@@ -41,12 +41,25 @@ struct Show {
     refuses: Mutex<Option<KeyServiceError>>,
     /// Whether it leases.
     leases: AtomicBool,
+    /// The connection that is there, and the one to which it is held; 0 for none.
+    line: AtomicU64,
+    kept: AtomicU64,
     /// Checkpoints that the gateway showed it.
     seen: Mutex<Vec<String>>,
+    /// The same for other addresses than the one that serves.
+    elsewhere: Mutex<Vec<String>>,
 }
 
 impl KeyService for Show {
-    fn log_head(&self, _: u64) -> KeyFuture<'_, LogHead> {
+    fn keep_to(&self, line: Line) {
+        self.kept.store(line, Ordering::Relaxed);
+    }
+    fn vouch_elsewhere<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {
+        self.elsewhere.lock().unwrap().push(checkpoint.to_owned());
+        async { Ok(()) }.boxed()
+    }
+    fn log_head(&self, _: u64) -> KeyFuture<'_, LogView> {
+        let line = self.line.load(Ordering::Relaxed);
         let head = self.head.lock().unwrap();
         let head = head.as_ref().map(|head| LogHead {
             key: head.key.clone(),
@@ -56,10 +69,10 @@ impl KeyService for Show {
         });
         self.looked.fetch_add(1, Ordering::Relaxed);
         let refusal = self.refuses.lock().unwrap().clone();
-        async {
+        async move {
             tokio::task::yield_now().await;
             refusal.map_or(Ok(()), Err)?;
-            head.ok_or(KeyServiceError::Locked)
+            Ok(LogView { head: head.ok_or(KeyServiceError::Locked)?, line })
         }
         .boxed()
     }
@@ -68,6 +81,9 @@ impl KeyService for Show {
         async { Err(KeyServiceError::Locked) }.boxed()
     }
     fn lease(&self, _: Vec<LeaseItem>) -> Answered<'_, Vec<Result<Lease, ReleaseError>>> {
+        if self.kept.load(Ordering::Relaxed) != self.line.load(Ordering::Relaxed) {
+            return async { Err(UNSEEN) }.boxed();
+        }
         *self.asked.lock().unwrap() += 1;
         let answer = Answer { value: Vec::new(), sent_boot_ms: 0 };
         let answer =
@@ -368,4 +384,50 @@ async fn an_operator_ends_an_unwritten_contradiction_too() {
     assert!(world.shown(head(LOG, 1, 5, b"b")).await.is_err());
     fs::remove_dir_all(world.log_folder()).unwrap();
     world.witness.look().await.unwrap();
+}
+
+#[tokio::test]
+async fn over_a_new_connection_the_log_is_looked_at_before_anything_is_asked() {
+    let world = World::new();
+    world.service.leases.store(true, Ordering::Relaxed);
+    world.shown(head(LOG, 1, 5, b"a")).await.unwrap();
+    world.witness.lease(Vec::new()).await.unwrap();
+    let looked = || world.service.looked.load(Ordering::Relaxed);
+    assert_eq!(looked(), 1);
+    world.service.line.store(7, Ordering::Relaxed);
+    world.witness.lease(Vec::new()).await.unwrap();
+    world.witness.lease(Vec::new()).await.unwrap();
+    assert_eq!(looked(), 2);
+
+    // A copy of the service that was told another history since, or none.
+    let asked = *world.service.asked.lock().unwrap();
+    world.service.line.store(8, Ordering::Relaxed);
+    *world.service.refuses.lock().unwrap() = Some(KeyServiceError::Internal);
+    assert_eq!(world.lease().await, UNSEEN);
+    *world.service.refuses.lock().unwrap() = None;
+    *world.service.head.lock().unwrap() = Some(head(LOG, 1, 4, b"copy"));
+    assert!(matches!(world.lease().await, KeyServiceError::Distrusted { .. }));
+    assert_eq!(*world.service.asked.lock().unwrap(), asked);
+}
+
+#[tokio::test]
+async fn a_service_that_can_not_be_reached_is_shown_what_is_remembered_too_and_now_and_then_who_stands_beside_it()
+ {
+    let world = World::new();
+    let remembered = head(LOG, 1, 5, b"a");
+    let note = remembered.checkpoint.clone();
+    world.shown(remembered).await.unwrap();
+    for reason in [UnavailableReason::Connection, UnavailableReason::Timeout, UnavailableReason::Standby] {
+        *world.service.refuses.lock().unwrap() = None;
+        world.witness.look().await.unwrap();
+        let away = KeyServiceError::Unavailable { reason, retry_after_ms: 1 };
+        *world.service.refuses.lock().unwrap() = Some(away);
+        for _ in 0..VOUCH_EVERY {
+            assert!(world.witness.look().await.is_err());
+        }
+        assert_eq!(std::mem::take(&mut *world.service.seen.lock().unwrap()), [note.as_str()], "{reason:?}");
+    }
+    assert!(world.service.elsewhere.lock().unwrap().is_empty());
+    world.witness.vouch_elsewhere_now().await;
+    assert_eq!(*world.service.elsewhere.lock().unwrap(), [note.as_str()]);
 }

@@ -148,7 +148,7 @@ impl KeyService for Service {
     fn finish_upload(&self, _: Vec<FinishedUpload>) -> KeyFuture<'_, Vec<Result<(), ReleaseError>>> {
         unreachable!()
     }
-    fn log_head(&self, _: u64) -> KeyFuture<'_, claviger_keyapi::routes::LogHead> {
+    fn log_head(&self, _: u64) -> KeyFuture<'_, claviger_keyapi::LogView> {
         unreachable!()
     }
     fn show_checkpoint<'a>(&'a self, _: &'a str) -> KeyFuture<'a, ()> {
