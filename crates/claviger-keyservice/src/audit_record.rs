@@ -137,6 +137,11 @@ impl Record {
         info.record(action, outcome)
     }
 
+    /// Who asked, if it was somebody with a certificate.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
     /// What was asked for.
     pub(crate) fn action(&self) -> &'static str {
         self.action

@@ -25,12 +25,18 @@ const BINDINGS_MAX: usize = 10_000;
 const BUCKET_NAME_LEN: std::ops::RangeInclusive<usize> = 3..=63;
 
 impl Core {
-    /// The means of one request for keys.
+    /// The means of one request for keys. To whom everything is frozen nothing of it is even looked at.
     pub(crate) fn with_release<T>(
         &self,
         caller: &Caller,
+        action: &'static str,
         run: impl FnOnce(&mut Release<'_>) -> Result<T, ServiceError>,
     ) -> Work<T> {
+        if let Some(text) = caller.vault.freezes.stops(&caller.row.identity, None) {
+            let refusal = KeyServiceError::Frozen { text };
+            let record = caller.info.record(action, Outcome::Refused).refused_call(&refusal);
+            return Work::new(Err(refusal.into()), vec![record]);
+        }
         let policy = self.policy.load_full();
         let mut release = Release {
             core: self,

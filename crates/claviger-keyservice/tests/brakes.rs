@@ -13,7 +13,8 @@ use claviger_keyapi::proposals::{
 };
 use claviger_keyapi::routes::{self, Empty};
 use claviger_keyapi::{
-    DeriveItem, DerivePurpose, Id16, KeyService as _, KeyServiceError, LeaseItem, ReleaseError, ServiceState,
+    Answer, BATCH_ITEMS_MAX, DeriveItem, DerivePurpose, EnvelopeHeader, FinishedUpload, Id16,
+    KeyService as _, KeyServiceError, LeaseItem, ReleaseError, ServiceState,
 };
 use claviger_keyservice::store::location::Location;
 use claviger_keyservice::{Limits, Unlock};
@@ -30,7 +31,18 @@ async fn unfreeze(world: &World, target: FreezeTarget) {
 
 async fn lease(gateway: &Gateway, epoch: &Epoch) -> Result<(), ReleaseError> {
     let items = vec![LeaseItem { epoch_id: epoch.id.into(), record: None }];
-    gateway.keys.lease(items).await.unwrap().value.remove(0).map(drop)
+    only(gateway.keys.lease(items).await)
+}
+
+/// What became of the only item of a call; to whom everything is frozen the call is refused as a whole.
+fn only<T>(
+    answer: Result<Answer<Vec<Result<T, ReleaseError>>>, KeyServiceError>,
+) -> Result<(), ReleaseError> {
+    match answer {
+        Ok(mut answer) => answer.value.remove(0).map(drop),
+        Err(KeyServiceError::Frozen { text }) => Err(ReleaseError::Frozen { text }),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 fn is_frozen<T>(result: &Result<T, ReleaseError>) -> bool {
@@ -80,11 +92,8 @@ async fn what_is_frozen_releases_nothing_on_any_route_and_only_two_thaw_it() {
         // A restart thaws nothing.
         world.restart().await;
         assert!(is_frozen(&lease(&full, &epoch).await), "{target}");
-        assert!(is_frozen(&full.keys.derive(vec![item()]).await.unwrap().value.remove(0)), "{target}");
-        assert!(
-            is_frozen(&full.keys.continue_upload(vec![go_on()]).await.unwrap().value.remove(0)),
-            "{target}"
-        );
+        assert!(is_frozen(&only(full.keys.derive(vec![item()]).await)), "{target}");
+        assert!(is_frozen(&only(full.keys.continue_upload(vec![go_on()]).await)), "{target}");
         match full.keys.session().await {
             Ok(session) => assert!(target == keyset() && session.value.keysets.is_empty(), "{target}"),
             Err(error) => assert!(matches!(error, KeyServiceError::Frozen { .. }), "{target}: {error}"),
@@ -282,4 +291,65 @@ async fn no_brake_waits_until_somebody_has_read_a_long_log() {
     let budgets: admin::BudgetList = ask(&world.operator(), admin::BUDGET_LIST, &Empty {}).await.unwrap();
     assert_eq!(budgets.budgets[0].epochs, Some(2));
     world.stop().await;
+}
+
+fn count(world: &World, what: impl Fn(&serde_json::Value) -> bool) -> usize {
+    world.audit().iter().filter(|record| what(record)).count()
+}
+
+#[tokio::test]
+async fn a_frozen_gateway_that_goes_on_asking_leaves_one_record_for_each_call() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let epoch = registered(&full).await;
+    freeze(&world, identity("full")).await;
+    let before = world.audit().len();
+    for _ in 0..20 {
+        let items = vec![LeaseItem { epoch_id: epoch.id.into(), record: None }; BATCH_ITEMS_MAX];
+        assert!(matches!(full.keys.lease(items).await, Err(KeyServiceError::Frozen { .. })));
+    }
+    let finished =
+        FinishedUpload { record: None, upload_token: "x".into(), bucket_id: "x".into(), key: "x".into() };
+    let refused = full.keys.finish_upload(vec![finished]).await;
+    assert!(matches!(refused, Err(KeyServiceError::Frozen { .. })));
+    assert_eq!(world.audit().len() - before, 21);
+    assert_eq!(count(&world, |record| record["action"] == "lease" && record["outcome"] == "refused"), 20);
+}
+
+#[tokio::test]
+async fn what_is_refused_to_one_gateway_is_written_down_up_to_a_number_a_minute_and_counted_beyond() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    // It knows of no such bucket.
+    let item = DeriveItem {
+        record: None,
+        header: EnvelopeHeader::new(&[0; 96]),
+        bucket_id: format!("photos#{}", "0".repeat(32)),
+        key: "k".into(),
+        purpose: DerivePurpose::Read,
+        on_behalf_of: None,
+    };
+    let before = world.audit().len();
+    for _ in 0..4 {
+        let results = full.keys.derive(vec![item.clone(); BATCH_ITEMS_MAX]).await.unwrap().value;
+        assert!(results.iter().all(Result::is_err));
+    }
+    let written = world.audit().split_off(before);
+    assert!(written.iter().all(|record| record["action"] == "derive" && record["outcome"] == "refused"));
+    assert_eq!(written.len(), 600);
+
+    // Others have their own; what is released is always written down.
+    let epoch = registered(&full).await;
+    lease(&full, &epoch).await.unwrap();
+    assert_eq!(count(&world, |record| record["action"] == "lease" && record["outcome"] == "released"), 1);
+    world.clock.advance(60_000);
+    let told = async {
+        while count(&world, |record| record["reason"] == "424 more were refused since the last such record")
+            != 1
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), told).await.expect("nobody tells of the others");
+    assert_eq!(world.last_audit()["action"], "refused");
 }

@@ -59,8 +59,16 @@ impl Scene {
     }
 
     async fn derive(&self, numbers: impl IntoIterator<Item = usize>) -> Vec<Result<Derived, ReleaseError>> {
-        let items = numbers.into_iter().map(|n| self.item(n)).collect();
-        self.full.keys.derive(items).await.unwrap().value
+        let items: Vec<DeriveItem> = numbers.into_iter().map(|n| self.item(n)).collect();
+        let count = items.len();
+        match self.full.keys.derive(items).await {
+            Ok(answer) => answer.value,
+            // Refused as a whole: nothing of it was looked at.
+            Err(KeyServiceError::Frozen { text }) => {
+                (0..count).map(|_| Err(ReleaseError::Frozen { text: text.clone() })).collect()
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 
     async fn used(&self) -> BudgetInfo {

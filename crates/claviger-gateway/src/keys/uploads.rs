@@ -11,7 +11,7 @@ use claviger_format::unit::{Kind, UnitContext, UnitGrant, UnitRequest};
 use claviger_format::{Dek, EtagKey, KeysetId, ObjectId, ObjectName, Salt};
 use claviger_keyapi::{
     Answer, BATCH_ITEMS_MAX, Blob, ContinueItem, ContinueUnit, Continued, FinishedUpload, KeyService,
-    ReleaseError,
+    KeyServiceError, ReleaseError,
 };
 use claviger_s3::error::{ErrorCode, S3Error};
 use moka::sync::Cache;
@@ -201,7 +201,10 @@ impl Uploads {
                     tracing::warn!(%error, "the key service did not take note of a finished upload");
                 }
             }
-            Err(error) if error.retry_after_ms().is_some() => {
+            // A freeze ends, too.
+            Err(error)
+                if error.retry_after_ms().is_some() || matches!(error, KeyServiceError::Frozen { .. }) =>
+            {
                 self.unreported.lock().unwrap_or_else(PoisonError::into_inner).extend(items);
             }
             Err(error) => {

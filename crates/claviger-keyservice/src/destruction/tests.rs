@@ -102,7 +102,7 @@ fn gateway(service: &KeyService) -> Caller {
 /// Asks for the key of the one epoch that there is.
 fn lease(service: &KeyService) -> Result<(), ReleaseError> {
     let item = LeaseItem { epoch_id: Id16(EPOCH), record: None };
-    let work = service.core.with_release(&gateway(service), |release| release.lease(vec![item]));
+    let work = service.core.with_release(&gateway(service), "lease", |release| release.lease(vec![item]));
     service.core.settle_blocking(work).unwrap().remove(0).map(drop)
 }
 

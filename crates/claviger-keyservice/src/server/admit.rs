@@ -7,10 +7,7 @@ use super::routes::Route;
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::identity::Peer;
 use crate::policy::AdminVerb;
-use crate::service::{Caller, Core};
-
-/// What a record of refusals stands for besides itself.
-pub(super) const UNRECORDED: &str = "were refused";
+use crate::service::{Caller, Core, UNRECORDED};
 
 /// What is known of the one who asks.
 pub(super) enum Admitted {
@@ -111,7 +108,9 @@ async fn permit(
 ) -> Result<(), KeyServiceError> {
     let Err(refusal) = core.permit_operator(identity, verb) else { return Ok(()) };
     let record = info.record("authorise", Outcome::Refused).refused_call(&refusal);
-    core.audit.append(vec![record.to_bytes()]).await.map_err(|error| error.outward())?;
+    if let Some(record) = core.unless_too_many(record) {
+        core.audit.append(vec![record.to_bytes()]).await.map_err(|error| error.outward())?;
+    }
     Err(refusal)
 }
 

@@ -141,28 +141,32 @@ async fn keys(
         GatewayRoute::Lease => {
             let items = batch(parse::<LeaseRequest>(&body)?.items)?;
             let run = |core: &Core, caller: &Caller| {
-                core.with_release(caller, |r| Ok(LeaseAnswer { results: r.lease(items)? }))
+                core.with_release(caller, "lease", |r| Ok(LeaseAnswer { results: r.lease(items)? }))
             };
             releasing(core, caller, run).await
         }
         GatewayRoute::Derive => {
             let items = batch(parse::<DeriveRequest>(&body)?.items)?;
             let run = |core: &Core, caller: &Caller| {
-                core.with_release(caller, |r| Ok(DeriveAnswer { results: r.derive(items)? }))
+                core.with_release(caller, "derive", |r| Ok(DeriveAnswer { results: r.derive(items)? }))
             };
             releasing(core, caller, run).await
         }
         GatewayRoute::Continue => {
             let items = batch(parse::<ContinueRequest>(&body)?.items)?;
             let run = |core: &Core, caller: &Caller| {
-                core.with_release(caller, |r| Ok(ContinueAnswer { results: r.continue_upload(items)? }))
+                core.with_release(caller, "continue", |r| {
+                    Ok(ContinueAnswer { results: r.continue_upload(items)? })
+                })
             };
             releasing(core, caller, run).await
         }
         _ => {
             let items = batch(parse::<FinishRequest>(&body)?.items)?;
             let run = move |core: &Core| {
-                core.with_release(&caller, |r| Ok(FinishAnswer { results: r.finish(items)? }))
+                core.with_release(&caller, "finish-upload", |r| {
+                    Ok(FinishAnswer { results: r.finish(items)? })
+                })
             };
             blocking(core, run).await
         }

@@ -32,7 +32,8 @@ use crate::admission::{Room, StrangersPlace};
 use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::identity::{Peer, peer};
 use crate::metrics::{CONNECTIONS_REFUSED, HANDSHAKES_REFUSED, REQUESTS};
-use crate::service::Core;
+use crate::refusals::Refusals;
+use crate::service::{Core, UNRECORDED};
 use crate::watch::{self, WatchBody};
 use admit::{Admitted, admit};
 use handlers::handle;
@@ -117,19 +118,23 @@ fn count_refused() {
 }
 
 async fn record_attempts(core: &Core) {
-    for record in [core.unrecorded_attempts(), unrecorded_refusals(core)].into_iter().flatten() {
+    let refusals = [
+        unrecorded_refusals(core, "authenticate", &core.refusals),
+        unrecorded_refusals(core, "refused", &core.refused),
+    ];
+    for record in refusals.into_iter().chain([core.unrecorded_attempts()]).flatten() {
         if let Err(error) = core.audit.append(vec![record.to_bytes()]).await {
-            tracing::error!(%error, "failed attempts to enrol or to authenticate were not written down");
+            tracing::error!(%error, "failed attempts to enrol or to authenticate, or refusals, were not written down");
         }
     }
 }
 
-/// The record of refused certificates that got none when they came.
-fn unrecorded_refusals(core: &Core) -> Option<Record> {
+/// The record of refusals that got none when they came.
+fn unrecorded_refusals(core: &Core, action: &'static str, refusals: &Refusals) -> Option<Record> {
     let info = core.local_info().ok()?;
-    let count = core.refusals.left_over(info.now_ms)?;
-    let mut record = info.record("authenticate", Outcome::Refused);
-    record.add_unrecorded(count, admit::UNRECORDED);
+    let count = refusals.left_over(info.now_ms)?;
+    let mut record = info.record(action, Outcome::Refused);
+    record.add_unrecorded(count, UNRECORDED);
     Some(record)
 }
 

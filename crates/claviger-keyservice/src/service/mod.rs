@@ -68,7 +68,10 @@ pub(crate) struct Core {
     /// The newest state of the ledger that the log tells of, and how many records there were then.
     log_state: Mutex<LogState>,
     pub(crate) attempts: Attempts,
+    /// Certificates that were refused.
     pub(crate) refusals: Refusals,
+    /// What was refused to certificates that count.
+    pub(crate) refused: Refusals,
     pub(crate) backups: Backups,
     pub(crate) admission: Admission,
     pub(crate) unlocking: Unlocking,
@@ -103,6 +106,9 @@ pub(crate) struct Log {
     pub(crate) audit: AuditLog,
     pub(crate) newest: Option<Mark>,
 }
+
+/// What a record of refusals stands for besides itself.
+pub(crate) const UNRECORDED: &str = "were refused";
 
 /// What a handler decided, and what must be durable in the audit log before anyone hears of it.
 pub(crate) struct Work<T> {
@@ -217,7 +223,8 @@ impl KeyService {
                 ca,
                 changes: Mutex::new(()),
                 attempts: Attempts::default(),
-                refusals: Refusals::default(),
+                refusals: Refusals::of_certificates(),
+                refused: Refusals::of_requests(),
                 backups: Backups::default(),
                 admission,
                 unlocking: Unlocking::default(),
@@ -385,7 +392,7 @@ impl Core {
     /// Makes the records durable, then lets the result out.
     pub(crate) async fn settle<T>(&self, work: Work<T>) -> Result<T, KeyServiceError> {
         let Work { result, records } = work;
-        let records = to_write(&result, records);
+        let records = self.bounded(to_write(&result, records));
         if !records.is_empty() {
             self.audit.append(records).await.map_err(|error| error.outward())?;
         } else {
@@ -394,9 +401,23 @@ impl Core {
         result.map_err(|error| tell(&error))
     }
 
+    fn bounded(&self, records: Vec<Record>) -> Vec<Vec<u8>> {
+        let records = records.into_iter().filter_map(|record| self.unless_too_many(record));
+        records.map(|record| record.to_bytes()).collect()
+    }
+
+    /// A record as it is, but a refusal of somebody of whom there are too many in this minute.
+    pub(crate) fn unless_too_many(&self, mut record: Record) -> Option<Record> {
+        if let Some(identity) = record.identity().filter(|_| record.outcome == Outcome::Refused) {
+            let before = self.refused.to_record(identity, record.time_ms())?;
+            record.add_unrecorded(before, UNRECORDED);
+        }
+        Some(record)
+    }
+
     pub(crate) fn settle_blocking<T>(&self, work: Work<T>) -> Result<T, ServiceError> {
         let Work { result, records } = work;
-        let records = to_write(&result, records);
+        let records = self.bounded(to_write(&result, records));
         if !records.is_empty() {
             self.audit.append_blocking(records)?;
         }
@@ -427,13 +448,10 @@ fn policy_is_missing() -> ServiceError {
 }
 
 /// When the call failed as a whole no key leaves, so "released" would be untrue.
-fn to_write<T>(result: &Result<T, ServiceError>, records: Vec<Record>) -> Vec<Vec<u8>> {
+fn to_write<T>(result: &Result<T, ServiceError>, mut records: Vec<Record>) -> Vec<Record> {
     let failed = result.is_err();
+    records.retain(|record| !(failed && record.outcome == Outcome::Released));
     records
-        .iter()
-        .filter(|record| !(failed && record.outcome == Outcome::Released))
-        .map(Record::to_bytes)
-        .collect()
 }
 
 /// The log gets everything, the caller what he can use.
