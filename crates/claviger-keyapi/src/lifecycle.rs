@@ -82,12 +82,26 @@ pub struct ShredPlan {
     pub epochs: EpochSpan,
     /// The same by the gateway that sealed them, most first.
     pub gateways: Vec<GatewayEpochs>,
+    /// Gateways of the keyset that have not asked for a session since the version was retired. They may have sealed to it what
+    /// nobody has registered.
+    #[serde(default)]
+    pub unheard: Vec<UnheardGateway>,
     /// Who was given keys of these epochs since `since_ms`, most first.
     pub used: Vec<ShredUse>,
     /// How far back the log was read, Unix milliseconds.
     pub since_ms: u64,
     /// Buckets that are bound to the keyset now.
     pub buckets: Vec<String>,
+}
+
+/// A gateway that perhaps does not know that a version is retired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnheardGateway {
+    /// Its name.
+    pub identity: Identity,
+    /// When it was given its last session, Unix milliseconds; `None` if the log tells of none.
+    pub last_ms: Option<u64>,
 }
 
 /// Epochs of one version.

@@ -1,4 +1,5 @@
-//! What the destruction of a version would take with it: from the registry which epochs, from the audit log who used them lately.
+//! What the destruction of a version would take with it: from the registry which epochs, from the audit log who used them lately,
+//! and who may not have heard that it is retired.
 //!
 //! The service knows no objects: which buckets hold something of these epochs it knows only where single keys were asked for.
 
@@ -6,8 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
-use claviger_keyapi::lifecycle::{GatewayEpochs, ShredPlan, ShredPlanRequest, ShredUse};
-use claviger_keyapi::{Id16, KeyServiceError};
+use claviger_keyapi::lifecycle::{GatewayEpochs, ShredPlan, ShredPlanRequest, ShredUse, UnheardGateway};
+use claviger_keyapi::{Id16, KeyServiceError, Role};
 use serde::Deserialize;
 
 use crate::ServiceError;
@@ -29,7 +30,8 @@ impl Core {
         let unknown = |text: &str| KeyServiceError::Keyset { text: text.to_owned() };
         let keyset =
             caller.vault.keyset(&request.keyset).ok_or_else(|| unknown("there is no such keyset"))?;
-        keyset.version(request.version).ok_or_else(|| unknown("the keyset has no such version"))?;
+        let version =
+            keyset.version(request.version).ok_or_else(|| unknown("the keyset has no such version"))?;
         let mut lost = HashSet::new();
         let mut sealers: HashMap<Id16, u64> = HashMap::new();
         let epochs = epochs_of(&*self.store, &keyset, request.version, |row| {
@@ -37,7 +39,7 @@ impl Core {
             *sealers.entry(Id16(row.gateway_id)).or_default() += 1;
         })?;
         let since_ms = caller.info.now_ms.saturating_sub(u64::from(request.days).saturating_mul(DAY_MS));
-        let used = uses(&self.config.state_dir.join(AUDIT_FOLDER), &lost, since_ms)?;
+        let Told { used, sessions } = read_log(&self.config.state_dir.join(AUDIT_FOLDER), &lost, since_ms)?;
         let mut gateways: Vec<GatewayEpochs> = sealers
             .into_iter()
             .map(|(gateway_id, lost)| {
@@ -54,11 +56,36 @@ impl Core {
             version: request.version,
             epochs,
             gateways,
+            unheard: version
+                .retired_ms
+                .map_or_else(Vec::new, |retired_ms| unheard(caller, &keyset.name, &sessions, retired_ms)),
             used,
             since_ms,
             buckets: buckets.take(ENTRIES_MAX).collect(),
         })
     }
+}
+
+/// The keyset's gateways whose last session is older than that.
+fn unheard(
+    caller: &Caller,
+    keyset: &str,
+    sessions: &HashMap<String, u64>,
+    retired_ms: u64,
+) -> Vec<UnheardGateway> {
+    let rows = caller.vault.identities();
+    let of_keyset = rows.iter().filter(|row| {
+        row.revoked_ms.is_none()
+            && row.identity.role() == Role::Gateway
+            && row.keysets.iter().any(|name| name == keyset)
+    });
+    let last = of_keyset.map(|row| UnheardGateway {
+        identity: row.identity.clone(),
+        last_ms: sessions.get(&row.identity.to_string()).copied(),
+    });
+    last.filter(|gateway| gateway.last_ms.is_none_or(|last_ms| last_ms < retired_ms))
+        .take(ENTRIES_MAX)
+        .collect()
 }
 
 #[derive(Deserialize)]
@@ -69,6 +96,7 @@ struct Line {
 #[derive(Deserialize)]
 struct Fields {
     time_ms: u64,
+    action: String,
     outcome: String,
     #[serde(default)]
     identity: Option<String>,
@@ -78,8 +106,17 @@ struct Fields {
     bucket: Option<String>,
 }
 
-/// Who was given keys of these epochs since then, most first. Reads the whole log, since clocks go back too.
-fn uses(folder: &Path, epochs: &HashSet<Id16>, since_ms: u64) -> Result<Vec<ShredUse>, ServiceError> {
+/// What the log tells.
+struct Told {
+    /// Who was given keys of these epochs since then, most first.
+    used: Vec<ShredUse>,
+    /// When each gateway was given its last session.
+    sessions: HashMap<String, u64>,
+}
+
+/// Reads the whole log, since clocks go back too.
+fn read_log(folder: &Path, epochs: &HashSet<Id16>, since_ms: u64) -> Result<Told, ServiceError> {
+    let mut sessions: HashMap<String, u64> = HashMap::new();
     let mut found: BTreeMap<(String, Option<String>), (u64, u64)> = BTreeMap::new();
     for path in AuditFolder::new(folder).files()?.into_iter().map(|file| file.path) {
         let file = std::fs::File::open(&path).map_err(|e| ServiceError::io(&path, e))?;
@@ -89,6 +126,11 @@ fn uses(folder: &Path, epochs: &HashSet<Id16>, since_ms: u64) -> Result<Vec<Shre
                 continue;
             }
             let Ok(Line { record }) = serde_json::from_slice::<Line>(&line) else { continue };
+            if record.action == "session" && record.outcome == "released" {
+                let last_ms = sessions.entry(record.identity.unwrap_or_default()).or_default();
+                *last_ms = record.time_ms.max(*last_ms);
+                continue;
+            }
             let of_these = record.epoch_id.is_some_and(|epoch_id| epochs.contains(&epoch_id));
             if record.outcome != "released" || record.time_ms < since_ms || !of_these {
                 continue;
@@ -99,11 +141,11 @@ fn uses(folder: &Path, epochs: &HashSet<Id16>, since_ms: u64) -> Result<Vec<Shre
             *last_ms = record.time_ms.max(*last_ms);
         }
     }
-    let mut uses: Vec<ShredUse> = found
+    let mut used: Vec<ShredUse> = found
         .into_iter()
         .map(|((identity, bucket), (releases, last_ms))| ShredUse { identity, bucket, releases, last_ms })
         .collect();
-    uses.sort_by_key(|used| u64::MAX - used.releases);
-    uses.truncate(ENTRIES_MAX);
-    Ok(uses)
+    used.sort_by_key(|used| u64::MAX - used.releases);
+    used.truncate(ENTRIES_MAX);
+    Ok(Told { used, sessions })
 }

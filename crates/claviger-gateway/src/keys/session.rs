@@ -1,6 +1,7 @@
 //! What the key service says about this gateway: who it is, which keysets it may use and how. Asked at start and
 //! again well before it runs out; with the service away the last answer stays in force for writing, because sealing
-//! needs nothing that the service could take back (docs/format.md §2.8).
+//! needs nothing that the service could take back (docs/format.md §2.8). Not for ever: after a day no new epoch begins under it
+//! (`write`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,9 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use claviger_format::epoch::KemPublicKey;
 use claviger_format::{KeysetId, Psk, SealerId};
-use claviger_keyapi::{KeyService, KeyServiceError, SessionInfo, SessionKeyset, UnavailableReason, Verb};
+use claviger_keyapi::{
+    Answer, KeyService, KeyServiceError, SessionInfo, SessionKeyset, UnavailableReason, Verb,
+};
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
@@ -75,6 +78,8 @@ impl KeysetAccess {
 pub(crate) struct SessionState {
     /// This gateway in epoch records.
     pub gateway_id: SealerId,
+    /// When it was asked for, on the boot-time clock.
+    pub asked_boot_ms: u64,
     keysets: HashMap<KeysetId, Arc<KeysetAccess>>,
     binding_ttl_ms: u64,
     ttl: Duration,
@@ -103,12 +108,12 @@ impl Session {
     pub(crate) async fn refresh(&self) -> Result<Arc<SessionState>, GatewayError> {
         for _ in 0..ATTEMPTS_MAX {
             let held = self.era.now();
-            let info = self.keys.session().await?.value;
+            let Answer { value: info, sent_boot_ms } = self.keys.session().await?;
             if held.is_over() {
                 continue;
             }
             self.seed().copy_from_slice(info.seed.expose());
-            let state = Arc::new(SessionState::from_wire(info)?);
+            let state = Arc::new(SessionState::from_wire(info, sent_boot_ms)?);
             self.state.store(Some(state.clone()));
             if held.is_over() {
                 // Forgotten while it was stored: it must not come back by this.
@@ -229,7 +234,7 @@ impl Session {
 }
 
 impl SessionState {
-    fn from_wire(info: SessionInfo) -> Result<Self, GatewayError> {
+    fn from_wire(info: SessionInfo, asked_boot_ms: u64) -> Result<Self, GatewayError> {
         let mut keysets = HashMap::new();
         for keyset in info.keysets {
             let access = KeysetAccess::from_wire(keyset)?;
@@ -237,6 +242,7 @@ impl SessionState {
         }
         Ok(Self {
             gateway_id: SealerId::new(info.gateway_id.0),
+            asked_boot_ms,
             keysets,
             binding_ttl_ms: u64::from(info.binding_ttl_s) * 1000,
             ttl: Duration::from_secs(u64::from(info.session_ttl_s).max(2)),

@@ -12,10 +12,10 @@ use claviger_env::Clock;
 use claviger_format::epoch::{EpochHeader, EpochRecord, SealTo};
 use claviger_format::random::Random;
 use claviger_format::{Dek, EpochId, KeysetId, ObjectId, Wek};
-use claviger_keyapi::{KeyService, KeyServiceError};
+use claviger_keyapi::{KeyService, KeyServiceError, UnavailableReason};
 
 use super::era::{Era, Moment};
-use super::session::{KeysetAccess, Session};
+use super::session::{KeysetAccess, Session, SessionState};
 use crate::error::GatewayError;
 use crate::system_area::SystemArea;
 
@@ -25,6 +25,10 @@ const EPOCH_AGE_MAX_MS: u64 = 3_600_000;
 const EPOCH_OBJECTS_MAX: u64 = 1 << 20;
 /// … or this many plaintext bytes, whatever comes first.
 const EPOCH_BYTES_MAX: u64 = 1 << 40;
+
+/// No epoch begins under a session that was asked for longer ago: it may be sealed to a version that is retired meanwhile, and is
+/// destroyed three days later at the earliest.
+const SESSION_AGE_MAX_MS: u64 = 24 * 3_600_000;
 
 /// What a new object is sealed with.
 pub(crate) struct NewObject {
@@ -129,6 +133,7 @@ impl WriteEpochs {
 
     async fn begin(&self, keyset: &KeysetAccess, held: Moment) -> Result<WriteEpoch, GatewayError> {
         let state = self.session.state()?;
+        self.check_age(&state)?;
         let Some(psk) = &keyset.psk else {
             let text =
                 format!("this gateway may not write in keyset {}: it lacks the verb write", keyset.name);
@@ -164,6 +169,16 @@ impl WriteEpochs {
             bytes: AtomicU64::new(0),
             held,
         })
+    }
+
+    fn check_age(&self, state: &SessionState) -> Result<(), KeyServiceError> {
+        if self.clock.boot_ms().saturating_sub(state.asked_boot_ms) < SESSION_AGE_MAX_MS {
+            return Ok(());
+        }
+        tracing::error!(
+            "the key service was not heard for a day: no new epoch begins, so nothing is written"
+        );
+        Err(KeyServiceError::Unavailable { reason: UnavailableReason::Connection, retry_after_ms: 2_000 })
     }
 
     async fn register(

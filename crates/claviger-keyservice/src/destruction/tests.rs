@@ -94,7 +94,11 @@ fn destroy(version: u32, wait_s: u32) -> Action {
 }
 
 fn gateway(service: &KeyService) -> Caller {
-    let row = service.core.vault().unwrap().active(&"gateway:full".parse().unwrap()).unwrap();
+    gateway_named(service, "gateway:full")
+}
+
+fn gateway_named(service: &KeyService, name: &str) -> Caller {
+    let row = service.core.vault().unwrap().active(&name.parse().unwrap()).unwrap();
     let peer = Peer { identity: row.identity.clone(), spki: row.spki, not_after_ms: u64::MAX };
     service.core.caller(Some(&peer), Role::Gateway, service.core.local_info().unwrap()).unwrap()
 }
@@ -433,4 +437,37 @@ fn wherever_a_step_of_the_destruction_fails_the_next_process_finishes_it() {
             }
         }
     }
+}
+
+#[test]
+fn the_plan_names_gateways_that_may_not_have_heard_that_the_version_is_retired() {
+    let folder = folder_in_memory();
+    let clock = Hands::new();
+    made(folder.path());
+    let service = opened(folder.path(), &clock);
+    let session = |service: &KeyService, name: &str| {
+        let caller = gateway_named(service, name);
+        service.core.settle_blocking(service.core.session(&caller)).unwrap();
+    };
+    for name in ["gateway:full", "gateway:second", "gateway:narrow", "gateway:writer"] {
+        enrol_as(&service, name).unwrap();
+    }
+    let before_ms = service.core.clock.now_ms();
+    session(&service, "gateway:full");
+    session(&service, "gateway:second");
+    let operator = operator_of(&service, "admin:first");
+    let unheard = |service: &KeyService, version| {
+        let plan = ShredPlanRequest { keyset: "default".into(), version, days: 30 };
+        service.core.shred_plan(&operator, &plan).unwrap().unheard
+    };
+    assert_eq!(unheard(&service, 1), [], "as long as it is in use everybody may seal to it");
+    clock.pass(1_000);
+    rotate(&service).unwrap();
+    session(&service, "gateway:full");
+    service.core.settle_blocking(service.core.revoke(&operator, &"gateway:writer".parse().unwrap())).unwrap();
+    let mut told = unheard(&service, 1);
+    told.sort_by_key(|gateway| gateway.identity.to_string());
+    let told: Vec<_> = told.iter().map(|gateway| (gateway.identity.to_string(), gateway.last_ms)).collect();
+    let expected = [("gateway:narrow".to_owned(), None), ("gateway:second".to_owned(), Some(before_ms))];
+    assert_eq!(told, expected);
 }

@@ -157,6 +157,15 @@ async fn plan(arguments: PlanArguments) -> Result<(), Exit> {
         say!("  not {} more, which another version opens as well", plan.epochs.kept);
     }
     say!("  what gateways sealed under it that they never could register");
+    if !plan.unheard.is_empty() {
+        say!(
+            "NOT HEARD since it was retired: what they sealed to it nobody here knows. Reach them first, or revoke them."
+        );
+    }
+    for gateway in &plan.unheard {
+        let last = gateway.last_ms.map_or_else(|| "no session in the log".to_owned(), moment);
+        say!("  {}  last session: {last}", gateway.identity);
+    }
     say!("Copies made within the store belong to the time of their source, and go with it.");
     say!(
         "Buckets of the keyset: {}",

@@ -190,7 +190,7 @@ async fn gateway() -> Gateway {
     });
     let keys: Arc<dyn KeyService> = service.clone();
     let random: Arc<dyn claviger_format::Random> = Arc::new(OsRandom::new(Arc::new(SystemClock)).unwrap());
-    let upstream = double::store("generic", |_| unreachable!("nothing is asked of the store")).await.upstream;
+    let upstream = double::store("generic", |_| double::answer(403, &[], "")).await.upstream;
     let system = Arc::new(SystemArea::new(upstream, "system".into()));
     let era = Era::default();
     let session = Arc::new(Session::new(keys.clone(), era.clone()));
@@ -362,4 +362,21 @@ async fn what_a_service_gave_that_hides_its_log_is_dropped_and_health_tells_at_t
     assert!(gateway.session.state().is_ok());
     tell(&Sight::Clear);
     assert_eq!(health(), (None, None));
+}
+
+#[tokio::test]
+async fn under_a_session_of_more_than_a_day_no_epoch_begins() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let gateway = gateway().await;
+    let write =
+        async || gateway.write_epochs.new_object(gateway.bound.keyset_id, 1).await.map(drop).unwrap_err();
+    *gateway.service.clock.0.lock().unwrap() = DAY_MS - 1;
+    let failed = write().await;
+    assert!(!matches!(failed, GatewayError::KeyService(_)), "it fails at the store: {failed:?}");
+    *gateway.service.clock.0.lock().unwrap() = DAY_MS;
+    let refused = write().await;
+    assert!(matches!(refused, GatewayError::KeyService(KeyServiceError::Unavailable { .. })), "{refused:?}");
+    gateway.session.refresh().await.unwrap();
+    let failed = write().await;
+    assert!(!matches!(failed, GatewayError::KeyService(_)), "{failed:?}");
 }
