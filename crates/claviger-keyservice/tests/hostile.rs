@@ -20,6 +20,7 @@ use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::{KeyService as _, KeyServiceError, LeaseItem, Role, ServiceState};
 use claviger_keyservice::{ServiceError, Unlock, init};
 use common::{POLICY, World, ask, enrol, raw};
+use futures_util::future::join_all;
 
 async fn enrol_operator(world: &World, name: &str) -> std::sync::Arc<KeyClient> {
     let token = world.token_for(enrol(&format!("admin:{name}"), &[], false)).await.unwrap();
@@ -140,7 +141,8 @@ async fn without_a_certificate_every_route_but_enrolment_is_closed() {
     assert_eq!(world.service().health().0, ServiceState::Unlocked);
 }
 
-/// A connection of someone who may use this route. One for each: a body that is refused half way may end it.
+/// A connection of someone who may use this route. One for each: HTTP/2 ends one over which 1,024 frames of bodies came after
+/// they were refused, which bounds what such a client costs.
 async fn connect_for(world: &World, path: &str) -> raw::Raw {
     raw::connect(world, Some(if is_for_operators(path) { "admin" } else { "full" })).await
 }
@@ -485,4 +487,18 @@ async fn an_epoch_that_is_not_registered_when_its_gateway_is_revoked_never_will_
         LeaseItem { epoch_id: epoch.id.into(), record: Some(claviger_keyapi::wire::Blob(epoch.record)) };
     let lease = second.keys.lease(vec![item]).await.unwrap().value.remove(0);
     assert_eq!(lease.unwrap_err(), claviger_keyapi::ReleaseError::EpochRevoked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_whole_bodies_keeps_his_connection_however_often_he_is_refused_before_they_are_read() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    for _ in 0..30 {
+        let calls = (0..50).map(|_| full.keys.transport().call::<_, Empty>(admin::STATUS, &Empty {}));
+        for outcome in join_all(calls).await {
+            let outcome = outcome.unwrap_err();
+            assert!(matches!(outcome, ClientError::Service(KeyServiceError::Denied { .. })), "{outcome}");
+        }
+        full.keys.session().await.unwrap();
+    }
 }
