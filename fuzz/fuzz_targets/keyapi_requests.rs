@@ -22,7 +22,7 @@ fn body<T: Serialize + DeserializeOwned>(data: &[u8]) {
 
 fuzz_target!(|input: (u8, Vec<u8>)| {
     let (which, data) = (input.0, input.1.as_slice());
-    match which % 33 {
+    match which % 34 {
         0 => body::<Empty>(data),
         1 => body::<BindingRequest>(data),
         2 => body::<BindRequest>(data),
@@ -55,6 +55,7 @@ fuzz_target!(|input: (u8, Vec<u8>)| {
         29 => body::<ResealRequest>(data),
         30 => body::<ShredPlanRequest>(data),
         31 => body::<VersionRequest>(data),
+        32 => body::<ReplicaRequest>(data),
         _ => texts(data),
     }
 });

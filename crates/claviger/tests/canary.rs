@@ -253,7 +253,8 @@ async fn use_as_gateway(home: &Home, canaries: &mut Canaries) -> EpochId {
     keys.register_epoch(&record).await.unwrap();
     let leased =
         keys.lease(vec![LeaseItem { epoch_id: id.into(), record: None }]).await.unwrap().value.remove(0);
-    assert_eq!(leased.unwrap().wek.expose(), wek.expose());
+    let lease = leased.unwrap();
+    assert_eq!(lease.wek.expose(), wek.expose());
 
     let object_id = ObjectId::draw(&random).unwrap();
     let dek = wek.dek(id, object_id);
@@ -276,6 +277,13 @@ async fn use_as_gateway(home: &Home, canaries: &mut Canaries) -> EpochId {
     assert!(derived[1].is_err() && derived[2].is_err());
     let Ok(Derived::Read { dek: given, .. }) = derived.remove(0) else { panic!("no DEK") };
     assert_eq!(given.expose(), dek.expose());
+    // A panic says what somebody wanted to see of these; nothing of it is secret.
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        panic!("{session:?} {lease:?} {given:?} {keys:?} {:?}", Err::<(), _>(&lease.wek));
+    }));
+    let said = panicked.unwrap_err().downcast::<String>().unwrap();
+    assert!(said.contains(&session.gateway_id.to_string()), "{said}");
+    canaries.assert_not_in("a panic", said.as_bytes());
     // Requests that make no sense, with a key where none belongs: the answer does not repeat it.
     for path in ["/v1/lease", "/v1/bind", "/v1/register", "/v1/epoch", "/v1/nothing"] {
         let odd = serde_json::json!({"items": 7, "bucket": 1, "key": STANDARD.encode(wek.expose())});

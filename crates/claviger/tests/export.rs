@@ -227,6 +227,120 @@ fn an_interrupted_export_and_another_log_are_told() {
     assert_eq!(log.export("--cursor cursor").status.code(), Some(2));
 }
 
+/// A real rsyslogd that writes what it understood of each message to a file: host, program, kind, severity and text.
+struct Rsyslog {
+    process: Child,
+    file: PathBuf,
+    port: u16,
+}
+
+impl Rsyslog {
+    fn start(folder: &Path) -> Self {
+        let install = "command -v rsyslogd || PATH=$PATH:/usr/sbin command -v rsyslogd || { root=; [ \"$(id -u)\" = 0 ] || root=sudo; \
+             $root apt-get update -q && DEBIAN_FRONTEND=noninteractive $root apt-get install -y -q --no-install-recommends rsyslog; }";
+        let installed = Command::new("sh").args(["-c", install]).output().unwrap();
+        assert!(installed.status.success(), "rsyslog: {}", errors(&installed));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (config, file) = (folder.join("rsyslog.conf"), folder.join("received"));
+        let text = format!(
+            "global(workDirectory=\"{folder}\" maxMessageSize=\"64k\")\nmodule(load=\"imtcp\")\n\
+             input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\")\n\
+             template(name=\"parts\" type=\"string\" string=\"%hostname%|%app-name%|%msgid%|%syslogseverity-text%|%msg%\\n\")\n\
+             action(type=\"omfile\" file=\"{file}\" template=\"parts\")\n",
+            folder = folder.display(),
+            file = file.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new("/usr/sbin/rsyslogd");
+        command.arg("-n").arg("-f").arg(&config).arg("-i").arg(folder.join("rsyslog.pid"));
+        let process = command.stdout(Stdio::null()).spawn().unwrap();
+        Self { process, file, port }
+    }
+
+    /// The indexes of the records that it has, once there are so many.
+    fn indexes(&self, count: usize) -> Vec<u64> {
+        for _ in 0..300 {
+            let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+            if text.lines().count() >= count {
+                return text.lines().map(understood).collect();
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("{}", std::fs::read_to_string(&self.file).unwrap_or_default());
+    }
+}
+
+impl Drop for Rsyslog {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn understood(line: &str) -> u64 {
+    let parts: Vec<&str> = line.splitn(5, '|').collect();
+    assert_eq!(parts[..3], ["keys.example", "claviger", "lease"], "{line}");
+    let index = index_of_line(parts[4].trim_start_matches('\u{feff}'));
+    assert_eq!(parts[3], if index.is_multiple_of(5) { "warning" } else { "info" }, "{line}");
+    index
+}
+
+/// Takes away what the first records said, as pruning does, and leaves their entries.
+fn prune(log: &Log, count: usize) {
+    let path = log.path("audit/00000000000000000000.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut pruned = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let Ok(record) = claviger_audit::Line::parse(line.as_bytes()) else { panic!("{line}") };
+        if number < count {
+            claviger_audit::pruned::Pruned { index: record.index, entry: record.entry() }.write(&mut pruned);
+        } else {
+            record.write(&mut pruned);
+        }
+    }
+    std::fs::write(path, pruned).unwrap();
+}
+
+#[test]
+fn rsyslog_understands_every_record_and_a_pruned_log_is_searched_and_handed_on_with_what_is_left() {
+    let mut log = Log::new();
+    log.grow(120);
+    let rsyslog = Rsyslog::start(log.folder.path());
+    let arguments = format!(
+        "--format syslog --hostname keys.example --to tcp://127.0.0.1:{} --cursor cursor",
+        rsyslog.port
+    );
+    let following = log.follow(&arguments);
+    assert_eq!(rsyslog.indexes(120), (0..120).collect::<Vec<_>>());
+    log.grow(40);
+    assert_eq!(rsyslog.indexes(160), (0..160).collect::<Vec<_>>());
+    drop(following);
+    drop(rsyslog);
+
+    prune(&log, 3);
+    std::fs::remove_file(log.path("received")).unwrap();
+    let rsyslog = Rsyslog::start(log.folder.path());
+    let arguments = format!("--format syslog --hostname keys.example --to tcp://127.0.0.1:{}", rsyslog.port);
+    let mut sent = log.export(&arguments);
+    for _ in 0..50 {
+        if sent.status.success() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        sent = log.export(&arguments);
+    }
+    assert!(errors(&sent).contains("3 records were pruned"), "{}", errors(&sent));
+    assert_eq!(rsyslog.indexes(157), (3..160).collect::<Vec<_>>());
+    let mut search = Command::new(env!("CARGO_BIN_EXE_claviger"));
+    let found = search.current_dir(log.folder.path()).args(["audit", "search", "audit"]).output().unwrap();
+    assert!(found.status.success() && errors(&found).contains("3 records were pruned"), "{}", errors(&found));
+    assert_eq!(
+        String::from_utf8_lossy(&found.stdout).lines().map(index_of_line).collect::<Vec<_>>(),
+        (3..160).collect::<Vec<_>>()
+    );
+}
+
 // What opentelemetry-proto's JSON may hold here, and nothing else.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -1,8 +1,14 @@
-//! The unit files that ship: systemd reads them, finds little to complain of, and lets the program do what it does at its start.
+//! The unit files that ship: systemd reads them, finds little to complain of, and under the filter
+//! of system calls that they name the program does what it does.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 fn unit(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/systemd").join(name)
@@ -62,4 +68,167 @@ fn the_units_keep_keys_out_of_swap_and_dumps_and_code_out_of_data() {
         }
         assert!(text.contains(" --require-locked-memory "), "{name}");
     }
+}
+
+/// Nobody in particular: as root, libraries make calls that they don't make otherwise (SQLite gives its files to their owner).
+const NOBODY: u32 = 65_534;
+
+/// A folder of the user that runs the units' programs, with the program in it.
+struct Home {
+    folder: tempfile::TempDir,
+    uid: Option<u32>,
+}
+
+impl Home {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let uid = (folder.path().metadata().unwrap().uid() == 0).then_some(NOBODY);
+        std::fs::copy(env!("CARGO_BIN_EXE_claviger"), folder.path().join("claviger")).unwrap();
+        let filter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/systemd/under_filter.py");
+        std::fs::copy(filter, folder.path().join("under_filter.py")).unwrap();
+        for name in UNITS {
+            std::fs::copy(unit(name), folder.path().join(name)).unwrap();
+        }
+        chown(folder.path(), uid, uid).unwrap();
+        Self { folder, uid }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+        chown(self.path(name), self.uid, self.uid).unwrap();
+    }
+
+    fn as_user(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.folder.path()).env("CLAVIGER_OPERATOR", self.path("operator"));
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+        }
+        command
+    }
+
+    /// A program as the unit's filter of system calls lets it run. systemd is not there to apply it, so libseccomp does.
+    fn under_filter(&self, unit_name: &str) -> Command {
+        // Makes sure that systemd's list of groups is there.
+        analyze();
+        let is_there = || {
+            Command::new("/usr/bin/python3").args(["-c", "import seccomp"]).output().unwrap().status.success()
+        };
+        if !is_there() {
+            let install = "root=; [ \"$(id -u)\" = 0 ] || root=sudo; $root apt-get update -q && \
+                 DEBIAN_FRONTEND=noninteractive $root apt-get install -y -q --no-install-recommends python3-seccomp";
+            let installed = Command::new("sh").args(["-c", install]).output().unwrap();
+            assert!(is_there(), "python3-seccomp: {}", String::from_utf8_lossy(&installed.stderr));
+        }
+        let mut command = self.as_user("/usr/bin/python3");
+        command.arg("under_filter.py").arg(unit_name);
+        command
+    }
+}
+
+/// Ended however the test does.
+struct Running(Child);
+
+impl Running {
+    fn wait_until(&mut self, what: &str, mut done: impl FnMut() -> bool) {
+        for _ in 0..600 {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                panic!("{what}: it ended with {status}");
+            }
+            if done() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("not within 30 s: {what}");
+    }
+
+    fn end(mut self) {
+        assert!(Command::new("kill").arg(self.0.id().to_string()).status().unwrap().success());
+        let status = self.0.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_filter_ends_who_makes_a_call_that_is_not_in_it() {
+    let home = Home::new();
+    for name in UNITS {
+        let mut calls = home.under_filter(name);
+        let status = calls.args(["/usr/bin/python3", "-c", "import os; os.chroot('/')"]).status().unwrap();
+        assert_eq!(status.signal(), Some(31), "SIGSYS, not {status}");
+    }
+}
+
+#[test]
+fn a_key_service_does_all_that_it_does_under_the_filter_of_its_unit() {
+    let home = Home::new();
+    let (main, admin) =
+        (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let config = format!(
+        "state_dir = \"state\"\nlisten = \"127.0.0.1:{}\"\nadmin_listen = \"127.0.0.1:{}\"\n\
+         unlock = \"passphrase-file\"\npassphrase_file = \"passphrase\"\n",
+        port(&main),
+        port(&admin)
+    );
+    drop((main, admin));
+    home.write("keyservice.toml", &config);
+    home.write("policy.toml", include_str!("../../../deploy/policy.toml"));
+    let run =
+        |arguments: &str| home.as_user("./claviger").args(arguments.split_whitespace()).output().unwrap();
+    let succeeds = |arguments: &str| {
+        let output = run(arguments);
+        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    succeeds(
+        "keys init --config keyservice.toml --policy policy.toml --recovery recovery --shares 2 --threshold 2 \
+         --operator first=operator --operator second=second",
+    );
+    let serve = || {
+        let mut command = home.under_filter("claviger-keyservice.service");
+        command.args(["./claviger", "keyservice", "--config", "keyservice.toml", "--log-format", "json"]);
+        command
+    };
+    assert!(serve().arg("--check").status().unwrap().success());
+    let mut service = Running(serve().spawn().unwrap());
+    service.wait_until("it answers", || run("keys status").status.success());
+    succeeds("keys freeze --gateway edge");
+    succeeds("keys backup copy");
+    succeeds("keys lock");
+    succeeds("keys unlock --passphrase-file passphrase");
+    succeeds("keys status");
+    service.end();
+}
+
+#[test]
+fn a_gateway_with_all_that_it_needs_runs_under_the_filter_of_its_unit() {
+    let home = Home::new();
+    let ready = home.path("ready");
+    let mut command = home.under_filter("claviger-gateway.service");
+    command.args(["./claviger", "demo", "--dir", "demo", "--listen", "127.0.0.1:0", "--ready-file", "ready"]);
+    let mut demo = Running(command.stdout(Stdio::null()).spawn().unwrap());
+    demo.wait_until("it is ready", || ready.exists());
+    let endpoint = std::fs::read_to_string(&ready).unwrap();
+    let address = endpoint.trim().trim_start_matches("http://");
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /bucket/key HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    }
+    demo.end();
 }

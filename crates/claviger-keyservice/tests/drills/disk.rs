@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,15 +14,22 @@ use super::{
     stops_with_a_log_that_verifies, working_world,
 };
 
-struct SmallDisk {
+/// Mounted for as long as it lives.
+pub(crate) struct SmallDisk {
     folder: tempfile::TempDir,
 }
 
 impl SmallDisk {
     fn new() -> Self {
+        Self::of_mib(8)
+    }
+
+    pub(crate) fn of_mib(mib: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        // A database server runs as another user.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let metadata = folder.path().metadata().unwrap();
-        let options = format!("size=8m,mode=0700,uid={},gid={}", metadata.uid(), metadata.gid());
+        let options = format!("size={mib}m,mode=0755,uid={},gid={}", metadata.uid(), metadata.gid());
         let mounted =
             as_root("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path()).output();
         let mounted = mounted.unwrap();
@@ -34,17 +41,21 @@ impl SmallDisk {
         Self { folder }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn ballast(&self) -> PathBuf {
         self.folder.path().join("ballast")
     }
 
     /// Leaves not a byte, except what is left in the last blocks of files.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut file = File::create(self.ballast()).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
     }
 
-    fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }
 

@@ -15,6 +15,10 @@ mod common;
 mod disk;
 mod faults;
 mod lines;
+#[path = "../common/postgres.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
+mod postgres_server;
+mod server;
 mod syncs;
 
 use std::path::Path;
@@ -31,7 +35,10 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 /// A gateway `full` with an epoch that the service knows, in a world.
 async fn working_world() -> (World, Gateway, Epoch) {
-    let world = World::new().await;
+    with_an_epoch(World::new().await).await
+}
+
+async fn with_an_epoch(world: World) -> (World, Gateway, Epoch) {
     let full = world.enrol("full").await;
     let epoch = full.seal_epoch();
     full.keys.register_epoch(&epoch.record).await.unwrap();
