@@ -92,10 +92,22 @@ async fn enrol(world: &World, first: &KeyClient, second: &KeyClient, number: usi
     let collected = ask(first, proposals::COLLECT, &request).await.unwrap();
     let Collected::EnrolToken(answer) = collected else { panic!("no token") };
     let folder = world.path(&name);
-    key_client::enrol(answer.token.expose(), &folder, world.clock.clone()).await.unwrap();
+    let token = answer.token.expose();
+    when_admitted(async || key_client::enrol(token, &folder, world.clock.clone()).await).await;
     let keys = KeyClient::open(&world.config.listen.to_string(), &folder, world.clock.clone()).unwrap();
-    let session = keys.session().await.unwrap().value;
+    let session = when_admitted(async || keys.session().await).await.value;
     Member { keys, session }
+}
+
+/// The service takes 300 strangers a minute from one address, and a gateway that enrols is one.
+async fn when_admitted<T, E: std::fmt::Debug>(ask: impl AsyncFn() -> Result<T, E>) -> T {
+    for _ in 0..60 {
+        if let Ok(answer) = ask().await {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    ask().await.unwrap()
 }
 
 impl Member {

@@ -88,9 +88,9 @@ fn main() {
         }
         report.check_log(&stand);
     }
+    report.print();
     if options.gateways > 0 {
         report.fleet = Some(fleet::run(options.gateways, Duration::from_secs(options.fleet_seconds)));
     }
-    report.print();
     report.save(&options.json);
 }
