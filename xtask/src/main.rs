@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a task's report goes to the terminal")]
 #![allow(clippy::disallowed_methods, reason = "a developer's tool measures its own steps")]
 
+mod bench;
 mod borders;
 mod ci;
 mod command;
@@ -27,11 +28,14 @@ enum Task {
     Ci(ci::Options),
     /// Only the crate borders: who may use whom, and what the pure crates may not pull in.
     Borders,
+    /// How fast Claviger is beside nginx as a plain TLS proxy and beside the store itself; writes target/bench
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Ci(options) => ci::run_ci(&options),
+        Task::Bench(options) => bench::run_bench(&options),
         Task::Borders => borders::check().map(|()| true),
     };
     match done {

@@ -1,0 +1,43 @@
+//! `cargo xtask bench`: Claviger beside nginx and beside the store itself.
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::command::{cargo, program, run, succeeds, target_dir};
+
+/// What to hand on.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Handed on to claviger-bench: `cargo xtask bench -- --help` lists what there is
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// Builds both programs as they are released, sees to nginx, and runs all cases (about ten minutes).
+///
+/// # Errors
+/// When something can't be built, installed or measured.
+pub(crate) fn run_bench(options: &Options) -> Result<bool> {
+    run(cargo().args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "claviger",
+        "--package",
+        "claviger-bench",
+    ]))?;
+    if !succeeds(program("nginx").arg("-v"))
+        && !options.arguments.iter().any(|word| word == "--without-nginx")
+    {
+        run(program("apt-get").args(["install", "-y", "--no-install-recommends", "nginx-light"])).context(
+            "nginx is missing, and this user can't install it: apt-get install nginx-light, or -- --without-nginx",
+        )?;
+    }
+    let release = target_dir().join("release");
+    let mut bench = program(release.join("claviger-bench"));
+    bench.arg("run").arg("--claviger").arg(release.join("claviger"));
+    bench.arg("--out").arg(crate::command::root().join("target/bench"));
+    run(bench.args(&options.arguments))?;
+    Ok(true)
+}
