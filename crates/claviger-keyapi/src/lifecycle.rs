@@ -42,7 +42,8 @@ pub struct ResealRequest {
     pub keyset: String,
     /// Number of the version.
     pub version: u32,
-    /// The last epoch of the step before; none to begin, or to begin again.
+    /// The last epoch of the step before, as it was answered; none to begin, or to begin again. The service goes by its own place,
+    /// which it forgets when it is locked.
     pub after: Option<Id16>,
 }
 

@@ -292,7 +292,7 @@ impl<T> Work<T> {
                 let refusal = error.outward();
                 let records =
                     self.records.into_iter().map(|record: Record| record.refused_call(&refusal)).collect();
-                Self { result: self.result, records }
+                Self::new(self.result, records)
             }
         }
     }

@@ -173,6 +173,16 @@ pub enum ServiceError {
         /// Number of the newest state in the log.
         log: u64,
     },
+    /// Somebody else added a record behind the log's newest checkpoint.
+    #[error(
+        "record {index} of the audit log was not written by this service: somebody added or altered it; it stays \
+         locked\n  remedy: keep a copy of the whole audit folder as evidence, then put it back as it was, or cut off this record \
+         and all that follow it: no checkpoint covers them"
+    )]
+    Forged {
+        /// Which one, counted from 0.
+        index: u64,
+    },
     /// The audit log failed: nothing is released until that is repaired and the service restarted.
     #[error("audit log: {0}")]
     Audit(String),
@@ -216,6 +226,7 @@ impl ServiceError {
             Self::Stale { .. }
             | Self::OlderDatabase { .. }
             | Self::OlderLog { .. }
+            | Self::Forged { .. }
             | Self::NotRegistered
             | Self::Hsm { .. }
             | Self::UnlockMethod { .. }

@@ -162,7 +162,7 @@ fn build(
     changes.extend(log_key.unstored.take());
     let mut record = first_record(options, &**random, now_ms)?;
     store.apply(&ledger::found(&master, changes, &mut record))?;
-    begin_log(config, &record, log_key, clock, random)?;
+    begin_log(config, &record, (log_key, &master), clock, random)?;
     Ok(InitReport {
         operators: operators.iter().map(|(_, issued)| certificate_answer(&certificate, issued)).collect(),
         ca_spki: SpkiHash::of_certificate(&certificate).ok_or(ServiceError::Damaged("CA certificate"))?,
@@ -276,7 +276,7 @@ fn first_record(options: &InitOptions, random: &dyn Random, now_ms: u64) -> Resu
 fn begin_log(
     config: &Config,
     first: &Record,
-    log_key: LogKey,
+    (log_key, master): (LogKey, &Master),
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> Result<(), ServiceError> {
@@ -284,6 +284,7 @@ fn begin_log(
     let len_max = config.limits.audit_file_len_max;
     let (log, _) = AuditLog::open(&folder, len_max, Arc::clone(random), Arc::clone(clock))?;
     let second = log_key_record(first.same_request("log-key", Outcome::Done), log_key.verifier());
+    log.seal_with(log_key.seal_key(master))?;
     log.append_blocking(vec![first.to_bytes(), second.to_bytes()])?;
     log.copy_checkpoints_to(&config.checkpoint_file);
     log.sign_with(log_key.key)?;

@@ -8,7 +8,7 @@ use claviger_env::Clock;
 use claviger_format::Random;
 use claviger_keyapi::proposals::ReplicaRequest;
 
-use crate::audit_log::AuditLog;
+use crate::audit_log::{AuditLog, SealKey};
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::backup::restore::unwrap;
 use crate::custody::unlock::Stored;
@@ -75,6 +75,7 @@ pub fn join(
     let folder = config.state_dir.join(AUDIT_FOLDER);
     let len_max = config.limits.audit_file_len_max;
     let (log, _) = AuditLog::open(&folder, len_max, Arc::clone(random), Arc::clone(clock))?;
+    log.seal_with(SealKey::new(master.lines_secret(&request.log_id.0)))?;
     log.append_blocking(vec![first.to_bytes(), second.to_bytes()])?;
     log.copy_checkpoints_to(&config.checkpoint_file);
     log.sign_with(key)?;

@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::ServiceError;
 use crate::custody::Master;
+use crate::proposals::Person;
 use crate::store::{Change, Kind};
 use crate::vault::row;
 use crate::wording::moment;
@@ -91,9 +92,9 @@ pub(crate) struct VersionRow {
     /// Its destruction, while it is decided and not done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) doom: Option<Doom>,
-    /// Which proposal permits to seal its epochs to a newer version as well, until that is done.
+    /// The permission to seal its epochs to a newer version as well, until that is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) reseal: Option<String>,
+    pub(crate) reseal: Option<Permit>,
     /// What is left of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) destroyed: Option<Destroyed>,
@@ -105,6 +106,16 @@ pub(crate) struct VersionRow {
 pub(crate) struct Doom {
     pub(crate) proposal: String,
     pub(crate) info: DoomInfo,
+}
+
+/// What two operators permitted. It ends like a proposal: with its time, and with the office of either of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Permit {
+    pub(crate) proposal: String,
+    pub(crate) proposer: Person,
+    pub(crate) approver: Person,
+    pub(crate) until_ms: u64,
 }
 
 /// A version without its root.

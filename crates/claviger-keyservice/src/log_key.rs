@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::ServiceError;
+use crate::audit_log::SealKey;
 use crate::audit_record::Record;
 use crate::custody::Master;
 use crate::store::{Change, Kind, Store};
@@ -34,6 +35,10 @@ struct LogRow {
     /// When it was registered, Unix milliseconds; 0 for that one.
     #[serde(default)]
     since_ms: u64,
+    /// Index from which on what an unlocked service writes is sealed; none of a log from before there were seals, until the next
+    /// unlock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed_from: Option<u64>,
 }
 
 /// A log's key, and what has to be stored if it was made just now.
@@ -44,8 +49,11 @@ pub(crate) struct LogKey {
     pub(crate) is_first: bool,
     /// When it was registered, Unix milliseconds.
     pub(crate) since_ms: u64,
+    /// From which record on its lines are sealed, if they are.
+    pub(crate) sealed_from: Option<u64>,
     /// `None`: it came out of the database.
     pub(crate) unstored: Option<Change>,
+    row: LogRow,
 }
 
 impl LogKey {
@@ -67,7 +75,7 @@ impl LogKey {
             return Self::of(master, &row);
         }
         match (rows.pop(), rows.is_empty()) {
-            (None, _) => Self::make(master, random),
+            (None, _) => Self::make_from(master, None, random),
             (Some(row), true) => Self::of(master, &row),
             (Some(_), false) => Err(ServiceError::Damaged("log key (there are several)")),
         }
@@ -80,15 +88,41 @@ impl LogKey {
             log_id: row.log_id,
             is_first: row.replica.is_none(),
             since_ms: row.since_ms,
+            sealed_from: row.sealed_from,
             unstored: None,
+            row: row.clone(),
         })
     }
 
     /// A fresh log's, the service's first.
     pub(crate) fn make(master: &Master, random: &dyn Random) -> Result<Self, ServiceError> {
+        Self::make_from(master, Some(0), random)
+    }
+
+    fn make_from(
+        master: &Master,
+        sealed_from: Option<u64>,
+        random: &dyn Random,
+    ) -> Result<Self, ServiceError> {
         let (key, row) = LogRow::make(master, None, random)?;
-        let log_id = row.log_id;
-        Ok(Self { key, log_id, is_first: true, since_ms: 0, unstored: Some(row.change(master)) })
+        let row = LogRow { sealed_from, ..row };
+        Ok(Self { key, unstored: Some(row.change(master)), ..Self::of(master, &row)? })
+    }
+
+    /// What its lines are sealed with.
+    pub(crate) fn seal_key(&self, master: &Master) -> SealKey {
+        SealKey::new(master.lines_secret(&self.log_id.0))
+    }
+
+    /// The row as releases wrote it that sealed nothing.
+    #[cfg(test)]
+    pub(crate) fn unsealed(&self, master: &Master) -> Change {
+        LogRow { sealed_from: None, ..self.row.clone() }.change(master)
+    }
+
+    /// The change that says from which record on they are.
+    pub(crate) fn sealed(&self, master: &Master, from: u64) -> Change {
+        LogRow { sealed_from: Some(from), ..self.row.clone() }.change(master)
     }
 
     /// What an auditor needs to verify the log: its name and public key in one line.
@@ -132,6 +166,7 @@ impl LogRow {
             seed: Blob(master.seal(&seal_name(log_id), &seed[..], random)?),
             replica,
             since_ms: 0,
+            sealed_from: Some(0),
         };
         Ok((key, row))
     }
@@ -163,7 +198,8 @@ pub(crate) fn check_request(
     now_ms: u64,
 ) -> Result<(VerifierKey, Change), ServiceError> {
     let ReplicaRequest { name, log_id, public_key, seed } = request.clone();
-    let row = LogRow { log_id, public_key, seed, replica: Some(name), since_ms: now_ms };
+    let row =
+        LogRow { log_id, public_key, seed, replica: Some(name), since_ms: now_ms, sealed_from: Some(0) };
     let refused = || ServiceError::Question("the request was not made with this service's master".to_owned());
     let key = open(master, &row).map_err(|_| refused())?;
     let taken = read_rows::<LogRow>(master, store, Kind::Log)?

@@ -6,7 +6,7 @@
 //! one tells of records that the log does not have, two operators have to say that this is the log to go on with.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use claviger_audit::note::NOTE_LEN_MAX;
 use claviger_audit::{Checkpoint, Note, SignedCheckpoint, VerifierKey};
@@ -20,11 +20,13 @@ use crate::ServiceError;
 use crate::audit_log::read_checkpoint;
 use crate::audit_record::{Outcome, Record, RequestInfo, bounded};
 use crate::config::Unlock;
+use crate::custody::Master;
 use crate::identity::Peer;
-use crate::log_key::stored_verifier;
-use crate::policy::AdminVerb;
+use crate::log_key::{LogKey, stored_verifier};
+use crate::policy::{AdminVerb, Policy, PolicyRow};
 use crate::service::{Core, Work};
-use crate::vault::Vault;
+use crate::store::Kind;
+use crate::vault::{IdentityRow, read_rows};
 
 /// How long an operator's word counts, on the boot-time clock.
 const ACCEPTANCE_TTL_MS: u64 = 15 * 60_000;
@@ -122,6 +124,11 @@ impl Outside {
         Some(before.map_or(0, |before| before.unrecorded))
     }
 
+    /// Keeps what one shows while the database knows no key that it could be checked with.
+    fn keep_unchecked(&self, who: Identity, note: Note) {
+        self.inner().shown.entry(who).or_insert(note);
+    }
+
     /// Keeps what one shows if it is more than he showed before.
     fn keep(&self, who: Identity, shown: &SignedCheckpoint) {
         let mut inner = self.inner();
@@ -173,7 +180,12 @@ impl Core {
             Some(key) => Some((*key).clone()),
             None => stored_verifier(&*self.store, self.log_id())?,
         };
-        let key = key.ok_or_else(|| malformed("the log has no key before its first unlock"))?;
+        let Some(key) = key else {
+            // Somebody remembers a log with a key: then this database is from before it had one.
+            self.outside.keep_unchecked(who, note);
+            self.unlock_if_vouched();
+            return Ok(None);
+        };
         // Only what this log's key signed counts: nobody else can make the service wait or stay locked.
         let checkpoint = SignedCheckpoint::of_note(note, &key)
             .map_err(|error| malformed(&format!("not a checkpoint of this service's log: {error}")))?;
@@ -209,27 +221,33 @@ impl Core {
         Ok(RollbackAccepted { by, needed: u8::try_from(OPERATORS_NEEDED).unwrap_or(u8::MAX) })
     }
 
-    /// Whether somebody outside bears out the log, with the key that the ledger vouches for. The record of an acceptance, if it
-    /// took one.
+    /// Whether somebody outside bears out the log, with the key that stands in the database under a MAC. The record of an
+    /// acceptance, if it took one. Nothing is written.
     ///
     /// # Errors
     /// [`ServiceError::Unvouched`].
     pub(crate) fn check_outside(
         &self,
-        key: &VerifierKey,
-        vault: &Vault,
+        master: &Master,
+        log: &LogKey,
         info: &RequestInfo,
     ) -> Result<Option<Record>, ServiceError> {
-        let evidence = self.evidence(key)?;
-        let problem = if evidence.is_empty() {
+        let evidence = self.evidence(log.verifier())?;
+        let is_new = log.unstored.is_some();
+        let is_missing = !is_new && evidence.is_empty() && !self.audit.lacks_checkpoint();
+        let problem = if is_new {
+            self.who_remembers_a_key()?
+        } else if self.audit.lacks_checkpoint() {
+            Some("the audit log has lost its checkpoint, as if nothing had been signed yet".to_owned())
+        } else if is_missing {
             Some("nobody outside has shown a checkpoint of the audit log".to_owned())
         } else {
             self.audit.contradicts(&evidence)?
         };
         let Some(problem) = problem else { return Ok(None) };
-        let by = self.accepting_operators(vault);
+        let by = self.accepting_operators(master)?;
         if by.len() < OPERATORS_NEEDED {
-            return Err(unvouched(problem, evidence.is_empty()));
+            return Err(unvouched(problem, is_missing));
         }
         let mut record = info.record("rollback-accepted", Outcome::Done);
         let names: Vec<String> = by.iter().map(ToString::to_string).collect();
@@ -239,17 +257,36 @@ impl Core {
         Ok(Some(record))
     }
 
-    /// Those whose word counts: known to the database now that its MACs are checked, not revoked, with the certificate that they
-    /// showed, and with the verb.
-    fn accepting_operators(&self, vault: &Vault) -> Vec<Identity> {
-        let rows = vault.identities();
+    /// Of a log that would get its key now: whether somebody remembers that it had one.
+    fn who_remembers_a_key(&self) -> Result<Option<String>, ServiceError> {
+        let file = &self.config.checkpoint_file;
+        let is_kept = read_checkpoint(file, NOTE_LEN_MAX)?.is_some().then(|| file.display().to_string());
+        let whose = is_kept.or_else(|| self.outside.inner().shown.keys().next().map(ToString::to_string));
+        Ok(whose.map(|whose| {
+            format!(
+                "{whose} remembers an audit log with a key, and the database knows of none: the service was put back to an earlier \
+                 state"
+            )
+        }))
+    }
+
+    /// Those whose word counts: known to the database, with MACs that fit, not revoked, with the certificate that they showed, and
+    /// with the verb.
+    fn accepting_operators(&self, master: &Master) -> Result<Vec<Identity>, ServiceError> {
+        let rows = read_rows::<IdentityRow>(master, &*self.store, Kind::Identity)?;
+        let policy = match PolicyRow::read(master, &*self.store)? {
+            Some(row) => Arc::new(Policy::parse_text(&row.text)?),
+            // Of a release before: the policy is the file.
+            None => self.policy.load_full(),
+        };
         let counts = |identity: &Identity, spki: SpkiHash| {
             let row = rows.iter().find(|row| row.identity == *identity && row.revoked_ms.is_none());
             row.is_some_and(|row| row.spki == spki || row.previous_spki == Some(spki))
-                && self.permit_operator(identity, AdminVerb::Unlock).is_ok()
+                && policy.allows_operator(identity, AdminVerb::Unlock)
         };
         let accepted = self.outside.accepted(self.clock.boot_ms()).into_iter();
-        accepted.filter(|(identity, spki)| counts(identity, *spki)).map(|(identity, _)| identity).collect()
+        let by = accepted.filter(|(identity, spki)| counts(identity, *spki)).map(|(identity, _)| identity);
+        Ok(by.collect())
     }
 
     fn evidence(&self, key: &VerifierKey) -> Result<Vec<Evidence>, ServiceError> {

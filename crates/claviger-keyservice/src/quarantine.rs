@@ -122,11 +122,10 @@ impl Core {
         since_ms: Option<u64>,
     ) -> Work<RevokeAnswer> {
         let Some(since_ms) = since_ms else {
-            let Work { result, records } = self.revoke(caller, identity);
-            return Work::new(result.map(|()| RevokeAnswer { quarantined: 0 }), records);
+            return self.revoke(caller, identity).map(|()| RevokeAnswer { quarantined: 0 });
         };
         if caller.vault.active(identity).is_some() {
-            let Work { result, records } = self.revoke(caller, identity);
+            let Work { result, records, .. } = self.revoke(caller, identity);
             if let Err(error) = result {
                 return Work::new(Err(error), records);
             }

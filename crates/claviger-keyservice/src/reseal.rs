@@ -11,7 +11,8 @@ use claviger_keyapi::{Id16, KeyServiceError};
 
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, bounded};
-use crate::keyset::{Keyset, keyset_change};
+use crate::keyset::{Keyset, Permit, keyset_change};
+use crate::proposals::check_in_office;
 use crate::registry;
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, EpochPage, EpochRow, Kind};
@@ -21,7 +22,7 @@ use crate::vault::Vault;
 const STEP: u32 = 200;
 
 impl Core {
-    /// One step: the epochs after the one that is named, up to a number. The permission ends with the last step.
+    /// One step: the epochs after those of the step before, up to a number. The permission ends with the last step.
     pub(crate) fn reseal(&self, caller: &Caller, request: &ResealRequest) -> Work<ResealAnswer> {
         let mut record = caller.info.record("reseal", Outcome::Done);
         record.keyset = Some(bounded(&request.keyset));
@@ -39,13 +40,17 @@ impl Core {
         let keyset = vault.keyset(&request.keyset).ok_or_else(|| conflict("there is no such keyset"))?;
         let mut row = self.stored_keyset(vault, &keyset)?;
         let stored = row.versions.iter_mut().find(|stored| stored.number == request.version);
-        let stored = stored.filter(|stored| stored.reseal.is_some()).ok_or_else(|| {
-            conflict(
-                "re-sealing this version is not permitted, or done: claviger keys keyset reseal proposes it",
-            )
-        })?;
+        let permit = stored.as_ref().and_then(|stored| stored.reseal.as_ref());
+        check_permit(vault, permit, caller.info.now_ms)?;
         let (from, to) = roots(&keyset, request.version)?;
-        let page = EpochPage { gateway_id: None, after: request.after.map(|id| id.0), limit: STEP };
+        let place = (keyset.public_id(), request.version);
+        // Only the service's own place counts: it ends where all epochs were seen, whatever the caller says.
+        let after = match (request.after, vault.reseals().get(&place).copied()) {
+            (None, _) => None,
+            (Some(asked), Some(own)) if asked == own => Some(own),
+            _ => return Err(conflict("the service is not at this epoch, or began anew since: begin again")),
+        };
+        let page = EpochPage { gateway_id: None, after: after.map(|id| id.0), limit: STEP };
         let rows = self.store.epochs(page)?;
         let mut changes = Vec::new();
         for epoch in rows.iter().filter(|epoch| Id16(epoch.keyset_id) == keyset.public_id()) {
@@ -57,13 +62,17 @@ impl Core {
             format!("{resealed} epochs of version {} to version {} as well", from.version(), to.version());
         let ends = last.is_none();
         if ends {
-            stored.reseal = None;
+            stored.into_iter().for_each(|stored| stored.reseal = None);
             what.push_str("; that was all");
             changes.push(keyset_change(&vault.master, &row));
         }
         record.what = Some(what);
         if !changes.is_empty() {
             self.commit(&turn, changes, std::slice::from_ref(record))?;
+        }
+        match last {
+            Some(last) => drop(vault.reseals().insert(place, last)),
+            None => drop(vault.reseals().remove(&place)),
         }
         if ends {
             vault.put_keyset(row)?;
@@ -101,6 +110,16 @@ impl Core {
         let row = registry::with_record(&vault.master, epoch, record.to_bytes());
         Ok(Some(Change::ReplaceEpoch { row, old_mac: epoch.mac.clone() }))
     }
+}
+
+/// Whether what two operators permitted still holds.
+fn check_permit(vault: &Vault, permit: Option<&Permit>, now_ms: u64) -> Result<(), ServiceError> {
+    let permit = permit.filter(|permit| now_ms < permit.until_ms).ok_or_else(|| {
+        conflict(
+            "re-sealing this version is not permitted, or done, or no more: claviger keys keyset reseal proposes it",
+        )
+    })?;
+    [&permit.proposer, &permit.approver].into_iter().try_for_each(|person| check_in_office(vault, person))
 }
 
 /// What is opened and what is sealed to. Not in a keyset that ended writing, and not from a version that opens nothing.

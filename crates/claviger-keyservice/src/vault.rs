@@ -50,6 +50,8 @@ pub(crate) struct Vault {
     pub(crate) open_epochs: OpenEpochs,
     /// Since when, on the boot-time clock, this process has known of each decision to destroy a version, by its proposal.
     dooms_seen: Mutex<BTreeMap<String, u64>>,
+    /// How far the re-sealing of each version has come: the last epoch of the last step.
+    reseals: Mutex<BTreeMap<(Id16, u32), Id16>>,
     /// Whether what was deleted may still lie in the database's files.
     scrub_due: AtomicBool,
     /// Names and public keys of all logs of the service.
@@ -170,6 +172,7 @@ impl Vault {
             bindings,
             open_epochs: OpenEpochs::default(),
             dooms_seen: Mutex::default(),
+            reseals: Mutex::default(),
             scrub_due: AtomicBool::new(scrub_was_left(store)?),
             logs: RwLock::new(logs),
             ledger: Mutex::new(ledger),
@@ -260,6 +263,10 @@ impl Vault {
 
     pub(crate) fn dooms_seen(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
         self.dooms_seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn reseals(&self) -> MutexGuard<'_, BTreeMap<(Id16, u32), Id16>> {
+        self.reseals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn scrub_is_due(&self) -> bool {

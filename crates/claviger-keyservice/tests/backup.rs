@@ -424,6 +424,7 @@ async fn a_backup_that_was_edited_with_care_gives_no_service() {
         ("an epoch that was left out", without("{\"epoch\"")),
         ("a log that was left out", without("{\"audit\"")),
         ("a file outside", escaping),
+        ("the log's checkpoint that was left out", without("{\"audit\":{\"file\":\"checkpoint\"")),
     ];
     for (n, (what, lines)) in cases.into_iter().enumerate() {
         let file = filled.world.path("edited");

@@ -253,6 +253,29 @@ async fn a_state_folder_of_the_release_before_is_taken_over_whole_and_guarded_fr
 }
 
 #[tokio::test]
+async fn a_database_from_before_its_log_had_a_key_is_not_taken_over_when_somebody_remembers_one() {
+    let mut other = World::new().await;
+    other.stop().await;
+    let remembered = std::fs::read(&other.config.checkpoint_file).unwrap();
+    let prepare = |folder: &Path| {
+        fixture(folder);
+        std::fs::write(folder.join("state.checkpoint"), &remembered).unwrap();
+    };
+    let mut world = World::in_folder(prepare, FIXTURE_MS).await;
+    let (state, problems) = world.service().health();
+    assert_eq!(state, ServiceState::Locked);
+    assert!(
+        problems.iter().any(|problem| problem.contains("remembers an audit log with a key")),
+        "{problems:?}"
+    );
+    assert!(rows(&world, "state").is_empty() && rows(&world, "policy").is_empty(), "nothing was written");
+    world.stop().await;
+    std::fs::remove_file(&world.config.checkpoint_file).unwrap();
+    world.start().await.unwrap();
+    assert_eq!(world.service().health().0, ServiceState::Unlocked);
+}
+
+#[tokio::test]
 async fn nobody_passes_a_ledger_off_as_a_database_of_the_release_before() {
     let world = full().await;
     let state = rows(&world, "state");

@@ -20,6 +20,7 @@ mod keeper;
 pub mod offline;
 mod rebuild;
 mod recovery;
+mod seal;
 pub mod states;
 mod tail;
 mod tile_files;
@@ -53,6 +54,7 @@ use crate::files::private_folder;
 pub(crate) use self::folder::CHECKPOINT_FILE;
 pub(crate) use self::folder::read_if_there as read_checkpoint;
 pub(crate) use self::recovery::covered_records;
+pub(crate) use self::seal::{AS_A_STANDBY, SealKey, check_lines};
 
 pub use self::folder::{AuditFolder, Lines, LogFile, Next};
 pub use self::tail::Tail;
@@ -97,6 +99,8 @@ pub struct AuditLog {
     folder: Option<AuditFolder>,
     /// The checkpoint that lay there when the log was opened.
     found: Option<Note>,
+    /// How many records there were then.
+    found_records: u64,
     mender: Mender,
 }
 
@@ -204,13 +208,28 @@ impl AuditLog {
             unwritten: None,
             written_ms: None,
         };
-        let mut writer =
-            Writer { sink, random, next_index, shared: Arc::clone(&shared), keeper: tell_keeper };
+        let mut writer = Writer {
+            sink,
+            random,
+            next_index,
+            seal: None,
+            was_sealed: false,
+            shared: Arc::clone(&shared),
+            keeper: tell_keeper,
+        };
         let threads = vec![
             spawn("audit-tree", move || keeper.run(&messages))?,
             spawn("audit", move || writer.run(&waiting))?,
         ];
-        Ok(Self { jobs: Some(jobs), threads, shared, folder, found: None, mender: Mender::default() })
+        Ok(Self {
+            jobs: Some(jobs),
+            threads,
+            shared,
+            folder,
+            found: None,
+            found_records: next_index,
+            mender: Mender::default(),
+        })
     }
 
     /// How many requests share one sync at most: at least 1, which is the design without group commit. For measurements; every
@@ -293,6 +312,42 @@ impl AuditLog {
         Some(checkpoint.origin)
     }
 
+    /// Whether the service wrote all that lay behind that checkpoint, from the index on from which its lines are sealed.
+    ///
+    /// # Errors
+    /// [`ServiceError::Forged`] if not; [`ServiceError::Io`].
+    pub(crate) fn check_tail(&self, sealed_from: u64, key: &SealKey) -> Result<(), ServiceError> {
+        // A log without files is one of a test.
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let covered = self.found.as_ref().and_then(|note| Checkpoint::parse(note.text()).ok());
+        let from = covered.map_or(0, |checkpoint| checkpoint.size).max(sealed_from);
+        check_lines(folder, (from, self.found_records), key)
+    }
+
+    /// How many records the newest checkpoint in the file covers, since the log was opened.
+    pub(crate) fn covered(&self) -> u64 {
+        self.shared.written.load().as_ref().map_or(0, |signed| signed.checkpoint().size)
+    }
+
+    /// Whether the log lies there without a checkpoint.
+    pub(crate) fn lacks_checkpoint(&self) -> bool {
+        self.folder.is_some() && self.found.is_none() && self.shared.written.load().is_none()
+    }
+
+    /// From now on every record is sealed.
+    ///
+    /// # Errors
+    /// [`ServiceError::Audit`] if the log has failed.
+    pub(crate) fn seal_with(&self, key: SealKey) -> Result<(), ServiceError> {
+        self.send(Job::Seal(Some(key)))
+    }
+
+    /// From now on none is. The key is wiped.
+    pub(crate) fn stop_sealing(&self) {
+        // If the writer is gone its key is, too.
+        drop(self.send(Job::Seal(None)));
+    }
+
     /// From now on checkpoints are signed, the first at once: it covers all records that were appended before, and is in the file
     /// when this returns. Blocks.
     ///
@@ -342,9 +397,10 @@ impl AuditLog {
         told.recv().map_err(|_| failed())
     }
 
-    /// Signs and writes a last checkpoint and wipes the key; returns when that is done, or can't be done any more. Blocks.
+    /// Signs and writes a last checkpoint and wipes the keys; returns when that is done, or can't be done any more. Blocks.
     pub fn stop_signing(&self) {
         self.shared.verifier.store(None);
+        self.stop_sealing();
         let (done, wiped) = sync_channel(1);
         // If either thread is gone its key is, too.
         if self.send(Job::Pass(Message::WipeKey(done))).is_ok() {

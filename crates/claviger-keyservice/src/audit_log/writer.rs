@@ -13,6 +13,7 @@ use claviger_format::Random;
 
 use super::folder::AuditFolder;
 use super::keeper::Message;
+use super::seal::{SealKey, is_harmless};
 use super::{AuditSink, Shared, found_no_room};
 use crate::ServiceError;
 
@@ -28,6 +29,8 @@ pub(super) enum Job {
     Append { records: Vec<Vec<u8>>, done: Done },
     /// The next record begins a new file.
     BeginFile,
+    /// The records from here on are sealed with this, or not any more.
+    Seal(Option<SealKey>),
     /// Something for the keeper of the tree, after everything that was appended before.
     Pass(Message),
 }
@@ -36,6 +39,9 @@ pub(super) struct Writer {
     pub(super) sink: Box<dyn AuditSink>,
     pub(super) random: Arc<dyn Random>,
     pub(super) next_index: u64,
+    pub(super) seal: Option<SealKey>,
+    /// There was a key: what decides something is not written without one any more.
+    pub(super) was_sealed: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) keeper: Sender<Message>,
 }
@@ -54,16 +60,20 @@ impl Writer {
     pub(super) fn run(&mut self, waiting: &Receiver<Job>) {
         while let Ok(first) = waiting.recv() {
             let mut group = Vec::new();
-            let (mut passed, mut begins_file) = (None, false);
+            let (mut passed, mut begins_file, mut seal) = (None, false, None);
             let mut next = Some(first);
             while let Some(job) = next.take() {
                 match job {
-                    Job::Append { records, done } => group.push((records, done)),
+                    Job::Append { records, done } if self.may_write(&records) => group.push((records, done)),
+                    // Of a caller who was let in before the service was locked.
+                    Job::Append { done, .. } => done(false),
                     Job::BeginFile => begins_file = true,
+                    Job::Seal(key) => seal = Some(key),
                     Job::Pass(message) => passed = Some(message),
                 }
                 if group.len() < self.shared.group_max.load(Ordering::Relaxed)
                     && passed.is_none()
+                    && seal.is_none()
                     && !begins_file
                 {
                     next = waiting.try_recv().ok();
@@ -75,10 +85,20 @@ impl Writer {
             if begins_file {
                 self.sink.begin_file();
             }
+            if let Some(key) = seal {
+                self.was_sealed |= key.is_some();
+                self.seal = key;
+            }
             if let Some(message) = passed {
                 self.pass(message);
             }
         }
+    }
+
+    /// Without a seal the next unlock would take it for somebody else's.
+    fn may_write(&self, records: &[Vec<u8>]) -> bool {
+        let is_harmless = |record: &Vec<u8>| std::str::from_utf8(record).is_ok_and(is_harmless);
+        self.seal.is_some() || !self.was_sealed || records.iter().all(is_harmless)
     }
 
     fn commit(&mut self, group: Vec<(Vec<Vec<u8>>, Done)>) {
@@ -141,7 +161,14 @@ impl Writer {
         let mut salt = [0u8; SALT_LEN];
         self.random.fill(&mut salt)?;
         let record = std::str::from_utf8(record).map_err(|_| ServiceError::Damaged("audit record"))?;
-        Line { index: self.next_index, salt, record }.write(lines);
+        let sealed = match &self.seal {
+            Some(key) => {
+                let sealed = key.seal(self.next_index, &salt, record);
+                Some(sealed.ok_or(ServiceError::Damaged("audit record"))?)
+            }
+            None => None,
+        };
+        Line { index: self.next_index, salt, record: sealed.as_deref().unwrap_or(record) }.write(lines);
         self.next_index += 1;
         Ok(())
     }

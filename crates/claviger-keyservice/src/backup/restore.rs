@@ -15,7 +15,7 @@ use claviger_keyapi::Id16;
 use sha2::{Digest as _, Sha256};
 
 use super::{LINE_LEN_MAX, Line, VERSION};
-use crate::audit_log::{AuditFolder, AuditLog, CHECKPOINT_FILE};
+use crate::audit_log::{AuditFolder, AuditLog, CHECKPOINT_FILE, check_lines, covered_records};
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::custody::backup_wrap::SealedWrap;
 use crate::custody::shamir::{Share, combine};
@@ -94,6 +94,7 @@ pub fn restore(
     // A backup without a key is of a release before: the service makes one at its first unlock.
     let log_key = LogKey::open_or_make(&master, rows.store(), log, &**random)?;
     let log_key = log_key.unstored.is_none().then_some(log_key);
+    log_key.iter().try_for_each(|key| check_log(&unfinished, key, &master))?;
     let witness = Witness {
         newest: newest.clone(),
         folder: &unfinished,
@@ -106,7 +107,7 @@ pub fn restore(
     replace_locked_tls(config, &authority, clock.now_ms(), &**random)?;
     fs::rename(&unfinished, &audit).map_err(|e| ServiceError::io(&audit, e))?;
     sync_folder(&config.state_dir)?;
-    let audit_records = write_record(config, (&header, newest.as_ref()), log_key, clock, random)?;
+    let audit_records = write_record(config, (&header, newest.as_ref()), log_key, &master, (clock, random))?;
     rows.finish()?;
     Ok(RestoreReport { made_ms: header.made_ms, rows: count, audit_records })
 }
@@ -311,18 +312,33 @@ impl LogWriter<'_> {
     }
 }
 
+/// Whether the log of a backup is the one that was there: it has a checkpoint since it has a key, and the service wrote what lies
+/// behind it. That the checkpoint is signed and fits is found out when the log is opened.
+fn check_log(folder: &Path, key: &LogKey, master: &Master) -> Result<(), ServiceError> {
+    let folder = AuditFolder::new(folder);
+    if folder.checkpoint()?.is_none() {
+        return Err(damaged("it holds an audit log that was signed, without its checkpoint: it was altered"));
+    }
+    let Some(sealed_from) = key.sealed_from else { return Ok(()) };
+    let from = covered_records(&folder)?.max(sealed_from);
+    check_lines(&folder, (from, u64::MAX), &key.seal_key(master))
+}
+
 /// Writes down in the log that it goes on from a backup. Returns how many records there are.
 fn write_record(
     config: &Config,
     (header, newest): (&Header, Option<&Mark>),
     log_key: Option<LogKey>,
-    clock: &Arc<dyn Clock>,
-    random: &Arc<dyn Random>,
+    master: &Master,
+    (clock, random): (&Arc<dyn Clock>, &Arc<dyn Random>),
 ) -> Result<u64, ServiceError> {
     let folder = config.state_dir.join(AUDIT_FOLDER);
     let len_max = config.limits.audit_file_len_max;
     let (log, _) = AuditLog::open(&folder, len_max, Arc::clone(random), Arc::clone(clock))?;
-    log_key.iter().try_for_each(|key| log.check_found(key.verifier()))?;
+    if let Some(key) = &log_key {
+        log.check_found(key.verifier())?;
+        log.seal_with(key.seal_key(master))?;
+    }
     let mut id = [0u8; 8];
     random.fill(&mut id)?;
     let request_id = format!("{:016x}", u64::from_be_bytes(id));

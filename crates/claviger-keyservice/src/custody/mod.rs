@@ -5,7 +5,7 @@
 //! unlock method: passphrase, quorum or HSM ──AES-256-GCM or RSA-OAEP──▶ master (32 B, `unlock`)
 //! master ─┬─ "claviger service wrap"  ─▶ seals: CA key, RS_v, NK
 //!         ├─ "claviger service rows"  ─▶ MACs:  every row that authorises
-//!         └─ "claviger service ledger" ─▶ digest of all of them together (`ledger`)
+//!         └─ "claviger service ledger" ─▶ digest of all of them together (`ledger`), seals on lines of the log
 //! ```
 //! These labels and this encoding belong to the service's database, not to the at-rest format of objects.
 
@@ -86,6 +86,11 @@ impl Master {
     pub(crate) fn ledger_term(&self, kind: &str, id: &str, mac: &[u8]) -> [u8; 32] {
         let fields = [b"row".as_slice(), kind.as_bytes(), id.as_bytes(), mac];
         hmac(&self.ledger, &fields).finalize().into_bytes().into()
+    }
+
+    /// The secret that the lines of one log are sealed with.
+    pub(crate) fn lines_secret(&self, log_id: &[u8; 16]) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(hmac(&self.ledger, &[b"lines", log_id]).finalize().into_bytes().into())
     }
 
     /// What stands for a sum where others can read it.

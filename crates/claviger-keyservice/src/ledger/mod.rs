@@ -19,6 +19,7 @@
 //! counts that was not written down, and nothing that was acknowledged is lost.
 
 pub(crate) mod log;
+mod parts;
 mod pending;
 mod settle;
 mod sum;
@@ -38,8 +39,10 @@ use crate::vault::{Vault, row};
 use crate::watch::Watchers;
 use claviger_keyapi::Id16;
 use log::{last_words, row_text};
+use parts::Parts;
 use pending::{PENDING_ROW, PendingRow};
 use settle::Settled;
+pub(crate) use settle::is_settled;
 use sum::Sum;
 
 const STATE_ROW: &str = "ledger";
@@ -103,6 +106,8 @@ pub(crate) struct Ledger {
     /// The log in which changes are written down.
     log: Option<Id16>,
     sum: Sum,
+    /// The epochs' share of the sum.
+    parts: Parts,
     macs: HashMap<(Kind, String), Vec<u8>>,
     /// A change that was written down and that the database did not take yet.
     unapplied: Option<Vec<Change>>,
@@ -182,6 +187,7 @@ impl Ledger {
             mark: Mark { seq: 0, state: String::new() },
             log: None,
             sum: Sum::default(),
+            parts: Parts::default(),
             macs: HashMap::new(),
             unapplied: None,
         };
@@ -198,7 +204,10 @@ impl Ledger {
         loop {
             let page = store.epoch_marks(after, EPOCHS_PER_PAGE)?;
             for epoch in &page {
-                ledger.sum.add(master, Kind::Epoch, &epoch_row_id(&epoch.epoch_id), &epoch.mac);
+                let mut one = Sum::default();
+                one.add(master, Kind::Epoch, &epoch_row_id(&epoch.epoch_id), &epoch.mac);
+                ledger.sum.plus(&one);
+                ledger.parts.of(&epoch.epoch_id).plus(&one);
             }
             match page.last() {
                 Some(last) if page.len() == EPOCHS_PER_PAGE as usize => after = Some(last.epoch_id),
@@ -300,14 +309,22 @@ impl Ledger {
     }
 
     /// Memory follows what was written down.
-    fn accept(&mut self, mark: Mark, sum: Sum, changes: &[Change]) {
+    fn accept(&mut self, master: &Master, mark: Mark, sum: Sum, changes: &[Change]) {
         self.mark = mark;
         self.sum = sum;
         for change in changes {
             match change {
                 Change::Put(kind, row) => drop(self.macs.insert((*kind, row.id.clone()), row.mac.clone())),
                 Change::Delete(kind, id) => drop(self.macs.remove(&(*kind, id.clone()))),
-                Change::PutEpoch(_) | Change::ReplaceEpoch { .. } => {}
+                Change::PutEpoch(row) => {
+                    let id = epoch_row_id(&row.epoch_id);
+                    self.parts.of(&row.epoch_id).add(master, Kind::Epoch, &id, &row.mac);
+                }
+                Change::ReplaceEpoch { row, old_mac } => {
+                    let (id, part) = (epoch_row_id(&row.epoch_id), self.parts.of(&row.epoch_id));
+                    part.remove(master, Kind::Epoch, &id, old_mac);
+                    part.add(master, Kind::Epoch, &id, &row.mac);
+                }
             }
         }
     }
@@ -361,6 +378,7 @@ pub(crate) fn found(master: &Master, changes: Vec<Change>, record: &mut Record) 
         mark: Mark { seq: 0, state: String::new() },
         log: None,
         sum: Sum::default(),
+        parts: Parts::default(),
         macs: HashMap::new(),
         unapplied: None,
     };
@@ -373,7 +391,8 @@ pub(crate) fn found(master: &Master, changes: Vec<Change>, record: &mut Record) 
 
 impl Core {
     /// Makes a change of rows that authorise, in the order that stands above, and writes down `records` with it. Blocks.
-    /// What it returns with `Ok` is durable; whoever called then brings memory up to date, before he gives up the turn.
+    /// What it returns with `Ok` is durable; whoever called then brings memory up to date, before he gives up the turn. If it takes
+    /// something away from somebody, a signed checkpoint covers it by then: it can't be cut off the log's end any more.
     ///
     /// # Errors
     /// [`ServiceError::Store`]: nothing was changed. [`ServiceError::Audit`]: what the next start finds in the log decides,
@@ -385,8 +404,10 @@ impl Core {
         records: &[Record],
     ) -> Result<(), ServiceError> {
         let master = &turn.vault.master;
+        let is_urgent = changes.iter().any(takes_away);
         self.bring_up_to_date(&turn.vault)?;
         let mut ledger = turn.vault.ledger();
+        ledger.parts.check(master, &*self.store, &changes)?;
         let (sum, rows) = ledger.after(master, &changes);
         let seq = ledger.mark.seq + 1;
         let mark = Mark { seq, state: sum.digest(master, seq) };
@@ -397,12 +418,15 @@ impl Core {
         self.audit.append_blocking(records.iter().map(Record::to_bytes).collect())?;
         // From here on it counts, whatever happens to the database.
         self.remember_state(&mark);
-        ledger.accept(mark.clone(), sum, &changes);
+        ledger.accept(master, mark.clone(), sum, &changes);
         ledger.unapplied = Some(with_state(master, changes, &mark, ledger.log));
         drop(ledger);
         turn.vault.set_behind(true);
         if let Err(error) = self.bring_up_to_date(&turn.vault) {
             tracing::error!(%error, "a change was written down; the database takes it later");
+        }
+        if is_urgent {
+            self.must_cover();
         }
         Ok(())
     }
@@ -447,6 +471,15 @@ impl Core {
         self.remember_state(&mark);
         drop(turn);
         Ok(())
+    }
+}
+
+/// Whether somebody could want this change forgotten. What only adds is not worth the wait for a checkpoint.
+fn takes_away(change: &Change) -> bool {
+    match change {
+        Change::Put(kind, _) => !matches!(kind, Kind::Binding | Kind::Token | Kind::Proposal),
+        Change::Delete(..) => true,
+        Change::PutEpoch(_) | Change::ReplaceEpoch { .. } => false,
     }
 }
 

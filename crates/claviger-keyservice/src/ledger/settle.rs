@@ -14,6 +14,14 @@ pub(super) fn stored_state(master: &Master, store: &dyn Store) -> Result<Option<
     stored.map(|row| read_row::<StateRow>(master, Kind::State, row)).transpose()
 }
 
+/// Whether the database holds no change that was cut short.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) fn is_settled(store: &dyn Store) -> Result<bool, ServiceError> {
+    Ok(store.rows(Kind::Pending)?.is_empty())
+}
+
 /// What the database holds once nothing is pending any more.
 pub(super) struct Settled {
     pub(super) stored: Option<StateRow>,

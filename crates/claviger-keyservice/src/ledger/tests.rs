@@ -13,8 +13,10 @@ use claviger_keyapi::routes::BindRequest;
 
 use super::log::newest_state;
 use crate::audit_log::{AuditLog, AuditSink};
+use crate::audit_record::Outcome;
 use crate::files::read_secret;
 use crate::identity::Peer;
+use crate::log_key::LogKey;
 use crate::policy::Policy;
 use crate::registry::Registry;
 use crate::service::tests::{POLICY, config_in, enrol_as, made, operator_of};
@@ -337,6 +339,47 @@ fn a_change_that_the_database_did_not_take_counts_and_is_made_before_the_next() 
     let (done, _) = run(&template, &folder, plan);
     assert!(done.iter().all(|(_, told)| *told), "{done:?}");
     check(&folder, &done, plan);
+}
+
+fn unlocked(folder: &Path) -> Result<KeyService, ServiceError> {
+    let clock: Arc<dyn claviger_env::Clock> = Arc::new(SystemClock);
+    let service = KeyService::open(config_in(folder), clock, random())?;
+    service.unlock(&read_secret(&folder.join("passphrase"))?)?;
+    Ok(service)
+}
+
+#[test]
+fn the_end_of_a_log_from_before_there_were_seals_is_taken_as_it_is_and_only_once() {
+    let home = folder_in_memory();
+    made(home.path());
+    let service = unlocked(home.path()).unwrap();
+    let (core, vault) = (&service.core, service.core.vault().unwrap());
+    let log = LogKey::open_or_make(&vault.master, &*core.store, core.log_id(), &*random()).unwrap();
+    let record = core.local_info().unwrap().record("test", Outcome::Done);
+    core.commit(&core.change(&vault).unwrap(), vec![log.unsealed(&vault.master)], &[record]).unwrap();
+    let mark = vault.mark();
+    drop((log, vault));
+    drop(service);
+    // What it wrote in the last second before a crash.
+    let file = home.path().join("state/audit/00000000000000000000.jsonl");
+    let add = |record: &str| {
+        let index = std::fs::read_to_string(&file).unwrap().lines().count();
+        let line = format!("{{\"index\":{index},\"salt\":\"{index:032x}\",\"record\":{record}}}\n");
+        OpenOptions::new().append(true).open(&file).unwrap().write_all(line.as_bytes()).unwrap();
+    };
+    let state = format!(
+        "{{\"action\":\"state\",\"outcome\":\"done\",\"state_seq\":{},\"state\":\"{}\"}}",
+        mark.seq, mark.state
+    );
+    add("{\"action\":\"derive\",\"outcome\":\"released\"}");
+    add(&state);
+    let service = unlocked(home.path()).unwrap();
+    let told = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(told.matches("\"log-sealed\"").count(), 1);
+    drop(service);
+    drop(unlocked(home.path()).unwrap());
+    add("{\"action\":\"derive\",\"outcome\":\"released\"}");
+    assert!(matches!(unlocked(home.path()).err(), Some(ServiceError::Forged { .. })));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::custody::unknown;
 use super::{ProposalRow, conflict, malformed};
 use crate::ServiceError;
 use crate::audit_record::{Outcome, RequestInfo};
-use crate::keyset::{Doom, Keyset, KeysetRow, keyset_change};
+use crate::keyset::{Doom, Keyset, KeysetRow, Permit, keyset_change};
 use crate::ledger::Turn;
 use crate::reseal::roots;
 use crate::service::Core;
@@ -56,7 +56,13 @@ impl Core {
         let keyset = check_reseal(turn, keyset, version)?;
         let mut stored = self.stored_keyset(&turn.vault, &keyset)?;
         let found = stored.versions.iter_mut().find(|stored| stored.number == version);
-        found.ok_or(ServiceError::Damaged("keyset"))?.reseal = Some(row.id.clone());
+        let approver = row.approver.clone().ok_or(ServiceError::Damaged("proposal"))?;
+        found.ok_or(ServiceError::Damaged("keyset"))?.reseal = Some(Permit {
+            proposal: row.id.clone(),
+            proposer: row.proposer.clone(),
+            approver,
+            until_ms: row.expires_ms,
+        });
         let mut record = info.record("reseal-permitted", Outcome::Done);
         record.keyset = Some(keyset.name.clone());
         record.what = Some(format!("version {version}"));
@@ -79,7 +85,10 @@ impl Core {
         let found = stored.versions.iter_mut().find(|stored| stored.number == version);
         let approver = row.approver.as_ref().ok_or(ServiceError::Damaged("proposal"))?;
         let due_ms = info.now_ms.saturating_add(u64::from(wait_s) * 1000);
-        found.ok_or(ServiceError::Damaged("keyset"))?.doom = Some(Doom {
+        let found = found.ok_or(ServiceError::Damaged("keyset"))?;
+        // It would undo what was just decided.
+        found.reseal = None;
+        found.doom = Some(Doom {
             proposal: row.id.clone(),
             info: DoomInfo {
                 proposer: row.proposer.identity.clone(),

@@ -257,7 +257,7 @@ fn standing(vault: &Vault, id: &str, now_ms: u64) -> Result<ProposalRow, Service
 }
 
 /// The same enrolment, not revoked since.
-fn check_in_office(vault: &Vault, person: &Person) -> Result<(), ServiceError> {
+pub(crate) fn check_in_office(vault: &Vault, person: &Person) -> Result<(), ServiceError> {
     if vault.identity(person.uid).is_some_and(|row| row.revoked_ms.is_none()) {
         return Ok(());
     }

@@ -273,7 +273,7 @@ async fn four_eyes(
 }
 
 fn empty(work: Work<()>) -> Work<Empty> {
-    Work::new(work.result.map(|()| Empty {}), work.records)
+    work.map(|()| Empty {})
 }
 
 fn batch<T>(items: Vec<T>) -> Result<Vec<T>, KeyServiceError> {
@@ -323,7 +323,7 @@ async fn settled<T: Send + 'static>(
     let worker = Arc::clone(core);
     let run = move || {
         let _turn = turn;
-        run(&worker)
+        worker.covered(run(&worker))
     };
     let work = tokio::task::spawn_blocking(run).await.map_err(|_| KeyServiceError::Internal)?;
     core.settle(work).await

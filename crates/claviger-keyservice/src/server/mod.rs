@@ -74,7 +74,8 @@ pub(crate) async fn serve(
             Some(_) = connections.join_next() => continue,
             _ = tick.tick() => {
                 record_attempts(&core).await;
-                tokio::spawn(housekeeping(Arc::clone(&core)));
+                // With them, so that nothing of the service is left when this returns.
+                connections.spawn(housekeeping(Arc::clone(&core)));
                 continue;
             }
             _ = tend.tick() => {

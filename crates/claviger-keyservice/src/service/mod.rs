@@ -1,6 +1,7 @@
 //! The service as a value: opened from its folder, unlocked, locked, served.
 
 mod callers;
+mod covering;
 mod health;
 mod housekeeping;
 mod mending;
@@ -10,6 +11,7 @@ pub(crate) mod tls;
 pub(crate) mod unlocking;
 
 use std::future::Future;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
@@ -67,6 +69,8 @@ pub(crate) struct Core {
     changes: Mutex<()>,
     /// The newest state of the ledger that the log tells of, and how many records there were then.
     log_state: Mutex<LogState>,
+    /// How many records a checkpoint has to cover before a change is acknowledged.
+    uncovered: AtomicU64,
     pub(crate) attempts: Attempts,
     /// Certificates that were refused.
     pub(crate) refusals: Refusals,
@@ -114,11 +118,18 @@ pub(crate) const UNRECORDED: &str = "were refused";
 pub(crate) struct Work<T> {
     pub(crate) result: Result<T, ServiceError>,
     pub(crate) records: Vec<Record>,
+    /// It changed rows.
+    is_change: bool,
 }
 
 impl<T> Work<T> {
     pub(crate) fn new(result: Result<T, ServiceError>, records: Vec<Record>) -> Self {
-        Self { result, records }
+        Self { result, records, is_change: false }
+    }
+
+    /// The same work with another answer.
+    pub(crate) fn map<U>(self, answer: impl FnOnce(T) -> U) -> Work<U> {
+        Work { result: self.result.map(answer), records: self.records, is_change: self.is_change }
     }
 
     /// Work that changes rows. `run` gets the record and writes it with the change ([`Core::commit`]); if it is refused, the
@@ -128,7 +139,7 @@ impl<T> Work<T> {
         run: impl FnOnce(&mut Record) -> Result<T, ServiceError>,
     ) -> Self {
         match run(&mut record) {
-            Ok(value) => Self::silent(Ok(value)),
+            Ok(value) => Self { is_change: true, ..Self::silent(Ok(value)) },
             Err(error) => {
                 let refusal = record.refused_call(&error.outward());
                 Self::new(Err(error), vec![refusal])
@@ -137,7 +148,7 @@ impl<T> Work<T> {
     }
 
     pub(crate) fn silent(result: Result<T, ServiceError>) -> Self {
-        Self { result, records: Vec::new() }
+        Self { result, records: Vec::new(), is_change: false }
     }
 }
 
@@ -172,20 +183,11 @@ impl KeyService {
             Arc::clone(&clock),
         )?;
         let newest = newest_state(&config.state_dir.join(AUDIT_FOLDER))?;
-        let service = Self::assemble(
-            config,
-            clock,
-            random,
-            store,
-            Log { audit, newest: newest.clone() },
-            policy,
-            Some(alone),
-        )?;
+        let service =
+            Self::assemble(config, clock, random, store, Log { audit, newest }, policy, Some(alone))?;
         let mut start = service.core.local_info()?.record("start", Outcome::Done);
         start.subject = Some(service.core.policy.load().sha256().to_owned());
         start.reason = torn.map(|torn| format!("{} bytes of an unfinished record were cut off", torn.len));
-        // Repeated, so that the next start finds it near the end.
-        newest.iter().for_each(|newest| start.set_state(newest));
         service.core.audit.append_blocking(vec![start.to_bytes()])?;
         service.core.unlock_at_start()?;
         Ok(service)
@@ -218,6 +220,7 @@ impl KeyService {
                 store,
                 log_state: Mutex::new(LogState { newest: log.newest, written_at: log.audit.records() }),
                 audit: log.audit,
+                uncovered: AtomicU64::new(0),
                 writes: Writes::default(),
                 policy: ArcSwap::from_pointee(policy),
                 ca,
@@ -391,7 +394,7 @@ impl Core {
 
     /// Makes the records durable, then lets the result out.
     pub(crate) async fn settle<T>(&self, work: Work<T>) -> Result<T, KeyServiceError> {
-        let Work { result, records } = work;
+        let Work { result, records, .. } = work;
         let records = self.bounded(to_write(&result, records));
         if !records.is_empty() {
             self.audit.append(records).await.map_err(|error| error.outward())?;
@@ -416,7 +419,7 @@ impl Core {
     }
 
     pub(crate) fn settle_blocking<T>(&self, work: Work<T>) -> Result<T, ServiceError> {
-        let Work { result, records } = work;
+        let Work { result, records, .. } = self.covered(work);
         let records = self.bounded(to_write(&result, records));
         if !records.is_empty() {
             self.audit.append_blocking(records)?;

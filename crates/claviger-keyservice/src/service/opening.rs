@@ -12,7 +12,7 @@ use crate::custody::Master;
 use crate::custody::unlock::Unwrapped;
 use crate::custody::unlock::change::settle;
 use crate::files::read_owned;
-use crate::ledger::{Ledger, Mark, Opened, Turn, Witness, completing};
+use crate::ledger::{Ledger, Mark, Opened, Turn, Witness, completing, is_settled};
 use crate::log_key::{LogKey, log_id_of, log_key_record};
 use crate::policy::{Policy, PolicyRow};
 use crate::service::tls::replace_locked_tls;
@@ -57,6 +57,9 @@ impl Core {
         let still =
             || if self.unlocking.locks() == locks { Ok(()) } else { Err(ServiceError::LockedMeanwhile) };
         let opened = still().and(unwrapped).and_then(|unwrapped| self.open_vault(&unwrapped, info, changes));
+        if opened.is_err() {
+            self.audit.stop_sealing();
+        }
         let mut records = Vec::new();
         match &opened {
             Ok(opened) => {
@@ -86,17 +89,8 @@ impl Core {
         changes: MutexGuard<'a, ()>,
     ) -> Result<Unlocked<'a>, ServiceError> {
         let master = Master::new(&unwrapped.secret);
-        let newest = self.log_state.lock().unwrap_or_else(PoisonError::into_inner).newest.clone();
-        let folder = self.config.state_dir.join(AUDIT_FOLDER);
-        let mine = LogKey::open_or_make(&master, &*self.store, self.log_id(), &*self.random)?;
-        let witness = Witness {
-            newest,
-            folder: &folder,
-            log: mine.unstored.is_none().then_some(mine.log_id),
-            is_first: mine.is_first,
-            complete: &|mark, rows| self.complete(mark, rows, info),
-        };
-        let opened = Ledger::open(&master, &*self.store, &witness)?;
+        let log = LogKey::open_or_make(&master, &*self.store, self.log_id(), &*self.random)?;
+        let (opened, accepted) = self.open_ledger(&master, &log, info)?;
         let (ledger, is_before) = match opened {
             Opened::Ledger(ledger) => (ledger, false),
             Opened::Before(ledger) => (ledger, true),
@@ -124,29 +118,57 @@ impl Core {
         let policy = Policy::parse_text(&policy.text)?;
         self.count_budgets(&turn.vault, policy.budgets())?;
         self.policy.store(Arc::new(policy));
-        let (log_key, accepted) = self.log_key(&turn, info)?;
+        self.name_log(&turn, &log, info)?;
         let tls = self.unlocked_tls(&turn.vault.authority, info.now_ms)?;
         replace_locked_tls(&self.config, &turn.vault.authority, info.now_ms, &*self.random)?;
-        Ok(Unlocked { turn, tls, log_key, accepted })
+        Ok(Unlocked { turn, tls, log_key: log.key, accepted })
     }
 
-    /// The audit log's key, once somebody outside vouches for the log; the record of operators who did. A log from before logs had
-    /// keys gets one here: nobody can remember anything of it.
-    fn log_key(
+    /// The ledger, once it is certain that this is the log to go on with: its checkpoint is signed, the service wrote what lies
+    /// behind it, and somebody outside bears it out, or operators accept it; then with the record of that. Nothing is written before
+    /// all of it is known, and everything from here on is sealed.
+    fn open_ledger(
         &self,
-        turn: &Turn<'_>,
+        master: &Master,
+        log: &LogKey,
         info: &RequestInfo,
-    ) -> Result<(SigningKey, Option<Record>), ServiceError> {
-        let (master, store) = (&turn.vault.master, &*self.store);
-        let log = LogKey::open_or_make(master, store, self.log_id(), &*self.random)?;
+    ) -> Result<(Opened, Option<Record>), ServiceError> {
         self.audit.check_found(log.verifier())?;
-        if let Some(change) = log.unstored {
-            let record = log_key_record(info.record("log-key", Outcome::Done), log.key.verifier());
-            self.commit(turn, vec![change], &[record])?;
-            return Ok((log.key, None));
+        let seal_key = log.seal_key(master);
+        // Of a log from before there were seals what lies there is taken as it is, once.
+        log.sealed_from.map_or(Ok(()), |from| self.audit.check_tail(from, &seal_key))?;
+        let folder = self.config.state_dir.join(AUDIT_FOLDER);
+        let witness = Witness {
+            newest: self.log_state.lock().unwrap_or_else(PoisonError::into_inner).newest.clone(),
+            folder: &folder,
+            log: log.unstored.is_none().then_some(log.log_id),
+            is_first: log.is_first,
+            complete: &|mark, rows| self.complete(mark, rows, info),
+        };
+        let open = || Ledger::open(master, &*self.store, &witness);
+        // Where nothing is pending, as nearly always, it only reads.
+        let opened = if is_settled(&*self.store)? { Some(open()?) } else { None };
+        let mut accepted = self.check_outside(master, log, info)?;
+        self.audit.seal_with(seal_key)?;
+        if let Some(opened) = opened {
+            return Ok((opened, accepted));
         }
-        let accepted = self.check_outside(log.verifier(), &turn.vault, info)?;
-        Ok((log.key, accepted))
+        let opened = open()?;
+        if accepted.is_some() {
+            // What was pending may be about those who did.
+            accepted = self.check_outside(master, log, info)?;
+        }
+        Ok((opened, accepted))
+    }
+
+    /// A log from before logs had keys gets one, and one from before there were seals says from where on there are.
+    fn name_log(&self, turn: &Turn<'_>, log: &LogKey, info: &RequestInfo) -> Result<(), ServiceError> {
+        if log.sealed_from.is_some() {
+            return Ok(());
+        }
+        let action = if log.unstored.is_some() { "log-key" } else { "log-sealed" };
+        let record = log_key_record(info.record(action, Outcome::Done), log.verifier());
+        self.commit(turn, vec![log.sealed(&turn.vault.master, self.audit.records())], &[record])
     }
 
     /// Which log this is, as far as its folder says so.

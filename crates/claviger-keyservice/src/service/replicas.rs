@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Core, TlsState};
 use crate::ServiceError;
+use crate::audit_log::AS_A_STANDBY;
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::custody::Master;
 use crate::custody::unlock::Unwrapped;
@@ -98,7 +99,7 @@ impl Core {
             if self.unlocking.locks() == locks { Ok(unwrapped) } else { Err(ServiceError::LockedMeanwhile) }
         });
         let mut record = info.record("unlock", Outcome::Done);
-        record.what = Some("as a standby".to_owned());
+        record.what = Some(AS_A_STANDBY.to_owned());
         if let Err(error) = &checked {
             record = record.refused_call(&error.outward());
         }
@@ -191,7 +192,15 @@ impl Core {
         let Some(due) = standby.found().due(now_boot_ms) else { return Ok(()) };
         let mut record = info.record("witness", Outcome::Done);
         record.set_state(&due);
-        self.audit.append_blocking(vec![record.to_bytes()])?;
+        {
+            // Whoever locks wipes the key of the seals under this lock, once the standby is gone.
+            let _changes = self.changes();
+            if self.standby().is_none() {
+                return Ok(());
+            }
+            self.audit.seal_with(log.seal_key(&master))?;
+            self.audit.append_blocking(vec![record.to_bytes()])?;
+        }
         let mut found = standby.found();
         (found.unwritten, found.written_boot_ms) = (None, Some(now_boot_ms));
         Ok(())

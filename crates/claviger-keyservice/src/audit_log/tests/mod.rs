@@ -137,6 +137,22 @@ fn a_full_file_is_followed_by_another_that_goes_on_counting() {
     assert_eq!(indexes(&log.tail(2).unwrap()), [4, 5]);
 }
 
+#[test]
+fn once_records_are_sealed_none_that_decides_something_goes_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path()).0;
+    log.append_blocking(vec![record(0)]).unwrap();
+    log.seal_with(SealKey::new(zeroize::Zeroizing::new([1; 32]))).unwrap();
+    log.append_blocking(vec![record(1)]).unwrap();
+    log.stop_sealing();
+    assert!(log.append_blocking(vec![record(2)]).is_err());
+    assert!(!log.has_failed(), "only this caller came too late");
+    log.append_blocking(vec![b"{\"action\":\"start\",\"outcome\":\"done\"}".to_vec()]).unwrap();
+    let lines = log.tail(10).unwrap();
+    assert_eq!(indexes(&lines), [0, 1, 2]);
+    assert_eq!(lines.iter().map(|line| line.contains("\"seal\"")).collect::<Vec<_>>(), [false, true, false]);
+}
+
 /// Fails on demand, before or after the bytes are kept.
 struct Faulty {
     kept: Arc<Mutex<Vec<u8>>>,

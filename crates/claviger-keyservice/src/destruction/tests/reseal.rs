@@ -1,10 +1,16 @@
 //! Re-sealing, and that what was sealed anew outlives the version that it was sealed to first.
 
+use claviger_keyapi::lifecycle::{ResealAnswer, ResealRequest};
+use claviger_keyapi::proposals::PROPOSAL_TTL_S;
+
 use super::*;
 
-fn reseal(service: &KeyService) -> Result<claviger_keyapi::lifecycle::ResealAnswer, ServiceError> {
-    let request =
-        claviger_keyapi::lifecycle::ResealRequest { keyset: "default".into(), version: 1, after: None };
+fn reseal(service: &KeyService) -> Result<ResealAnswer, ServiceError> {
+    reseal_after(service, None)
+}
+
+fn reseal_after(service: &KeyService, after: Option<Id16>) -> Result<ResealAnswer, ServiceError> {
+    let request = ResealRequest { keyset: "default".into(), version: 1, after };
     let core = &service.core;
     core.settle_blocking(core.reseal(&operator_of(service, "admin:first"), &request))
 }
@@ -44,6 +50,63 @@ fn what_two_operators_let_be_sealed_to_a_newer_version_as_well_outlives_the_olde
     let service = opened(folder.path(), &clock);
     assert!(sealed_root(&service, 1).is_empty());
     lease(&service).unwrap();
+}
+
+#[test]
+fn one_operator_does_not_end_a_re_sealing_that_has_seen_no_epoch() {
+    let folder = folder_in_memory();
+    let clock = Hands::new();
+    let service = rotated(folder.path(), &clock);
+    by_two(&service, permit_reseal(1)).unwrap();
+    for after in [Id16([0xff; 16]), Id16(EPOCH), Id16([0; 16])] {
+        assert!(reseal_after(&service, Some(after)).is_err(), "{after}");
+    }
+    assert_eq!(reseal(&service).unwrap().resealed, 1);
+}
+
+#[test]
+fn a_permission_to_re_seal_ends_like_a_proposal() {
+    let folder = folder_in_memory();
+    let clock = Hands::new();
+    let service = rotated(folder.path(), &clock);
+    by_two(&service, permit_reseal(1)).unwrap();
+    clock.pass(u64::from(PROPOSAL_TTL_S) * 1000);
+    assert!(reseal(&service).is_err(), "with its time");
+
+    by_two(&service, permit_reseal(1)).unwrap();
+    by_two(&service, destroy(1, DESTROY_WAIT_S)).unwrap();
+    cancel(&service).unwrap();
+    assert!(reseal(&service).is_err(), "with the decision to destroy the version");
+
+    by_two(&service, permit_reseal(1)).unwrap();
+    let (core, first) = (&service.core, operator_of(&service, "admin:first"));
+    core.settle_blocking(core.revoke(&first, &"admin:second".parse().unwrap())).unwrap();
+    assert!(reseal(&service).is_err(), "with the office of who approved it");
+}
+
+#[test]
+fn an_older_row_of_an_epoch_that_is_put_back_under_the_running_service_does_not_get_into_the_sum() {
+    let folder = folder_in_memory();
+    let clock = Hands::new();
+    let service = rotated(folder.path(), &clock);
+    let row = || service.core.store.epoch(&EPOCH).unwrap().unwrap();
+    let older = row();
+    by_two(&service, permit_reseal(1)).unwrap();
+    assert_eq!(reseal(&service).unwrap().resealed, 1);
+    let newest = row();
+    let put = |row: &EpochRow| {
+        let database = rusqlite::Connection::open(folder.path().join("state/keyservice.db")).unwrap();
+        let put = "UPDATE epoch SET record = ?1, mac = ?2 WHERE epoch_id = ?3";
+        assert_eq!(database.execute(put, (&row.record, &row.mac, &EPOCH)).unwrap(), 1);
+    };
+    put(&older);
+    by_two(&service, permit_reseal(1)).unwrap();
+    let refused = reseal(&service).unwrap_err();
+    assert!(matches!(refused, ServiceError::Tampered { kind: "epoch", .. }), "{refused}");
+    put(&newest);
+    assert_eq!(reseal(&service).unwrap().resealed, 0);
+    drop(service);
+    lease(&opened(folder.path(), &clock)).unwrap();
 }
 
 #[test]
