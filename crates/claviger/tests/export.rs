@@ -341,6 +341,94 @@ fn rsyslog_understands_every_record_and_a_pruned_log_is_searched_and_handed_on_w
     );
 }
 
+/// Rotel, a collector of OpenTelemetry that is not ours, which prints each record that it understood.
+struct Rotel {
+    process: Child,
+    printed: PathBuf,
+    port: u16,
+}
+
+impl Rotel {
+    /// From PyPI, into a folder that stays; the program itself lies in the package.
+    fn program() -> PathBuf {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rotel-0.0.1a15");
+        let program = folder.join("rotel/rotel-agent");
+        if !program.exists() {
+            let pip = ["-m", "pip", "install", "-q", "--no-deps", "--upgrade", "--target"];
+            let installed =
+                Command::new("python3").args(pip).arg(&folder).arg("rotel==0.0.1a15").output().unwrap();
+            assert!(installed.status.success(), "rotel: {}", errors(&installed));
+        }
+        program
+    }
+
+    fn start(folder: &Path) -> Self {
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (http, grpc) = (free(), free());
+        let (port, other) = (http.local_addr().unwrap().port(), grpc.local_addr().unwrap().port());
+        drop((http, grpc));
+        let printed = folder.join("rotel.log");
+        let output = std::fs::File::create(&printed).unwrap();
+        let mut command = Command::new(Self::program());
+        command.args([
+            "start",
+            "--exporter",
+            "blackhole",
+            "--debug-log",
+            "logs",
+            "--debug-log-verbosity",
+            "detailed",
+        ]);
+        command.args(["--otlp-http-endpoint", &format!("127.0.0.1:{port}")]);
+        command.args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{other}")]);
+        let process = command.stderr(output.try_clone().unwrap()).stdout(output).spawn().unwrap();
+        Self { process, printed, port }
+    }
+
+    /// What stands behind these words, in each line that has them, once there are so many.
+    fn values(&self, words: &str, count: usize) -> Vec<String> {
+        for _ in 0..300 {
+            let text = std::fs::read_to_string(&self.printed).unwrap();
+            let values = text.lines().filter_map(|line| Some(line.split_once(words)?.1.to_owned()));
+            let values: Vec<String> = values.collect();
+            if values.len() >= count {
+                return values;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("{}", std::fs::read_to_string(&self.printed).unwrap());
+    }
+}
+
+impl Drop for Rotel {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_collector_that_is_not_ours_understands_every_record() {
+    let mut log = Log::new();
+    log.grow(60);
+    let rotel = Rotel::start(log.folder.path());
+    let following =
+        log.follow(&format!("--format otlp --hostname keys.example --to http://127.0.0.1:{}", rotel.port));
+    rotel.values("claviger.index: ", 60);
+    log.grow(40);
+    let indexes: Vec<String> = (0..100).map(|n| format!("Int({n})")).collect();
+    assert_eq!(rotel.values("claviger.index: ", 100), indexes);
+    let severities = rotel.values("SeverityText: ", 100);
+    let is_right =
+        |(n, severity): (usize, &String)| severity == if n.is_multiple_of(5) { "WARN" } else { "INFO" };
+    assert!(severities.iter().enumerate().all(is_right), "{severities:?}");
+    for (n, body) in rotel.values("Body: Str(", 100).iter().enumerate() {
+        assert_eq!(index_of_line(body.strip_suffix(')').unwrap()), n as u64);
+    }
+    drop(following);
+}
+
 // What opentelemetry-proto's JSON may hold here, and nothing else.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -1,17 +1,20 @@
-//! A PostgreSQL whose disk is full.
+//! A PostgreSQL whose disk is full, or that is gone while somebody waits for it.
 
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::sync::Arc;
+use std::time::Duration;
 
-use claviger_keyapi::UnavailableReason;
-use claviger_keyservice::Unlock;
+use claviger_keyapi::proposals::{FreezeRequest, FreezeTarget};
+use claviger_keyapi::routes::Empty;
+use claviger_keyapi::{UnavailableReason, admin};
 use claviger_keyservice::store::location::Location;
+use claviger_keyservice::{Limits, Unlock};
 
-use super::common::{POLICY, World};
+use super::common::{POLICY, TestClock, World, ask};
 use super::disk::SmallDisk;
 use super::postgres_server::{Database, Server};
 use super::{
-    freeze, frozen, is_unavailable, lease, mends, shown, stops_with_a_log_that_verifies, with_an_epoch,
+    freeze, frozen, is_unavailable, lease, mends, shown, shows, stops_with_a_log_that_verifies, with_an_epoch,
 };
 
 /// A database that lies on a disk of its own.
@@ -47,7 +50,7 @@ async fn while_the_servers_disk_is_full_nothing_is_changed_and_all_goes_on_when_
         let (problems, kinds) = shown(world.service());
         assert!(kinds.contains(&"database".to_owned()), "{problems:?}");
         assert!(problems.iter().any(|problem| problem.contains("No space left")), "{problems:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     lease(&full, &epoch).await.unwrap();
 
@@ -60,4 +63,35 @@ async fn while_the_servers_disk_is_full_nothing_is_changed_and_all_goes_on_when_
     world.start().await.unwrap();
     assert_eq!(frozen(&world).await, done as usize + 1);
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_metrics_answer_while_a_change_waits_for_a_server_that_is_gone() {
+    let server = tokio::task::spawn_blocking(Server::start).await.unwrap();
+    let database = Database::new(&server);
+    let clock = TestClock::running();
+    let location = Location::Postgres(database.config());
+    let mut world = World::at(clock, Limits::default(), location, POLICY, Unlock::PassphraseFile).await;
+    freeze(&world, 1).await.unwrap();
+    let gone = Arc::clone(&server);
+    tokio::task::spawn_blocking(move || gone.kill()).await.unwrap();
+    let target = FreezeTarget::Identity("gateway:g2".parse().unwrap());
+    let (operator, request) = (world.operator(), FreezeRequest { target, reason: String::new() });
+    let waits = tokio::spawn(async move { ask::<Empty>(&operator, admin::FREEZE, &request).await });
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let service = world.service().clone();
+        let asked = tokio::task::spawn_blocking(move || shown(&service));
+        let (problems, kinds) =
+            tokio::time::timeout(Duration::from_secs(1), asked).await.expect("health waits").unwrap();
+        assert!(kinds.iter().all(|kind| kind == "database"), "{problems:?}");
+    }
+    assert!(!waits.is_finished(), "the change did not wait");
+    shows(world.service(), "database", "database");
+    let back = Arc::clone(&server);
+    tokio::task::spawn_blocking(move || back.again()).await.unwrap();
+    waits.await.unwrap().unwrap();
+    mends(world.service()).await;
+    assert_eq!(frozen(&world).await, 2);
+    stops_with_a_log_that_verifies(&mut world).await;
 }
