@@ -41,6 +41,8 @@ pub const QUARANTINE_LIST: &str = "/v1/admin/epochs/quarantine";
 pub const POLICY_SHOW: &str = "/v1/admin/policy/show";
 /// `{}` → [`BudgetList`].
 pub const BUDGET_LIST: &str = "/v1/admin/budgets";
+/// `{}` → list of [`ReplicaInfo`].
+pub const REPLICA_LIST: &str = "/v1/admin/replicas";
 /// [`crate::proposals::FreezeRequest`] → `{}`.
 pub const FREEZE: &str = "/v1/admin/freeze";
 /// [`AuditTailRequest`] → [`AuditTail`].
@@ -96,6 +98,24 @@ pub struct RollbackAccepted {
     pub by: Vec<Identity>,
     /// How many it takes.
     pub needed: u8,
+}
+
+/// A replica of the service.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicaInfo {
+    /// Its name; none for the one that the service began with.
+    pub name: Option<String>,
+    /// Id of its log.
+    pub log_id: Id16,
+    /// Name and public key of its log.
+    pub log_key: String,
+    /// With which it cosigns checkpoints of the others, as C2SP signed-note writes it; none before its first unlock among several.
+    pub witness_key: Option<String>,
+    /// When it was registered, Unix milliseconds; 0 for the one that the service began with.
+    pub since_ms: u64,
+    /// It is the one that answers.
+    pub is_active: bool,
 }
 
 /// State of the service for operators.

@@ -109,6 +109,11 @@ pub enum Action {
         /// What it asked for.
         request: ReplicaRequest,
     },
+    /// A replica that is gone for good: its log counts no more.
+    RemoveReplica {
+        /// Id of its log.
+        log_id: Id16,
+    },
 }
 
 /// The log of a replica that wants to join, as `claviger keyservice join` wrote it. Nothing in it is secret: the seed is sealed
@@ -124,6 +129,8 @@ pub struct ReplicaRequest {
     pub public_key: Blob,
     /// The key's seed under the master.
     pub seed: Blob,
+    /// Ed25519 public key with which it cosigns the checkpoints of other replicas, 32 bytes. Its seed stays on its machine.
+    pub witness_key: Blob,
 }
 
 /// How a service is to be unlocked.

@@ -11,12 +11,13 @@ use claviger_keyapi::proposals::ReplicaRequest;
 use crate::audit_log::{AuditLog, SealKey};
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::backup::restore::unwrap;
+use crate::cosigning::make_witness_key;
 use crate::custody::unlock::Stored;
 use crate::custody::{Master, paper};
 use crate::files::{StateLock, private_folder};
 use crate::init::refuse_old_log;
 use crate::ledger::stored_mark;
-use crate::log_key::{log_key_record, make_request};
+use crate::log_key::{check_request, log_key_record, make_request};
 use crate::service::AUDIT_FOLDER;
 use crate::service::tls::replace_locked_tls;
 use crate::store::location;
@@ -37,6 +38,17 @@ pub struct JoinOptions {
     pub passphrase_file: Option<PathBuf>,
 }
 
+/// A replica that waits to be registered.
+#[derive(Debug)]
+pub struct Joined {
+    /// What two operators are asked.
+    pub request: ReplicaRequest,
+    /// What its log is verified with.
+    pub log_key: String,
+    /// What its cosignatures are verified with.
+    pub witness_key: String,
+}
+
 /// Makes a replica in `config.state_dir`, and the request that registers its log. Until it is registered it releases nothing.
 ///
 /// # Errors
@@ -47,7 +59,7 @@ pub fn join(
     options: &JoinOptions,
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
-) -> Result<ReplicaRequest, ServiceError> {
+) -> Result<Joined, ServiceError> {
     if location::exists(&config.state_dir) {
         return Err(ServiceError::AlreadyInitialised(config.state_dir.clone()));
     }
@@ -63,7 +75,10 @@ pub fn join(
     let _alone = StateLock::take(&config.state_dir)?;
     refuse_old_log(config)?;
     replace_locked_tls(config, &authority, clock.now_ms(), &**random)?;
-    let (key, request) = make_request(&master, &options.name, &**random)?;
+    let witness = |log| make_witness_key(config, &master, log, &**random);
+    let (key, request) = make_request(&master, &options.name, witness, &**random)?;
+    // Before anything is written that could be taken for a replica: its name may be taken.
+    let info = check_request(&master, &*store, &request, 0)?.0;
     let mut id = [0u8; 8];
     random.fill(&mut id)?;
     let request_id = format!("{:016x}", u64::from_be_bytes(id));
@@ -87,7 +102,8 @@ pub fn join(
         return Err(ServiceError::Question(format!("{problem}\n  remedy: another checkpoint_file")));
     }
     location::join(&config.state_dir, &*store)?;
-    Ok(request)
+    let witness_key = info.witness.map(|key| key.to_string()).unwrap_or_default();
+    Ok(Joined { request, log_key: info.key.to_string(), witness_key })
 }
 
 /// A name that can stand in a line.

@@ -12,6 +12,7 @@ pub mod admin_listener;
 pub mod audit_log;
 pub mod backup;
 pub mod config;
+mod cosigning;
 pub mod custody;
 pub mod error;
 pub mod files;

@@ -20,6 +20,9 @@ use crate::vault::{read_rows, row};
 /// What the name of a log begins with. No such host exists: the log is served to nobody who has no business with it.
 const ORIGIN: &str = "claviger.invalid/log/";
 
+/// What the name of a replica as a witness begins with.
+const WITNESS: &str = "claviger.invalid/witness/";
+
 /// The log as it stands in the database; the id of its row is `log_id`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +42,38 @@ struct LogRow {
     /// unlock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed_from: Option<u64>,
+    /// Ed25519 public key with which the replica cosigns what others show; the seed lies on its machine only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    witness: Option<Blob>,
+}
+
+/// A registered log as far as everybody may know it.
+#[derive(Debug, Clone)]
+pub(crate) struct LogInfo {
+    pub(crate) log_id: Id16,
+    pub(crate) key: VerifierKey,
+    /// With which its replica cosigns.
+    pub(crate) witness: Option<VerifierKey>,
+    pub(crate) replica: Option<String>,
+    pub(crate) since_ms: u64,
+}
+
+impl LogInfo {
+    fn of(master: &Master, row: &LogRow) -> Result<Self, ServiceError> {
+        let witness = row.witness.as_ref().map(|key| witness_verifier(row.log_id, key)).transpose()?;
+        Ok(Self {
+            log_id: row.log_id,
+            key: open(master, row)?.verifier().clone(),
+            witness,
+            replica: row.replica.clone(),
+            since_ms: row.since_ms,
+        })
+    }
+
+    /// What to call it in messages.
+    pub(crate) fn title(&self) -> String {
+        self.replica.clone().unwrap_or_else(|| "the first replica".to_owned())
+    }
 }
 
 /// A log's key, and what has to be stored if it was made just now.
@@ -167,6 +202,7 @@ impl LogRow {
             replica,
             since_ms: 0,
             sealed_from: Some(0),
+            witness: None,
         };
         Ok((key, row))
     }
@@ -180,11 +216,13 @@ impl LogRow {
 pub(crate) fn make_request(
     master: &Master,
     name: &str,
+    witness: impl FnOnce(Id16) -> Result<SigningKey, ServiceError>,
     random: &dyn Random,
 ) -> Result<(SigningKey, ReplicaRequest), ServiceError> {
     let (key, row) = LogRow::make(master, Some(name.to_owned()), random)?;
     let LogRow { log_id, public_key, seed, .. } = row;
-    Ok((key, ReplicaRequest { name: name.to_owned(), log_id, public_key, seed }))
+    let witness_key = Blob(witness(log_id)?.public_key().to_vec());
+    Ok((key, ReplicaRequest { name: name.to_owned(), log_id, public_key, seed, witness_key }))
 }
 
 /// The log of a request, if its key is one that this service's master sealed. Returns it with the change that registers it.
@@ -196,12 +234,13 @@ pub(crate) fn check_request(
     store: &dyn Store,
     request: &ReplicaRequest,
     now_ms: u64,
-) -> Result<(VerifierKey, Change), ServiceError> {
-    let ReplicaRequest { name, log_id, public_key, seed } = request.clone();
-    let row =
-        LogRow { log_id, public_key, seed, replica: Some(name), since_ms: now_ms, sealed_from: Some(0) };
+) -> Result<(LogInfo, Change), ServiceError> {
+    let ReplicaRequest { name, log_id, public_key, seed, witness_key } = request.clone();
+    let (replica, witness) = (Some(name), Some(witness_key));
+    let sealed_from = Some(0);
+    let row = LogRow { log_id, public_key, seed, replica, since_ms: now_ms, sealed_from, witness };
     let refused = || ServiceError::Question("the request was not made with this service's master".to_owned());
-    let key = open(master, &row).map_err(|_| refused())?;
+    let info = LogInfo::of(master, &row).map_err(|_| refused())?;
     let taken = read_rows::<LogRow>(master, store, Kind::Log)?
         .into_iter()
         .any(|other| other.log_id == row.log_id || other.replica == row.replica);
@@ -209,16 +248,57 @@ pub(crate) fn check_request(
         let text = format!("a replica {} is registered already", request.name);
         return Err(claviger_keyapi::KeyServiceError::Conflict { text }.into());
     }
-    Ok((key.verifier().clone(), row.change(master)))
+    Ok((info, row.change(master)))
 }
 
-/// Names and public keys of all logs, as `VerifierKey` writes them.
+/// All logs that are registered.
 ///
 /// # Errors
 /// [`ServiceError::Tampered`]; [`ServiceError::Damaged`].
-pub(crate) fn log_keys(master: &Master, store: &dyn Store) -> Result<Vec<String>, ServiceError> {
+pub(crate) fn registered(master: &Master, store: &dyn Store) -> Result<Vec<LogInfo>, ServiceError> {
     let rows = read_rows::<LogRow>(master, store, Kind::Log)?;
-    rows.iter().map(|row| open(master, row).map(|key| key.verifier().to_string())).collect()
+    rows.iter().map(|row| LogInfo::of(master, row)).collect()
+}
+
+/// What registers the key with which the replica of this log cosigns, in place of any other.
+///
+/// # Errors
+/// [`ServiceError::NotRegistered`]; [`ServiceError::Tampered`]; [`ServiceError::Damaged`].
+pub(crate) fn register_witness(
+    master: &Master,
+    store: &dyn Store,
+    log: Id16,
+    witness: &SigningKey,
+) -> Result<(LogInfo, Change), ServiceError> {
+    let rows = read_rows::<LogRow>(master, store, Kind::Log)?;
+    let mut row = rows.into_iter().find(|row| row.log_id == log).ok_or(ServiceError::NotRegistered)?;
+    row.witness = Some(Blob(witness.public_key().to_vec()));
+    Ok((LogInfo::of(master, &row)?, row.change(master)))
+}
+
+/// What a log's row is removed with.
+pub(crate) fn unregister(log: Id16) -> Change {
+    Change::Delete(Kind::Log, log.to_string())
+}
+
+/// The key of the replica that keeps this log, for what it cosigns.
+///
+/// # Errors
+/// [`ServiceError::Damaged`] if the seed makes no key.
+pub(crate) fn witness_key(log: Id16, seed: &[u8; 32]) -> Result<SigningKey, ServiceError> {
+    SigningKey::from_seed(&witness_name(log), KeyKind::Witness, seed)
+        .map_err(|_| ServiceError::Damaged("witness key"))
+}
+
+fn witness_verifier(log: Id16, key: &Blob) -> Result<VerifierKey, ServiceError> {
+    let damaged = || ServiceError::Damaged("witness key");
+    let key = key.0.as_slice().try_into().map_err(|_| damaged())?;
+    VerifierKey::new(&witness_name(log), KeyKind::Witness, key).map_err(|_| damaged())
+}
+
+/// The name under which the replica of this log cosigns.
+fn witness_name(log: Id16) -> String {
+    format!("{WITNESS}{log}")
 }
 
 /// The id in the name of a log.

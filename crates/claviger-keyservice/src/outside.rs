@@ -244,6 +244,11 @@ impl Core {
         } else {
             self.audit.contradicts(&evidence)?
         };
+        // What other replicas saw can contradict; it vouches for nothing.
+        let problem = match problem {
+            None => self.audit.contradicts(&self.cosigned_evidence(log.verifier())?)?,
+            some => some,
+        };
         let Some(problem) = problem else { return Ok(None) };
         let by = self.accepting_operators(master)?;
         if by.len() < OPERATORS_NEEDED {

@@ -23,7 +23,7 @@ use crate::freeze::Freezes;
 use crate::identity::{Authority, Issued};
 use crate::keyset::{Keyset, KeysetRow, open_keyset};
 use crate::ledger::{Ledger, Mark};
-use crate::log_key::log_keys;
+use crate::log_key::{LogInfo, registered};
 use crate::proposals::{HandedOut, ProposalRow};
 use crate::quarantine::Quarantine;
 use crate::registry::{OpenEpoch, OpenEpochs};
@@ -54,8 +54,8 @@ pub(crate) struct Vault {
     reseals: Mutex<BTreeMap<(Id16, u32), Id16>>,
     /// Whether what was deleted may still lie in the database's files.
     scrub_due: AtomicBool,
-    /// Names and public keys of all logs of the service.
-    logs: RwLock<Vec<String>>,
+    /// All logs of the service.
+    logs: RwLock<Vec<LogInfo>>,
     /// Changed only by whoever has the turn.
     ledger: Mutex<Ledger>,
     /// Whether the ledger has a change that the database lacks; apart from it, because who holds that may be waiting for the database.
@@ -150,7 +150,7 @@ impl Vault {
         let quarantine = read_rows(&master, store, Kind::Quarantine)?;
         let gateways =
             identities.values().filter(|i| is_active_gateway(i)).map(|i| i.uid).collect::<HashSet<_>>();
-        let logs = log_keys(&master, store)?;
+        let logs = registered(&master, store)?;
         let bindings = Bindings::load(
             read_rows::<BindingRow>(&master, store, Kind::Binding)?,
             &read_rows::<ClosingRow>(&master, store, Kind::Closing)?,
@@ -180,14 +180,20 @@ impl Vault {
         })
     }
 
-    /// Names and public keys of all logs of the service.
-    pub(crate) fn logs(&self) -> Vec<String> {
+    /// All logs of the service.
+    pub(crate) fn logs(&self) -> Vec<LogInfo> {
         read(&self.logs).clone()
     }
 
-    /// Another log is registered.
-    pub(crate) fn add_log(&self, key: String) {
-        self.logs.write().unwrap_or_else(PoisonError::into_inner).push(key);
+    /// A log is registered, or registered anew.
+    pub(crate) fn put_log(&self, log: LogInfo) {
+        self.remove_log(log.log_id);
+        self.logs.write().unwrap_or_else(PoisonError::into_inner).push(log);
+    }
+
+    /// A log is registered no more.
+    pub(crate) fn remove_log(&self, log: Id16) {
+        self.logs.write().unwrap_or_else(PoisonError::into_inner).retain(|known| known.log_id != log);
     }
 
     /// The ledger's state.

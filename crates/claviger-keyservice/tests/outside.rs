@@ -206,3 +206,27 @@ async fn a_checkpoint_file_that_can_not_be_written_is_a_note_and_no_failure() {
     world.restart().await;
     assert_eq!(world.service().notes(), Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_replica_cosigned_contradicts_a_log_that_was_put_back_and_vouches_for_none() {
+    let (mut world, _client, earlier) = grown(Unlock::PassphraseFile).await;
+    let newest = fs::read(&world.config.checkpoint_file).unwrap();
+    earlier.put_all_back(&world);
+    let cosigned = world.config.state_dir.join("audit/cosigned");
+    fs::create_dir(&cosigned).unwrap();
+    fs::write(cosigned.join("00112233445566778899aabbccddeeff"), &newest).unwrap();
+    world.start().await.unwrap();
+    world.locked_because("put back to an earlier state");
+    world.stop().await;
+    // One that fits says nothing against it, and nothing for it: who puts the log back puts that back too.
+    let fits = fs::read(&world.config.checkpoint_file).unwrap();
+    fs::write(cosigned.join("00112233445566778899aabbccddeeff"), fits).unwrap();
+    fs::remove_file(&world.config.checkpoint_file).unwrap();
+    world.start().await.unwrap();
+    world.locked_because("nobody outside has shown a checkpoint");
+    world.stop().await;
+    earlier.put_all_back(&world);
+    world.start().await.unwrap();
+    assert!(world.is_unlocked());
+    world.stop().await;
+}

@@ -23,9 +23,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use claviger_audit::VerifierKey;
+use claviger_audit::verify::Remembered;
+use claviger_audit::{SignedCheckpoint, VerifierKey, cosignature};
 use claviger_gateway::key_client::{KeyClient, Witness};
-use claviger_keyapi::admin::{self, AdminStatus};
+use claviger_keyapi::admin::{self, AdminStatus, ReplicaInfo};
 use claviger_keyapi::proposals::Action;
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::{KeyService as _, KeyServiceError, ServiceState};
@@ -116,7 +117,7 @@ async fn three(world: &mut World, database: &Database, first: Relay) -> Vec<Repl
             share_files: Vec::new(),
             passphrase_file: Some(world.path("passphrase")),
         };
-        let request = join(&config, &options, &clock, &world.random).unwrap();
+        let request = join(&config, &options, &clock, &world.random).unwrap().request;
         let again = join(&config, &options, &clock, &world.random);
         assert!(matches!(again, Err(ServiceError::AlreadyInitialised(_))));
         let action = || Action::AddReplica { request: request.clone() };
@@ -170,7 +171,9 @@ async fn replicas_lose_nothing_and_contradict_nobody() {
         come_back(&mut replicas[n], fault);
         stands_by(&world, &replicas[n], fault).await;
     }
+    a_locked_standby_takes_nothing_over(&world, &mut replicas, &load).await;
     goes_on(&world, &replicas, &load, "at last").await;
+    cosign_each_other(&world, &replicas).await;
     load.ended.store(true, Ordering::Relaxed);
     let mut told = Told::default();
     for worker in workers {
@@ -193,6 +196,58 @@ async fn replicas_lose_nothing_and_contradict_nobody() {
         told.released.len(),
         told.bound.len(),
     );
+}
+
+/// Of two standbys, the one that an operator locked leaves it to the other one.
+async fn a_locked_standby_takes_nothing_over(world: &World, replicas: &mut [Replica], load: &Load) {
+    let first = active(world, replicas).await;
+    let locked = (first + 1) % replicas.len();
+    let address = replicas[locked].config.listen.to_string();
+    let operator = KeyClient::open_operator(&address, &world.path("admin"), world.clock.clone()).unwrap();
+    let answer = operator.transport().call::<_, AdminStatus>(admin::LOCK, &Empty {}).await.unwrap();
+    assert_eq!(answer.value.state, ServiceState::Locked);
+    replicas[first].kill();
+    goes_on(world, replicas, load, "the active one killed, one standby locked").await;
+    assert_eq!(active(world, replicas).await, (first + 2) % replicas.len());
+    assert_eq!(replicas[locked].state(world).await, Some(ServiceState::Locked));
+    replicas[locked].kill();
+    for n in [first, locked] {
+        replicas[n].start();
+        stands_by(world, &replicas[n], "after a lock").await;
+    }
+}
+
+/// Both standbys vouch for the log of the one that serves, and an auditor can tell.
+async fn cosign_each_other(world: &World, replicas: &[Replica]) {
+    let n = active(world, replicas).await;
+    let listed = world.operator_at(&replicas[n].config.listen.to_string());
+    let listed =
+        listed.transport().call::<_, Vec<ReplicaInfo>>(admin::REPLICA_LIST, &Empty {}).await.unwrap();
+    let mine = listed.value.iter().find(|replica| replica.is_active).unwrap();
+    let log: VerifierKey = mine.log_key.parse().unwrap();
+    let others = listed.value.iter().filter(|replica| !replica.is_active);
+    // The first one has a key of this kind only if it served since there were others.
+    let witnesses: Vec<VerifierKey> =
+        others.filter_map(|replica| replica.witness_key.as_ref()?.parse().ok()).collect();
+    assert!(!witnesses.is_empty());
+    let begun = replicas[n].audit().checkpoint().unwrap().unwrap();
+    let begun = SignedCheckpoint::open(&begun, &log).unwrap().checkpoint().size;
+    for witness in witnesses {
+        let mut seen = 0;
+        for _ in 0..100 {
+            let newest = replicas[n].audit().cosigned().unwrap().into_iter().filter_map(|(_, note)| {
+                let checkpoint = SignedCheckpoint::open(&note, &log).unwrap();
+                cosignature::verify(checkpoint.note(), &witness).ok()?;
+                Some(checkpoint.checkpoint().size)
+            });
+            seen = newest.max().unwrap_or(0);
+            if seen >= begun {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(seen >= begun, "{} saw {seen} of {begun} records", witness.name());
+    }
 }
 
 /// Keys are released; if not, what there is to be seen.
@@ -281,7 +336,13 @@ fn check_logs(replicas: &[Replica], told: &Told) -> Vec<u64> {
             true
         });
         read.unwrap();
-        counts.push(folder.verify(&key.unwrap(), Vec::new()).unwrap().report.records);
+        let key = key.unwrap();
+        let cosigned = folder.cosigned().unwrap().into_iter();
+        let cosigned = cosigned.map(|(name, note)| Remembered {
+            name,
+            checkpoint: SignedCheckpoint::open(&note, &key).unwrap(),
+        });
+        counts.push(folder.verify(&key, cosigned.collect()).unwrap().report.records);
     }
     let states = compare(&replicas.iter().map(Replica::audit).collect::<Vec<_>>()).unwrap();
     assert!(states.forks.is_empty() && states.missing.is_empty(), "{states:?}");

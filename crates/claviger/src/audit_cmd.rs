@@ -16,11 +16,16 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use claviger_audit::cosignature;
+use claviger_audit::note::NoteError;
 use claviger_audit::verify::Remembered;
 use claviger_audit::{LogProof, SignedCheckpoint, VerifierKey};
 use claviger_keyservice::audit_log::AuditFolder;
 use claviger_keyservice::audit_log::offline::{OfflineError, check_proof};
 use claviger_keyservice::audit_log::states::{Fork, compare};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::exit::Exit;
 use select::Selection;
@@ -95,6 +100,11 @@ struct VerifyArguments {
     /// A checkpoint of the log that was kept elsewhere; several times for several
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+
+    /// The key with which another replica cosigns (`claviger keys replica list`): NAME+HASH+KEY; several times for
+    /// several. Each has to have cosigned a checkpoint, in the log's folder `cosigned` or among those of --checkpoint
+    #[arg(long, value_name = "VKEY")]
+    witness: Vec<String>,
 }
 
 #[derive(clap::Args)]
@@ -160,8 +170,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
 fn verify(arguments: &VerifyArguments) -> Result<(), Exit> {
     let key = parse_key(&arguments.key)?;
     let folder = open(&arguments.dir)?;
-    let remembered = arguments.checkpoint.iter().map(|path| remembered(path, &key));
-    let verified = folder.verify(&key, remembered.collect::<Result<_, _>>()?).map_err(exit)?;
+    let mut remembered = cosigned(&folder, &key)?;
+    let cosigned_count = remembered.len();
+    for path in &arguments.checkpoint {
+        remembered.push(self::remembered(path, &key)?);
+    }
+    let verified = folder.verify(&key, remembered.clone()).map_err(exit)?;
     let report = &verified.report;
     let root = verified.checkpoint.checkpoint().root.to_base64();
     say!("{}: verified", key.name());
@@ -172,13 +186,22 @@ fn verify(arguments: &VerifyArguments) -> Result<(), Exit> {
     say!("checkpoint   covers {}, root {root}", report.signed);
     say!("tiles        {} compared", report.tiles);
     say!("remembered   {} checkpoints agree", arguments.checkpoint.len());
+    if cosigned_count > 0 {
+        say!("cosigned     {cosigned_count} checkpoints in its folder agree");
+    }
+    for witness in &arguments.witness {
+        say!("cosigned     {}", newest_of_witness(&remembered, &parse_key(witness)?)?);
+    }
     if report.records > report.signed {
         say!("not covered  the last {}: no checkpoint vouches for them yet", report.records - report.signed);
     }
     if verified.unfinished_len > 0 {
         say!("unfinished   {} bytes at the end: a record that was being written", verified.unfinished_len);
     }
-    if arguments.checkpoint.is_empty() {
+    if cosigned_count > 0 && arguments.witness.is_empty() {
+        say!("Who cosigned is not checked without --witness.");
+    }
+    if arguments.checkpoint.is_empty() && arguments.witness.is_empty() {
         say!("Without --checkpoint a log that was cut off or replaced as a whole verifies too.");
     }
     Ok(())
@@ -190,6 +213,34 @@ fn remembered(path: &Path, key: &VerifierKey) -> Result<Remembered, Exit> {
     let checkpoint = SignedCheckpoint::open(&bytes, key);
     let checkpoint = checkpoint.with_context(|| format!("{name} is no checkpoint of this log"));
     Ok(Remembered { checkpoint: checkpoint.map_err(Exit::usage)?, name })
+}
+
+/// Checkpoints in the log's own folder that other replicas cosigned. One that is not of this log is no slip: somebody put it there.
+fn cosigned(folder: &AuditFolder, key: &VerifierKey) -> Result<Vec<Remembered>, Exit> {
+    let notes = folder.cosigned().map_err(Exit::usage)?;
+    let open = |(name, bytes): (String, Vec<u8>)| {
+        let checkpoint = SignedCheckpoint::open(&bytes, key);
+        let checkpoint = checkpoint.with_context(|| format!("{name} is no checkpoint of this log"));
+        Ok(Remembered { checkpoint: checkpoint.map_err(Exit::failed)?, name })
+    };
+    notes.into_iter().map(open).collect()
+}
+
+/// What a witness saw last, in words.
+fn newest_of_witness(remembered: &[Remembered], witness: &VerifierKey) -> Result<String, Exit> {
+    let mut newest = None;
+    for Remembered { name, checkpoint } in remembered {
+        let time_s = match cosignature::verify(checkpoint.note(), witness) {
+            Err(NoteError::Unsigned) => continue,
+            time_s => time_s.with_context(|| name.clone()).map_err(Exit::failed)?,
+        };
+        newest = newest.max(Some((checkpoint.checkpoint().size, time_s)));
+    }
+    let missing = || Exit::failed(anyhow!("no checkpoint here is cosigned by {}", witness.name()));
+    let (size, time_s) = newest.ok_or_else(missing)?;
+    let time = i64::try_from(time_s).ok().and_then(|time_s| OffsetDateTime::from_unix_timestamp(time_s).ok());
+    let time = time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| time_s.to_string());
+    Ok(format!("by {}: the first {size}, seen {time}", witness.name()))
 }
 
 fn prove(arguments: &ProveArguments) -> Result<(), Exit> {

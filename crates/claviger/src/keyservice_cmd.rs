@@ -112,10 +112,13 @@ fn join(arguments: JoinArguments) -> Result<(), Exit> {
         share_files: arguments.shares,
         passphrase_file: config.passphrase_file.clone(),
     };
-    let request = join::join(&config, &options, &clock, &random).map_err(Exit::failed)?;
+    let joined = join::join(&config, &options, &clock, &random).map_err(Exit::failed)?;
+    let request = joined.request;
     serde_json::to_writer_pretty(&mut output, &request).map_err(Exit::failed)?;
     output.sync_all().map_err(Exit::failed)?;
     println!("{}: replica {} with log {}", arguments.output.display(), request.name, request.log_id);
+    println!("  log key      {}", joined.log_key);
+    println!("  witness key  {}", joined.witness_key);
     println!("Next, an operator: claviger keys replica add {}", arguments.output.display());
     Ok(())
 }

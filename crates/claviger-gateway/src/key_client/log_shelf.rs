@@ -78,6 +78,11 @@ impl LogShelf {
         durable::replace(&folder, CHECKPOINT, newest.note().to_string().as_bytes())
     }
 
+    /// Forgets a log: from now on it is another service's. Blocks.
+    pub(super) fn forget(&self, log: &VerifierKey) -> io::Result<()> {
+        fs::remove_dir_all(self.folder_of(log)?)
+    }
+
     /// Keeps what contradicts a log that is remembered, and gives what to tell the operator. Blocks.
     pub(super) fn keep_contradiction(
         &self,

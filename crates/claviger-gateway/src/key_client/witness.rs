@@ -260,7 +260,8 @@ impl Witness {
         Err(KeyServiceError::Unavailable { reason: UnavailableReason::Busy, retry_after_ms: 1_000 })
     }
 
-    /// Remembers the keys of logs that may show themselves later. What a log says that is believed is believed.
+    /// Remembers the keys of logs that may show themselves later, and forgets those of replicas that were removed. What a log says
+    /// that is believed is believed.
     async fn keep_others(&self, logs: &[LogMemory], shown: &LogHead) -> Result<(), KeyServiceError> {
         let is_new = |key: &VerifierKey| {
             log_id(key.name()).is_some()
@@ -271,6 +272,12 @@ impl Witness {
         for key in keys.filter(is_new) {
             tracing::info!(log = key.name(), "the key service has another replica");
             self.on_disk(move |shelf| shelf.keep(&LogMemory::new(key))).await?;
+        }
+        let is_gone = |key: &String| *key != shown.key && !shown.logs.is_empty() && !shown.logs.contains(key);
+        for log in logs.iter().filter(|log| is_gone(&log.key().to_string())) {
+            tracing::info!(log = log.key().name(), "the key service has a replica less");
+            let key = log.key().clone();
+            self.on_disk(move |shelf| shelf.forget(&key)).await?;
         }
         Ok(())
     }

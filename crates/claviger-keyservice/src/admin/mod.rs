@@ -28,8 +28,8 @@ impl Core {
         Work::silent(self.unlock(request.passphrase.expose(), info).and_then(|()| self.operator_status()))
     }
 
-    pub(crate) fn lock_by_operator(&self, caller: &Caller) -> Result<AdminStatus, ServiceError> {
-        self.lock(&caller.info)?;
+    pub(crate) fn lock_by_operator(&self, info: &RequestInfo) -> Result<AdminStatus, ServiceError> {
+        self.lock(info)?;
         self.operator_status()
     }
 

@@ -14,6 +14,8 @@ use crate::ServiceError;
 
 /// Name of the file that holds the newest checkpoint.
 pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
+/// Name of the folder with checkpoints that other replicas cosigned.
+pub(crate) const COSIGNED_FOLDER: &str = "cosigned";
 const READ_BUFFER_LEN: usize = 256 << 10;
 
 /// A folder with an audit log in it.
@@ -75,6 +77,30 @@ impl AuditFolder {
 
     pub(super) fn checkpoint_path(&self) -> PathBuf {
         self.path.join(CHECKPOINT_FILE)
+    }
+
+    /// Checkpoints that other replicas cosigned, and where each lies; unverified.
+    ///
+    /// # Errors
+    /// [`ServiceError::Io`].
+    pub fn cosigned(&self) -> Result<Vec<(String, Vec<u8>)>, ServiceError> {
+        let folder = self.path.join(COSIGNED_FOLDER);
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|e| ServiceError::io(&folder, e))?,
+        };
+        let mut notes = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|e| ServiceError::io(&folder, e))?.path();
+            // What was being written when the machine stopped has another name.
+            if path.extension().is_none()
+                && let Some(note) = read_if_there(&path, NOTE_LEN_MAX)?
+            {
+                notes.push((path.display().to_string(), note));
+            }
+        }
+        notes.sort();
+        Ok(notes)
     }
 
     /// The bytes of the newest checkpoint, if there is one.

@@ -51,8 +51,8 @@ use self::writer::{FileSink, GROUP_MAX, Job, Writer};
 use crate::ServiceError;
 use crate::files::private_folder;
 
-pub(crate) use self::folder::CHECKPOINT_FILE;
 pub(crate) use self::folder::read_if_there as read_checkpoint;
+pub(crate) use self::folder::{CHECKPOINT_FILE, COSIGNED_FOLDER};
 pub(crate) use self::recovery::covered_records;
 pub(crate) use self::seal::{AS_A_STANDBY, SealKey, check_lines};
 
@@ -346,6 +346,14 @@ impl AuditLog {
     pub(crate) fn stop_sealing(&self) {
         // If the writer is gone its key is, too.
         drop(self.send(Job::Seal(None)));
+    }
+
+    /// Checkpoints of this log that other replicas cosigned, and where each lies.
+    ///
+    /// # Errors
+    /// [`ServiceError::Io`].
+    pub(crate) fn cosigned(&self) -> Result<Vec<(String, Vec<u8>)>, ServiceError> {
+        self.folder.as_ref().map_or(Ok(Vec::new()), AuditFolder::cosigned)
     }
 
     /// From now on checkpoints are signed, the first at once: it covers all records that were appended before, and is in the file

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use claviger_keyapi::Identity;
 use claviger_keyapi::proposals::{Action, Collected, FreezeTarget, UnlockTo};
+use claviger_keyapi::{Id16, Identity};
 
 use super::destroy::check_reseal;
 use super::{ProposalRow, conflict, rule};
@@ -13,7 +13,7 @@ use crate::budgets::Ahead;
 use crate::enrolment::TokenOrder;
 use crate::join::check_name;
 use crate::ledger::Turn;
-use crate::log_key::check_request;
+use crate::log_key::{LogInfo, check_request, unregister};
 use crate::policy::{Policy, PolicyRow};
 use crate::service::{Caller, Core};
 use crate::store::Change;
@@ -59,6 +59,7 @@ impl Core {
                 check_name(&request.name)?;
                 check_request(&turn.vault.master, &*self.store, request, 0)?;
             }
+            Action::RemoveReplica { log_id } => drop(self.removable(turn, *log_id)?),
             Action::Unfreeze { target } => {
                 if turn.vault.freezes.get(target).is_none() {
                     return Err(conflict(&format!("{target} is not frozen")));
@@ -79,6 +80,16 @@ impl Core {
             return Ok(None);
         }
         self.count_ahead(policy.budgets()).map(Some)
+    }
+
+    /// A registered log that is not this one's.
+    fn removable(&self, turn: &Turn<'_>, log_id: Id16) -> Result<LogInfo, ServiceError> {
+        let log = turn.vault.logs().into_iter().find(|log| log.log_id == log_id);
+        let log = log.ok_or_else(|| conflict("no replica has this log"))?;
+        if self.audit.verifier().is_some_and(|mine| *mine == log.key) {
+            return Err(conflict("this is the replica that serves: another one has to take over first"));
+        }
+        Ok(log)
     }
 
     /// A policy that can be put in force: without mistakes, and one that two operators in office could change again.
@@ -109,12 +120,19 @@ impl Core {
                 Deed { changes: Vec::new(), record, after }
             }
             Action::AddReplica { request } => {
-                let (key, change) = check_request(&turn.vault.master, &*self.store, request, info.now_ms)?;
+                let (log, change) = check_request(&turn.vault.master, &*self.store, request, info.now_ms)?;
                 let mut record = info.record("replica-joined", Outcome::Done);
-                record.subject = Some(key.to_string());
+                record.subject = Some(log.key.to_string());
                 record.what = Some(request.name.clone());
-                let key = key.to_string();
-                Deed { changes: vec![change], record, after: Box::new(|_, vault| vault.add_log(key)) }
+                Deed { changes: vec![change], record, after: Box::new(|_, vault| vault.put_log(log)) }
+            }
+            Action::RemoveReplica { log_id } => {
+                let log = self.removable(turn, *log_id)?;
+                let mut record = info.record("replica-removed", Outcome::Done);
+                record.subject = Some(log.key.to_string());
+                record.what = Some(log.title());
+                let after: After = Box::new(move |_, vault| vault.remove_log(log.log_id));
+                Deed { changes: vec![unregister(*log_id)], record, after }
             }
             Action::AcceptEpochs { gateway_id, epochs } => {
                 let epochs = turn.vault.quarantine.chosen(*gateway_id, epochs)?;

@@ -27,7 +27,7 @@ pub(crate) fn rule(action: &Action) -> Rule {
         Action::ChangeUnlock { .. } => (AdminVerb::Unlock, true),
         Action::Reshare { .. } | Action::Rotate { .. } => (AdminVerb::Keyset, true),
         Action::Destroy { .. } | Action::Reseal { .. } => (AdminVerb::Keyset, false),
-        Action::AddReplica { .. } => (AdminVerb::Enrol, false),
+        Action::AddReplica { .. } | Action::RemoveReplica { .. } => (AdminVerb::Enrol, false),
     };
     Rule { verb, is_collected }
 }
@@ -59,6 +59,7 @@ pub(crate) fn headline(action: &Action) -> String {
             format!("new recovery shares of keyset {keyset}, version {version}: any {threshold} of {shares}")
         }
         Action::AddReplica { request } => format!("replica {} with log {}", request.name, request.log_id),
+        Action::RemoveReplica { log_id } => format!("the replica with log {log_id} is removed"),
         Action::Rotate { keyset, shares, threshold } => {
             format!(
                 "a new version of keyset {keyset}, with recovery shares of its own: any {threshold} of {shares}"
@@ -140,6 +141,9 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
         }
         Action::AddReplica { .. } => {
             words.push("whoever runs it holds this service's master, and can release every key".to_owned());
+        }
+        Action::RemoveReplica { .. } => {
+            words.push("it takes over no more; what it knows it keeps: see to it that it is gone".to_owned());
         }
         Action::AcceptEpochs { gateway_id, .. } => {
             if let Some(row) = vault.identity(*gateway_id) {

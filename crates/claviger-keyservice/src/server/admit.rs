@@ -3,7 +3,7 @@
 use claviger_keyapi::{KeyServiceError, Role};
 
 use super::Client;
-use super::routes::Route;
+use super::routes::{OperatorRoute, Route};
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::identity::Peer;
 use crate::policy::AdminVerb;
@@ -40,6 +40,11 @@ pub(super) async fn admit(
         }
         Route::Gateway(_) | Route::Watch => {
             Ok(Admitted::Caller(authenticated(core, peer, Role::Gateway, info).await?))
+        }
+        Route::Operator(OperatorRoute::Lock, Some(verb)) if core.stands_by() => {
+            let identity = locked_operator(core, peer, info).await?;
+            permit(core, &identity, verb, info).await?;
+            Ok(Admitted::Without)
         }
         Route::Operator(_, verb) => {
             let caller = authenticated(core, peer, Role::Admin, info).await?;

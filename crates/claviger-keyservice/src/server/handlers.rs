@@ -46,6 +46,10 @@ pub(super) async fn handle(
             blocking(core, move |core| core.accept_rollback(&info, peer.as_ref())).await
         }
         (Route::Unlock(route), _) => unlock(core, info, route, body).await,
+        // Of a standby, which can't check rows; it wipes the master, and no more.
+        (Route::Operator(OperatorRoute::Lock, _), Admitted::Without) => {
+            always(core, move |core| core.lock_by_operator(&info)).await
+        }
         (Route::OperatorStatus, _) => always(core, Core::operator_status).await,
         (Route::Renew, Admitted::Caller(caller)) => {
             let request = parse(&body)?;
@@ -123,7 +127,7 @@ pub(crate) async fn gateway(
         }
         G::LogHead => {
             let request: routes::ConsistencyRequest = parse(&body)?;
-            let logs = caller.vault.logs();
+            let logs = caller.vault.logs().iter().map(|log| log.key.to_string()).collect();
             blocking(core, move |core| Work::silent(core.audit.head(request.from, logs))).await
         }
         G::Lease | G::Derive | G::Continue | G::Finish => keys(core, caller, route, body).await,
@@ -181,7 +185,7 @@ async fn operator(
 ) -> Result<Body, KeyServiceError> {
     use OperatorRoute as O;
     match route {
-        O::Lock => always(core, move |core| core.lock_by_operator(&caller)).await,
+        O::Lock => always(core, move |core| core.lock_by_operator(&caller.info)).await,
         O::KeysetCreate => {
             let request = parse(&body)?;
             releasing(core, caller, move |core, caller| core.create_keyset(caller, &request)).await
@@ -229,6 +233,7 @@ async fn operator(
         }
         O::QuarantineList => encode(&Core::list_quarantine(&caller)),
         O::PolicyShow => blocking(core, move |core| Work::silent(core.show_policy(&caller))).await,
+        O::ReplicaList => encode(&core.list_replicas(&caller)),
         O::BudgetList => encode(&core.list_budgets(&caller)),
         O::AuditTail => {
             let request = parse(&body)?;

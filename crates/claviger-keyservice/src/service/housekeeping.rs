@@ -27,5 +27,6 @@ impl Core {
                 tracing::error!(%error, task, "what the service does by itself was not done or not written down");
             }
         }
+        self.tend_cosigning();
     }
 }

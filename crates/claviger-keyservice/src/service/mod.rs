@@ -28,6 +28,7 @@ use crate::audit_log::AuditLog;
 use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::backup::make::Backups;
 use crate::config::Config;
+use crate::cosigning::Cosigning;
 use crate::files::{StateLock, private_folder};
 use crate::ledger::log::newest_state;
 use crate::ledger::{Mark, Turn};
@@ -80,6 +81,7 @@ pub(crate) struct Core {
     pub(crate) admission: Admission,
     pub(crate) unlocking: Unlocking,
     pub(crate) outside: Outside,
+    pub(crate) cosigning: Cosigning,
     pub(crate) pruner: Pruner,
     pub(crate) watchers: Watchers,
     vault: RwLock<Option<Arc<Vault>>>,
@@ -232,6 +234,7 @@ impl KeyService {
                 admission,
                 unlocking: Unlocking::default(),
                 outside: Outside::default(),
+                cosigning: Cosigning::default(),
                 pruner: Pruner::default(),
                 watchers: Watchers::new(),
                 vault: RwLock::new(None),

@@ -119,6 +119,7 @@ impl Core {
         self.count_budgets(&turn.vault, policy.budgets())?;
         self.policy.store(Arc::new(policy));
         self.name_log(&turn, &log, info)?;
+        self.register_witness_key(&turn, info)?;
         let tls = self.unlocked_tls(&turn.vault.authority, info.now_ms)?;
         replace_locked_tls(&self.config, &turn.vault.authority, info.now_ms, &*self.random)?;
         Ok(Unlocked { turn, tls, log_key: log.key, accepted })

@@ -63,6 +63,11 @@ impl Core {
         self.standby.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The master that an unlocked standby holds.
+    pub(crate) fn standby_master(&self) -> Option<Master> {
+        self.standby().as_ref().map(|standby| Master::new(&standby.unwrapped.secret))
+    }
+
     /// Whether this is an unlocked standby.
     pub(crate) fn stands_by(&self) -> bool {
         self.standby().is_some()

@@ -287,7 +287,8 @@ impl Core {
         let counting = self.counts_still().then(|| {
             "budgets count only the newest part of the log so far; the rest is being read".to_owned()
         });
-        hsm.into_iter().chain(copy).chain(counting).chain(self.doom_notes()).collect()
+        let notes = hsm.into_iter().chain(copy).chain(counting).chain(self.cosigning.problem());
+        notes.chain(self.doom_notes()).collect()
     }
 
     /// How it is unlocked, and how far that is.

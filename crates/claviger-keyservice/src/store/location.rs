@@ -46,6 +46,14 @@ impl Location {
             Self::Postgres(config) => config.timing.join_wait_ms,
         }
     }
+
+    /// How often replicas look at each other's logs, in milliseconds; `None` where there are none.
+    pub(crate) fn cosign_every_ms(&self) -> Option<u64> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres(config) => Some(config.timing.hold_ms),
+        }
+    }
 }
 
 /// Which database belongs to a state folder.

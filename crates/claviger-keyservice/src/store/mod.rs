@@ -161,6 +161,17 @@ pub struct FinishedRow {
     pub mac: Vec<u8>,
 }
 
+/// What one replica shows the others of a log. It is no row: nobody believes it for where it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Id of the log.
+    pub log: String,
+    /// Id of the log of the replica that shows it.
+    pub author: String,
+    /// What it shows.
+    pub body: Vec<u8>,
+}
+
 /// Which epochs to list.
 #[derive(Debug, Clone, Copy)]
 pub struct EpochPage {
@@ -282,6 +293,22 @@ pub trait Store: Send + Sync {
     /// Tells a store that may stand by whether this process could serve. One that is ready takes the rows over when nobody works
     /// with them any more; one that took them over and is not ready gives them up. Does not block.
     fn stand_ready(&self, _ready: bool) {}
+
+    /// What the replicas show each other. A store for one process alone holds nothing of the kind.
+    ///
+    /// # Errors
+    /// [`ServiceError::Database`].
+    fn notices(&self) -> Result<Vec<Notice>, ServiceError> {
+        Ok(Vec::new())
+    }
+
+    /// Shows something to the other replicas, in place of what this author showed of this log before. A standby may do so too.
+    ///
+    /// # Errors
+    /// [`ServiceError::Database`].
+    fn put_notice(&self, _notice: &Notice) -> Result<(), ServiceError> {
+        Ok(())
+    }
 
     /// What is wrong with the database, for health checks. Does not block.
     fn problem(&self) -> Option<String>;

@@ -287,6 +287,11 @@ impl World {
         KeyClient::open_operator("", &self.path("admin"), self.clock.clone()).unwrap()
     }
 
+    /// The first operator, at another address.
+    pub(crate) fn operator_at(&self, address: &str) -> Arc<KeyClient> {
+        KeyClient::open_operator(address, &self.path("admin"), self.clock.clone()).unwrap()
+    }
+
     pub(crate) fn second_operator(&self) -> Arc<KeyClient> {
         KeyClient::open_operator("", &self.path("second-admin"), self.clock.clone()).unwrap()
     }

@@ -86,7 +86,7 @@ enum Command {
     /// The policy: show, propose, check, test, explain
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Replicas of the service: accept one that wants to join
+    /// Replicas of the service: accept one that wants to join, list them, remove one that is gone
     #[command(subcommand)]
     Replica(replica::Command),
     /// What operators have proposed, and what it would do

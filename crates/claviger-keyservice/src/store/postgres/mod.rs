@@ -27,13 +27,17 @@ use tls::Connector;
 use worker::Worker;
 
 use super::snapshot::{Item, Snapshot};
-use super::{Change, EpochMark, EpochPage, EpochRow, FinishedRow, Kind, Role, Row, Store};
+use super::{Change, EpochMark, EpochPage, EpochRow, FinishedRow, Kind, Notice, Role, Row, Store};
 use crate::ServiceError;
 
 /// Name of the id that stands in the state folder as well.
 pub(crate) const META_INSTANCE: &str = "instance";
 const EPOCH_COLUMNS: &str =
     "epoch_id, gateway_id, keyset_id, created_ms, first_seen_ms, wek_commit, record, mac";
+
+/// Most notices that are read, and the longest one, in bytes. Whatever else lies there was not written by a replica.
+const NOTICES_MAX: i64 = 256;
+const NOTICE_LEN_MAX: i32 = 64 << 10;
 
 /// A key service's rows in a PostgreSQL database.
 pub struct PostgresStore {
@@ -240,6 +244,34 @@ impl Store for PostgresStore {
 
     fn role(&self) -> Role {
         self.worker.shared.role()
+    }
+
+    fn notices(&self) -> Result<Vec<Notice>, ServiceError> {
+        self.worker.read(async |client: &mut Client| {
+            let query = "SELECT log, author, body FROM notice WHERE octet_length(body) <= $1 ORDER BY log, author LIMIT $2";
+            let bounds: [(&(dyn ToSql + Sync), Type); 2] =
+                [(&NOTICE_LEN_MAX, Type::INT4), (&NOTICES_MAX, Type::INT8)];
+            let rows = client.query_typed(query, &bounds).await?;
+            let notice = |row: &PgRow| {
+                Ok(Notice { log: row.try_get(0)?, author: row.try_get(1)?, body: row.try_get(2)? })
+            };
+            rows.iter().map(notice).collect()
+        })
+    }
+
+    fn put_notice(&self, notice: &Notice) -> Result<(), ServiceError> {
+        let notice = notice.clone();
+        self.worker.beside(async move |client: &mut Client| {
+            let Notice { log, author, body } = &notice;
+            let values: [(&(dyn ToSql + Sync), Type); 3] =
+                [(log, Type::TEXT), (author, Type::TEXT), (body, Type::BYTEA)];
+            let put = client.execute_typed(
+                "INSERT INTO notice (log, author, body) VALUES ($1, $2, $3) \
+                 ON CONFLICT (log, author) DO UPDATE SET body = excluded.body",
+                &values,
+            );
+            put.await.map(drop)
+        })
     }
 
     fn stand_ready(&self, ready: bool) {

@@ -29,6 +29,8 @@ CREATE TABLE epoch (
   epoch_id BYTEA PRIMARY KEY, gateway_id BYTEA NOT NULL, keyset_id BYTEA NOT NULL, created_ms BIGINT NOT NULL,
   first_seen_ms BIGINT NOT NULL, wek_commit BYTEA NOT NULL, record BYTEA NOT NULL, mac BYTEA NOT NULL);
 CREATE INDEX epoch_by_gateway ON epoch (gateway_id, epoch_id);
+CREATE TABLE notice (
+  log TEXT COLLATE "C" NOT NULL, author TEXT COLLATE "C" NOT NULL, body BYTEA NOT NULL, PRIMARY KEY (log, author));
 CREATE TABLE finished_upload (object_id BYTEA PRIMARY KEY, finished_ms BIGINT NOT NULL, mac BYTEA NOT NULL);
 "#;
 

@@ -167,6 +167,17 @@ impl Worker {
         self.run(false, work)
     }
 
+    /// The same for what is written beside the rows, where no order has to be kept: a standby does that too.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(super) fn beside<T: Send + 'static>(
+        &self,
+        work: impl AsyncFn(&mut Client) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        self.run(false, work)
+    }
+
     fn run<T: Send + 'static>(
         &self,
         changes: bool,
