@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """The chapters of docs/operations.md, done as they stand there.
 
-    operations.py --claviger BINARY --provider BINARY
+    operations.py --claviger BINARY --provider BINARY --postgres DIR
 
 Every command in a code block of the chapters below is run, in the order of the chapter, with what a reader puts in for names like ID
 and FILE; what is to come of it is checked afterwards, with a real client. A command that a chapter gains is run too; one that it
 loses is missed here.
 
-Needs softhsm2. Run it with the Python of the boto3 environment. The last line is `N passed, N failed`.
+Several replicas work with the PostgreSQL that tests/stores/postgres.py started with this DIR. Needs softhsm2. Run it with the Python of the boto3 environment. The last line is `N passed, N failed`.
 """
 
 import argparse
@@ -173,8 +173,8 @@ listen = "127.0.0.1:{self.admin_port}"
         if command.startswith("claviger keys approve"):
             environment = {**environment, "CLAVIGER_OPERATOR": "SECOND"}
         print(f"         $ {command}", flush=True)
-        if arguments[1] in ["keyservice", "gateway"] and "--check" not in arguments and "enrol" not in arguments:
-            self.start(arguments[1], [self.options.claviger, *arguments[1:]])
+        if arguments[1] in ["keyservice", "gateway"] and not {"--check", "enrol", "join"} & set(arguments):
+            self.start("replica" if "b.toml" in arguments else arguments[1], [self.options.claviger, *arguments[1:]])
             return ""
         done = subprocess.run(["bash", "-c", command], cwd=self.home, env=environment, capture_output=True, text=True, timeout=120)
         if done.returncode != wanted:
@@ -202,8 +202,8 @@ listen = "127.0.0.1:{self.admin_port}"
     def serving(self, *_):
         until(lambda: "Unlocked" in self.status(), "the key service to be unlocked")
 
-    def status(self):
-        done = subprocess.run([self.options.claviger, "keys", "status"], cwd=self.home, env=self.environment,
+    def status(self, *more):
+        done = subprocess.run([self.options.claviger, "keys", "status", *more], cwd=self.home, env=self.environment,
                               capture_output=True, text=True)
         return done.stdout + done.stderr
 
@@ -518,6 +518,91 @@ def back(site, token):
     (site.home / "taken").rename(token)
 
 
+class Pair:
+    """A service unlocked by shares, over PostgreSQL, and a second replica of it on "another machine": b."""
+
+    def __init__(self, options, home):
+        server = json.loads((options.postgres / "server.json").read_text())
+        psql = ["psql", "-X", "-q", "-h", server["socket"], "-p", str(server["port"]), "-d", "postgres"]
+        subprocess.run([*psql, "-c", "DROP DATABASE IF EXISTS operations", "-c", "CREATE DATABASE operations"], check=True)
+        self.site = site = Site(options, home, "quorum", f"""
+[store.postgres]
+socket = "{server['socket']}"
+port = {server['port']}
+database = "operations"
+user = "{server['user']}"
+""")
+        self.first, self.second = f"127.0.0.1:{site.key_port}", f"127.0.0.1:{free_port()}"
+        text = (site.home / "keyservice.toml").read_text()
+        for old, new in [(self.first, self.second), ('"keyservice"', '"b"'), ("witness/", "witness-b/")]:
+            text = text.replace(old, new)
+        site.write("b.toml", text)
+
+    def begin(self):
+        site = self.site
+        site.run("claviger keys init --config keyservice.toml --policy policy.toml --recovery shares"
+                 " --unlock-shares-dir unlock --unlock-shares 3 --unlock-threshold 2"
+                 " --operator first=FIRST --operator second=SECOND")
+        self.shares = shares(site.home / "unlock")[:2]
+        site.words["B"] = self.second
+        site.words["-o request"] = "-o request " + " ".join(f"--share {share}" for share in self.shares)
+        site.run("claviger keyservice --config keyservice.toml")
+        self.unlock(self.first)
+        self.says(self.first, "Unlocked")
+
+    def says(self, address, state, seconds=60):
+        until(lambda: state in self.site.status("--address", address), f"{address} to say {state}", seconds)
+
+    def unlock(self, address):
+        self.says(address, "ocked")
+        for share in self.shares:
+            self.site.run(f"claviger keys unlock --share {share} --address {address}")
+
+    def stands_by(self):
+        """Unlocked in advance; one that is locked is so until its people come again."""
+        self.unlock(self.second)
+        self.says(self.second, "Standby")
+        self.site.run(f"claviger keys lock --address {self.second}")
+        self.says(self.second, "Locked")
+        self.unlock(self.second)
+        self.says(self.second, "Standby")
+
+    def takes_over(self, said):
+        """Each once, with an auditor who believes only what the other one cosigned."""
+        site = self.site
+        keys = dict(re.findall(r"^(\S.*?): log.*\n  log key +(\S+)", said, re.M))
+        witness = re.search(r"^b: log.*\n.*\n  witness key +(\S+)", said, re.M)[1]
+        cosigned = site.home / "keyservice/audit/cosigned"
+        until(lambda: cosigned.is_dir() and any(cosigned.iterdir()), "b to cosign")
+        site.run(f'claviger audit verify keyservice/audit --key {keys["(the first)"]} --witness {witness}')
+        site.run(f'claviger audit verify keyservice/audit --key {keys["(the first)"]} --witness {witness[:-5]}AAAA=', wanted=2)
+        site.stop("keyservice")
+        self.says(self.second, "Unlocked", 240)
+        site.run("claviger keyservice --config keyservice.toml")
+        self.unlock(self.first)
+        self.says(self.first, "Standby")
+        site.stop("replica", signal.SIGKILL)
+        self.says(self.first, "Unlocked", 90)
+        site.run("claviger audit replicas keyservice/audit b/audit")
+        site.run(f'claviger audit verify b/audit --key {keys["b"]}')
+
+
+def several_replicas(options, home):
+    pair = Pair(options, home)
+    site = pair.site
+    try:
+        pair.begin()
+        site.chapter("## Several replicas", before={"keys status": pair.stands_by}, after={"keys replica list": pair.takes_over})
+        assert "\nb:" not in site.run("claviger keys replica list")
+        # Its name is free again.
+        shutil.rmtree(home / "b")
+        shutil.rmtree(home / "witness-b")
+        (home / "request").unlink()
+        site.run("claviger keyservice join --config b.toml --name b -o request")
+    finally:
+        site.end()
+
+
 CHAPTERS = [
     ("Set up", set_up), ("The ceremony of shares", ceremony), ("Enrolment", enrolment), ("Policy", policy),
     ("What takes two operators", two), ("Freezing", freezing), ("Budgets", budgets),
@@ -532,6 +617,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--claviger", required=True)
     parser.add_argument("--provider", required=True)
+    parser.add_argument("--postgres", required=True, type=lambda text: pathlib.Path(text).absolute(), metavar="DIR")
     options = parser.parse_args()
     options.claviger, options.provider = (str(pathlib.Path(path).resolve()) for path in [options.claviger, options.provider])
     passed = failed = 0
@@ -552,9 +638,14 @@ def main():
         home = pathlib.Path(folder)
         (home / "site").mkdir()
         (home / "hsm").mkdir()
+        (home / "pair").mkdir()
         site = Site(options, home / "site", "passphrase-file")
-        beside = threading.Thread(target=lambda: attempt("Loss of the HSM", lambda: loss_of_the_hsm(options, home / "hsm")))
-        beside.start()
+        # What mostly waits.
+        besides = [("Loss of the HSM", lambda: loss_of_the_hsm(options, home / "hsm")),
+                   ("Several replicas", lambda: several_replicas(options, home / "pair"))]
+        threads = [threading.Thread(target=attempt, args=beside) for beside in besides]
+        for thread in threads:
+            thread.start()
         try:
             for name, chapter in CHAPTERS:
                 if not attempt(name, lambda chapter=chapter: chapter(site)):
@@ -565,9 +656,10 @@ def main():
                     break
         finally:
             site.end()
-            beside.join()
+            for thread in threads:
+                thread.join()
     print(f"{passed} passed, {failed} failed")
-    raise SystemExit(1 if failed or passed < len(CHAPTERS) + 1 else 0)
+    raise SystemExit(1 if failed or passed < len(CHAPTERS) + len(besides) else 0)
 
 
 if __name__ == "__main__":

@@ -210,8 +210,10 @@ accounts() {
 operations() {
     say "the chapters of docs/operations.md"
     cargo build --quiet --manifest-path "$root/Cargo.toml" -p claviger-provider --example provider
-    "$checker" "$here/operations.py" --claviger "$claviger" \
+    "$root/tests/stores/postgres.py" start --dir "$out/postgres" --install
+    "$checker" "$here/operations.py" --claviger "$claviger" --postgres "$out/postgres" \
         --provider "${CARGO_TARGET_DIR:-$root/target}/debug/examples/provider" || failed="$failed operations"
+    "$root/tests/stores/postgres.py" stop --dir "$out/postgres"
 }
 
 soak() {
