@@ -544,7 +544,7 @@ user = "{server['user']}"
                  " --unlock-shares-dir unlock --unlock-shares 3 --unlock-threshold 2"
                  " --operator first=FIRST --operator second=SECOND")
         self.shares = shares(site.home / "unlock")[:2]
-        site.words["B"] = self.second
+        site.words["b.example:PORT"] = self.second
         site.words["-o request"] = "-o request " + " ".join(f"--share {share}" for share in self.shares)
         site.run("claviger keyservice --config keyservice.toml")
         self.unlock(self.first)
