@@ -78,7 +78,7 @@ pub fn join(
     let witness = |log| make_witness_key(config, &master, log, &**random);
     let (key, request) = make_request(&master, &options.name, witness, &**random)?;
     // Before anything is written that could be taken for a replica: its name may be taken.
-    let info = check_request(&master, &*store, &request, 0)?.0;
+    let registered = check_request(&master, &*store, &request, 0)?.0;
     let mut id = [0u8; 8];
     random.fill(&mut id)?;
     let request_id = format!("{:016x}", u64::from_be_bytes(id));
@@ -102,8 +102,8 @@ pub fn join(
         return Err(ServiceError::Question(format!("{problem}\n  remedy: another checkpoint_file")));
     }
     location::join(&config.state_dir, &*store)?;
-    let witness_key = info.witness.map(|key| key.to_string()).unwrap_or_default();
-    Ok(Joined { request, log_key: info.key.to_string(), witness_key })
+    let witness_key = registered.witness.map(|key| key.to_string()).unwrap_or_default();
+    Ok(Joined { request, log_key: registered.key.to_string(), witness_key })
 }
 
 /// A name that can stand in a line.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
+use tokio::time::Sleep;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
@@ -35,6 +37,9 @@ use super::{ClientError, StoredIdentity};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Between two questions whether the other end is there, and for the answer.
 const KEEPALIVE: Duration = Duration::from_secs(5);
+/// After all addresses refused, until they are tried again. A service counts handshakes that come to nothing, and takes no more from where
+/// there were too many: a gateway with much to do must not find itself shut out by the replica that has just taken over.
+const PAUSE: Duration = Duration::from_millis(500);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// What is asked over a connection whose other end has not shown its log: the log; and for a certificate, which is nothing but one
@@ -53,6 +58,8 @@ pub struct Transport {
     made: AtomicU64,
     /// The one over which the service has shown its log; 0 if nobody asks for that.
     seen: AtomicU64,
+    /// Ends when the addresses may be tried again; whoever has the connection's lock waits for it.
+    pause: Mutex<Option<Pin<Box<Sleep>>>>,
     /// Attempts to connect that failed: whoever waited for one shares its fate instead of trying once more himself.
     failures: AtomicU64,
 }
@@ -95,6 +102,7 @@ impl Transport {
             connection: Mutex::new(None),
             made: AtomicU64::new(0),
             seen: AtomicU64::new(0),
+            pause: Mutex::new(None),
             failures: AtomicU64::new(0),
         }
     }
@@ -286,8 +294,14 @@ impl Transport {
             let reason = io::Error::new(io::ErrorKind::NotConnected, "no connection a moment ago");
             return Err(ClientError::Connect { address: self.addresses.text(), reason });
         }
+        let mut pause = self.pause.lock().await;
+        if let Some(pause) = pause.as_mut() {
+            pause.await;
+        }
+        *pause = None;
         let made = self.connect_to_any().await.inspect_err(|_| {
             self.failures.fetch_add(1, Ordering::AcqRel);
+            *pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
         })?;
         *connection = Some(made.clone());
         Ok(made)
