@@ -4,6 +4,9 @@
 mod common;
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use claviger_gateway::key_client::{KeyClient, Witness};
 use claviger_keyapi::{KeyService as _, KeyServiceError, ServiceState, UnavailableReason};
@@ -14,23 +17,26 @@ async fn closed_port() -> String {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }
 
-/// Takes connections and says nothing that makes sense.
-async fn stranger() -> String {
+/// Takes connections and says nothing that makes sense; and counts them.
+async fn stranger() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
             drop(stream);
         }
     });
-    address
+    (address, count)
 }
 
 #[tokio::test]
 async fn a_gateway_finds_the_one_of_several_addresses_that_serves() {
     let mut world = World::new().await;
     let _enrolled = world.enrol("full").await;
-    let list = [closed_port().await, stranger().await, world.config.listen.to_string()].join(",");
+    let list = [closed_port().await, stranger().await.0, world.config.listen.to_string()].join(",");
     let keys = KeyClient::open(&list, &world.path("full"), world.clock.clone()).unwrap();
     assert!(keys.session().await.is_ok());
     world.restart().await;
@@ -51,7 +57,7 @@ async fn a_gateway_finds_the_one_of_several_addresses_that_serves() {
 async fn a_locked_service_is_vouched_for_although_another_address_can_not_be_reached() {
     let mut world = World::new().await;
     let _enrolled = world.enrol("full").await;
-    let list = [closed_port().await, world.config.listen.to_string(), stranger().await].join(",");
+    let list = [closed_port().await, world.config.listen.to_string(), stranger().await.0].join(",");
     let keys = KeyClient::open(&list, &world.path("full"), world.clock.clone()).unwrap();
     let witness = Witness::new(keys.clone(), &world.path("memory"), world.clock.clone());
     witness.session().await.unwrap();
@@ -74,5 +80,21 @@ async fn a_locked_service_is_vouched_for_although_another_address_can_not_be_rea
     let elsewhere = keys.vouch_elsewhere(&note).await;
     assert!(elsewhere.is_err(), "two of the addresses are not there");
     assert_eq!(world.service().health().0, ServiceState::Unlocked);
+}
+
+#[tokio::test]
+async fn a_gateway_with_much_to_do_wears_out_nobody_who_does_not_serve() {
+    let mut world = World::new().await;
+    let _enrolled = world.enrol("full").await;
+    let (address, count) = stranger().await;
+    let keys = KeyClient::open(&address, &world.path("full"), world.clock.clone()).unwrap();
+    let asking = async {
+        loop {
+            assert!(keys.session().await.is_err());
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_millis(1_700), asking).await.is_err());
+    let count = count.load(Ordering::Relaxed);
+    assert!((2..=4).contains(&count), "{count} connections in 1.7 s");
     world.stop().await;
 }
