@@ -68,11 +68,11 @@ async fn list(operator: &Operator) -> Result<(), Exit> {
     for replica in replicas(operator).await? {
         let name = replica.name.as_deref().unwrap_or("(the first)");
         let serves = if replica.is_active { ", serves" } else { "" };
-        println!("{name}: log {}{serves}", replica.log_id);
-        println!("  log key      {}", replica.log_key);
+        say!("{name}: log {}{serves}", replica.log_id);
+        say!("  log key      {}", replica.log_key);
         match replica.witness_key {
-            Some(key) => println!("  witness key  {key}"),
-            None => println!("  witness key  none yet: it gets one when it serves next"),
+            Some(key) => say!("  witness key  {key}"),
+            None => say!("  witness key  none yet: it gets one when it serves next"),
         }
     }
     Ok(())

@@ -435,15 +435,15 @@ async fn a_service_that_can_not_be_reached_is_shown_what_is_remembered_too_and_n
 #[tokio::test]
 async fn the_log_of_a_replica_that_was_removed_is_believed_no_more() {
     let world = World::new();
-    let other = head(OTHER_LOG, 9, 5, b"other");
+    let other = || head(OTHER_LOG, 9, 5, b"other");
     let both = |logs: &[&str]| {
         let logs = logs.iter().map(|key| (*key).to_owned()).collect();
         LogHead { logs, ..head(LOG, 1, 300, b"a") }
     };
     let mine = head(LOG, 1, 300, b"a").key;
-    world.shown(both(&[&mine, &other.key])).await.unwrap();
-    world.shown(other.clone()).await.unwrap();
+    world.shown(both(&[&mine, &other().key])).await.unwrap();
+    world.shown(other()).await.unwrap();
     world.shown(both(&[&mine])).await.unwrap();
-    let removed = world.shown(other).await;
+    let removed = world.shown(other()).await;
     assert!(distrusts(&removed, "the one that is known"), "{removed:?}");
 }
