@@ -261,14 +261,16 @@ const OTHER_LOG: &str = "claviger.invalid/log/ffeeddccbbaa99887766554433221100";
 #[tokio::test]
 async fn the_log_of_another_replica_is_believed_if_the_one_before_named_it() {
     let mut world = World::new();
-    let other = head(OTHER_LOG, 9, 5, b"other");
-    let first = LogHead { logs: vec![other.key.clone()], ..head(LOG, 1, 300, b"a") };
-    world.shown(first).await.unwrap();
+    let named = |head: LogHead| {
+        let logs = vec![self::head(LOG, 1, 1, b"").key, self::head(OTHER_LOG, 9, 1, b"").key];
+        LogHead { logs, ..head }
+    };
+    world.shown(named(head(LOG, 1, 300, b"a"))).await.unwrap();
     world.restart();
     // Known by its key alone, then by what it showed.
-    world.shown(head(OTHER_LOG, 9, 5, b"other")).await.unwrap();
-    world.shown(head(LOG, 1, 300, b"a")).await.unwrap();
-    let shrunk = world.shown(head(OTHER_LOG, 9, 4, b"other")).await;
+    world.shown(named(head(OTHER_LOG, 9, 5, b"other"))).await.unwrap();
+    world.shown(named(head(LOG, 1, 300, b"a"))).await.unwrap();
+    let shrunk = world.shown(named(head(OTHER_LOG, 9, 4, b"other"))).await;
     assert!(distrusts(&shrunk, "cut off"), "{shrunk:?}");
 }
 
@@ -442,7 +444,8 @@ async fn the_log_of_a_replica_that_was_removed_is_believed_no_more() {
     };
     let mine = head(LOG, 1, 300, b"a").key;
     world.shown(both(&[&mine, &other().key])).await.unwrap();
-    world.shown(other()).await.unwrap();
+    let first_of_other = LogHead { logs: vec![mine.clone(), other().key], ..other() };
+    world.shown(first_of_other).await.unwrap();
     world.shown(both(&[&mine])).await.unwrap();
     let removed = world.shown(other()).await;
     assert!(distrusts(&removed, "the one that is known"), "{removed:?}");
