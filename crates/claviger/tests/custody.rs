@@ -90,13 +90,22 @@ impl Home {
 
     /// Status and body of `/ready`.
     fn ready(&self) -> (u16, String) {
+        self.get("/ready")
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
         use std::io::Read as _;
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.admin_port)).unwrap();
-        stream.write_all(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// Whether the metrics have exactly this line.
+    fn measures(&self, line: &str) -> bool {
+        self.get("/metrics").1.lines().any(|there| there == line)
     }
 }
 
@@ -333,9 +342,12 @@ fn an_aes_key_in_an_hsm_unlocks_and_the_hsm_may_come_and_go() {
         "{}",
         home.succeeds("keys status")
     );
+    let is_locked = "claviger_keyservice_problem{problem=\"locked\"} 1";
+    assert!(home.measures(is_locked) && home.measures("claviger_keyservice_ready 0"));
     fs::remove_dir(&plugged).unwrap();
     fs::rename(&away, &plugged).unwrap();
     wait("it finds the token again", || home.succeeds("keys status").contains("Unlocked"));
+    assert!(!home.measures(is_locked) && home.measures("claviger_keyservice_ready 1"));
     drop(service);
     a_wrong_pin_is_tried_once(&home);
 }
