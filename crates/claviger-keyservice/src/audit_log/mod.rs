@@ -11,6 +11,8 @@
 //! service is restarted: what the disk holds after a failed sync is not known. One error passes by itself: where a write finds no
 //! room, what was written of it is taken back before anyone is told, and once there is room the log goes on.
 //!
+//! Each record that an unlocked service writes ends in a seal (`seal`), so that nobody else can add one while it is down.
+//!
 //! `claviger_audit` says what a line, a tile and a checkpoint are.
 
 mod backward;
@@ -42,6 +44,7 @@ use arc_swap::ArcSwapOption;
 use claviger_audit::{Checkpoint, Hash, LogTree, Note, SignedCheckpoint, SigningKey, VerifierKey};
 use claviger_env::Clock;
 use claviger_format::Random;
+use claviger_keyapi::KeyServiceError;
 use tokio::sync::oneshot;
 
 use self::folder::read_end;
@@ -269,7 +272,9 @@ impl AuditLog {
     fn became(&self, done: Option<bool>) -> Result<(), ServiceError> {
         match done {
             Some(true) => Ok(()),
-            Some(false) if !self.has_failed() => Err(no_room()),
+            Some(false) if !self.has_failed() && self.is_full() => Err(no_room()),
+            // The key of the seals is gone: it was locked meanwhile.
+            Some(false) if !self.has_failed() => Err(KeyServiceError::Locked.into()),
             _ => Err(failed()),
         }
     }
@@ -395,7 +400,9 @@ impl AuditLog {
     pub(crate) fn write_checkpoint(&self) -> Result<(), ServiceError> {
         let (tell, told) = sync_channel(1);
         self.send(Job::Pass(Message::Checkpoint(tell)))?;
-        self.became(told.recv().ok())
+        let not_written =
+            || ServiceError::Audit("its checkpoint could not be written: look at its disk".into());
+        told.recv().map_err(|_| not_written()).and_then(|done| self.became(Some(done)))
     }
 
     /// Writes the tiles of the tree as it is, and gives its size and root. Blocks.

@@ -145,7 +145,8 @@ fn once_records_are_sealed_none_that_decides_something_goes_without() {
     log.seal_with(SealKey::new(zeroize::Zeroizing::new([1; 32]))).unwrap();
     log.append_blocking(vec![record(1)]).unwrap();
     log.stop_sealing();
-    assert!(log.append_blocking(vec![record(2)]).is_err());
+    let late = log.append_blocking(vec![record(2)]).unwrap_err();
+    assert_eq!(late.outward(), KeyServiceError::Locked);
     assert!(!log.has_failed(), "only this caller came too late");
     log.append_blocking(vec![b"{\"action\":\"start\",\"outcome\":\"done\"}".to_vec()]).unwrap();
     let lines = log.tail(10).unwrap();
