@@ -121,7 +121,7 @@ pub struct ListObjectsV2Result {
 }
 
 impl Owner {
-    pub(super) fn read(parent: &Element, name: &'static str) -> Result<Option<Self>, XmlError> {
+    pub(super) fn read(parent: &Element<'_>, name: &'static str) -> Result<Option<Self>, XmlError> {
         let Some(owner) = parent.child(name)? else { return Ok(None) };
         Ok(Some(Self { id: owner.string("ID")?, display_name: owner.non_empty("DisplayName")? }))
     }
@@ -180,7 +180,7 @@ impl ObjectEntry {
         });
     }
 
-    fn read(element: &Element, encoded: bool) -> Result<Self, XmlError> {
+    fn read(element: &Element<'_>, encoded: bool) -> Result<Self, XmlError> {
         Ok(Self {
             key: element.name_of("Key", encoded)?.ok_or(XmlError::Missing("Key"))?,
             last_modified_ms: element.time("LastModified")?,
@@ -195,11 +195,11 @@ impl ObjectEntry {
 }
 
 /// S3 may name several algorithms; the first that we know counts.
-fn first_algorithm(element: &Element) -> Option<ChecksumAlgorithm> {
+fn first_algorithm(element: &Element<'_>) -> Option<ChecksumAlgorithm> {
     element.all("ChecksumAlgorithm").find_map(|child| ChecksumAlgorithm::from_name(child.text()))
 }
 
-pub(super) fn read_common_prefixes(root: &Element, encoded: bool) -> Result<Vec<String>, XmlError> {
+pub(super) fn read_common_prefixes(root: &Element<'_>, encoded: bool) -> Result<Vec<String>, XmlError> {
     let prefixes = root.all("CommonPrefixes").flat_map(|group| group.all("Prefix"));
     let decoded = prefixes.map(|prefix| prefix.own_name(encoded).ok_or(XmlError::Invalid("CommonPrefixes")));
     decoded.collect()

@@ -82,18 +82,18 @@ pub fn write_lock_configuration(configuration: &LockConfiguration) -> Bytes {
     })
 }
 
-fn mode(element: &Element) -> Result<LockMode, XmlError> {
+fn mode(element: &Element<'_>) -> Result<LockMode, XmlError> {
     LockMode::from_name(element.required("Mode")?.trim()).ok_or(XmlError::Invalid("Mode"))
 }
 
 /// A number with or without a sign.
-fn whole(element: &Element, name: &'static str) -> Result<Option<i64>, XmlError> {
+fn whole(element: &Element<'_>, name: &'static str) -> Result<Option<i64>, XmlError> {
     let text = element.text_of(name)?;
     text.map(|text| text.trim().parse().map_err(|_| XmlError::Invalid(name))).transpose()
 }
 
-fn only(element: &Element, names: &[&str]) -> Result<(), XmlError> {
-    let known = |child: &Element| names.contains(&child.name());
+fn only(element: &Element<'_>, names: &[&str]) -> Result<(), XmlError> {
+    let known = |child: &Element<'_>| names.contains(&child.name());
     if element.children().iter().all(known) { Ok(()) } else { Err(XmlError::Malformed) }
 }
 

@@ -193,7 +193,7 @@ impl PartEntry {
         });
     }
 
-    fn read(element: &Element) -> Result<Self, XmlError> {
+    fn read(element: &Element<'_>) -> Result<Self, XmlError> {
         Ok(Self {
             part_number: element.number("PartNumber")?.ok_or(XmlError::Missing("PartNumber"))?,
             last_modified_ms: element.time("LastModified")?,
@@ -265,7 +265,7 @@ impl UploadEntry {
         });
     }
 
-    fn read(element: &Element, encoded: bool) -> Result<Self, XmlError> {
+    fn read(element: &Element<'_>, encoded: bool) -> Result<Self, XmlError> {
         Ok(Self {
             key: element.name_of("Key", encoded)?.ok_or(XmlError::Missing("Key"))?,
             upload_id: element.non_empty("UploadId")?.ok_or(XmlError::Missing("UploadId"))?,

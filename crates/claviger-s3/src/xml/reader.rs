@@ -1,5 +1,7 @@
 //! The hardened reader: a document becomes a small tree, within limits.
 
+use std::borrow::Cow;
+
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, Event};
 
@@ -16,6 +18,9 @@ pub const UPSTREAM_LEN_MAX: usize = 16 << 20;
 
 /// Most elements in an answer of the upstream store.
 pub(super) const UPSTREAM_ELEMENTS_MAX: usize = 100_000;
+
+/// Children that an element has if it has any: those of an object in a listing.
+const CHILDREN_MOSTLY: usize = 8;
 
 /// Why a document was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -56,33 +61,34 @@ impl Limits {
     pub(super) const UPSTREAM: Self = Self { len_max: UPSTREAM_LEN_MAX, elements_max: UPSTREAM_ELEMENTS_MAX };
 }
 
-/// One element: its local name, its text (meaningful for leaves) and its children.
-#[derive(Debug, Default)]
-pub(super) struct Element {
-    name: Box<str>,
-    text: String,
-    children: Vec<Element>,
+/// One element: its local name, its text (meaningful for leaves) and its children. Names and texts stay where they are in
+/// the document; only a text with references or carriage returns in it is written anew.
+#[derive(Debug)]
+pub(super) struct Element<'a> {
+    name: &'a str,
+    text: Cow<'a, str>,
+    children: Vec<Element<'a>>,
 }
 
-impl Element {
+impl<'a> Element<'a> {
     /// Reads a document of at most the given size whose root is called `root`.
-    pub(super) fn parse(body: &[u8], root: &'static str, limits: Limits) -> Result<Self, XmlError> {
+    pub(super) fn parse(body: &'a [u8], root: &'static str, limits: Limits) -> Result<Self, XmlError> {
         let element = Self::parse_any(body, limits)?;
         if element.name() == root { Ok(element) } else { Err(XmlError::UnexpectedRoot(root)) }
     }
 
     /// Reads a document with any root.
-    pub(super) fn parse_any(body: &[u8], limits: Limits) -> Result<Self, XmlError> {
+    pub(super) fn parse_any(body: &'a [u8], limits: Limits) -> Result<Self, XmlError> {
         Self::build(body, limits, true)
     }
 
     /// Reads a document with any root that is going to be passed on as it is: its reader might follow processing
     /// instructions, so there must be none.
-    pub(super) fn parse_to_pass_on(body: &[u8], limits: Limits) -> Result<Self, XmlError> {
+    pub(super) fn parse_to_pass_on(body: &'a [u8], limits: Limits) -> Result<Self, XmlError> {
         Self::build(body, limits, false)
     }
 
-    fn build(body: &[u8], limits: Limits, takes_instructions: bool) -> Result<Self, XmlError> {
+    fn build(body: &'a [u8], limits: Limits, takes_instructions: bool) -> Result<Self, XmlError> {
         if body.len() > limits.len_max {
             return Err(XmlError::TooLarge);
         }
@@ -91,7 +97,7 @@ impl Element {
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.name
+        self.name
     }
 
     pub(super) fn children(&self) -> &[Self] {
@@ -99,7 +105,7 @@ impl Element {
     }
 
     /// All children of this name.
-    pub(super) fn all<'a>(&'a self, name: &'static str) -> impl Iterator<Item = &'a Self> {
+    pub(super) fn all<'s>(&'s self, name: &'static str) -> impl Iterator<Item = &'s Self> {
         self.children.iter().filter(move |child| child.name() == name)
     }
 
@@ -199,7 +205,7 @@ impl Element {
 
     /// The text of this element as a name from a listing.
     pub(super) fn own_name(&self, encoded: bool) -> Option<String> {
-        if encoded { decode_listing(&self.text) } else { Some(self.text.clone()) }
+        if encoded { decode_listing(&self.text) } else { Some(self.text.clone().into_owned()) }
     }
 
     pub(super) fn text(&self) -> &str {
@@ -208,33 +214,32 @@ impl Element {
 }
 
 /// Turns the events of the parser into a tree.
-struct Builder {
-    open: Vec<Element>,
-    root: Option<Element>,
+struct Builder<'a> {
+    open: Vec<Element<'a>>,
+    root: Option<Element<'a>>,
     elements_left: usize,
     takes_instructions: bool,
 }
 
-impl Builder {
+impl<'a> Builder<'a> {
     fn new(elements_max: usize, takes_instructions: bool) -> Self {
         Self { open: Vec::new(), root: None, elements_left: elements_max, takes_instructions }
     }
 
-    fn build(mut self, text: &str) -> Result<Element, XmlError> {
+    fn build(mut self, text: &'a str) -> Result<Element<'a>, XmlError> {
         let mut reader = Reader::from_str(text);
         loop {
             match reader.read_event().map_err(|_| XmlError::Malformed)? {
-                Event::Start(start) => self.start(start.local_name().as_ref())?,
+                Event::Start(start) => self.start(where_it_stands(text, start.local_name().as_ref())?)?,
                 Event::Empty(start) => {
-                    self.start(start.local_name().as_ref())?;
+                    self.start(where_it_stands(text, start.local_name().as_ref())?)?;
                     self.end()?;
                 }
                 Event::End(_) => self.end()?,
-                Event::Text(text) => self.text(&text.xml10_content())?,
-                Event::CData(data) => self.text(&data.xml10_content())?,
+                Event::Text(text) => self.text(text.xml10_content())?,
+                Event::CData(data) => self.text(data.xml10_content())?,
                 Event::GeneralRef(reference) => {
-                    let character = resolve(&reference)?;
-                    self.text(character.encode_utf8(&mut [0; 4]))?;
+                    self.text(Cow::Owned(resolve(&reference)?.to_string()))?;
                 }
                 Event::DocType(_) => return Err(XmlError::Malformed),
                 Event::PI(_) if !self.takes_instructions => return Err(XmlError::Malformed),
@@ -245,7 +250,7 @@ impl Builder {
         if self.open.is_empty() { self.root.ok_or(XmlError::Malformed) } else { Err(XmlError::Malformed) }
     }
 
-    fn start(&mut self, name: &str) -> Result<(), XmlError> {
+    fn start(&mut self, name: &'a str) -> Result<(), XmlError> {
         if self.root.is_some() || name.is_empty() {
             return Err(XmlError::Malformed);
         }
@@ -253,7 +258,7 @@ impl Builder {
             return Err(XmlError::TooLarge);
         }
         self.elements_left -= 1;
-        self.open.push(Element { name: name.into(), ..Element::default() });
+        self.open.push(Element { name, text: Cow::Borrowed(""), children: Vec::new() });
         Ok(())
     }
 
@@ -262,7 +267,10 @@ impl Builder {
         match self.open.last_mut() {
             Some(parent) => {
                 // Text between elements is layout; dropping it keeps mixed content from piling up.
-                parent.text.clear();
+                parent.text = Cow::Borrowed("");
+                if parent.children.is_empty() {
+                    parent.children.reserve(CHILDREN_MOSTLY);
+                }
                 parent.children.push(element);
             }
             None => self.root = Some(element),
@@ -270,18 +278,26 @@ impl Builder {
         Ok(())
     }
 
-    fn text(&mut self, text: &str) -> Result<(), XmlError> {
+    fn text(&mut self, text: Cow<'a, str>) -> Result<(), XmlError> {
         // XML has no way to write it, not even as a reference: what holds one could not be passed on.
         if text.contains('\0') {
             return Err(XmlError::Malformed);
         }
         match self.open.last_mut() {
-            Some(element) => element.text.push_str(text),
+            Some(element) if element.text.is_empty() => element.text = text,
+            Some(element) => element.text.to_mut().push_str(&text),
             None if text.trim_matches(['\u{feff}', ' ', '\t', '\n', '\r']).is_empty() => {}
             None => return Err(XmlError::Malformed),
         }
         Ok(())
     }
+}
+
+/// The same piece of `document`, with the document's lifetime: the parser lends names for as long as its event lives.
+fn where_it_stands<'a>(document: &'a str, piece: &str) -> Result<&'a str, XmlError> {
+    let at = piece.as_ptr().addr().checked_sub(document.as_ptr().addr());
+    let found = at.and_then(|at| document.get(at..at.checked_add(piece.len())?));
+    found.filter(|found| *found == piece).ok_or(XmlError::Malformed)
 }
 
 /// The five entities of XML and character references; nothing else is ever expanded.
@@ -304,7 +320,7 @@ mod tests {
     const LIMITS: Limits = Limits { len_max: 1000, elements_max: 20 };
 
     fn text_of_root(body: &str) -> Result<String, XmlError> {
-        Element::parse(body.as_bytes(), "r", LIMITS).map(|element| element.text.clone())
+        Element::parse(body.as_bytes(), "r", LIMITS).map(|element| element.text.into_owned())
     }
 
     #[test]

@@ -70,8 +70,8 @@ pub fn parse_complete(body: &[u8]) -> Result<Vec<CompletedPart>, S3Error> {
     if parts.is_empty() { Err(ErrorCode::MalformedXML.into()) } else { Ok(parts) }
 }
 
-fn read_part(element: &Element) -> Result<CompletedPart, S3Error> {
-    let is_known = |child: &Element| {
+fn read_part(element: &Element<'_>) -> Result<CompletedPart, S3Error> {
+    let is_known = |child: &Element<'_>| {
         matches!(child.name(), "PartNumber" | "ETag")
             || ChecksumAlgorithm::ALL.iter().any(|algorithm| algorithm.element_name() == child.name())
     };
@@ -128,7 +128,7 @@ pub fn parse_delete(body: &[u8]) -> Result<DeleteRequest, S3Error> {
     }
 }
 
-fn read_delete_entry(element: &Element) -> Result<DeleteEntry, S3Error> {
+fn read_delete_entry(element: &Element<'_>) -> Result<DeleteEntry, S3Error> {
     for child in element.children() {
         match child.name() {
             "Key" | "VersionId" | "ETag" => {}

@@ -276,7 +276,7 @@ pub(crate) fn parse_error(body: &[u8]) -> Option<(String, String)> {
     code_and_message(&root).ok()
 }
 
-fn code_and_message(root: &Element) -> Result<(String, String), XmlError> {
+fn code_and_message(root: &Element<'_>) -> Result<(String, String), XmlError> {
     Ok((root.string("Code")?, root.string("Message")?))
 }
 
@@ -285,7 +285,7 @@ fn code_and_message(root: &Element) -> Result<(String, String), XmlError> {
 pub(super) fn read_reply<T>(
     body: &[u8],
     root: &'static str,
-    read: impl FnOnce(&Element) -> Result<T, XmlError>,
+    read: impl FnOnce(&Element<'_>) -> Result<T, XmlError>,
 ) -> Result<Reply<T>, XmlError> {
     let body = body.trim_ascii_start();
     let element = Element::parse_any(body, Limits::UPSTREAM)?;

@@ -93,7 +93,7 @@ impl VersionEntry {
         });
     }
 
-    fn read(element: &Element, encoded: bool) -> Result<Option<Self>, XmlError> {
+    fn read(element: &Element<'_>, encoded: bool) -> Result<Option<Self>, XmlError> {
         let what = match element.name() {
             "Version" => ListedVersion::Object {
                 etag: element.etag()?,
