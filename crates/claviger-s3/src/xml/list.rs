@@ -7,7 +7,6 @@ use super::reader::{Element, Limits, XmlError};
 use super::writer::XmlWriter;
 use crate::checksum::{ChecksumAlgorithm, ChecksumType};
 use crate::operation::EncodingType;
-use crate::timestamp::iso8601;
 use crate::uri::encode_listing;
 
 /// An account.
@@ -136,7 +135,7 @@ impl ListBucketsResult {
                 for bucket in &self.buckets {
                     w.group("Bucket", |w| {
                         w.text("Name", &bucket.name);
-                        w.text("CreationDate", &iso8601(bucket.creation_ms));
+                        w.time("CreationDate", bucket.creation_ms);
                     });
                 }
             });
@@ -168,7 +167,7 @@ impl ObjectEntry {
     fn write(&self, w: &mut XmlWriter) {
         w.group("Contents", |w| {
             w.name("Key", &self.key);
-            w.text("LastModified", &iso8601(self.last_modified_ms));
+            w.time("LastModified", self.last_modified_ms);
             w.etag(&self.etag);
             w.optional("ChecksumAlgorithm", self.checksum_algorithm.map(ChecksumAlgorithm::as_str));
             w.optional("ChecksumType", self.checksum_type.map(ChecksumType::as_str));

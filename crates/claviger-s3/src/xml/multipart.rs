@@ -8,7 +8,6 @@ use super::result::{Reply, read_reply};
 use super::writer::XmlWriter;
 use crate::checksum::{ChecksumAlgorithm, ChecksumType, ObjectChecksum};
 use crate::operation::EncodingType;
-use crate::timestamp::iso8601;
 
 /// `InitiateMultipartUploadResult`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -186,7 +185,7 @@ impl PartEntry {
     fn write(&self, w: &mut XmlWriter) {
         w.group("Part", |w| {
             w.value("PartNumber", self.part_number);
-            w.text("LastModified", &iso8601(self.last_modified_ms));
+            w.time("LastModified", self.last_modified_ms);
             w.etag(&self.etag);
             w.value("Size", self.size);
             w.checksum(self.checksum.as_ref());
@@ -259,7 +258,7 @@ impl UploadEntry {
             w.owner("Initiator", &self.initiator);
             w.owner("Owner", &self.owner);
             w.optional("StorageClass", self.storage_class.as_deref());
-            w.text("Initiated", &iso8601(self.initiated_ms));
+            w.time("Initiated", self.initiated_ms);
             w.optional("ChecksumAlgorithm", self.checksum_algorithm.map(ChecksumAlgorithm::as_str));
             w.optional("ChecksumType", self.checksum_type.map(ChecksumType::as_str));
         });

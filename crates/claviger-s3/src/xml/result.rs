@@ -9,7 +9,6 @@ use super::reader::{Element, Limits, XmlError};
 use super::writer::XmlWriter;
 use crate::checksum::ObjectChecksum;
 use crate::error::{S3Error, UpstreamError};
-use crate::timestamp::iso8601;
 
 /// The answer to Complete and Copy, which may carry an error in spite of its status 200.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +120,7 @@ impl CopyResult {
 
     fn to_xml(&self, root: &'static str) -> Bytes {
         XmlWriter::document(root, None, |w| {
-            w.text("LastModified", &iso8601(self.last_modified_ms));
+            w.time("LastModified", self.last_modified_ms);
             w.etag(&self.etag);
             w.checksum(self.checksum.as_ref());
             w.optional("ChecksumType", self.checksum.as_ref().map(|sum| sum.checksum_type().as_str()));

@@ -15,7 +15,8 @@ pub fn parse_tagging(body: &[u8]) -> Result<TagSet, S3Error> {
     // More than may be, so that an excess is told from a broken document.
     let limits = Limits { len_max: TAGGING_LEN_MAX, elements_max: 1000 };
     let root = Element::parse(body, "Tagging", limits)?;
-    let only = |element: &Element<'_>, name: &str| element.children().iter().all(|child| child.name() == name);
+    let only =
+        |element: &Element<'_>, name: &str| element.children().iter().all(|child| child.name() == name);
     let set = root.child("TagSet")?.filter(|set| only(&root, "TagSet") && only(set, "Tag"));
     let set = set.ok_or(ErrorCode::MalformedXML)?;
     TagSet::from_pairs(pairs(set)?)

@@ -6,7 +6,6 @@ use super::list::{Owner, encoding, read_common_prefixes};
 use super::reader::{Element, Limits, XmlError};
 use super::writer::XmlWriter;
 use crate::operation::EncodingType;
-use crate::timestamp::iso8601;
 use crate::version::VersionId;
 
 /// One version of a listing, in the order of the document: keys ascend, versions of a key go back in time.
@@ -81,7 +80,7 @@ impl VersionEntry {
             w.name("Key", &self.key);
             w.text("VersionId", self.version.as_str());
             w.value("IsLatest", self.is_latest);
-            w.text("LastModified", &iso8601(self.last_modified_ms));
+            w.time("LastModified", self.last_modified_ms);
             if let ListedVersion::Object { etag, size, storage_class } = &self.what {
                 w.etag(etag);
                 w.value("Size", size);

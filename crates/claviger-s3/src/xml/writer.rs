@@ -8,6 +8,7 @@ use super::NAMESPACE;
 use super::list::Owner;
 use crate::checksum::ObjectChecksum;
 use crate::operation::EncodingType;
+use crate::timestamp::push_iso8601;
 use crate::uri::encode_listing;
 
 const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
@@ -41,9 +42,9 @@ impl XmlWriter {
 
     /// `<element>…</element>` around what `body` writes.
     pub(super) fn group(&mut self, element: &str, body: impl FnOnce(&mut Self)) {
-        self.push(format_args!("<{element}>"));
+        self.open(element);
         body(self);
-        self.push(format_args!("</{element}>"));
+        self.close(element);
     }
 
     /// `<element>text</element>`
@@ -58,9 +59,16 @@ impl XmlWriter {
         }
     }
 
+    /// A time, as S3 writes it.
+    pub(super) fn time(&mut self, element: &str, ms: u64) {
+        self.group(element, |writer| push_iso8601(&mut writer.out, ms));
+    }
+
     /// A number or a boolean.
     pub(super) fn value(&mut self, element: &str, value: impl Display) {
-        self.push(format_args!("<{element}>{value}</{element}>"));
+        self.open(element);
+        self.push(format_args!("{value}"));
+        self.close(element);
     }
 
     /// A key, prefix, marker or delimiter: encoded if the client asked for it.
@@ -87,7 +95,11 @@ impl XmlWriter {
 
     /// An entity tag in quotes.
     pub(super) fn etag(&mut self, etag: &str) {
-        self.text("ETag", &format!("\"{etag}\""));
+        self.group("ETag", |writer| {
+            writer.out.push_str("&quot;");
+            escape(&mut writer.out, etag);
+            writer.out.push_str("&quot;");
+        });
     }
 
     /// `<Prefix>` entries under `CommonPrefixes`.
@@ -112,14 +124,34 @@ impl XmlWriter {
         });
     }
 
+    fn open(&mut self, element: &str) {
+        self.out.push('<');
+        self.out.push_str(element);
+        self.out.push('>');
+    }
+
+    fn close(&mut self, element: &str) {
+        self.out.push_str("</");
+        self.out.push_str(element);
+        self.out.push('>');
+    }
+
     fn push(&mut self, arguments: std::fmt::Arguments<'_>) {
         self.out.write_fmt(arguments).expect("writing to a String does not fail");
     }
 }
 
+/// Printable ASCII that means nothing in XML: most of all text.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'&' | b'<' | b'>' | b'"')
+}
+
 /// Escapes text. Characters that XML 1.0 does not allow become character references, as S3 sends them; so do carriage
 /// returns, which a parser would turn into line feeds.
 fn escape(out: &mut String, text: &str) {
+    if text.bytes().all(is_plain) {
+        return out.push_str(text);
+    }
     for character in text.chars() {
         match character {
             '&' => out.push_str("&amp;"),
