@@ -71,6 +71,9 @@ enable experimental unrecoverable data corrupting features = memstore
 
 [mon]
 mon data = {dir}/mon
+# Its data are some megabytes: the share of the disk that is free says nothing.
+mon data avail crit = 0
+mon data avail warn = 0
 
 [mon.a]
 host = localhost
