@@ -40,6 +40,8 @@ ssl_cert_file = '{dir}/tls/server.crt'
 ssl_key_file = '{dir}/tls/server.key'
 max_connections = 60
 shared_buffers = 16MB
+# In the folder, so that a server that is killed leaves nothing behind elsewhere.
+dynamic_shared_memory_type = mmap
 wal_level = minimal
 max_wal_senders = 0
 jit = off
