@@ -114,6 +114,12 @@ struct RawStore {
 }
 
 impl Config {
+    /// Where the audit log lies.
+    #[must_use]
+    pub fn audit_folder(&self) -> PathBuf {
+        self.state_dir.join("audit")
+    }
+
     /// Reads and checks a file; relative paths in it count from the file's folder.
     ///
     /// # Errors

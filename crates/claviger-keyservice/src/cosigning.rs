@@ -32,7 +32,7 @@ use crate::files::{read_secret_bytes, replace};
 use crate::ledger::Turn;
 use crate::log_key::{LogInfo, register_witness, registered, witness_key};
 use crate::outside::Evidence;
-use crate::service::{AUDIT_FOLDER, Caller, Core};
+use crate::service::{Caller, Core};
 use crate::store::Notice;
 use crate::{Config, ServiceError};
 
@@ -247,7 +247,7 @@ impl Core {
     }
 
     fn cosigned_path(&self, name: &str) -> PathBuf {
-        self.config.state_dir.join(AUDIT_FOLDER).join(COSIGNED_FOLDER).join(name)
+        self.config.audit_folder().join(COSIGNED_FOLDER).join(name)
     }
 
     /// Checkpoints of this log that other replicas saw, as evidence against an unlock. They vouch for nothing: they lie where rows

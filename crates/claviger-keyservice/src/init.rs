@@ -26,7 +26,6 @@ use crate::identity::{Authority, Issued};
 use crate::keyset::{KeysetRow, keyset_change, prepare_keyset};
 use crate::log_key::{LogKey, log_key_record};
 use crate::policy::{Policy, PolicyRow};
-use crate::service::AUDIT_FOLDER;
 use crate::service::tls::replace_locked_tls;
 use crate::store::location::{self, NewStore};
 use crate::store::{Change, Kind, Store};
@@ -280,7 +279,7 @@ fn begin_log(
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> Result<(), ServiceError> {
-    let folder = config.state_dir.join(AUDIT_FOLDER);
+    let folder = config.audit_folder();
     let len_max = config.limits.audit_file_len_max;
     let (log, _) = AuditLog::open(&folder, len_max, Arc::clone(random), Arc::clone(clock))?;
     let second = log_key_record(first.same_request("log-key", Outcome::Done), log_key.verifier());
@@ -300,7 +299,7 @@ fn begin_log(
 
 /// A new service begins a new log: records of another one would be taken for its own.
 pub(crate) fn refuse_old_log(config: &Config) -> Result<(), ServiceError> {
-    let folder = config.state_dir.join(AUDIT_FOLDER);
+    let folder = config.audit_folder();
     match std::fs::read_dir(&folder).map(|mut entries| entries.next().is_some()) {
         Ok(false) => {}
         Ok(true) => {

@@ -18,7 +18,6 @@ use crate::files::{StateLock, private_folder};
 use crate::init::refuse_old_log;
 use crate::ledger::stored_mark;
 use crate::log_key::{check_request, log_key_record, make_request};
-use crate::service::AUDIT_FOLDER;
 use crate::service::tls::replace_locked_tls;
 use crate::store::location;
 use crate::vault::load_authority;
@@ -87,7 +86,7 @@ pub fn join(
     first.subject = Some(options.name.clone());
     first.set_state(&mark);
     let second = log_key_record(info.record("log-key", Outcome::Done), key.verifier());
-    let folder = config.state_dir.join(AUDIT_FOLDER);
+    let folder = config.audit_folder();
     let len_max = config.limits.audit_file_len_max;
     let (log, _) = AuditLog::open(&folder, len_max, Arc::clone(random), Arc::clone(clock))?;
     log.seal_with(SealKey::new(master.lines_secret(&request.log_id.0)))?;

@@ -17,7 +17,7 @@ use crate::ServiceError;
 use crate::audit_log::{AuditFolder, Lines, LogFile, Next};
 use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::files::{replace, sync_folder};
-use crate::service::{AUDIT_FOLDER, Core};
+use crate::service::Core;
 
 /// What is still to be pruned, in the log's folder.
 const TASK_FILE: &str = "prune";
@@ -56,11 +56,11 @@ struct Fields {
 
 impl Core {
     fn audit_folder(&self) -> AuditFolder {
-        AuditFolder::new(&self.config.state_dir.join(AUDIT_FOLDER))
+        AuditFolder::new(&self.config.audit_folder())
     }
 
     fn task_file(&self) -> PathBuf {
-        self.config.state_dir.join(AUDIT_FOLDER).join(TASK_FILE)
+        self.config.audit_folder().join(TASK_FILE)
     }
 
     /// Whether records before this moment may be pruned.

@@ -18,7 +18,7 @@ use crate::ServiceError;
 use crate::audit_log::AuditFolder;
 use crate::audit_record::Outcome;
 use crate::config::LEASE_TTL_S_MAX;
-use crate::service::{AUDIT_FOLDER, Caller, Core, Work};
+use crate::service::{Caller, Core, Work};
 use crate::store::{Change, EpochPage, Kind};
 use crate::vault::IdentityRow;
 
@@ -139,7 +139,7 @@ impl Core {
                 return Err(KeyServiceError::Malformed { text }.into());
             }
             // Before the turn: other brakes must not wait until a log is read.
-            let folder = self.config.state_dir.join(AUDIT_FOLDER);
+            let folder = self.config.audit_folder();
             let leased_since_ms = since_ms.saturating_sub(LEASE_MS);
             let mut leased = Leased { epochs: BTreeSet::new(), next_index: 0 };
             leased.read_on(&folder, identity, leased_since_ms)?;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::ServiceError;
 use crate::audit_log::AuditFolder;
 use crate::destruction::epochs_of;
-use crate::service::{AUDIT_FOLDER, Caller, Core};
+use crate::service::{Caller, Core};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Most entries of each list of an answer.
@@ -39,7 +39,7 @@ impl Core {
             *sealers.entry(Id16(row.gateway_id)).or_default() += 1;
         })?;
         let since_ms = caller.info.now_ms.saturating_sub(u64::from(request.days).saturating_mul(DAY_MS));
-        let Told { used, sessions } = read_log(&self.config.state_dir.join(AUDIT_FOLDER), &lost, since_ms)?;
+        let Told { used, sessions } = read_log(&self.config.audit_folder(), &lost, since_ms)?;
         let mut gateways: Vec<GatewayEpochs> = sealers
             .into_iter()
             .map(|(gateway_id, lost)| {

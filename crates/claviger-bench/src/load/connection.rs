@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
+use claviger_s3::xml::{InitiateMultipartUploadResult, ListObjectsV2Result};
 use http::header::{HOST, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -103,7 +104,7 @@ impl Connection {
         let key =
             self.target.key(if limited { "limited" } else { "put" }, format_args!("parts-{}", self.number));
         let begun = self.send(Method::POST, &key, "uploads=", document(Bytes::new())).await?;
-        let id = between(&begun.1, "<UploadId>", "</UploadId>").context("no upload id")?;
+        let id = InitiateMultipartUploadResult::parse(begun.1.as_bytes())?.upload_id;
         let mut list = String::new();
         for number in 1..=parts {
             let query = format!("partNumber={number}&uploadId={id}");
@@ -147,13 +148,11 @@ impl Connection {
             let prefix = encode(&self.target.key(area, ""));
             loop {
                 let (_, page) = self.page(&format!("encoding-type=url&list-type=2&prefix={prefix}")).await?;
-                let keys: Vec<&str> =
-                    page.split("<Key>").skip(1).filter_map(|rest| rest.split('<').next()).collect();
-                if keys.is_empty() {
+                let entries = ListObjectsV2Result::parse(page.as_bytes())?.contents;
+                if entries.is_empty() {
                     break;
                 }
-                for key in keys {
-                    let key = percent_encoding::percent_decode_str(key).decode_utf8()?.into_owned();
+                for key in entries.into_iter().map(|entry| entry.key) {
                     self.send(Method::DELETE, &key, "", document(Bytes::new())).await?;
                 }
             }
@@ -219,11 +218,5 @@ fn builder() -> http1::Builder {
 }
 
 fn encode(text: &str) -> String {
-    claviger_s3::uri::encode(text.as_bytes(), claviger_s3::uri::Slash::Encode).to_string()
-}
-
-fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
-    let from = text.find(before)? + before.len();
-    let len = text[from..].find(after)?;
-    Some(&text[from..from + len])
+    claviger_s3::uri::encode(text.as_bytes(), claviger_s3::uri::Slash::Encode)
 }

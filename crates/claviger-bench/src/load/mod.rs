@@ -90,7 +90,7 @@ pub(crate) enum Pace {
     PerSecond(f64),
 }
 
-/// Workers of an open load: enough that none is waited for unless whoever is asked falls behind by a second.
+/// Workers of an open load. A turn that finds none free waits, and its wait counts.
 const OPEN_WORKERS: usize = 64;
 
 /// Keeps the load up for so long; turns that have begun are done.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use claviger_audit::line::LINE_LEN_MAX;
 use claviger_audit::note::NOTE_LEN_MAX;
-use claviger_audit::{TilePath, Tiles};
+use claviger_audit::{LogLine, TilePath, Tiles};
 
 use crate::ServiceError;
 
@@ -175,6 +175,15 @@ pub(super) fn read_end(file: &File, len: u64, len_max: usize) -> io::Result<Vec<
 
 pub(super) fn damaged(path: &Path, what: &str) -> ServiceError {
     ServiceError::Audit(format!("{}: {what}; the log must not be edited", path.display()))
+}
+
+/// The record, or the place of one that was pruned, that has to stand in a line.
+///
+/// # Errors
+/// [`ServiceError::Audit`] if anything else does; it names `path`.
+pub(super) fn line_at<'a>(path: &Path, bytes: &'a [u8], index: u64) -> Result<LogLine<'a>, ServiceError> {
+    let line = LogLine::parse(bytes).ok().filter(|line| line.index() == index);
+    line.ok_or_else(|| damaged(path, &format!("record {index} is not one")))
 }
 
 /// The lines of a file, one after the other.

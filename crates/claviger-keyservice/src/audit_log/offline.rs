@@ -7,7 +7,7 @@ use claviger_audit::{
     Checkpoint, Line, LogLine, LogProof, Note, SignedCheckpoint, TileTree, Verifier, VerifierKey, leaf_hash,
 };
 
-use super::folder::{AuditFolder, Lines, Next, damaged};
+use super::folder::{AuditFolder, Lines, Next, line_at};
 use crate::ServiceError;
 
 /// Why a log, or something about it, is not believed.
@@ -129,9 +129,7 @@ impl AuditFolder {
             let mut lines = Lines::open(file)?;
             let mut index = file.first_index;
             while let Next::Line(bytes) = lines.read()? {
-                let line = LogLine::parse(bytes).ok().filter(|line| line.index() == index);
-                let wrong = || damaged(&file.path, &format!("record {index} is not one"));
-                let line = line.ok_or_else(wrong)?;
+                let line = line_at(&file.path, bytes, index)?;
                 if index >= from_index && !take(&line) {
                     return Ok(());
                 }

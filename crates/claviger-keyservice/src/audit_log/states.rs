@@ -2,7 +2,7 @@
 //! replicas, and the record that tells of it a digest of everything that is known then. So two logs that tell of different states under one
 //! number tell of two services that went apart; and a number that no log tells of is a record that is missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -47,7 +47,7 @@ pub fn compare(folders: &[AuditFolder]) -> Result<States, ServiceError> {
     let mut known: BTreeMap<u64, (String, usize)> = BTreeMap::new();
     let mut states = States::default();
     for (place, folder) in folders.iter().enumerate() {
-        let mut told = BTreeMap::new();
+        let mut told = BTreeSet::new();
         folder.for_each_record(0, |line| {
             // A record that says nothing of a state is none of ours.
             let fields = serde_json::from_str::<Fields>(line.record).ok();
@@ -56,7 +56,7 @@ pub fn compare(folders: &[AuditFolder]) -> Result<States, ServiceError> {
                 if *other != state {
                     states.forks.push(Fork { number, folders: (*other_place, place) });
                 }
-                told.insert(number, ());
+                told.insert(number);
             }
             true
         })?;

@@ -2,7 +2,7 @@
 
 use claviger_audit::LogLine;
 
-use super::folder::{AuditFolder, Lines, Next, damaged};
+use super::folder::{AuditFolder, Lines, Next, line_at};
 use crate::ServiceError;
 
 /// A place in a log, from which it is read on.
@@ -57,9 +57,7 @@ impl Tail {
             let index = self.next_index;
             match lines.read()? {
                 Next::Line(bytes) => {
-                    let line = LogLine::parse(bytes).ok().filter(|line| line.index() == index);
-                    let wrong = || damaged(self.folder.path(), &format!("record {index} is not one"));
-                    let goes_on = take(&line.ok_or_else(wrong)?);
+                    let goes_on = take(&line_at(self.folder.path(), bytes, index)?);
                     self.next_index += 1;
                     if !goes_on {
                         return Ok(true);

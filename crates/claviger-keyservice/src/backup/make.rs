@@ -20,7 +20,7 @@ use crate::audit_log::{AuditFolder, CHECKPOINT_FILE};
 use crate::audit_record::{Outcome, Record};
 use crate::custody::backup_wrap::SealedWrap;
 use crate::custody::unlock::{META_MASTER, Stored, Wrap};
-use crate::service::{AUDIT_FOLDER, Caller, Core, Work};
+use crate::service::{Caller, Core, Work};
 use crate::store::postgres::META_INSTANCE;
 use crate::store::snapshot::{Item, Snapshot};
 use crate::vault::Vault;
@@ -69,7 +69,7 @@ impl Core {
         }
         self.note_backup(&turn, record)?;
         let (header, wrap) = self.backup_header(&turn.vault)?;
-        let folder = self.config.state_dir.join(AUDIT_FOLDER);
+        let folder = self.config.audit_folder();
         // Before the records, so that it covers none that are not in the backup.
         let checkpoint = self.newest_checkpoint(&folder)?;
         let source =

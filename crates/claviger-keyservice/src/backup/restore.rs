@@ -25,7 +25,6 @@ use crate::files::{StateLock, private_folder, read_secret, sync_folder};
 use crate::ledger::log::newest_state;
 use crate::ledger::{Ledger, Mark, Witness};
 use crate::log_key::{LogKey, log_id_of};
-use crate::service::AUDIT_FOLDER;
 use crate::service::tls::replace_locked_tls;
 use crate::store::Store;
 use crate::store::location::{self, NewStore};
@@ -69,7 +68,7 @@ pub fn restore(
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> Result<RestoreReport, ServiceError> {
-    let audit = config.state_dir.join(AUDIT_FOLDER);
+    let audit = config.audit_folder();
     if location::exists(&config.state_dir) {
         return Err(ServiceError::AlreadyInitialised(config.state_dir.clone()));
     }
@@ -332,7 +331,7 @@ fn write_record(
     master: &Master,
     (clock, random): (&Arc<dyn Clock>, &Arc<dyn Random>),
 ) -> Result<u64, ServiceError> {
-    let folder = config.state_dir.join(AUDIT_FOLDER);
+    let folder = config.audit_folder();
     let len_max = config.limits.audit_file_len_max;
     let (log, _) = AuditLog::open(&folder, len_max, Arc::clone(random), Arc::clone(clock))?;
     if let Some(key) = &log_key {

@@ -1,13 +1,12 @@
 //! When the log is read for budgets, and by whom: at an unlock its end, at a change of the policy all of it before anyone's turn, and
 //! what was left out in the background.
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::from_log::{Counted, Part};
 use crate::ServiceError;
 use crate::policy::Table;
-use crate::service::{AUDIT_FOLDER, Core};
+use crate::service::Core;
 use crate::vault::Vault;
 
 /// Records that an unlock reads at most: a second's work. Until the rest is counted, which is begun right after, a gateway may be given
@@ -22,12 +21,8 @@ const ROUNDS_MAX: u32 = 10;
 pub(crate) struct Ahead(Counted);
 
 impl Core {
-    fn log_folder(&self) -> PathBuf {
-        self.config.state_dir.join(AUDIT_FOLDER)
-    }
-
     fn read_log(&self, table: &Table, records_max: u64) -> Result<Counted, ServiceError> {
-        Counted::read(table, self.part(&self.log_folder(), records_max))
+        Counted::read(table, self.part(&self.config.audit_folder(), records_max))
     }
 
     fn part<'a>(&self, folder: &'a std::path::Path, records_max: u64) -> Part<'a> {
@@ -36,7 +31,7 @@ impl Core {
     }
 
     fn catch_up(&self, counted: &mut Counted, table: &Table) -> Result<u64, ServiceError> {
-        counted.catch_up(table, self.part(&self.log_folder(), u64::MAX))
+        counted.catch_up(table, self.part(&self.config.audit_folder(), u64::MAX))
     }
 
     /// What was released before this unlock counts on; of a long log what lies further back a little later.

@@ -47,9 +47,6 @@ use replicas::Standby;
 use tls::{read_locked_tls, server_config};
 use unlocking::Unlocking;
 
-/// Name of the audit log's folder in the state folder.
-pub(crate) const AUDIT_FOLDER: &str = "audit";
-
 /// A key service.
 #[derive(Clone)]
 pub struct KeyService {
@@ -179,12 +176,12 @@ impl KeyService {
         let store = location::open(&config, &clock, &*random)?;
         let policy = first_policy(&*store, &config)?;
         let (audit, torn) = AuditLog::open(
-            &config.state_dir.join(AUDIT_FOLDER),
+            &config.audit_folder(),
             config.limits.audit_file_len_max,
             Arc::clone(&random),
             Arc::clone(&clock),
         )?;
-        let newest = newest_state(&config.state_dir.join(AUDIT_FOLDER))?;
+        let newest = newest_state(&config.audit_folder())?;
         let service =
             Self::assemble(config, clock, random, store, Log { audit, newest }, policy, Some(alone))?;
         let mut start = service.core.local_info()?.record("start", Outcome::Done);

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use claviger_audit::SigningKey;
 use claviger_keyapi::Id16;
 
-use super::{AUDIT_FOLDER, Core, TlsState, policy_is_missing};
+use super::{Core, TlsState, policy_is_missing};
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::custody::Master;
@@ -138,7 +138,7 @@ impl Core {
         let seal_key = log.seal_key(master);
         // Of a log from before there were seals what lies there is taken as it is, once.
         log.sealed_from.map_or(Ok(()), |from| self.audit.check_tail(from, &seal_key))?;
-        let folder = self.config.state_dir.join(AUDIT_FOLDER);
+        let folder = self.config.audit_folder();
         let witness = Witness {
             newest: self.log_state.lock().unwrap_or_else(PoisonError::into_inner).newest.clone(),
             folder: &folder,

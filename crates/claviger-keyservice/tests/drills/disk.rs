@@ -11,7 +11,7 @@ use claviger_keyapi::{KeyService as _, UnavailableReason};
 
 use super::{
     freeze, frozen, is_unavailable, lease, mends, recorded_leases, shown, shows,
-    stops_with_a_log_that_verifies, working_world,
+    stops_with_a_log_that_verifies, until_refused, working_world,
 };
 
 /// Mounted for as long as it lives.
@@ -100,14 +100,8 @@ async fn while_the_logs_disk_is_full_no_key_leaves_and_all_goes_on_when_there_is
     world.start().await.unwrap();
     lease(&full, &epoch).await.unwrap();
     disk.fill();
-    let mut released = 1;
-    let refused = loop {
-        match lease(&full, &epoch).await {
-            Ok(()) => released += 1,
-            Err(error) => break error,
-        }
-        assert!(released < 200, "the disk is not full");
-    };
+    let (more, refused) = until_refused(199, async |_| lease(&full, &epoch).await).await;
+    let released = 1 + more as usize;
     assert!(is_unavailable(&refused, UnavailableReason::Audit), "{refused}");
     shows(world.service(), "audit_log_full", "the audit log's disk is full");
     let record = full.seal_epoch().record;
@@ -174,14 +168,7 @@ async fn while_the_databases_disk_is_full_nothing_is_changed_and_all_goes_on_whe
     disk.takes(&world.config.state_dir.join("keyservice.db"));
     world.start().await.unwrap();
     disk.fill();
-    let mut done = 0;
-    let refused = loop {
-        match freeze(&world, done).await {
-            Ok(()) => done += 1,
-            Err(error) => break error,
-        }
-        assert!(done < 200, "the disk is not full");
-    };
+    let (done, refused) = until_refused(200, async |number| freeze(&world, number).await).await;
     assert!(is_unavailable(&refused, UnavailableReason::Store), "{refused}");
     let (problems, kinds) = shown(world.service());
     assert!(kinds.contains(&"database".to_owned()), "{problems:?}");

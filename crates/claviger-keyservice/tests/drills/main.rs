@@ -61,6 +61,21 @@ async fn freeze(world: &World, number: u32) -> Result<(), KeyServiceError> {
         .map(drop)
 }
 
+/// Does something again and again until it is refused: how often it was done, and why it ended.
+async fn until_refused(
+    times_max: u32,
+    mut work: impl AsyncFnMut(u32) -> Result<(), KeyServiceError>,
+) -> (u32, KeyServiceError) {
+    let mut done = 0;
+    loop {
+        match work(done).await {
+            Ok(()) => done += 1,
+            Err(error) => return (done, error),
+        }
+        assert!(done < times_max, "the disk is not full");
+    }
+}
+
 /// How many freezes there are of those that [`freeze`] makes.
 async fn frozen(world: &World) -> usize {
     let status: admin::AdminStatus = ask(&world.operator(), admin::STATUS, &Empty {}).await.unwrap();

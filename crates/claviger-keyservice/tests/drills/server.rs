@@ -14,7 +14,8 @@ use super::common::{POLICY, TestClock, World, ask};
 use super::disk::SmallDisk;
 use super::postgres_server::{Database, Server};
 use super::{
-    freeze, frozen, is_unavailable, lease, mends, shown, shows, stops_with_a_log_that_verifies, with_an_epoch,
+    freeze, frozen, is_unavailable, lease, mends, shown, shows, stops_with_a_log_that_verifies,
+    until_refused, with_an_epoch,
 };
 
 /// A database that lies on a disk of its own.
@@ -36,14 +37,7 @@ async fn while_the_servers_disk_is_full_nothing_is_changed_and_all_goes_on_when_
     let world = World::on(Location::Postgres(database.config()), POLICY, Unlock::PassphraseFile).await;
     let (mut world, full, epoch) = with_an_epoch(world).await;
     disk.fill();
-    let mut done = 0;
-    let refused = loop {
-        match freeze(&world, done).await {
-            Ok(()) => done += 1,
-            Err(error) => break error,
-        }
-        assert!(done < 400, "the disk is not full");
-    };
+    let (done, refused) = until_refused(400, async |number| freeze(&world, number).await).await;
     assert!(is_unavailable(&refused, UnavailableReason::Store), "{refused}");
     // Between two attempts the server answers well: that it takes nothing is said all the same.
     for _ in 0..30 {
