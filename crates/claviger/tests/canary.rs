@@ -2,6 +2,8 @@
 //! metrics, its answers, its state folder, and what is left of it when it is killed. And nobody of the same user looks into it.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
 
+mod common;
+
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -10,6 +12,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -27,8 +30,7 @@ use claviger_keyapi::{
 };
 use claviger_keyservice::custody::shamir::{Share, combine};
 
-/// Nobody in particular: a test that runs as root would see through every wall.
-const NOBODY: u32 = 65_534;
+use common::{NOBODY, copy_program};
 
 const POLICY: &str = r#"
 [[operator]]
@@ -67,7 +69,7 @@ impl Home {
         fs::write(home.path("keyservice.toml"), config).unwrap();
         fs::write(home.path("policy.toml"), POLICY).unwrap();
         // The other user may not reach where it was built.
-        fs::copy(env!("CARGO_BIN_EXE_claviger"), home.path("claviger")).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_claviger"), home.path("claviger"));
         if let Some(uid) = home.uid {
             let own = |path: &Path| chown(path, Some(uid), Some(uid)).unwrap();
             own(home.folder.path());
@@ -416,4 +418,26 @@ fn a_service_that_must_lock_its_memory_does_not_start_where_it_can_not() {
     let said = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(2), "{said}");
     assert!(said.contains("LimitMEMLOCK=infinity"), "{said}");
+}
+
+/// Other tests start processes while this one copies its program.
+#[test]
+fn a_copied_program_runs_at_once_though_others_start_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert!(Command::new("true").current_dir("/").status().unwrap().success());
+            }
+        });
+        let runs = (0..100).map(|index| {
+            let program = folder.path().join(format!("true-{index}"));
+            copy_program("/bin/true", &program);
+            Command::new(program).status()
+        });
+        let failed: Vec<_> = runs.filter_map(Result::err).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(failed.is_empty(), "{failed:?}");
+    });
 }

@@ -2,6 +2,8 @@
 //! of system calls that they name the program does what it does.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
 
+mod common;
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -9,6 +11,8 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use common::{NOBODY, copy_program};
 
 fn unit(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/systemd").join(name)
@@ -70,9 +74,6 @@ fn the_units_keep_keys_out_of_swap_and_dumps_and_code_out_of_data() {
     }
 }
 
-/// Nobody in particular: as root, libraries make calls that they don't make otherwise (SQLite gives its files to their owner).
-const NOBODY: u32 = 65_534;
-
 /// A folder of the user that runs the units' programs, with the program in it.
 struct Home {
     folder: tempfile::TempDir,
@@ -83,7 +84,7 @@ impl Home {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let uid = (folder.path().metadata().unwrap().uid() == 0).then_some(NOBODY);
-        std::fs::copy(env!("CARGO_BIN_EXE_claviger"), folder.path().join("claviger")).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_claviger"), folder.path().join("claviger"));
         let filter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/systemd/under_filter.py");
         std::fs::copy(filter, folder.path().join("under_filter.py")).unwrap();
         for name in UNITS {
