@@ -1,8 +1,9 @@
-//! The body of every route of the key service, and every line and token that gateways and operators read: whatever is taken is
+//! The body of every route of the key service, and every line, token and key file that gateways and operators read: whatever is taken is
 //! written the same way again, so nothing in it went unseen.
 #![no_main]
 
 use claviger_keyapi::admin::*;
+use claviger_keyapi::disclosure::KeyFile;
 use claviger_keyapi::enrol::{EnrolRequest, EnrolToken, RecoverRequest, RenewRequest};
 use claviger_keyapi::lifecycle::*;
 use claviger_keyapi::proposals::*;
@@ -22,7 +23,7 @@ fn body<T: Serialize + DeserializeOwned>(data: &[u8]) {
 
 fuzz_target!(|input: (u8, Vec<u8>)| {
     let (which, data) = (input.0, input.1.as_slice());
-    match which % 34 {
+    match which % 35 {
         0 => body::<Empty>(data),
         1 => body::<BindingRequest>(data),
         2 => body::<BindRequest>(data),
@@ -56,6 +57,7 @@ fuzz_target!(|input: (u8, Vec<u8>)| {
         30 => body::<ShredPlanRequest>(data),
         31 => body::<VersionRequest>(data),
         32 => body::<ReplicaRequest>(data),
+        33 => body::<KeyFile>(data),
         _ => texts(data),
     }
 });

@@ -33,7 +33,7 @@ import botocore.exceptions
 
 BOOK = pathlib.Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 OPERATORS = ["first", "second", "third", "fourth"]
-VERBS = '["inspect", "unlock", "keyset", "enrol", "policy", "freeze", "backup"]'
+VERBS = '["inspect", "unlock", "keyset", "enrol", "policy", "freeze", "backup", "disclose"]'
 POLICY = "".join(f'[[operator]]\nidentity = "admin:{name}"\nverbs = {VERBS}\n' for name in OPERATORS) + """
 [[grant]]
 identities = ["gateway:main", "gateway:other"]
@@ -330,6 +330,68 @@ def budgets(site):
     site.chapter("## Budgets", after={"keys budgets show": shown})
 
 
+def handing_out(site):
+    """The chapter's object, and one in parts; what the store has is fetched with the provider's account."""
+    credentials = re.findall(r'"(.*?)"', (site.home / "upstream.toml").read_text())
+    endpoint = re.search(r'endpoint = "(.*?)"', (site.home / "gateway.toml").read_text())[1]
+    store = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id=credentials[0],
+                         aws_secret_access_key=credentials[1], config=botocore.client.Config(s3={"addressing_style": "path"}))
+
+    def fetched(key):
+        found = store.get_object(Bucket="invoices", Key=key)
+        (site.home / f"{key}.sealed").write_bytes(found["Body"].read())
+        (site.home / f"{key}.envelope").write_text(found["Metadata"]["claviger"] + "\n")
+
+    def handed_out(said):
+        assert "for ever" in said, said
+        assert (site.home / "report.key").stat().st_mode & 0o777 == 0o600
+
+    def opened(said):
+        assert (site.home / "report.pdf").read_bytes() == b"a sealed report" and "invoices/report: verified" in said, said
+
+    def found(said):
+        records = [json.loads(line)["record"] for line in said.splitlines() if line.startswith("{")]
+        assert [(r["identity"], r["subject"], r["what"]) for r in records] == [
+            ("admin:first", "admin:second", "court of X, file 12/26")], said
+
+    site.words["AUDIT"] = "keyservice/audit"
+    site.chapter("## Handing out one object", before={"open": lambda: fetched("report")},
+                 after={"keys collect": handed_out, "open": opened, "audit search": found})
+    del site.words["AUDIT"]
+
+    content = bytes(5 << 20) + b"the last part"
+    begun = site.s3().create_multipart_upload(Bucket="invoices", Key="parts", ContentType="video/test", Metadata={"camera": "north"})
+    parts = [site.s3().upload_part(Bucket="invoices", Key="parts", UploadId=begun["UploadId"], PartNumber=number, Body=body)
+             for number, body in [(1, content[:5 << 20]), (2, content[5 << 20:])]]
+    site.s3().complete_multipart_upload(Bucket="invoices", Key="parts", UploadId=begun["UploadId"], MultipartUpload={
+        "Parts": [{"PartNumber": number, "ETag": part["ETag"]} for number, part in enumerate(parts, 1)]})
+    fetched("parts")
+    site.run("claviger keys disclose invoices/parts --envelope parts.envelope --reason drill")
+    site.run("claviger keys approve ID")
+    site.run("claviger keys collect ID --key-file parts.key")
+    shown = site.run("claviger open --key-file parts.key --object parts.sealed --envelope parts.envelope --out parts.mp4")
+    assert (site.home / "parts.mp4").read_bytes() == content and "camera: north" in shown and "video/test" in shown, shown
+    # A copy that keeps its envelope, as rclone writes it, needs no other.
+    os.setxattr(site.home / "parts.sealed", "user.claviger", (site.home / "parts.envelope").read_bytes().strip())
+    site.run("claviger open --key-file parts.key --object parts.sealed --out again.mp4")
+    assert (site.home / "again.mp4").read_bytes() == content
+    site.run("claviger keys disclose invoices/parts --object parts.sealed --reason drill")
+    site.run("claviger keys withdraw ID")
+    # Another object's key, another object's envelope, another byte, a file that others can read: nothing comes of them.
+    opening = "claviger open --key-file {}.key --object {} --envelope {}.envelope --out nothing"
+    site.run(opening.format("report", "parts.sealed", "parts"), wanted=1)
+    site.run(opening.format("parts", "parts.sealed", "report"), wanted=1)
+    sealed = bytearray((site.home / "parts.sealed").read_bytes())
+    sealed[len(sealed) // 2] ^= 1
+    (site.home / "damaged.sealed").write_bytes(sealed)
+    site.run(opening.format("parts", "damaged.sealed", "parts"), wanted=1)
+    (site.home / "parts.key").chmod(0o644)
+    site.run(opening.format("parts", "parts.sealed", "parts"), wanted=2)
+    assert not list(site.home.glob("nothing*"))
+    said = site.run("claviger keys disclose invoices/parts --envelope report.envelope --reason drill", wanted=1)
+    assert "another bucket or key" in said, said
+
+
 def loss_of_an_operator(site):
     site.words |= {"TOKEN": "operator-token"}
     site.run("claviger keys operator enrol third")
@@ -606,7 +668,7 @@ def several_replicas(options, home):
 CHAPTERS = [
     ("Set up", set_up), ("The ceremony of shares", ceremony), ("Enrolment", enrolment), ("Policy", policy),
     ("What takes two operators", two), ("Freezing", freezing), ("Budgets", budgets),
-    ("Loss of an operator", loss_of_an_operator), ("Rotation", rotation),
+    ("Handing out one object", handing_out), ("Loss of an operator", loss_of_an_operator), ("Rotation", rotation),
     ("Forgetting what is old", forgetting), ("Sealing anew", sealing_anew), ("Compromise of the root", compromise_of_the_root),
     ("Compromise of a gateway", compromise_of_a_gateway), ("Back up and Restore", restore), ("Loss of the site", loss_of_the_site),
     ("Locked and unlocked", locked_and_unlocked), ("For the auditor", auditor),

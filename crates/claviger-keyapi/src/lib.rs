@@ -6,13 +6,15 @@
 //! * [`wire`] and [`secret`] give the encodings: JSON, identifiers as lower-case hex, other bytes as standard base64,
 //!   secrets in newtypes that are wiped on drop and never printed.
 //! * [`error`] has one error for a whole call and one for an item of a batch.
-//! * [`enrol`], [`admin`] and [`proposals`] are the bodies of the routes for enrolment and for operators.
+//! * [`enrol`], [`admin`] and [`proposals`] are the bodies of the routes for enrolment and for operators; [`disclosure`] is the key
+//!   of one object that two operators hand out.
 //! * [`watch`] is what the service says by itself, on a stream that the gateway holds open.
 //! * [`tls`] builds both ends of the channel: TLS 1.3 with X25519MLKEM768 and nothing else.
 //!
 //! `docs/key-service-api.md` describes the same interface for people.
 
 pub mod admin;
+pub mod disclosure;
 pub mod enrol;
 pub mod error;
 pub mod identity;

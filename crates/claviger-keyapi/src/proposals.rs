@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Identity;
 use crate::admin::{EnrolTokenAnswer, KeysetShares};
+use crate::disclosure::ObjectKey;
 use crate::secret::SecretText;
-use crate::wire::{Blob, Id16};
+use crate::wire::{Blob, EnvelopeHeader, Id16};
 
 /// [`ProposeRequest`] → [`ProposalInfo`].
 pub const PROPOSE: &str = "/v1/admin/propose";
@@ -103,6 +104,17 @@ pub enum Action {
         version: u32,
         /// That time, in seconds: [`crate::lifecycle::DESTROY_WAIT_S_MIN`] to [`crate::lifecycle::DESTROY_WAIT_S_MAX`].
         wait_s: u32,
+    },
+    /// The key of one object leaves the service, for somebody who has no gateway. Collected.
+    Disclose {
+        /// Name of the bucket.
+        bucket: String,
+        /// The object's key, as clients write it.
+        key: String,
+        /// The header of its envelope, as stored: which object version it is, and the proof of its name.
+        header: EnvelopeHeader,
+        /// Why and to whom, for the other operator and the log; up to [`crate::disclosure::REASON_LEN_MAX`] bytes, not empty.
+        reason: String,
     },
     /// Another replica, whose log releases nothing before.
     AddReplica {
@@ -238,6 +250,8 @@ pub enum Collected {
     UnlockSecrets(UnlockSecrets),
     /// Recovery shares that count once they were confirmed; secret.
     Shares(KeysetShares),
+    /// The key of [`Action::Disclose`]; secret.
+    ObjectKey(ObjectKey),
 }
 
 /// What will unlock a service.

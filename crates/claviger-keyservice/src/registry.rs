@@ -113,7 +113,7 @@ impl Registry<'_> {
             Some(row) => {
                 self.check_enrolled(Id16(row.keyset_id))?;
                 check_offered(epoch_id, record, |commit| row.wek_commit == *commit)?;
-                self.open_registered(&row, record)?
+                Arc::new(self.registered_epochs().open_row(&row, record)?)
             }
             None => self.register(epoch_id, record.ok_or(ReleaseError::UnknownEpoch)?)?,
         };
@@ -123,6 +123,10 @@ impl Registry<'_> {
 
     fn vault(&self) -> &Arc<Vault> {
         &self.caller.vault
+    }
+
+    fn registered_epochs(&self) -> RegisteredEpochs<'_> {
+        RegisteredEpochs { core: self.core, vault: self.vault() }
     }
 
     /// Says nothing about which keysets there are.
@@ -137,25 +141,7 @@ impl Registry<'_> {
 
     /// The registry's row of an epoch, checked against its MAC.
     pub(crate) fn registered(&self, epoch_id: EpochId) -> Result<Option<EpochRow>, ServiceError> {
-        let Some(row) = self.core.store.epoch(epoch_id.as_bytes())? else { return Ok(None) };
-        if !is_ours(&self.vault().master, &row) {
-            return Err(ServiceError::Tampered { kind: Kind::Epoch.name(), id: epoch_id.to_string() });
-        }
-        Ok(Some(row))
-    }
-
-    /// The registry's own record first; if its recipients no longer fit, the one that the caller brought.
-    fn open_registered(&self, row: &EpochRow, offered: Option<&[u8]>) -> Result<Arc<OpenEpoch>, OpenError> {
-        let candidates = [Some(row.record.as_slice()), offered];
-        let opened = candidates.into_iter().flatten().find_map(|bytes| {
-            let record = EpochRecord::parse(bytes).ok()?;
-            let epoch = self.open_record(&record).ok()?;
-            (*record.wek_commit() == row.wek_commit).then_some(epoch)
-        });
-        match opened {
-            Some(epoch) => Ok(Arc::new(epoch)),
-            None => Err(self.why_not(&row.record).into()),
-        }
+        self.registered_epochs().row(epoch_id)
     }
 
     /// docs/format.md §2.6: an epoch that is not registered is taken only from a sealer that is enrolled and unrevoked.
@@ -167,7 +153,7 @@ impl Registry<'_> {
         }
         let keyset = self.check_enrolled(header.keyset_id.into())?;
         self.check_sealer(&record, &keyset)?;
-        let epoch = self.open_record(&record)?;
+        let epoch = self.registered_epochs().open_record(&record)?;
         // Again, and together with the insertion: what is not registered when its sealer is revoked never will be.
         let turn = self.core.change_as(self.caller).map_err(ServiceError::from)?;
         self.check_sealer(&record, &keyset)?;
@@ -211,9 +197,43 @@ impl Registry<'_> {
         row.mac = self.vault().master.row_mac(Kind::Epoch.name(), &id, &mac_body(&row)).to_vec();
         self.core.commit(turn, vec![Change::PutEpoch(row)], std::slice::from_ref(written))
     }
+}
+
+/// The epochs that are registered, for those who decide by themselves whose they are.
+pub(crate) struct RegisteredEpochs<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) vault: &'a Vault,
+}
+
+impl RegisteredEpochs<'_> {
+    /// Opens one, under a version that opens. What is not registered is [`ReleaseError::UnknownEpoch`].
+    pub(crate) fn open(&self, epoch_id: EpochId) -> Result<OpenEpoch, OpenError> {
+        let row = self.row(epoch_id)?.ok_or(ReleaseError::UnknownEpoch)?;
+        Ok(self.open_row(&row, None)?)
+    }
+
+    /// Its row, checked against its MAC.
+    fn row(&self, epoch_id: EpochId) -> Result<Option<EpochRow>, ServiceError> {
+        let Some(row) = self.core.store.epoch(epoch_id.as_bytes())? else { return Ok(None) };
+        if !is_ours(&self.vault.master, &row) {
+            return Err(ServiceError::Tampered { kind: Kind::Epoch.name(), id: epoch_id.to_string() });
+        }
+        Ok(Some(row))
+    }
+
+    /// The registry's own record first; if its recipients no longer fit, the one that the caller brought.
+    fn open_row(&self, row: &EpochRow, offered: Option<&[u8]>) -> Result<OpenEpoch, ReleaseError> {
+        let candidates = [Some(row.record.as_slice()), offered];
+        let opened = candidates.into_iter().flatten().find_map(|bytes| {
+            let record = EpochRecord::parse(bytes).ok()?;
+            let epoch = self.open_record(&record).ok()?;
+            (*record.wek_commit() == row.wek_commit).then_some(epoch)
+        });
+        opened.ok_or_else(|| self.why_not(&row.record))
+    }
 
     fn open_record(&self, record: &EpochRecord) -> Result<OpenEpoch, ReleaseError> {
-        let keyset = self.vault().keyset_by_id(Id16::from(record.header().keyset_id));
+        let keyset = self.vault.keyset_by_id(Id16::from(record.header().keyset_id));
         let keyset = keyset.ok_or(ReleaseError::EpochRejected)?;
         let opened = keyset.open_roots().find_map(|root| Some((record.open(root).ok()?, root.version())));
         match opened {

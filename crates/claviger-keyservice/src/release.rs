@@ -405,7 +405,8 @@ struct OpenUpload {
     dek: Dek,
 }
 
-fn checked_name(bucket_id: &str, key: &str) -> Result<ObjectName, ReleaseError> {
+/// The name of an object, if it can be one.
+pub(crate) fn checked_name(bucket_id: &str, key: &str) -> Result<ObjectName, ReleaseError> {
     if key.len() > KEY_LEN_MAX {
         return Err(malformed("the key is longer than 1,024 bytes"));
     }

@@ -25,7 +25,7 @@ async fn collected(world: &World, action: Action) -> (String, Vec<SecretText>) {
     match ask::<Collected>(&world.operator(), proposals::COLLECT, &request).await.unwrap() {
         Collected::UnlockSecrets(secrets) => (id, secrets.secrets),
         Collected::Shares(shares) => (id, shares.shares),
-        Collected::EnrolToken(_) => panic!("a token"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -65,14 +65,20 @@ enum Command {
     Keys(keys_cmd::Arguments),
     Audit(audit_cmd::Arguments),
     Recover(recover::Arguments),
+    Open(recover::open::Arguments),
 }
 
 impl Command {
     /// What talks to a person logs warnings only, unless told otherwise.
     fn log_default(&self) -> &'static str {
         match self {
-            Self::Demo(_) | Self::Peek(_) | Self::Keys(_) | Self::Audit(_) | Self::Recover(_) => "warn",
             Self::Gateway(_) | Self::Keyservice(_) => "info",
+            Self::Demo(_)
+            | Self::Peek(_)
+            | Self::Keys(_)
+            | Self::Audit(_)
+            | Self::Recover(_)
+            | Self::Open(_) => "warn",
         }
     }
 
@@ -90,6 +96,7 @@ impl Command {
             Self::Keys(arguments) => keys_cmd::run(arguments).await,
             Self::Audit(arguments) => Box::pin(audit_cmd::run(arguments)).await,
             Self::Recover(arguments) => Box::pin(recover::run(arguments)).await,
+            Self::Open(arguments) => Box::pin(recover::open::run(arguments)).await,
         }
     }
 }

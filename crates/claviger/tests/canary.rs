@@ -35,10 +35,10 @@ use common::{NOBODY, copy_program};
 const POLICY: &str = r#"
 [[operator]]
 identity = "admin:first"
-verbs = ["inspect", "unlock", "keyset", "enrol", "policy", "freeze", "backup"]
+verbs = ["inspect", "unlock", "keyset", "enrol", "policy", "freeze", "backup", "disclose"]
 [[operator]]
 identity = "admin:second"
-verbs = ["inspect", "unlock", "keyset", "enrol", "policy", "freeze", "backup"]
+verbs = ["inspect", "unlock", "keyset", "enrol", "policy", "freeze", "backup", "disclose"]
 [[grant]]
 identity = "gateway:main"
 keyset = "default"
@@ -185,6 +185,13 @@ impl Canaries {
         self.0.extend(forms.into_iter().map(|form| (what.to_owned(), form)));
     }
 
+    /// In base64, as keys are on the wire.
+    fn printed(&self, what: &str) -> &str {
+        let is_base64 = |form: &&Vec<u8>| form.len() == 43 && form.is_ascii();
+        let mut forms = self.0.iter().filter(|(name, _)| name == what).map(|(_, form)| form);
+        std::str::from_utf8(forms.find(is_base64).unwrap()).unwrap()
+    }
+
     fn assert_not_in(&self, place: &str, content: &[u8]) {
         for (what, secret) in &self.0 {
             assert!(secret.len() >= 16, "{what} is too short to be looked for");
@@ -266,6 +273,7 @@ async fn use_as_gateway(home: &Home, canaries: &mut Canaries) -> EpochId {
     let sealed =
         envelope::seal(&dek, id, object_id, &name, &layout, &Metadata::default(), 1418, &random).unwrap();
     let header = EnvelopeHeader::new(&envelope::Envelope::parse(&sealed).unwrap().header_bytes());
+    home.write("a.envelope", &sealed);
     let item = |key: &str, record: Option<Vec<u8>>| DeriveItem {
         record: record.map(Blob),
         header: header.clone(),
@@ -346,6 +354,14 @@ async fn no_secret_is_in_anything_that_can_be_read_of_a_key_service() {
     let epoch_id = use_as_gateway(&home, &mut canaries).await;
     let gateway: serde_json::Value = serde_json::from_str(&home.read("gateway/identity.json")).unwrap();
     canaries.text("a gateway's private key", gateway["key"].as_str().unwrap());
+    let id = proposed(&home.succeeds("keys disclose photos/a.jpg --envelope a.envelope --reason drill"));
+    said += &home.succeeds(&format!("keys approve {id} --identity second"));
+    said += &home.succeeds(&format!("keys collect {id} --key-file a.key"));
+    // The key file is a secret of its own: what says that it is no object of it does not show it.
+    home.write("a.sealed", &home.read("a.key"));
+    said += &home.fails("open --key-file a.key --object a.sealed --envelope a.envelope --out a.jpg");
+    said += &home.fails("open --key-file a.envelope --object a.sealed --envelope a.key --out a.jpg");
+    assert!(contains(home.read("a.key").as_bytes(), canaries.printed("a DEK").as_bytes()));
     said += &home.succeeds("keys freeze --gateway main --reason drill");
     said += &home.succeeds("keys status");
     said += &home.succeeds("keys audit tail -n 1000");

@@ -45,6 +45,8 @@ pub enum AdminVerb {
     Freeze,
     /// Take backups.
     Backup,
+    /// Propose and approve that the key of one object is handed out.
+    Disclose,
 }
 
 impl AdminVerb {
@@ -59,6 +61,7 @@ impl AdminVerb {
             Self::Policy => "policy",
             Self::Freeze => "freeze",
             Self::Backup => "backup",
+            Self::Disclose => "disclose",
         }
     }
 }

@@ -6,6 +6,7 @@ use claviger_keyapi::proposals::{Action, Collected, FreezeTarget, UnlockTo};
 use claviger_keyapi::{Id16, Identity};
 
 use super::destroy::check_reseal;
+use super::disclose::Wanted;
 use super::{ProposalRow, conflict, rule};
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, RequestInfo};
@@ -45,6 +46,9 @@ impl Core {
             Action::Enrol { identity, keysets, ttl_s, replace } => {
                 let order = order(identity, keysets, *ttl_s, *replace);
                 self.check_order(&turn.vault, &order, operators)?;
+            }
+            Action::Disclose { bucket, key, header, reason } => {
+                self.check_disclosure(turn, &Wanted { bucket, key, header, reason }, operators)?;
             }
             Action::Policy { text } => drop(self.checked_policy(turn, text)?),
             Action::Reseal { keyset, version } => drop(check_reseal(turn, keyset, *version)?),
@@ -146,6 +150,7 @@ impl Core {
             }
             Action::ChangeUnlock { to: UnlockTo::Pkcs11 } => self.change_to_hsm(turn, info)?,
             Action::Enrol { .. }
+            | Action::Disclose { .. }
             | Action::ChangeUnlock { .. }
             | Action::Reshare { .. }
             | Action::Rotate { .. } => {
@@ -199,6 +204,9 @@ impl Core {
         record: &mut Record,
     ) -> Result<Collected, ServiceError> {
         let vault = &turn.vault;
+        if let Action::Disclose { bucket, key, header, reason } = &row.action {
+            return self.disclose(turn, row, &Wanted { bucket, key, header, reason }, record);
+        }
         let Action::Enrol { identity, keysets, ttl_s, replace } = &row.action else {
             return self.hand_out_custody(turn, row, record);
         };

@@ -7,6 +7,7 @@
 mod carry_out;
 mod custody;
 mod destroy;
+mod disclose;
 mod rotation;
 mod rules;
 
@@ -78,7 +79,7 @@ impl Core {
     /// Someone wants something that takes two.
     pub(crate) fn propose(&self, caller: &Caller, request: ProposeRequest) -> Work<ProposalInfo> {
         let mut record = caller.info.record("propose", Outcome::Done);
-        record.what = Some(bounded(&headline(&request.action)));
+        tell_of(&mut record, &request.action);
         Work::changing(record, |record| self.try_propose(caller, request, record))
     }
 
@@ -131,7 +132,7 @@ impl Core {
         let ahead = self.count_for(&action)?;
         let turn = self.change_as(caller)?;
         let mut row = standing(&turn.vault, id, caller.info.now_ms)?;
-        record.what = Some(bounded(&headline(&row.action)));
+        tell_of(record, &row.action);
         if let Some(approver) = &row.approver {
             return Err(conflict(&format!("{} approved it already", approver.identity)));
         }
@@ -165,7 +166,7 @@ impl Core {
     fn try_collect(&self, caller: &Caller, id: &str, record: &mut Record) -> Result<Collected, ServiceError> {
         let turn = self.change_as(caller)?;
         let row = standing(&turn.vault, id, caller.info.now_ms)?;
-        record.what = Some(bounded(&headline(&row.action)));
+        tell_of(record, &row.action);
         if !row.proposer.is(caller) {
             let text = format!("only {}, who proposed it, collects the result", row.proposer.identity);
             return Err(KeyServiceError::Denied { text }.into());
@@ -184,7 +185,7 @@ impl Core {
         Work::changing(record, |record| {
             let turn = self.change_as(caller)?;
             let row = standing(&turn.vault, id, caller.info.now_ms)?;
-            record.what = Some(bounded(&headline(&row.action)));
+            tell_of(record, &row.action);
             if !row.proposer.is(caller) {
                 self.permit_operator(&caller.row.identity, rule(&row.action).verb)?;
             }
@@ -217,7 +218,7 @@ impl Core {
         for row in over {
             let mut record = info.record("expire", Outcome::Done);
             record.proposal = Some(row.id.clone());
-            record.what = Some(bounded(&headline(&row.action)));
+            tell_of(&mut record, &row.action);
             self.commit(&turn, vec![row.delete()], &[record])?;
             vault.proposals().remove(&row.id);
         }
@@ -234,6 +235,15 @@ impl Core {
             expires_ms: row.expires_ms,
             approver: row.approver.as_ref().map(|approver| approver.identity.clone()),
         }
+    }
+}
+
+/// Says in a record what it is about, and of which object where it is about one.
+fn tell_of(record: &mut Record, action: &Action) {
+    record.what = Some(bounded(&headline(action)));
+    if let Action::Disclose { bucket, key, .. } = action {
+        record.bucket = Some(bounded(bucket));
+        record.key = Some(bounded(key));
     }
 }
 

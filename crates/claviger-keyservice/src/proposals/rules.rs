@@ -1,5 +1,7 @@
 //! The table of what takes two operators, and how it is told to people.
 
+use claviger_format::UnitHeader;
+use claviger_keyapi::EnvelopeHeader;
 use claviger_keyapi::proposals::{Action, UnlockTo};
 use sha2::{Digest as _, Sha256};
 
@@ -28,6 +30,7 @@ pub(crate) fn rule(action: &Action) -> Rule {
         Action::Reshare { .. } | Action::Rotate { .. } => (AdminVerb::Keyset, true),
         Action::Destroy { .. } | Action::Reseal { .. } => (AdminVerb::Keyset, false),
         Action::AddReplica { .. } | Action::RemoveReplica { .. } => (AdminVerb::Enrol, false),
+        Action::Disclose { .. } => (AdminVerb::Disclose, true),
     };
     Rule { verb, is_collected }
 }
@@ -68,6 +71,7 @@ pub(crate) fn headline(action: &Action) -> String {
         Action::Destroy { keyset, version, wait_s } => {
             format!("destroy version {version} of keyset {keyset}, {} after it is approved", days(*wait_s))
         }
+        Action::Disclose { reason, .. } => format!("hand out the key of one object: {reason}"),
         Action::Reseal { keyset, version } => {
             format!("seal the epochs of version {version} of keyset {keyset} to its newest version as well")
         }
@@ -139,6 +143,7 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
                 "then, by one operator: claviger keys keyset reseal {keyset} --version {version} --run"
             ));
         }
+        Action::Disclose { bucket, key, header, .. } => words.extend(disclosed(vault, bucket, key, header)),
         Action::AddReplica { .. } => {
             words.push("whoever runs it holds this service's master, and can release every key".to_owned());
         }
@@ -153,6 +158,21 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
     }
     words
 }
+
+/// Which object that is, and what it means to hand out its key.
+fn disclosed(vault: &Vault, bucket: &str, key: &str, header: &EnvelopeHeader) -> Vec<String> {
+    let mut words = vec![format!("object {}", format!("{bucket}/{key}").escape_debug())];
+    let keyset = vault.bindings.get(bucket).and_then(|binding| vault.keyset_by_id(binding.keyset_id));
+    if let (Some(keyset), Ok(header)) = (keyset, UnitHeader::parse(header.as_bytes())) {
+        let (epoch_id, object_id) = (header.context.epoch_id, header.context.object_id);
+        words.push(format!("of keyset {}, epoch {epoch_id}, object id {object_id}", keyset.name));
+    }
+    words.push(DISCLOSED_FOR_EVER.to_owned());
+    words
+}
+
+const DISCLOSED_FOR_EVER: &str = "what is handed out stays handed out: nothing takes the key back, and it opens copies that were made of this object \
+     within the store as well; who can write to the store can replace all of them with it";
 
 const RESEAL_IS_HYGIENE: &str = "it takes nothing back: who has the old root and a copy of the old records opens what he could open before";
 

@@ -153,8 +153,8 @@ impl AuditSink for OnDisk {
     }
 }
 
-pub(crate) const POLICY: &str = "[[operator]]\nidentity = \"admin:first\"\nverbs = [\"enrol\", \"policy\", \"unlock\", \"keyset\"]\n\
-    [[operator]]\nidentity = \"admin:second\"\nverbs = [\"enrol\", \"policy\", \"unlock\", \"keyset\"]\n\
+pub(crate) const POLICY: &str = "[[operator]]\nidentity = \"admin:first\"\nverbs = [\"enrol\", \"policy\", \"unlock\", \"keyset\", \"disclose\"]\n\
+    [[operator]]\nidentity = \"admin:second\"\nverbs = [\"enrol\", \"policy\", \"unlock\", \"keyset\", \"disclose\"]\n\
     [[grant]]\nidentity = \"gateway:full\"\nkeyset = \"default\"\nverbs = [\"lease\", \"read\", \"write\", \"bind\"]\n";
 
 /// Enrols a gateway of the keyset `default`.

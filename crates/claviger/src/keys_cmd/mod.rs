@@ -12,6 +12,7 @@ mod backup;
 mod brakes;
 mod budgets;
 mod connection;
+mod disclose;
 mod hsm;
 mod init;
 mod keyset;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use crate::exit::Exit;
+pub(crate) use state::moment;
 
 /// Make and operate a key service
 ///
@@ -96,6 +98,7 @@ enum Command {
     Collect(proposals::CollectArguments),
     /// Take a proposal away
     Withdraw(proposals::WithdrawArguments),
+    Disclose(disclose::DiscloseArguments),
     Freeze(brakes::FreezeArguments),
     Unfreeze(brakes::UnfreezeArguments),
     /// Budgets: how much gateways have opened, and how much they may
@@ -144,6 +147,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
         Command::Approve(arguments) => proposals::approve(arguments).await,
         Command::Collect(arguments) => proposals::collect(arguments).await,
         Command::Withdraw(arguments) => proposals::withdraw(arguments).await,
+        Command::Disclose(arguments) => Box::pin(disclose::run(arguments)).await,
         Command::Freeze(arguments) => brakes::freeze(arguments).await,
         Command::Unfreeze(arguments) => brakes::unfreeze(arguments).await,
         Command::Budgets(command) => budgets::run(command).await,

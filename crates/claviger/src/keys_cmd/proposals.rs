@@ -13,16 +13,16 @@ use claviger_keyservice::custody::paper::{self, Form, Sheet};
 use claviger_keyservice::custody::shamir::Share;
 use claviger_keyservice::files::{private_folder, read_secret, write_secret_new};
 
-use super::Operator;
 use super::connection::Connection;
 use super::state::moment;
+use super::{Operator, disclose};
 use crate::exit::Exit;
 
 /// Do what another operator proposed
 ///
-/// What matters takes two operators: enrolments, policies, unfreezing, the end of a quarantine. One proposes with
-/// the natural command (claviger keys gateway enrol …) and gets an ID; another looks at it (claviger keys
-/// proposals) and approves it. Both need the verb that it takes. Approving is done with an identity of
+/// What matters takes two operators: enrolments, policies, unfreezing, the end of a quarantine, the key
+/// of an object. One proposes with the natural command (claviger keys gateway enrol …) and gets an ID;
+/// another looks at it (claviger keys proposals) and approves it. Both need the verb that it takes. Approving is done with an identity of
 /// your own: nobody approves what he proposed himself, nor under another certificate of the same name.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -56,6 +56,10 @@ pub(super) struct CollectArguments {
     /// They are read back, and only then they count
     #[arg(long, value_name = "DIR", conflicts_with = "token_file")]
     to: Option<PathBuf>,
+
+    /// Of the key of one object: new file that takes it, mode 0600
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["token_file", "to"])]
+    key_file: Option<PathBuf>,
 
     /// How shares are written: text, png, pdf; several with commas
     #[arg(long, value_name = "FORM", value_delimiter = ',', default_value = "text")]
@@ -104,18 +108,22 @@ pub(super) async fn withdraw(arguments: WithdrawArguments) -> Result<(), Exit> {
 fn place_for(action: &Action) -> &'static str {
     match action {
         Action::ChangeUnlock { .. } | Action::Reshare { .. } | Action::Rotate { .. } => "--to DIR",
+        Action::Disclose { .. } => "--key-file FILE",
         _ => "--token-file FILE",
     }
 }
 
 pub(super) async fn collect(arguments: CollectArguments) -> Result<(), Exit> {
     let connection = Connection::open(&arguments.operator)?;
-    let CollectArguments { id, token_file, to, shares_format, .. } = arguments;
+    let CollectArguments { id, token_file, to, key_file, shares_format, .. } = arguments;
     // Before asking: a result is handed out once.
     let list: ProposalList = connection.ask(proposals::PROPOSAL_LIST, &Empty {}).await?;
     let proposal = list.proposals.iter().find(|proposal| proposal.id == id);
     let wanted = proposal.map_or("--token-file FILE", |proposal| place_for(&proposal.action));
     let request = ProposalRequest { id };
+    if let ("--key-file FILE", Some(file)) = (wanted, &key_file) {
+        return disclose::collect(&connection, &request, file).await;
+    }
     match (wanted, token_file, to) {
         ("--to DIR", _, Some(folder)) => {
             private_folder(&folder).map_err(Exit::failed)?;
@@ -151,8 +159,10 @@ async fn keep(
     let (owner, texts) = match collected {
         Collected::UnlockSecrets(UnlockSecrets { service, secrets }) => (service, secrets),
         Collected::Shares(shares) => (keyset_name(connection, shares.keyset_id).await?, shares.shares),
-        Collected::EnrolToken(_) => {
-            return Err(Exit::failed(anyhow!("it is a token, and has been made now")));
+        Collected::EnrolToken(_) | Collected::ObjectKey(_) => {
+            return Err(Exit::failed(anyhow!(
+                "it is something else, and was handed out now; propose it again"
+            )));
         }
     };
     let mut read_back = Vec::new();

@@ -385,7 +385,7 @@ pub(super) async fn audit(command: AuditCommand) -> Result<(), Exit> {
 }
 
 /// Unix milliseconds as RFC 3339 in UTC.
-pub(super) fn moment(unix_ms: u64) -> String {
+pub(crate) fn moment(unix_ms: u64) -> String {
     let date = i64::try_from(unix_ms / 1000)
         .context("out of range")
         .and_then(|seconds| Ok(OffsetDateTime::from_unix_timestamp(seconds)?))

@@ -31,6 +31,11 @@ pub(super) enum Failure {
     /// As before, and it is known whose it is.
     #[error("sealed for another bucket: {0}")]
     OtherBucket(String),
+    /// The key at hand is that of another object version.
+    #[error(
+        "sealed as another object version than the one that this key is of; ask for the version that was disclosed"
+    )]
+    OtherObject,
     /// The store or the dump changed, or can't be read.
     #[error("{0}")]
     Store(#[from] GatewayError),

@@ -34,6 +34,12 @@ struct Keyset {
 /// An epoch that opened.
 pub(super) struct Epoch {
     wek: Wek,
+    pub(super) origin: Origin,
+}
+
+/// Which epoch it is, and whose.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
     pub(super) epoch_id: EpochId,
     pub(super) keyset_id: KeysetId,
     pub(super) gateway_id: SealerId,
@@ -135,14 +141,13 @@ impl Keyring {
             self.shut.insert(header.epoch_id, self.why_shut(&record));
             return;
         };
-        let epoch = Epoch {
-            wek,
+        let origin = Origin {
             epoch_id: header.epoch_id,
             keyset_id: header.keyset_id,
             gateway_id: header.gateway_id,
             created_ms: header.created_ms,
         };
-        self.epochs.insert(header.epoch_id, epoch);
+        self.epochs.insert(header.epoch_id, Epoch { wek, origin });
     }
 
     fn why_shut(&self, record: &EpochRecord) -> String {
@@ -170,7 +175,7 @@ impl Keyring {
 
     /// The bindings of buckets of an epoch's keyset, and its name key.
     pub(super) fn bindings(&self, epoch: &Epoch) -> (&[BucketId], Option<&NameKey>) {
-        let keyset = self.keysets.get(&epoch.keyset_id);
+        let keyset = self.keysets.get(&epoch.origin.keyset_id);
         keyset.map_or((&[], None), |keyset| (&keyset.bucket_ids, keyset.name_key.as_ref()))
     }
 
@@ -178,7 +183,7 @@ impl Keyring {
     pub(super) fn census(&self) -> (BTreeMap<SealerId, usize>, usize) {
         let mut sealers = BTreeMap::new();
         for epoch in self.epochs.values() {
-            *sealers.entry(epoch.gateway_id).or_insert(0) += 1;
+            *sealers.entry(epoch.origin.gateway_id).or_insert(0) += 1;
         }
         (sealers, self.shut.len())
     }

@@ -13,6 +13,7 @@ mod entry;
 mod failure;
 mod keyring;
 mod object;
+pub(crate) mod open;
 mod output;
 mod place;
 mod report;

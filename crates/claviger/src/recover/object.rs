@@ -1,5 +1,6 @@
 //! One object: whose it is, whether that is true, and its content (docs/format.md §3.6, §8.1).
 
+use std::io::Write;
 use std::sync::Arc;
 
 use claviger_format::crc64::Crc64;
@@ -12,8 +13,7 @@ use claviger_gateway::aead::AwsLcAead;
 
 use super::entry::{ClientChecksum, Entry, Proof, Sealed, headers, user_metadata};
 use super::failure::Failure;
-use super::keyring::{Epoch, Keyring};
-use super::output::PartFile;
+use super::keyring::{Epoch, Keyring, Origin};
 use super::source::{Body, Found, Item, Source};
 
 /// Of a footer's end this much is asked for at first: enough for some 1,600 parts.
@@ -22,8 +22,8 @@ const FOOTER_LEN_GUESS: u64 = 65_536;
 const SINGLE_FOOTER_LEN: usize = 96 + 96 + 40 + 16;
 
 /// An object whose key is at hand.
-pub(super) struct Known<'k> {
-    epoch: &'k Epoch,
+pub(super) struct Known {
+    epoch: Origin,
     dek: Dek,
     object_id: ObjectId,
     form: Form,
@@ -55,37 +55,45 @@ pub(super) struct Content {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) async fn identify<'k>(
-    keyring: &'k Keyring,
+pub(super) async fn identify(
+    keyring: &Keyring,
     source: &Source,
     item: &Item,
     bucket: &str,
     found: &Found,
-) -> Result<Known<'k>, Failure> {
+) -> Result<Known, Failure> {
     match &found.envelope {
         Some(envelope) => named(keyring, bucket, &item.key, envelope),
         None => unnamed(keyring, source, item).await,
     }
 }
 
-fn named<'k>(keyring: &'k Keyring, bucket: &str, key: &str, envelope: &str) -> Result<Known<'k>, Failure> {
+fn named(keyring: &Keyring, bucket: &str, key: &str, envelope: &str) -> Result<Known, Failure> {
     let envelope = Envelope::parse(envelope)?;
-    let object_id = envelope.object_id();
-    let (epoch, dek) = keyring.dek(envelope.epoch_id(), object_id)?;
+    let (epoch, dek) = keyring.dek(envelope.epoch_id(), envelope.object_id())?;
     let (name, opened) = verified_name(keyring, epoch, &dek, bucket, key, &envelope)?;
-    let form = match opened.layout {
-        Layout::Single { .. } => Form::Single(opened.clone()),
-        Layout::Multipart => Form::Multipart,
-    };
-    Ok(Known {
-        epoch,
-        dek,
-        object_id,
-        form,
-        key: name.key().to_owned(),
-        bucket_id: Some(name.bucket_id().clone()),
-        metadata: opened.metadata,
-    })
+    Ok(Known::named(epoch.origin, dek, &name, opened))
+}
+
+/// An object of which no more than its own key is at hand. Its envelope has to be the one of this key and name.
+///
+/// # Errors
+/// That it is another one's.
+pub(super) fn with_its_key(
+    epoch: Origin,
+    (object_id, dek): (ObjectId, Dek),
+    name: &ObjectName,
+    envelope: &str,
+) -> Result<Known, Failure> {
+    let envelope = Envelope::parse(envelope)?;
+    if (envelope.epoch_id(), envelope.object_id()) != (epoch.epoch_id, object_id) {
+        return Err(Failure::OtherObject);
+    }
+    let opened = envelope.open(&dek, name).map_err(|error| match error {
+        Error::BindingMismatch => Failure::OtherName,
+        error => error.into(),
+    })?;
+    Ok(Known::named(epoch, dek, name, opened))
 }
 
 /// The name under which the envelope was sealed: this key in a bucket of this name, as it is or as a sealed name.
@@ -122,7 +130,7 @@ fn verified_name(
     }
 }
 
-async fn unnamed<'k>(keyring: &'k Keyring, source: &Source, item: &Item) -> Result<Known<'k>, Failure> {
+async fn unnamed(keyring: &Keyring, source: &Source, item: &Item) -> Result<Known, Failure> {
     let beginning = source.beginning(item, usize::try_from(HEADER_LEN).unwrap_or(usize::MAX)).await?;
     let context = UnitHeader::parse(&beginning).map_err(|_| Failure::NotOurs)?.context;
     if !matches!(context.kind, Kind::Single | Kind::Part) {
@@ -130,7 +138,7 @@ async fn unnamed<'k>(keyring: &'k Keyring, source: &Source, item: &Item) -> Resu
     }
     let (epoch, dek) = keyring.dek(context.epoch_id, context.object_id)?;
     Ok(Known {
-        epoch,
+        epoch: epoch.origin,
         dek,
         object_id: context.object_id,
         form: Form::Unnamed(context.kind),
@@ -140,15 +148,30 @@ async fn unnamed<'k>(keyring: &'k Keyring, source: &Source, item: &Item) -> Resu
     })
 }
 
-impl Known<'_> {
+impl Known {
+    fn named(epoch: Origin, dek: Dek, name: &ObjectName, opened: OpenedEnvelope) -> Self {
+        Self {
+            epoch,
+            dek,
+            object_id: opened.object_id,
+            key: name.key().to_owned(),
+            bucket_id: Some(name.bucket_id().clone()),
+            metadata: opened.metadata.clone(),
+            form: match opened.layout {
+                Layout::Single { .. } => Form::Single(opened),
+                Layout::Multipart => Form::Multipart,
+            },
+        }
+    }
+
     /// What is proved of the name.
     pub(super) fn proof(&self) -> Proof {
         if self.bucket_id.is_some() { Proof::Verified } else { Proof::Unverified }
     }
 
     /// The epoch that it was sealed in.
-    pub(super) fn epoch(&self) -> &Epoch {
-        self.epoch
+    pub(super) fn epoch(&self) -> &Origin {
+        &self.epoch
     }
 
     /// The key as clients wrote it.
@@ -180,14 +203,14 @@ impl Known<'_> {
     /// Reads and verifies everything; what has verified goes into `part`.
     ///
     /// # Errors
-    /// What is wrong with the object; the file is none then.
+    /// What is wrong with the object; what was written is none then.
     pub(super) async fn read(
         &self,
         source: &Source,
         item: &Item,
         found: &Found,
         mut body: Body,
-        part: &mut PartFile,
+        part: &mut impl Write,
     ) -> Result<Content, Failure> {
         let (mut reader, manifest) = match &self.form {
             Form::Single(envelope) => {
@@ -206,7 +229,7 @@ impl Known<'_> {
         while let Some(piece) = body.next().await? {
             reader.push(&piece, &mut plain)?;
             crc64.update(&plain);
-            part.write(&plain).map_err(Failure::Output)?;
+            part.write_all(&plain).map_err(Failure::Output)?;
             plain.clear();
             keep_end(&mut end, &piece);
         }

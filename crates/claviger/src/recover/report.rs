@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::entry::Proof;
-use super::keyring::Epoch;
+use super::keyring::Origin;
 
 /// Counts, as `_summary.json` has them.
 #[derive(Debug, Default, Clone, Serialize)]
@@ -62,7 +62,7 @@ impl Report {
     }
 
     /// An object opened.
-    pub(super) fn opened(&self, epoch: &Epoch, proof: Proof, len: u64) {
+    pub(super) fn opened(&self, epoch: &Origin, proof: Proof, len: u64) {
         let mut summary = self.summary();
         let count = match proof {
             Proof::Verified => &mut summary.verified,
