@@ -3,10 +3,15 @@
 //! ```text
 //! logs/<32 hex digits of the log's name>/key              its name and public key
 //! logs/<…>/checkpoint                                     its newest checkpoint that was believed, a signed note
+//! logs/<…>/removed                                        only while the service does not name that log among its own
 //! logs/<…>/contradiction                                  only after one: what was shown instead, and why it is none
 //! ```
 //! A service with several replicas has several logs. Of those that did not show themselves yet only the key lies there: a log that
 //! one of them named is known when it comes, any other one is another service's.
+//!
+//! What a log has shown is never forgotten. Nobody signs the list of a service's logs: whoever could have one forgotten by leaving it
+//! out could then show another history of it as if it were new. A log that is named no more is believed no more as the one that
+//! serves; named again it is held against what it showed before. So what lies here only grows, up to [`LOGS_MAX`].
 //!
 //! They hold no secret. Mode 0600 all the same: who can write them makes this gateway forget.
 
@@ -21,7 +26,10 @@ use super::durable;
 
 const KEY: &str = "key";
 const CHECKPOINT: &str = "checkpoint";
+const REMOVED: &str = "removed";
 const CONTRADICTION: &str = "contradiction";
+/// Most logs that are remembered, with those of replicas that are gone.
+pub(super) const LOGS_MAX: usize = 64;
 /// What the names of our logs begin with (docs/key-service-api.md, "Audit log").
 const NAME_PREFIX: &str = "claviger.invalid/log/";
 
@@ -31,13 +39,28 @@ pub(super) struct LogShelf {
     folder: PathBuf,
 }
 
+/// One log as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) memory: LogMemory,
+    /// The service names it no more.
+    pub(super) is_removed: bool,
+}
+
+impl Kept {
+    /// Whether nothing is lost with it: it is named no more, and never showed anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_removed && self.memory.newest().is_none()
+    }
+}
+
 /// What lies there.
 #[derive(Debug)]
 pub(super) enum Remembered {
     /// Nothing yet.
     Nothing,
-    /// Logs as they were last believed, one for each replica; of some perhaps only the key.
-    Logs(Vec<LogMemory>),
+    /// Logs as they were last believed, one for each replica, also of those that are gone; of some perhaps only the key.
+    Logs(Vec<Kept>),
     /// A contradiction, or files that are not what was written: nothing is believed until an operator has removed them.
     Stopped(String),
 }
@@ -60,10 +83,17 @@ impl LogShelf {
                 continue;
             }
             match read_log(&folder)? {
-                Ok(memory) => logs.push(memory),
+                Ok(memory) => {
+                    let is_removed = read(&folder.join(REMOVED))?.is_some();
+                    logs.push(Kept { memory, is_removed });
+                }
                 Err(stopped) => return Ok(Remembered::Stopped(stopped)),
             }
         }
+        // Whatever order the file system has them in.
+        logs.sort_by(|a, b| {
+            (a.is_removed, a.memory.key().name()).cmp(&(b.is_removed, b.memory.key().name()))
+        });
         if logs.is_empty() { Ok(Remembered::Nothing) } else { Ok(Remembered::Logs(logs)) }
     }
 
@@ -78,9 +108,40 @@ impl LogShelf {
         durable::replace(&folder, CHECKPOINT, newest.note().to_string().as_bytes())
     }
 
-    /// Forgets a log: from now on it is another service's. Blocks.
-    pub(super) fn forget(&self, log: &VerifierKey) -> io::Result<()> {
-        fs::remove_dir_all(self.folder_of(log)?)
+    /// From now on the log counts as one that serves, or does not; what it showed stays remembered. Durable when this returns. Blocks.
+    pub(super) fn mark(&self, log: &VerifierKey, is_removed: bool) -> io::Result<()> {
+        let folder = self.folder_of(log)?;
+        if is_removed {
+            return durable::replace(&folder, REMOVED, b"the service did not name this log any more\n");
+        }
+        durable::remove(&folder, REMOVED)
+    }
+
+    /// Makes room: a log that never showed anything is not remembered any more. Blocks.
+    ///
+    /// # Errors
+    /// The file system's; also if there is more than its key.
+    pub(super) fn forget_empty(&self, log: &VerifierKey) -> io::Result<()> {
+        let folder = self.folder_of(log)?;
+        if folder.join(CHECKPOINT).exists() || folder.join(CONTRADICTION).exists() {
+            return Err(io::Error::other("a log that has shown something is not forgotten"));
+        }
+        // Without its key it is none, whatever else is left of it.
+        durable::remove(&folder, KEY)?;
+        durable::remove(&folder, REMOVED)?;
+        // What is left, if anything, holds nothing of a log.
+        fs::remove_dir(&folder).or(Ok(()))
+    }
+
+    /// The folder, for messages.
+    pub(super) fn folder(&self) -> std::path::Display<'_> {
+        self.folder.display()
+    }
+
+    /// Where a log is remembered, or would be, for messages.
+    pub(super) fn place(&self, log: &VerifierKey) -> String {
+        self.folder_of(log)
+            .map_or_else(|_| format!("{}/ID", self.folder.display()), |it| it.display().to_string())
     }
 
     /// Keeps what contradicts a log that is remembered, and gives what to tell the operator. Blocks.

@@ -4,8 +4,10 @@
 //! The log is looked at before every session and every minute, and a look counts for three minutes (`sight`), and for the
 //! connection that it came over: then nothing is asked before the next good one. A locked service is shown what is remembered: it
 //! unlocks only if its log bears that out. A contradiction stops all calls at once, and stays until an
-//! operator has removed what is remembered (`log_shelf`).
+//! operator has removed what is remembered (`log_shelf`). A log that no known one has named, or names no more, stops them for as long as
+//! it is what is shown.
 
+mod logs;
 mod service;
 mod sight;
 
@@ -22,13 +24,12 @@ use claviger_env::Clock;
 use claviger_keyapi::routes::LogHead;
 use claviger_keyapi::{KeyFuture, KeyService, KeyServiceError, LogView, UnavailableReason};
 
-use super::log_shelf::{LogShelf, Remembered, log_id};
+use super::log_shelf::{Kept, LogShelf, Remembered, log_id};
 use crate::metrics::{KEY_SERVICE_CONTRADICTION, KEY_SERVICE_LOG_RECORDS, KEY_SERVICE_LOOKS};
+use logs::Whose;
 pub use sight::Sight;
 use sight::{Looks, is_away};
 
-/// Most logs of one service.
-const LOGS_MAX: usize = 16;
 /// How often the log is looked at when no session is asked for.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How soon after a look that failed.
@@ -181,13 +182,13 @@ impl Witness {
             Remembered::Logs(logs) => logs,
         };
         if let Some(unwritten) = turn.unwritten.clone() {
-            if logs.iter().any(|log| log.key() == unwritten.memory.key()) {
+            if logs.iter().any(|log| log.memory.key() == unwritten.memory.key()) {
                 // No operator has removed that log: its contradiction stands, and is perhaps written down this time.
                 return Err(self.write_down(turn, unwritten).await);
             }
             turn.unwritten = None;
         }
-        let (memory, LogView { head: shown, line }) = match self.ask(&logs).await {
+        let LogView { head: shown, line } = match self.ask(&logs).await {
             Err(error) if is_away(&error) => {
                 self.vouch(&logs).await;
                 return Err(error);
@@ -195,7 +196,14 @@ impl Witness {
             asked => asked?,
         };
         self.vouched.store(0, Ordering::Relaxed);
+        let (memory, is_removed) = match logs::whose(&logs, &shown) {
+            Whose::First => (None, false),
+            Whose::Known(kept) => (Some(kept.memory), kept.is_removed),
+            Whose::Strangers(key) => return Err(self.stop(self.shelf.strange(key.as_ref(), &shown.key))),
+        };
         match judge(memory.clone(), &shown) {
+            // What it shows is not remembered either: nobody says that it is the service's.
+            Ok((same, _)) if is_removed => Err(self.stop(self.shelf.removed(same.key()))),
             Ok((newer, is_newer)) => {
                 if is_newer {
                     ::metrics::gauge!(KEY_SERVICE_LOG_RECORDS).set(newer.size() as f64);
@@ -214,11 +222,11 @@ impl Witness {
 
     /// A locked service needs somebody who remembers its log: it is shown what is remembered, now and then. It knows which of
     /// its logs it keeps. Of several addresses, one that is locked is hidden behind another one that can't be reached.
-    async fn vouch(&self, logs: &[LogMemory]) {
+    async fn vouch(&self, logs: &[Kept]) {
         if !self.vouched.fetch_add(1, Ordering::Relaxed).is_multiple_of(VOUCH_EVERY) {
             return;
         }
-        for newest in logs.iter().filter_map(LogMemory::newest) {
+        for newest in logs.iter().filter_map(|log| log.memory.newest()) {
             let note = newest.note().to_string();
             let shown = tokio::time::timeout(VOUCH_TIMEOUT, self.inner.show_checkpoint(&note)).await;
             if let Ok(Err(error)) = shown {
@@ -230,7 +238,7 @@ impl Witness {
     /// The same for who is locked beside one that serves.
     async fn vouch_elsewhere_now(&self) {
         let Ok(Remembered::Logs(logs)) = self.on_disk(|shelf| shelf.read()).await else { return };
-        for newest in logs.iter().filter_map(LogMemory::newest) {
+        for newest in logs.iter().filter_map(|log| log.memory.newest()) {
             let note = newest.note().to_string();
             let shown = tokio::time::timeout(VOUCH_TIMEOUT, self.inner.vouch_elsewhere(&note)).await;
             if let Ok(Err(error)) = shown {
@@ -239,47 +247,24 @@ impl Witness {
         }
     }
 
-    /// What the service shows, and what is remembered of that log. Which of its logs it will be is known only from the answer, and
-    /// the proof has to be from what is remembered of that one.
-    async fn ask(&self, logs: &[LogMemory]) -> Result<(Option<LogMemory>, LogView), KeyServiceError> {
+    /// What the service shows. Which of its logs it will be is known only from the answer, and the proof has to be from what is
+    /// remembered of that one.
+    async fn ask(&self, logs: &[Kept]) -> Result<LogView, KeyServiceError> {
         let last = self.last.load();
-        let guess = logs.iter().find(|log| last.as_deref() == Some(&log.key().to_string())).or(logs.first());
-        let mut from = guess.map_or(0, LogMemory::size);
+        let is_last = |log: &&Kept| last.as_deref() == Some(&log.memory.key().to_string());
+        let guess = logs.iter().find(is_last).or(logs.first());
+        let mut from = guess.map_or(0, |log| log.memory.size());
         // Once more if it is another one than the last; and again if another replica takes over in between.
         for _ in 0..3 {
             let shown = self.inner.log_head(from).await?;
-            let known = logs.iter().find(|log| log.key().to_string() == shown.head.key);
+            let known = logs.iter().find(|log| log.memory.key().to_string() == shown.head.key);
             self.last.store(Some(Arc::new(shown.head.key.clone())));
             match known {
-                Some(log) if log.size() != from => from = log.size(),
-                Some(log) => return Ok((Some(log.clone()), shown)),
-                // The first that is ever seen is believed; any later one has to be known.
-                None => return Ok((logs.first().cloned(), shown)),
+                Some(log) if log.memory.size() != from => from = log.memory.size(),
+                _ => return Ok(shown),
             }
         }
         Err(KeyServiceError::Unavailable { reason: UnavailableReason::Busy, retry_after_ms: 1_000 })
-    }
-
-    /// Remembers the keys of logs that may show themselves later, and forgets those of replicas that were removed. What a log says
-    /// that is believed is believed.
-    async fn keep_others(&self, logs: &[LogMemory], shown: &LogHead) -> Result<(), KeyServiceError> {
-        let is_new = |key: &VerifierKey| {
-            log_id(key.name()).is_some()
-                && key.to_string() != shown.key
-                && logs.iter().all(|log| log.key().name() != key.name())
-        };
-        let keys = shown.logs.iter().take(LOGS_MAX).filter_map(|key| key.parse::<VerifierKey>().ok());
-        for key in keys.filter(is_new) {
-            tracing::info!(log = key.name(), "the key service has another replica");
-            self.on_disk(move |shelf| shelf.keep(&LogMemory::new(key))).await?;
-        }
-        let is_gone = |key: &String| *key != shown.key && !shown.logs.is_empty() && !shown.logs.contains(key);
-        for log in logs.iter().filter(|log| is_gone(&log.key().to_string())) {
-            tracing::info!(log = log.key().name(), "the key service has a replica less");
-            let key = log.key().clone();
-            self.on_disk(move |shelf| shelf.forget(&key)).await?;
-        }
-        Ok(())
     }
 
     async fn contradicted(
@@ -326,7 +311,7 @@ impl Witness {
         ::metrics::gauge!(KEY_SERVICE_CONTRADICTION).set(0.0);
         if self.stopped.swap(None).is_some() {
             tracing::warn!(
-                "what was remembered of the key service's audit log was removed: it is asked again"
+                "the key service shows an audit log that continues what is remembered: it is asked again"
             );
         }
     }

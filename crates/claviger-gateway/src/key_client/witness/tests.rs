@@ -16,6 +16,8 @@ use futures_util::future::join_all;
 
 use super::*;
 
+mod logs;
+
 /// A clock that stands where it is put.
 #[derive(Default)]
 struct At(AtomicU64);
@@ -206,13 +208,11 @@ async fn what_a_log_shows_first_is_remembered_for_the_owner_only_and_across_rest
 }
 
 #[tokio::test]
-async fn a_cut_a_fork_another_key_and_another_log_stop_every_call_until_what_is_remembered_is_removed() {
-    const OTHER: &str = "claviger.invalid/log/ffeeddccbbaa99887766554433221100";
+async fn a_cut_a_fork_and_another_key_stop_every_call_until_what_is_remembered_is_removed() {
     for (other, why) in [
         (head(LOG, 1, 4, b"a"), "cut off"),
         (head(LOG, 1, 6, b"a"), "two histories"),
         (head(LOG, 2, 5, b"a"), "is known"),
-        (head(OTHER, 1, 5, b"a"), "is known"),
         (LogHead { checkpoint: "none".into(), ..head(LOG, 1, 5, b"a") }, "not its own"),
     ] {
         let mut world = World::new();
@@ -254,38 +254,6 @@ async fn a_log_with_a_name_of_another_form_is_not_believed() {
         assert!(world.shown(head(name, 1, 5, b"a")).await.is_err(), "{name}");
         assert!(!world.folder.path().join("logs").exists());
     }
-}
-
-const OTHER_LOG: &str = "claviger.invalid/log/ffeeddccbbaa99887766554433221100";
-
-#[tokio::test]
-async fn the_log_of_another_replica_is_believed_if_the_one_before_named_it() {
-    let mut world = World::new();
-    let named = |head: LogHead| {
-        let logs = vec![self::head(LOG, 1, 1, b"").key, self::head(OTHER_LOG, 9, 1, b"").key];
-        LogHead { logs, ..head }
-    };
-    world.shown(named(head(LOG, 1, 300, b"a"))).await.unwrap();
-    world.restart();
-    // Known by its key alone, then by what it showed.
-    world.shown(named(head(OTHER_LOG, 9, 5, b"other"))).await.unwrap();
-    world.shown(named(head(LOG, 1, 300, b"a"))).await.unwrap();
-    let shrunk = world.shown(named(head(OTHER_LOG, 9, 4, b"other"))).await;
-    assert!(distrusts(&shrunk, "cut off"), "{shrunk:?}");
-}
-
-#[tokio::test]
-async fn a_log_that_nobody_named_is_another_services() {
-    let world = World::new();
-    world.shown(head(LOG, 1, 300, b"a")).await.unwrap();
-    // What it says of itself does not count.
-    let stranger = world.shown(head(OTHER_LOG, 9, 5, b"other")).await;
-    assert!(distrusts(&stranger, "the one that is known"), "{stranger:?}");
-    let named = World::new();
-    let first = LogHead { logs: vec![head(OTHER_LOG, 9, 5, b"").key], ..head(LOG, 1, 300, b"a") };
-    named.shown(first).await.unwrap();
-    let forged = named.shown(head(OTHER_LOG, 8, 5, b"other")).await;
-    assert!(distrusts(&forged, "the one that is known"), "the name with another key: {forged:?}");
 }
 
 #[tokio::test]
@@ -432,21 +400,4 @@ async fn a_service_that_can_not_be_reached_is_shown_what_is_remembered_too_and_n
     assert!(world.service.elsewhere.lock().unwrap().is_empty());
     world.witness.vouch_elsewhere_now().await;
     assert_eq!(*world.service.elsewhere.lock().unwrap(), [note.as_str()]);
-}
-
-#[tokio::test]
-async fn the_log_of_a_replica_that_was_removed_is_believed_no_more() {
-    let world = World::new();
-    let other = || head(OTHER_LOG, 9, 5, b"other");
-    let both = |logs: &[&str]| {
-        let logs = logs.iter().map(|key| (*key).to_owned()).collect();
-        LogHead { logs, ..head(LOG, 1, 300, b"a") }
-    };
-    let mine = head(LOG, 1, 300, b"a").key;
-    world.shown(both(&[&mine, &other().key])).await.unwrap();
-    let first_of_other = LogHead { logs: vec![mine.clone(), other().key], ..other() };
-    world.shown(first_of_other).await.unwrap();
-    world.shown(both(&[&mine])).await.unwrap();
-    let removed = world.shown(other()).await;
-    assert!(distrusts(&removed, "the one that is known"), "{removed:?}");
 }
