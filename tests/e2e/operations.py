@@ -647,6 +647,21 @@ user = "{server['user']}"
         self.says(self.first, "Unlocked", 90)
         site.run("claviger audit replicas keyservice/audit b/audit")
         site.run(f'claviger audit verify b/audit --key {keys["b"]}')
+        self.revokes()
+
+    def revokes(self):
+        """What a gateway leased while b served, b's log tells."""
+        site = self.site
+        site.run("claviger keys gateway enrol stolen --keyset default")
+        site.run("claviger keys approve ID")
+        site.run("claviger keys collect ID --token-file stolen.token")
+        site.run("claviger gateway enrol --token-file stolen.token --state-dir stolen")
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 3600))
+        said = site.run(f"claviger keys gateway revoke stolen --since {since}")
+        assert "NOT READ: the log of b." in said, said
+        said = site.run(f"claviger keys gateway revoke stolen --since {since} --audit-folder b/audit")
+        assert "b/audit: verified" in said and "the log of: the first replica, b" in said and "NOT READ" not in said, said
+        site.run(f"claviger keys gateway revoke stolen --since {since} --audit-folder keyservice/audit", wanted=1)
 
 
 def several_replicas(options, home):

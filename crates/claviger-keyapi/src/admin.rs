@@ -323,14 +323,38 @@ pub struct RevokeRequest {
     /// quarantine. May be asked for again, also once it is revoked.
     #[serde(default)]
     pub since_ms: Option<u64>,
+    /// What the logs of other replicas tell of what it leased, where others may have served since then. Without those of all of them
+    /// every epoch goes into quarantine that it could have leased.
+    #[serde(default)]
+    pub logs: Vec<LogLeases>,
+}
+
+/// What the copy of another replica's audit log tells of what one gateway leased.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogLeases {
+    /// The copy's own checkpoint, a signed note, under which all of the copy has verified.
+    pub checkpoint: String,
+    /// Epochs whose keys it was given since then.
+    pub epochs: Vec<Id16>,
+    /// Names of replicas that were removed since then, as the copy tells: what they released their own logs tell.
+    #[serde(default)]
+    pub removed: Vec<String>,
 }
 
 /// What revoking did.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeAnswer {
     /// Epochs that went into quarantine.
     pub quarantined: u32,
+    /// Replicas whose logs tell what it leased.
+    #[serde(default)]
+    pub read: Vec<String>,
+    /// Replicas that may have released keys to it since then, and whose logs were not there to be read: because of them all that it
+    /// could have leased is in quarantine.
+    #[serde(default)]
+    pub unread: Vec<String>,
 }
 
 /// Epochs that are not released until two operators accept them.

@@ -89,6 +89,10 @@ pub struct ShredPlan {
     pub unheard: Vec<UnheardGateway>,
     /// Who was given keys of these epochs since `since_ms`, most first.
     pub used: Vec<ShredUse>,
+    /// Replicas that may have given keys of them since then, and whose logs are not those that were read: what they did is not in
+    /// `used`, nor who asked them for a session in `unheard`.
+    #[serde(default)]
+    pub unread: Vec<String>,
     /// How far back the log was read, Unix milliseconds.
     pub since_ms: u64,
     /// Buckets that are bound to the keyset now.

@@ -297,6 +297,14 @@ impl Core {
         Ok(())
     }
 
+    /// How many records of this log the replica has cosigned; 0 of one that it never saw.
+    pub(crate) fn witnessed_size(&self, log: &LogInfo) -> Result<u64, ServiceError> {
+        let path = self.config.state_dir.join(WITNESSED_FOLDER).join(log.log_id.to_string());
+        let Some(note) = read_checkpoint(&path, NOTE_LEN_MAX)? else { return Ok(0) };
+        let memory = LogMemory::restore(log.key.clone(), &note);
+        Ok(memory.map_err(|_| ServiceError::Damaged("checkpoint that was cosigned"))?.size())
+    }
+
     pub(crate) fn list_replicas(&self, caller: &Caller) -> Vec<ReplicaInfo> {
         let mine = self.audit.verifier();
         let info = |log: LogInfo| ReplicaInfo {

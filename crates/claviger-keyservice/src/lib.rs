@@ -18,6 +18,7 @@ pub mod error;
 pub mod files;
 pub mod init;
 pub mod join;
+pub mod leases;
 pub mod policy;
 pub mod service;
 pub mod store;

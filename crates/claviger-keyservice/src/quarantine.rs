@@ -3,21 +3,23 @@
 //! A gateway that was stolen at some moment holds the keys of the epoch that it sealed under then and of those that it had
 //! leased, and until it is revoked it gets more. Whatever it writes under them authenticates. So revoking with a time puts
 //! every epoch that it sealed or leased since into quarantine: none of them is released until two operators accept it.
+//!
+//! What it sealed stands in the registry. What it leased stands in the log of the replica that served it; where one may have whose
+//! log was not read, every epoch counts that it could have leased.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use claviger_keyapi::admin::RevokeAnswer;
-use claviger_keyapi::{Id16, Identity, KeyServiceError, Role};
+use claviger_keyapi::admin::{RevokeAnswer, RevokeRequest};
+use claviger_keyapi::{Id16, KeyServiceError, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::ServiceError;
 use crate::audit_log::AuditFolder;
-use crate::audit_record::Outcome;
-use crate::config::LEASE_TTL_S_MAX;
+use crate::audit_record::{Outcome, Record, bounded};
+use crate::leases::{Coverage, Leases};
+use crate::ledger::Turn;
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, EpochPage, Kind};
 use crate::vault::IdentityRow;
@@ -25,8 +27,8 @@ use crate::vault::IdentityRow;
 /// A gateway goes on sealing under an epoch for an hour; it may have been registered that long before the theft, and a little
 /// more for clocks.
 const SEALING_MS: u64 = 3_600_000 + 600_000;
-/// A lease that it got so long before the theft may still have been in its memory.
-const LEASE_MS: u64 = (LEASE_TTL_S_MAX as u64) * 1000;
+/// What was registered so long after a revocation, by the clock of another replica perhaps, was not leased before it.
+const AFTER_MS: u64 = 60_000;
 const PAGE: u32 = 1000;
 const QUARANTINED_MAX: usize = 100_000;
 
@@ -115,14 +117,10 @@ pub(crate) fn delete(epoch_id: &Id16) -> Change {
 impl Core {
     /// Revokes, and with a time puts into quarantine what could have been forged since. The brake comes first: if the rest
     /// fails the identity is revoked all the same, and asking again goes on where it failed.
-    pub(crate) fn revoke_since(
-        &self,
-        caller: &Caller,
-        identity: &Identity,
-        since_ms: Option<u64>,
-    ) -> Work<RevokeAnswer> {
-        let Some(since_ms) = since_ms else {
-            return self.revoke(caller, identity).map(|()| RevokeAnswer { quarantined: 0 });
+    pub(crate) fn revoke_since(&self, caller: &Caller, request: &RevokeRequest) -> Work<RevokeAnswer> {
+        let identity = &request.identity;
+        let Some(since_ms) = request.since_ms else {
+            return self.revoke(caller, identity).map(|()| RevokeAnswer::default());
         };
         if caller.vault.active(identity).is_some() {
             let Work { result, records, .. } = self.revoke(caller, identity);
@@ -133,44 +131,74 @@ impl Core {
         let mut record = caller.info.record("quarantine", Outcome::Done);
         record.subject = Some(identity.to_string());
         record.what = Some(format!("since {since_ms}"));
-        Work::changing(record, |record| {
-            if identity.role() != Role::Gateway {
-                let text = "only gateways seal and lease epochs: leave out the time".to_owned();
-                return Err(KeyServiceError::Malformed { text }.into());
+        Work::changing(record, |record| self.try_quarantine(caller, request, since_ms, record))
+    }
+
+    fn try_quarantine(
+        &self,
+        caller: &Caller,
+        request: &RevokeRequest,
+        since_ms: u64,
+        record: &mut Record,
+    ) -> Result<RevokeAnswer, ServiceError> {
+        let identity = &request.identity;
+        if identity.role() != Role::Gateway {
+            let text = "only gateways seal and lease epochs: leave out the time".to_owned();
+            return Err(KeyServiceError::Malformed { text }.into());
+        }
+        // Before the turn: other brakes must not wait until a log is read.
+        let folder = AuditFolder::new(&self.config.audit_folder());
+        let mut leases = Leases::default();
+        leases.read_on(&folder, Some(identity), since_ms)?;
+        let turn = self.change_as(caller)?;
+        leases.read_on(&folder, Some(identity), since_ms)?;
+        let Coverage { read, unread } = self.coverage(&turn.vault, &mut leases, &request.logs, since_ms)?;
+        if !unread.is_empty() {
+            let text =
+                format!("since {since_ms}, all that it could have leased; not read: {}", unread.join(", "));
+            record.what = Some(bounded(&text));
+        }
+        let rows = turn.vault.identities();
+        let gateways: Vec<_> = rows.iter().filter(|row| row.identity == *identity).collect();
+        if gateways.is_empty() {
+            let text = format!("{identity} was never enrolled");
+            return Err(KeyServiceError::Conflict { text }.into());
+        }
+        let mut found = Vec::new();
+        for row in gateways {
+            found.extend(self.suspicious(row, since_ms, &leases)?);
+            if !unread.is_empty() {
+                found.extend(self.leasable(&turn, row, since_ms)?);
             }
-            // Before the turn: other brakes must not wait until a log is read.
-            let folder = self.config.audit_folder();
-            let leased_since_ms = since_ms.saturating_sub(LEASE_MS);
-            let mut leased = Leased { epochs: BTreeSet::new(), next_index: 0 };
-            leased.read_on(&folder, identity, leased_since_ms)?;
-            let turn = self.change_as(caller)?;
-            leased.read_on(&folder, identity, leased_since_ms)?;
-            let rows = turn.vault.identities();
-            let gateways = rows.iter().filter(|row| row.identity == *identity);
-            let mut found = Vec::new();
-            for row in gateways {
-                found.extend(self.suspicious(row, since_ms, &leased)?);
-            }
-            if found.is_empty() && !rows.iter().any(|row| row.identity == *identity) {
-                let text = format!("{identity} was never enrolled");
-                return Err(KeyServiceError::Conflict { text }.into());
-            }
-            found.retain(|row| !turn.vault.quarantine.holds(row.epoch_id));
-            found.sort_by_key(|row| row.epoch_id);
-            found.dedup_by_key(|row| row.epoch_id);
-            if turn.vault.quarantine.read().len() + found.len() > QUARANTINED_MAX {
-                let text = format!("more than {QUARANTINED_MAX} epochs in quarantine: freeze the keyset");
-                return Err(KeyServiceError::Conflict { text }.into());
-            }
-            let put = |row: &QuarantineRow| {
-                let id = row.epoch_id.to_string();
-                Change::Put(Kind::Quarantine, turn.vault.row(Kind::Quarantine, &id, row))
-            };
-            self.commit(&turn, found.iter().map(put).collect(), std::slice::from_ref(record))?;
-            let quarantined = u32::try_from(found.len()).unwrap_or(u32::MAX);
-            turn.vault.quarantine.put(found);
-            Ok(RevokeAnswer { quarantined })
-        })
+        }
+        let quarantined = self.put_in_quarantine(&turn, found, record)?;
+        Ok(RevokeAnswer { quarantined, read, unread })
+    }
+
+    fn put_in_quarantine(
+        &self,
+        turn: &Turn<'_>,
+        mut found: Vec<QuarantineRow>,
+        record: &Record,
+    ) -> Result<u32, ServiceError> {
+        found.retain(|row| !turn.vault.quarantine.holds(row.epoch_id));
+        found.sort_by_key(|row| row.epoch_id);
+        found.dedup_by_key(|row| row.epoch_id);
+        if turn.vault.quarantine.read().len() + found.len() > QUARANTINED_MAX {
+            let text = format!(
+                "the identity is revoked, and nothing is in quarantine: it would be more than {QUARANTINED_MAX} epochs. Freeze the keyset, \
+                 and bring the logs of all replicas, which tell what was leased"
+            );
+            return Err(KeyServiceError::Conflict { text }.into());
+        }
+        let put = |row: &QuarantineRow| {
+            let id = row.epoch_id.to_string();
+            Change::Put(Kind::Quarantine, turn.vault.row(Kind::Quarantine, &id, row))
+        };
+        self.commit(turn, found.iter().map(put).collect(), std::slice::from_ref(record))?;
+        let quarantined = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        turn.vault.quarantine.put(found);
+        Ok(quarantined)
     }
 
     /// What this gateway sealed or leased since then.
@@ -178,7 +206,7 @@ impl Core {
         &self,
         gateway: &IdentityRow,
         since_ms: u64,
-        leased: &Leased,
+        leases: &Leases,
     ) -> Result<Vec<QuarantineRow>, ServiceError> {
         let row = |epoch_id| QuarantineRow { epoch_id, gateway_id: gateway.uid, since_ms };
         let mut found = Vec::new();
@@ -193,65 +221,38 @@ impl Core {
                 _ => break,
             }
         }
-        found.extend(leased.epochs.iter().copied().map(row));
+        found.extend(leases.epochs.iter().copied().map(row));
         Ok(found)
     }
-}
 
-#[derive(Deserialize)]
-struct Line {
-    record: Fields,
-}
-
-#[derive(Deserialize)]
-struct Fields {
-    time_ms: u64,
-    action: String,
-    outcome: String,
-    #[serde(default)]
-    identity: Option<String>,
-    #[serde(default)]
-    epoch_id: Option<Id16>,
-}
-
-/// Epochs whose keys the log says this identity was given since some moment, as far as it was read.
-struct Leased {
-    epochs: BTreeSet<Id16>,
-    next_index: u64,
-}
-
-impl Leased {
-    /// Reads what was written since the last time; at first the whole log: clocks go back too, so no part of it can be left out by its
-    /// time.
-    fn read_on(&mut self, folder: &Path, identity: &Identity, since_ms: u64) -> Result<(), ServiceError> {
-        let name = identity.to_string();
-        let from_index = self.next_index;
-        AuditFolder::new(folder).each_line_backward(|_, line| {
-            let Some(index) = index_of(line) else { return Ok(ControlFlow::Continue(())) };
-            if index < from_index {
-                return Ok(ControlFlow::Break(()));
+    /// Whatever it could have leased: every epoch of its keysets that was registered before it was revoked.
+    fn leasable(
+        &self,
+        turn: &Turn<'_>,
+        gateway: &IdentityRow,
+        since_ms: u64,
+    ) -> Result<Vec<QuarantineRow>, ServiceError> {
+        let until_ms = gateway.revoked_ms.map_or(u64::MAX, |revoked_ms| revoked_ms.saturating_add(AFTER_MS));
+        let keysets = gateway.keysets.iter().filter_map(|name| turn.vault.keyset(name));
+        let keysets: BTreeSet<Id16> = keysets.map(|keyset| keyset.public_id()).collect();
+        let mut found = Vec::new();
+        let mut page = EpochPage { gateway_id: None, after: None, limit: PAGE };
+        // One more than there is room for is as good as all of them.
+        while found.len() <= QUARANTINED_MAX {
+            let epochs = self.store.epochs(page)?;
+            let his = epochs
+                .iter()
+                .filter(|epoch| keysets.contains(&Id16(epoch.keyset_id)) && epoch.first_seen_ms <= until_ms);
+            found.extend(his.map(|epoch| QuarantineRow {
+                epoch_id: Id16(epoch.epoch_id),
+                gateway_id: gateway.uid,
+                since_ms,
+            }));
+            match epochs.last() {
+                Some(last) if epochs.len() == PAGE as usize => page.after = Some(last.epoch_id),
+                _ => break,
             }
-            self.next_index = self.next_index.max(index + 1);
-            if !line.windows(8).any(|window| window == b"\"lease\",") {
-                return Ok(ControlFlow::Continue(()));
-            }
-            let Ok(Line { record }) = serde_json::from_slice::<Line>(line) else {
-                return Ok(ControlFlow::Continue(()));
-            };
-            let is_his = record.action == "lease"
-                && record.outcome == "released"
-                && record.identity.as_deref() == Some(name.as_str());
-            if is_his && record.time_ms >= since_ms {
-                self.epochs.extend(record.epoch_id);
-            }
-            Ok(ControlFlow::Continue(()))
-        })
+        }
+        Ok(found)
     }
-}
-
-/// The index that stands at the beginning of each line.
-fn index_of(line: &[u8]) -> Option<u64> {
-    let rest = line.strip_prefix(b"{\"index\":")?;
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
 }

@@ -1,5 +1,5 @@
 //! What the destruction of a version would take with it: from the registry which epochs, from the audit log who used them lately,
-//! and who may not have heard that it is retired.
+//! and who may not have heard that it is retired. The audit log is this replica's: whose log may tell more is named.
 //!
 //! The service knows no objects: which buckets hold something of these epochs it knows only where single keys were asked for.
 
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::ServiceError;
 use crate::audit_log::AuditFolder;
 use crate::destruction::epochs_of;
+use crate::leases::Leases;
 use crate::service::{Caller, Core};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -40,6 +41,9 @@ impl Core {
         })?;
         let since_ms = caller.info.now_ms.saturating_sub(u64::from(request.days).saturating_mul(DAY_MS));
         let Told { used, sessions } = read_log(&self.config.audit_folder(), &lost, since_ms)?;
+        let mut leases = Leases::default();
+        leases.read_on(&AuditFolder::new(&self.config.audit_folder()), None, since_ms)?;
+        let unread = self.coverage(&caller.vault, &mut leases, &[], since_ms)?.unread;
         let mut gateways: Vec<GatewayEpochs> = sealers
             .into_iter()
             .map(|(gateway_id, lost)| {
@@ -60,6 +64,7 @@ impl Core {
                 .retired_ms
                 .map_or_else(Vec::new, |retired_ms| unheard(caller, &keyset.name, &sessions, retired_ms)),
             used,
+            unread,
             since_ms,
             buckets: buckets.take(ENTRIES_MAX).collect(),
         })

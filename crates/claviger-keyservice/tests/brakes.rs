@@ -145,7 +145,7 @@ async fn what_is_frozen_while_a_request_is_under_way_keeps_its_keys() {
 }
 
 fn revoke_since(since_ms: u64) -> RevokeRequest {
-    RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: Some(since_ms) }
+    RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: Some(since_ms), logs: vec![] }
 }
 
 async fn quarantine(operator: &Arc<KeyClient>) -> Vec<Id16> {
@@ -267,7 +267,12 @@ async fn no_brake_waits_until_somebody_has_read_a_long_log() {
     let operator = world.operator();
     let revoked = tokio::spawn(async move {
         let identity = "gateway:second".parse().unwrap();
-        ask::<RevokeAnswer>(&operator, admin::REVOKE, &RevokeRequest { identity, since_ms: Some(0) }).await
+        ask::<RevokeAnswer>(
+            &operator,
+            admin::REVOKE,
+            &RevokeRequest { identity, since_ms: Some(0), logs: vec![] },
+        )
+        .await
     });
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!approved.is_finished() && !revoked.is_finished(), "both read the log");

@@ -226,7 +226,7 @@ async fn it_ends_with_the_office_of_who_approved_it() {
     let id = approved(&site).await;
     // An approval outlives a restart.
     site.world.restart().await;
-    let revoke = RevokeRequest { identity: "admin:second".parse().unwrap(), since_ms: None };
+    let revoke = RevokeRequest { identity: "admin:second".parse().unwrap(), since_ms: None, logs: vec![] };
     ask::<RevokeAnswer>(&site.world.operator(), admin::REVOKE, &revoke).await.unwrap();
     assert!(conflict(collect(&site.world.operator(), &id).await).contains("no such proposal"));
     assert_eq!(disclosures(&site.world), 0);
@@ -269,7 +269,7 @@ async fn nothing_is_handed_out_that_a_stolen_gateway_could_have_forged_or_whose_
     let object = site.full.seal_object(&site.epoch, &bucket_id, KEY);
     let of_stolen = || disclose_as(&object.header, "stolen", KEY, REASON);
     let id = propose(&first, of_stolen()).await.unwrap().id;
-    let revoke = RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: Some(1) };
+    let revoke = RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: Some(1), logs: vec![] };
     ask::<RevokeAnswer>(&first, admin::REVOKE, &revoke).await.unwrap();
     assert!(conflict(approve(&site.world.second_operator(), &id).await).contains("quarantine"));
     assert!(conflict(propose(&first, of_stolen()).await).contains("quarantine"));

@@ -199,11 +199,11 @@ async fn one_operator_keeps_the_brakes() {
     let world = World::new().await;
     let first = world.operator();
     world.enrol("full").await;
-    let revoke = RevokeRequest { identity: "admin:second".parse().unwrap(), since_ms: None };
+    let revoke = RevokeRequest { identity: "admin:second".parse().unwrap(), since_ms: None, logs: vec![] };
     ask::<RevokeAnswer>(&first, admin::REVOKE, &revoke).await.unwrap();
     let status: AdminStatus = ask(&first, admin::STATUS, &Empty {}).await.unwrap();
     assert!(status.problems.iter().any(|problem| problem.contains("fewer than two operators")), "{status:?}");
-    let revoke = RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: None };
+    let revoke = RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: None, logs: vec![] };
     ask::<RevokeAnswer>(&first, admin::REVOKE, &revoke).await.unwrap();
     let id = propose(&first, enrol("gateway:full", &["default"], false)).await.unwrap();
     ask::<Empty>(&first, proposals::WITHDRAW, &ProposalRequest { id }).await.unwrap();
@@ -228,7 +228,7 @@ fn recovery(world: &World, name: &str, shares: &[u8]) -> Recovery {
 async fn recovery_shares_bring_back_operators_and_nothing_less_does() {
     let world = World::new().await;
     let first = world.operator();
-    let revoke = RevokeRequest { identity: "admin:second".parse().unwrap(), since_ms: None };
+    let revoke = RevokeRequest { identity: "admin:second".parse().unwrap(), since_ms: None, logs: vec![] };
     ask::<RevokeAnswer>(&first, admin::REVOKE, &revoke).await.unwrap();
     let folder = world.path("recovered");
     let few = key_client::recover(recovery(&world, "admin:second", &[1]), &folder, world.clock.clone()).await;

@@ -35,7 +35,7 @@ async fn propose(operator: &KeyClient, action: Action) -> Result<ProposalInfo, K
 }
 
 fn revoke(identity: &str) -> RevokeRequest {
-    RevokeRequest { identity: identity.parse().unwrap(), since_ms: None }
+    RevokeRequest { identity: identity.parse().unwrap(), since_ms: None, logs: vec![] }
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn connect_for(world: &World, path: &str) -> raw::Raw {
 async fn every_route_bounds_what_it_reads_and_how_long_it_waits() {
     let mut world = World::new().await;
     world.enrol("full").await;
-    let batches = [routes::LEASE, routes::DERIVE, routes::CONTINUE, routes::FINISH];
+    let batches = [routes::LEASE, routes::DERIVE, routes::CONTINUE, routes::FINISH, admin::REVOKE];
     for path in every_route() {
         let len = if batches.contains(&path) { routes::REQUEST_LEN_MAX } else { 64 << 10 };
         let (status, answer) = connect_for(&world, path).await.ask(path, &" ".repeat(len + 1)).await;

@@ -44,7 +44,7 @@ fn names(world: &World, row: &Row) {
 }
 
 async fn revoke(world: &World, identity: &str) {
-    let request = RevokeRequest { identity: identity.parse().unwrap(), since_ms: None };
+    let request = RevokeRequest { identity: identity.parse().unwrap(), since_ms: None, logs: vec![] };
     ask::<RevokeAnswer>(&world.operator(), admin::REVOKE, &request).await.unwrap();
 }
 

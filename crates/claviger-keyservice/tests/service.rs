@@ -100,7 +100,7 @@ async fn a_revoked_gateway_gets_nothing_and_its_unregistered_epochs_are_refused_
     let (known, unknown) = (full.seal_epoch(), full.seal_epoch());
     full.keys.register_epoch(&known.record).await.unwrap();
     let operator = world.operator();
-    let revoke = RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: None };
+    let revoke = RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: None, logs: vec![] };
     ask::<RevokeAnswer>(&operator, admin::REVOKE, &revoke).await.unwrap();
     assert!(
         matches!(full.keys.session().await, Err(KeyServiceError::Unauthenticated { .. })),
@@ -271,7 +271,7 @@ async fn operators_need_their_verb_and_gateways_never_pass_for_one() {
     assert!(matches!(refused, Err(KeyServiceError::Denied { .. })));
     assert!(world.by_two(enrol("gateway:x", &[&"x".repeat(50_000)], false)).await.is_err());
     assert!(world.last_audit().to_string().len() < 4_000, "a caller can't make a record as long as he likes");
-    let last = RevokeRequest { identity: "admin:first".parse().unwrap(), since_ms: None };
+    let last = RevokeRequest { identity: "admin:first".parse().unwrap(), since_ms: None, logs: vec![] };
     ask::<RevokeAnswer>(&operator, admin::REVOKE, &last).await.unwrap();
     assert!(ask::<IdentityList>(&operator, admin::IDENTITY_LIST, &Empty {}).await.is_err());
 }

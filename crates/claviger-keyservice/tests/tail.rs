@@ -153,7 +153,7 @@ async fn what_takes_something_away_is_under_a_checkpoint_when_it_is_acknowledged
     checked("unbind");
     freeze(&world, FreezeTarget::Keyset("default".into())).await;
     checked("freeze");
-    let request = RevokeRequest { identity: "gateway:second".parse().unwrap(), since_ms: None };
+    let request = RevokeRequest { identity: "gateway:second".parse().unwrap(), since_ms: None, logs: vec![] };
     ask::<RevokeAnswer>(&world.operator(), admin::REVOKE, &request).await.unwrap();
     checked("revoke");
     world.by_two(Action::Policy { text: format!("{}\n# narrower\n", common::POLICY) }).await.unwrap();

@@ -42,7 +42,7 @@ async fn is_silent(stream: &mut Watch) -> bool {
 }
 
 async fn revoke(world: &World, identity: &str) {
-    let request = RevokeRequest { identity: identity.parse().unwrap(), since_ms: None };
+    let request = RevokeRequest { identity: identity.parse().unwrap(), since_ms: None, logs: vec![] };
     ask::<RevokeAnswer>(&world.operator(), admin::REVOKE, &request).await.unwrap();
 }
 
@@ -119,7 +119,7 @@ async fn what_is_frozen_or_put_into_quarantine_is_told_to_all_whom_it_stops() {
 
     let identity = "gateway:full".parse().unwrap();
     let since_ms = Some(world.clock.now_ms());
-    let request = RevokeRequest { identity, since_ms };
+    let request = RevokeRequest { identity, since_ms, logs: vec![] };
     ask::<RevokeAnswer>(&world.operator(), admin::REVOKE, &request).await.unwrap();
     assert_eq!(next(&mut stream).await, Some(WatchEvent::Revoked));
     assert!(matches!(next(&mut other).await, Some(WatchEvent::Quarantined { .. })));

@@ -224,7 +224,7 @@ async fn operator(
         }
         O::Revoke => {
             let request: admin::RevokeRequest = parse(&body)?;
-            blocking(core, move |core| core.revoke_since(&caller, &request.identity, request.since_ms)).await
+            blocking(core, move |core| core.revoke_since(&caller, &request)).await
         }
         O::IdentityList => encode(&Core::list_identities(&caller)),
         O::EpochList => {

@@ -149,6 +149,8 @@ impl Route {
         use GatewayRoute as G;
         match self {
             Self::Gateway(G::Lease | G::Derive | G::Continue | G::Finish) => routes::REQUEST_LEN_MAX,
+            // With what other replicas' logs tell of leases.
+            Self::Operator(OperatorRoute::Revoke, _) => routes::REQUEST_LEN_MAX,
             _ => SMALL_BODY_LEN_MAX,
         }
     }

@@ -20,6 +20,7 @@ mod people;
 mod policy;
 mod proposals;
 mod replica;
+mod revoke;
 pub(crate) mod share;
 mod shred;
 mod state;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use claviger_env::SystemClock;
 use claviger_gateway::key_client;
-use claviger_keyapi::admin::{self, IdentityList, RevokeAnswer, RevokeRequest};
+use claviger_keyapi::admin::{self, IdentityList};
 use claviger_keyapi::proposals::Action;
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::secret::SecretText;
@@ -14,14 +14,14 @@ use claviger_keyservice::files::read_secret;
 use super::Operator;
 use super::connection::Connection;
 use super::proposals::propose;
-use super::state::{moment, unix_ms};
+use super::revoke::{self, RevokeArguments};
+use super::state::moment;
 use crate::exit::Exit;
 
 #[derive(clap::Subcommand)]
 pub(super) enum GatewayCommand {
     /// Propose a token for a gateway to enrol with: good once, for an hour at most from its collection
     Enrol(EnrolArguments),
-    /// End a gateway's rights: it gets no keys any more, and what it sealed unregistered stays closed
     Revoke(RevokeArguments),
     /// Everyone who is or was enrolled
     List(Operator),
@@ -67,17 +67,6 @@ pub(super) struct RecoverArguments {
 }
 
 #[derive(clap::Args)]
-pub(super) struct RevokeArguments {
-    #[command(flatten)]
-    name: NameArguments,
-
-    /// It was stolen: since when, as 2026-01-31T12:00:00Z. Every epoch that it sealed or leased since then is no longer
-    /// released until two operators accept it (claviger keys epochs --help)
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-}
-
-#[derive(clap::Args)]
 pub(super) struct EnrolArguments {
     /// Name; the policy file calls it gateway:NAME
     name: String,
@@ -116,10 +105,10 @@ pub(super) struct TokenArguments {
 #[derive(clap::Args)]
 pub(super) struct NameArguments {
     /// Name, without gateway: or admin:
-    name: String,
+    pub(super) name: String,
 
     #[command(flatten)]
-    operator: Operator,
+    pub(super) operator: Operator,
 }
 
 #[derive(clap::Args)]
@@ -138,10 +127,7 @@ pub(super) async fn run_gateway(command: GatewayCommand) -> Result<(), Exit> {
         GatewayCommand::Enrol(arguments) => {
             propose_token(Role::Gateway, &arguments.name, arguments.keyset, &arguments.token).await
         }
-        GatewayCommand::Revoke(RevokeArguments { name, since }) => {
-            let since_ms = since.map(|text| unix_ms(&text)).transpose()?;
-            revoke(Role::Gateway, &name, since_ms).await
-        }
+        GatewayCommand::Revoke(arguments) => Box::pin(revoke::gateway(arguments)).await,
         GatewayCommand::List(operator) => list(&operator).await,
     }
 }
@@ -152,7 +138,7 @@ pub(super) async fn run_operator(command: OperatorCommand) -> Result<(), Exit> {
             propose_token(Role::Admin, &arguments.name, Vec::new(), &arguments.token).await
         }
         OperatorCommand::Accept(arguments) => accept(&arguments.token_file, &arguments.identity).await,
-        OperatorCommand::Revoke(arguments) => revoke(Role::Admin, &arguments, None).await,
+        OperatorCommand::Revoke(arguments) => revoke::operator(&arguments).await,
         OperatorCommand::Recover(arguments) => recover(arguments).await,
     }
 }
@@ -194,17 +180,6 @@ async fn accept(token_file: &Path, identity: &Path) -> Result<(), Exit> {
         .await
         .map_err(Exit::failed)?;
     say!("{} is enrolled; the identity lies in {}", stored.identity, identity.display());
-    Ok(())
-}
-
-async fn revoke(role: Role, arguments: &NameArguments, since_ms: Option<u64>) -> Result<(), Exit> {
-    let identity = Identity::new(role, &arguments.name).map_err(Exit::usage)?;
-    let request = RevokeRequest { identity, since_ms };
-    let answer: RevokeAnswer = Connection::open(&arguments.operator)?.ask(admin::REVOKE, &request).await?;
-    say!("{} is revoked. Keys that it holds already stay with it until their lease ends.", request.identity);
-    if since_ms.is_some() {
-        say!("{} epochs are in quarantine: claviger keys epochs quarantine", answer.quarantined);
-    }
     Ok(())
 }
 

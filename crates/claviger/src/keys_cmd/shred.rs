@@ -171,14 +171,21 @@ async fn plan(arguments: PlanArguments) -> Result<(), Exit> {
         "Buckets of the keyset: {}",
         if plan.buckets.is_empty() { "none".to_owned() } else { plan.buckets.join(", ") }
     );
-    if plan.used.is_empty() {
-        say!("Nobody was given a key of it since {}.", moment(plan.since_ms));
-    } else {
-        say!("IN USE since {}:", moment(plan.since_ms));
+    match (plan.used.is_empty(), plan.unread.is_empty()) {
+        (true, true) => say!("Nobody was given a key of it since {}.", moment(plan.since_ms)),
+        (true, false) => say!("This replica gave nobody a key of it since {}.", moment(plan.since_ms)),
+        (false, _) => say!("IN USE since {}:", moment(plan.since_ms)),
     }
     for used in &plan.used {
         let place = used.bucket.as_deref().unwrap_or("(leases: any bucket)");
         say!("  {}  {place}  {} times, last {}", used.identity, used.releases, moment(used.last_ms));
+    }
+    if !plan.unread.is_empty() {
+        say!(
+            "NOT READ: the logs of {}. They may have served since then: who was given keys by them, or asked them for a session, is not in \
+             here. Look into each (claviger audit search AUDIT --since TIME) before you destroy anything.",
+            plan.unread.join(", ")
+        );
     }
     Ok(())
 }

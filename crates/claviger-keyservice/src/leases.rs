@@ -1,0 +1,334 @@
+//! What audit logs tell of leases: epochs whose keys an identity was given since some moment, and whether a log can know all of them.
+//!
+//! Every replica writes down what it released itself, and no other. So where another one may have served since that moment, the log
+//! of the one that answers is not enough: an operator brings copies of the others' logs, read on his machine ([`read_copy`]), or
+//! whoever asks goes without them and takes every epoch for leased (decision 032).
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use claviger_audit::note::NOTE_LEN_MAX;
+use claviger_audit::{Note, SignedCheckpoint, VerifierKey};
+use claviger_keyapi::admin::LogLeases;
+use claviger_keyapi::{Id16, Identity, KeyServiceError};
+use serde::Deserialize;
+
+use crate::ServiceError;
+use crate::audit_log::offline::OfflineError;
+use crate::audit_log::{AS_A_STANDBY, AuditFolder};
+use crate::config::LEASE_TTL_S_MAX;
+use crate::log_key::LogInfo;
+use crate::service::Core;
+use crate::vault::Vault;
+
+/// A lease that it got so long before the theft may still have been in its memory.
+const LEASE_MS: u64 = (LEASE_TTL_S_MAX as u64) * 1000;
+/// Most copies that are brought.
+const COPIES_MAX: usize = 64;
+
+#[derive(Deserialize)]
+struct Line {
+    record: Fields,
+}
+
+#[derive(Deserialize)]
+struct Fields {
+    time_ms: u64,
+    action: String,
+    outcome: String,
+    #[serde(default)]
+    identity: Option<String>,
+    #[serde(default)]
+    epoch_id: Option<Id16>,
+    #[serde(default)]
+    subject: Option<String>,
+    #[serde(default)]
+    what: Option<String>,
+    #[serde(default)]
+    before_ms: Option<u64>,
+}
+
+/// What one log tells, as far as it was read.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    /// Whose keys the identity was given since then.
+    pub(crate) epochs: BTreeSet<Id16>,
+    /// Replicas that were removed since then.
+    removed: BTreeSet<String>,
+    /// The newest moment before which the log may lack releases: they were pruned, or an older log was put back.
+    lacks_before_ms: u64,
+    /// Index and time of the record since which its service releases without a break.
+    serves_since: Option<(u64, u64)>,
+    /// When the last record was written.
+    until_ms: u64,
+    next_index: u64,
+}
+
+impl Leases {
+    /// Reads what was written since the last time; at first the whole log: clocks go back too, so no part of it can be left out by its
+    /// time. `theft_ms` is when the identity may have been stolen: leases that it had then count.
+    pub(crate) fn read_on(
+        &mut self,
+        folder: &AuditFolder,
+        identity: Option<&Identity>,
+        theft_ms: u64,
+    ) -> Result<(), ServiceError> {
+        let name = identity.map(ToString::to_string);
+        let from_index = self.next_index;
+        let since_ms = theft_ms.saturating_sub(LEASE_MS);
+        folder.each_line_backward(|_, line| {
+            let Some(index) = index_of(line) else { return Ok(ControlFlow::Continue(())) };
+            if index < from_index {
+                return Ok(ControlFlow::Break(()));
+            }
+            let is_last = index >= self.next_index;
+            self.next_index = self.next_index.max(index + 1);
+            if (is_last || matters(line))
+                && let Ok(Line { record }) = serde_json::from_slice::<Line>(line)
+            {
+                if is_last {
+                    self.until_ms = record.time_ms;
+                }
+                self.take(index, record, name.as_deref(), since_ms);
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    fn take(&mut self, index: u64, record: Fields, name: Option<&str>, since_ms: u64) {
+        match (record.action.as_str(), record.outcome.as_str()) {
+            ("lease", "released") if record.identity.as_deref() == name && record.time_ms >= since_ms => {
+                self.epochs.extend(record.epoch_id);
+            }
+            ("replica-removed", "done") if record.time_ms >= since_ms => {
+                self.removed.insert(record.what.or(record.subject).unwrap_or_default());
+            }
+            ("prune", "done") => {
+                self.lacks_before_ms = self.lacks_before_ms.max(record.before_ms.unwrap_or(u64::MAX));
+            }
+            ("restore" | "rollback-accepted", "done") => {
+                self.lacks_before_ms = self.lacks_before_ms.max(record.time_ms);
+            }
+            ("unlock" | "activate", "done")
+                if record.what.as_deref() != Some(AS_A_STANDBY)
+                    && self.serves_since.is_none_or(|(last, _)| last < index) =>
+            {
+                self.serves_since = Some((index, record.time_ms));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether what is asked for can stand in this line: reading each as JSON would take minutes.
+fn matters(line: &[u8]) -> bool {
+    const FIELD: &[u8] = b"\"action\":\"";
+    const ACTIONS: [&[u8]; 7] = [
+        b"lease\"",
+        b"replica-removed\"",
+        b"prune\"",
+        b"restore\"",
+        b"rollback-accepted\"",
+        b"unlock\"",
+        b"activate\"",
+    ];
+    // No field before it has text of a caller's in it.
+    let action = line.windows(FIELD.len()).position(|window| window == FIELD);
+    action.is_some_and(|at| ACTIONS.iter().any(|action| line[at + FIELD.len()..].starts_with(action)))
+}
+
+/// The index that stands at the beginning of each line.
+fn index_of(line: &[u8]) -> Option<u64> {
+    let rest = line.strip_prefix(b"{\"index\":")?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+}
+
+/// What the copy of another replica's log tells, for [`claviger_keyapi::admin::RevokeRequest`], and when its last record was written, Unix
+/// milliseconds. All of it is verified: `keys` are those of the service's logs, of which it has to be one.
+///
+/// # Errors
+/// [`OfflineError`]: it can't be read, does not verify, is none of these, or does not reach back so far.
+pub fn read_copy(
+    folder: &Path,
+    keys: &[VerifierKey],
+    identity: &Identity,
+    since_ms: u64,
+) -> Result<(LogLeases, u64), OfflineError> {
+    let folder = AuditFolder::new(folder);
+    let bytes = folder.checkpoint()?;
+    let bytes =
+        bytes.ok_or_else(|| OfflineError::Checkpoint("there is no checkpoint in its folder".into()))?;
+    let key = keys.iter().find(|key| SignedCheckpoint::open(&bytes, key).is_ok()).ok_or_else(|| {
+        OfflineError::NotThere("it is none of the logs that claviger keys replica list shows".into())
+    })?;
+    let verified = folder.verify(key, Vec::new())?;
+    let mut leases = Leases::default();
+    leases.read_on(&folder, Some(identity), since_ms)?;
+    if leases.lacks_before_ms > since_ms.saturating_sub(LEASE_MS) {
+        let text =
+            "releases of that time were pruned from it, or lost at a restore: it can't tell what was leased";
+        return Err(OfflineError::NotThere(text.into()));
+    }
+    let told = LogLeases {
+        checkpoint: verified.checkpoint.note().to_string(),
+        epochs: leases.epochs.into_iter().collect(),
+        removed: leases.removed.into_iter().collect(),
+    };
+    Ok((told, leases.until_ms))
+}
+
+/// Which logs were read, and which would have to be.
+#[derive(Debug, Default)]
+pub(crate) struct Coverage {
+    pub(crate) read: Vec<String>,
+    /// Empty: what was read is all that there is.
+    pub(crate) unread: Vec<String>,
+}
+
+impl Core {
+    /// What this replica's log does not tell of the time since `theft_ms`, and the copies do not either; what the copies tell is added to
+    /// `leases`.
+    pub(crate) fn coverage(
+        &self,
+        vault: &Vault,
+        leases: &mut Leases,
+        copies: &[LogLeases],
+        theft_ms: u64,
+    ) -> Result<Coverage, ServiceError> {
+        let since_ms = theft_ms.saturating_sub(LEASE_MS);
+        let own = self.log_id();
+        let (mine, others): (Vec<LogInfo>, Vec<LogInfo>) =
+            vault.logs().into_iter().partition(|log| Some(log.log_id) == own);
+        let mut coverage = Coverage::default();
+        let mine = mine.first().map_or_else(|| "this replica".to_owned(), LogInfo::title);
+        if leases.lacks_before_ms > since_ms {
+            coverage.unread.push(format!("{mine} (releases of that time were pruned, or lost at a restore)"));
+        } else {
+            coverage.read.push(mine);
+        }
+        let mut brought = BTreeSet::new();
+        for copy in check_count(copies)? {
+            let log = self.log_of_copy(&others, copy)?;
+            brought.insert(log.log_id);
+            leases.epochs.extend(copy.epochs.iter().copied());
+            leases.removed.extend(copy.removed.iter().cloned());
+        }
+        // It has served without a break: nobody else has.
+        let is_alone = leases.serves_since.is_some_and(|(_, time_ms)| time_ms <= since_ms);
+        for log in others {
+            if brought.contains(&log.log_id) {
+                coverage.read.push(log.title());
+            } else if !is_alone {
+                coverage.unread.push(log.title());
+            }
+        }
+        if !is_alone {
+            let removed = leases.removed.iter().map(|name| format!("{name} (removed since)"));
+            coverage.unread.extend(removed);
+        }
+        Ok(coverage)
+    }
+
+    /// The log that this copy is of. It has to reach as far as this replica saw it reach.
+    fn log_of_copy<'a>(&self, others: &'a [LogInfo], copy: &LogLeases) -> Result<&'a LogInfo, ServiceError> {
+        let malformed = |text: &str| ServiceError::from(KeyServiceError::Malformed { text: text.to_owned() });
+        let bytes = copy.checkpoint.as_bytes();
+        if bytes.len() > NOTE_LEN_MAX {
+            return Err(malformed("a checkpoint is shorter than that"));
+        }
+        let note = Note::parse(bytes).map_err(|error| malformed(&error.to_string()))?;
+        let found = others
+            .iter()
+            .find_map(|log| Some((log, SignedCheckpoint::of_note(note.clone(), &log.key).ok()?)));
+        let (log, checkpoint) = found
+            .ok_or_else(|| malformed("that is not a copy of the log of another replica of this service"))?;
+        let seen = self.witnessed_size(log)?;
+        if checkpoint.checkpoint().size < seen {
+            let text = format!(
+                "the copy of the log of {} ends with record {}, and this replica saw {seen}: bring a newer copy",
+                log.title(),
+                checkpoint.checkpoint().size
+            );
+            return Err(KeyServiceError::Conflict { text }.into());
+        }
+        Ok(log)
+    }
+}
+
+fn check_count(copies: &[LogLeases]) -> Result<&[LogLeases], ServiceError> {
+    if copies.len() > COPIES_MAX {
+        let text = format!("at most {COPIES_MAX} copies of logs at once");
+        return Err(KeyServiceError::Malformed { text }.into());
+    }
+    Ok(copies)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(records: &[&str]) -> (tempfile::TempDir, AuditFolder) {
+        let folder = tempfile::tempdir().unwrap();
+        let line = |(n, record): (usize, &&str)| {
+            format!("{{\"index\":{n},\"salt\":\"00\",\"record\":{{\"v\":1,\"time_ms\":{record}}}}}\n")
+        };
+        let text: String = records.iter().enumerate().map(line).collect();
+        std::fs::write(folder.path().join("00000000000000000000.jsonl"), text).unwrap();
+        let audit = AuditFolder::new(folder.path());
+        (folder, audit)
+    }
+
+    fn read(records: &[&str], since_ms: u64) -> Leases {
+        let mut leases = Leases::default();
+        let (_kept, folder) = folder(records);
+        leases.read_on(&folder, Some(&"gateway:x".parse().unwrap()), since_ms).unwrap();
+        leases
+    }
+
+    const EPOCH: &str = "00112233445566778899aabbccddeeff";
+
+    #[test]
+    fn only_what_was_released_to_this_one_since_then_counts() {
+        let lease = |time_ms: u64, who: &str, outcome: &str| {
+            format!(
+                "{time_ms},\"identity\":\"{who}\",\"action\":\"lease\",\"outcome\":\"{outcome}\",\"epoch_id\":\"{EPOCH}\""
+            )
+        };
+        let counts = |record: String| read(&[&record], 2 * LEASE_MS).epochs.len();
+        assert_eq!(counts(lease(LEASE_MS, "gateway:x", "released")), 1, "it may have held it at the theft");
+        assert_eq!(counts(lease(LEASE_MS - 1, "gateway:x", "released")), 0);
+        assert_eq!(counts(lease(LEASE_MS, "gateway:y", "released")), 0);
+        assert_eq!(counts(lease(LEASE_MS, "gateway:x", "refused")), 0);
+        // A caller's text that looks like it.
+        let text = format!(
+            "{LEASE_MS},\"action\":\"derive\",\"outcome\":\"released\",\"key\":\"\\\"action\\\":\\\"lease\\\"\",\"epoch_id\":\"{EPOCH}\""
+        );
+        assert_eq!(counts(text), 0);
+    }
+
+    #[test]
+    fn a_log_says_since_when_its_service_serves_what_it_lost_and_who_was_removed() {
+        let leases = read(
+            &[
+                "5,\"action\":\"unlock\",\"outcome\":\"done\"",
+                "6,\"action\":\"unlock\",\"outcome\":\"done\",\"what\":\"as a standby\"",
+                "7,\"action\":\"activate\",\"outcome\":\"refused\"",
+                "8,\"action\":\"activate\",\"outcome\":\"done\"",
+                "9,\"action\":\"unlock\",\"outcome\":\"refused\"",
+                "10,\"action\":\"prune\",\"outcome\":\"refused\",\"before_ms\":99",
+                "11,\"action\":\"prune\",\"outcome\":\"done\",\"before_ms\":3",
+                "12,\"action\":\"replica-removed\",\"outcome\":\"done\",\"what\":\"c\"",
+                "13,\"action\":\"start\",\"outcome\":\"done\"",
+            ],
+            0,
+        );
+        let lacks = |record: &str| read(&[record], 0).lacks_before_ms;
+        assert_eq!(lacks("14,\"action\":\"restore\",\"outcome\":\"done\""), 14);
+        assert_eq!(lacks("15,\"action\":\"rollback-accepted\",\"outcome\":\"done\""), 15);
+        assert_eq!(leases.serves_since, Some((3, 8)));
+        assert_eq!((leases.lacks_before_ms, leases.until_ms, leases.next_index), (3, 13, 9));
+        assert_eq!(leases.removed.into_iter().collect::<Vec<_>>(), ["c"]);
+    }
+}
