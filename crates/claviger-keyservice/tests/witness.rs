@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use claviger_gateway::key_client::Witness;
 use claviger_keyapi::{KeyService as _, KeyServiceError};
@@ -106,4 +107,30 @@ async fn a_copy_of_the_service_at_the_end_of_a_new_connection_is_asked_nothing()
     distrusts(witness.bind_bucket("other", None).await, "cut off");
     let bound = world.audit().into_iter().skip(before).find(|record| record["action"] == "bind");
     assert_eq!(bound, None);
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_by_who_has_shown_the_log_unless_it_ends_within_the_hour() {
+    const HOUR_MS: u64 = 3_600_000;
+    let world = World::new().await;
+    let client = world.enrol("full").await.keys;
+    let witness = Witness::new(client.clone(), &world.path("memory"), world.clock.clone());
+    let until_ms = || common::stored(&world, "full").certificate.not_after_ms;
+    let renewal = async || {
+        // Its first attempt is at once, and it goes on for ever.
+        let attempt = tokio::time::timeout(Duration::from_millis(700), Arc::clone(&client).renewal());
+        assert!(attempt.await.is_err());
+        until_ms()
+    };
+    let first_ms = until_ms();
+    world.clock.advance(13 * HOUR_MS);
+    assert_eq!(renewal().await, first_ms, "nobody has shown anything yet");
+    witness.look().await.unwrap();
+    let second_ms = renewal().await;
+    assert!(second_ms > first_ms);
+    // It has made a new connection with it, over which nothing was seen.
+    world.clock.advance(13 * HOUR_MS);
+    assert_eq!(renewal().await, second_ms);
+    world.clock.advance(10 * HOUR_MS);
+    assert!(renewal().await > second_ms, "better a certificate of anybody's than none");
 }

@@ -28,12 +28,15 @@ use serde::de::DeserializeOwned;
 
 use super::enrolment::{check_usable, new_request};
 use super::lines::Lines;
+use super::transport::Over;
 use super::{ClientError, StoredIdentity, Transport};
 
 const RENEWAL_CHECK: Duration = Duration::from_secs(60);
 /// A gateway that has run for so long since its last renewal renews, whatever its wall clock says: one that was set back would let
 /// the certificate run out.
 const RENEWED_FOR_MS: u64 = CERTIFICATE_TTL_MS / 4;
+/// A certificate that is good for less is renewed by whoever answers with one of the same CA.
+const URGENT_MS: u64 = 3_600_000;
 
 /// A connection to the key service with the identity of a folder.
 pub struct KeyClient {
@@ -92,14 +95,28 @@ impl KeyClient {
         &self.transport
     }
 
-    /// Renews the certificate at half its life, for as long as it is polled. To be spawned beside the client.
+    /// Renews the certificate of a gateway at half its life, for as long as it is polled. To be spawned beside the client and a
+    /// [`super::Witness`]: it asks only who has shown the log that is known, unless the certificate ends within the hour. A copy of the
+    /// service that answered would leave this gateway with a key that the true one does not know.
     pub async fn renewal(self: Arc<Self>) {
         loop {
-            if let Err(error) = self.renew_if_due().await {
+            let renewed = match self.is_urgent() {
+                Ok(is_urgent) => self.renew_over_if_due(if is_urgent { Over::Any } else { Over::Seen }).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = renewed {
                 tracing::warn!(%error, "the certificate was not renewed; trying again in a minute");
             }
             tokio::time::sleep(RENEWAL_CHECK).await;
         }
+    }
+
+    /// Whether the certificate ends soon by either clock.
+    fn is_urgent(&self) -> Result<bool, ClientError> {
+        let until_ms = StoredIdentity::load(&self.folder)?.certificate.not_after_ms;
+        let has_run_ms = self.clock.boot_ms().saturating_sub(self.renewed_boot_ms.load(Ordering::Relaxed));
+        Ok(until_ms.saturating_sub(self.clock.now_ms()) <= URGENT_MS
+            || has_run_ms >= CERTIFICATE_TTL_MS - URGENT_MS)
     }
 
     /// Renews the certificate if half its life is over, or if this client has run for a quarter of a gateway's without.
@@ -107,10 +124,14 @@ impl KeyClient {
     /// # Errors
     /// [`ClientError`]; the present certificate stays in use.
     pub async fn renew_if_due(&self) -> Result<(), ClientError> {
+        self.renew_over_if_due(Over::Usual).await
+    }
+
+    async fn renew_over_if_due(&self, over: Over) -> Result<(), ClientError> {
         let renewed_boot_ms = self.renewed_boot_ms.load(Ordering::Relaxed);
         let has_run_long = self.clock.boot_ms().saturating_sub(renewed_boot_ms) >= RENEWED_FOR_MS;
         if has_run_long || self.clock.now_ms() >= StoredIdentity::load(&self.folder)?.renew_at_ms() {
-            return self.renew().await;
+            return self.renew_over(over).await;
         }
         Ok(())
     }
@@ -120,9 +141,14 @@ impl KeyClient {
     /// # Errors
     /// As [`Self::renew_if_due`].
     pub async fn renew(&self) -> Result<(), ClientError> {
+        self.renew_over(Over::Usual).await
+    }
+
+    async fn renew_over(&self, over: Over) -> Result<(), ClientError> {
         let old = StoredIdentity::load(&self.folder)?;
         let (unsigned, request) = new_request()?;
-        let mut certificate: Certificate = self.transport.call(routes::RENEW, &request).await?.value;
+        let mut certificate: Certificate =
+            self.transport.call_over(over, routes::RENEW, &request).await?.value;
         // The root of trust is the one that the token pinned, whatever the answer says.
         certificate.ca = old.certificate.ca.clone();
         let renewed = unsigned.signed(old.address, old.identity, certificate);

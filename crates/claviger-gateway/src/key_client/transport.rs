@@ -42,9 +42,23 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// What is asked over a connection whose other end has not shown its log: the log; and for a certificate, which is nothing but one
-/// of the CA that was there before.
-const ASKED_ANYWHERE: [&str; 2] = [routes::CONSISTENCY, routes::RENEW];
+/// Over which connection something may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Whatever is there.
+    Any,
+    /// One whose other end has shown its log, if anybody looks at logs.
+    Usual,
+    /// One whose other end has shown its log.
+    Seen,
+}
+
+impl Over {
+    fn of(path: &str) -> Self {
+        // The log itself is asked for at once.
+        if path == routes::CONSISTENCY { Self::Any } else { Self::Usual }
+    }
+}
 
 type Sender = SendRequest<Full<Bytes>>;
 
@@ -116,7 +130,7 @@ impl Transport {
         Ok(())
     }
 
-    /// From now on nothing is asked over another connection than this one, but what [`ASKED_ANYWHERE`] names.
+    /// From now on nothing is asked over another connection than this one, but for its log and what may go over [`Over::Any`].
     pub(super) fn keep_to(&self, line: Line) {
         self.seen.store(line, Ordering::Release);
     }
@@ -147,9 +161,28 @@ impl Transport {
         Ok(self.call_over_a_line(path, request).await?.0)
     }
 
+    /// The same over such a connection.
+    pub(super) async fn call_over<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        over: Over,
+        path: &str,
+        request: &Q,
+    ) -> Result<Answer<A>, ClientError> {
+        Ok(self.exchange(over, path, request).await?.0)
+    }
+
     /// The same, and tells over which connection the answer came.
     pub(super) async fn call_over_a_line<Q: Serialize + Sync, A: DeserializeOwned>(
         &self,
+        path: &str,
+        request: &Q,
+    ) -> Result<(Answer<A>, Line), ClientError> {
+        self.exchange(Over::of(path), path, request).await
+    }
+
+    async fn exchange<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        over: Over,
         path: &str,
         request: &Q,
     ) -> Result<(Answer<A>, Line), ClientError> {
@@ -159,7 +192,7 @@ impl Transport {
             let sent_boot_ms = self.clock.boot_ms();
             // On the heap: it is held by everything that asks for a key.
             let exchange = Box::pin(async {
-                let (answer, from) = self.send(path, body.clone()).await?;
+                let (answer, from) = self.send(over, path, body.clone()).await?;
                 let (status, body) = read(answer).await?;
                 Ok((status, body, from))
             });
@@ -185,7 +218,7 @@ impl Transport {
         path: &str,
         request: &Q,
     ) -> Result<Lines, ClientError> {
-        let (answer, from) = self.in_time(self.send(path, encoded(request)?)).await?;
+        let (answer, from) = self.in_time(self.send(Over::of(path), path, encoded(request)?)).await?;
         if answer.status() == StatusCode::OK {
             return Ok(Lines::new(answer.into_body()));
         }
@@ -250,10 +283,11 @@ impl Transport {
     /// Sends, once more if the connection was found closed before anything was sent on it.
     async fn send(
         &self,
+        over: Over,
         path: &str,
         body: Bytes,
     ) -> Result<(http::Response<Incoming>, Connection), ClientError> {
-        let mut connection = self.connected_for(path).await?;
+        let mut connection = self.connected_for(over).await?;
         let request = |body: Bytes| {
             Request::post(format!("https://{}{path}", tls::SERVICE_NAME))
                 .header(header::CONTENT_TYPE, "application/json")
@@ -266,7 +300,7 @@ impl Transport {
                 // It comes back only if no byte of it left.
                 Some(unsent) => {
                     *self.connection.lock().await = None;
-                    let mut connection = self.connected_for(path).await?;
+                    let mut connection = self.connected_for(over).await?;
                     Ok((connection.sender.send_request(unsent).await?, connection))
                 }
                 None => Err(failed.into_error().into()),
@@ -274,14 +308,15 @@ impl Transport {
         }
     }
 
-    /// A connection over which this route may be asked.
-    async fn connected_for(&self, path: &str) -> Result<Connection, ClientError> {
+    async fn connected_for(&self, over: Over) -> Result<Connection, ClientError> {
         let connection = self.connected().await?;
         let seen = self.seen.load(Ordering::Acquire);
-        if seen == 0 || seen == connection.number || ASKED_ANYWHERE.contains(&path) {
-            return Ok(connection);
-        }
-        Err(ClientError::Unseen(connection.to.to_string()))
+        let will_do = match over {
+            Over::Any => true,
+            Over::Usual => seen == 0 || seen == connection.number,
+            Over::Seen => seen == connection.number,
+        };
+        if will_do { Ok(connection) } else { Err(ClientError::Unseen(connection.to.to_string())) }
     }
 
     async fn connected(&self) -> Result<Connection, ClientError> {
