@@ -19,6 +19,7 @@ import sys
 WIDTH = 256
 LINE = re.compile(rb'\{"index":(0|[1-9][0-9]*),"salt":"([0-9a-f]{32})","record":(\{.*\})\}', re.DOTALL)
 PRUNED = re.compile(rb'\{"index":(0|[1-9][0-9]*),"pruned":"([0-9a-f]{64})"\}')
+SEALED = re.compile(rb'\{.*,"seal":"[0-9a-f]{32}"\}', re.DOTALL)
 RETENTION_S = 10 * 365 * 86_400
 TILE = re.compile(r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]*))?")
 
@@ -171,7 +172,10 @@ def parse_line(line: bytes) -> tuple[int, bytes, bytes]:
 
 
 class Pruning:
-    """Which records may be missing: those that a signed record `prune` covers, once the retention of the first record is over."""
+    """Which records may be missing: those that a signed record `prune` covers, once the retention of the first record is over.
+
+    Only one of what was done, by a proposal, with a seal at its end: what somebody adds while the service is down has none.
+    """
 
     def __init__(self, signed: int):
         self.signed, self.retention_ms = signed, RETENTION_S * 1000
@@ -187,7 +191,9 @@ class Pruning:
         self.kept_ms = fields.get("time_ms", 0)
         if index == 0 and "retention_s" in fields:
             self.retention_ms = fields["retention_s"] * 1000
-        if fields.get("action") != "prune" or index >= self.signed or self.open is None:
+        if fields.get("action") != "prune" or fields.get("outcome") != "done" or fields.get("proposal") is None:
+            return
+        if SEALED.fullmatch(record) is None or index >= self.signed or self.open is None:
             return
         before, end = fields.get("before_ms", 0), fields.get("pruned_before", 0)
         is_old = before + self.retention_ms <= fields["time_ms"]

@@ -4,6 +4,10 @@
 //! `prune` names `before_ms`, a moment that is older than that when the record is written, and `pruned_before`, the index
 //! of the first record that is not older than that moment. A pruned line is in order if such a record, under the log's
 //! own checkpoint, covers it, and if the last record before it that is still there is older than `before_ms` too.
+//!
+//! Only a record of what was `done`, by a proposal, that ends in a seal is one. Anybody who can write the folder while the service
+//! is down can add what a locked service writes, and the next unlock signs that; it has no seal. A verifier can't check a
+//! seal. It need not: the service signs no checkpoint over a seal that it did not make.
 
 use serde::Deserialize;
 
@@ -21,6 +25,10 @@ struct Fields {
     #[serde(default)]
     action: String,
     #[serde(default)]
+    outcome: String,
+    #[serde(default)]
+    proposal: Option<String>,
+    #[serde(default)]
     retention_s: Option<u64>,
     #[serde(default)]
     before_ms: Option<u64>,
@@ -33,6 +41,31 @@ struct Fields {
 pub fn retention_s(first: &Line<'_>) -> u64 {
     let fields = serde_json::from_str::<Fields>(first.record).ok();
     fields.and_then(|fields| fields.retention_s).unwrap_or(RETENTION_S_DEFAULT)
+}
+
+/// What a sealed record ends in, apart from the seal's 32 hex digits.
+const SEAL: (&str, &str) = (",\"seal\":\"", "\"}");
+const SEAL_DIGITS: usize = 32;
+
+/// Whether a record ends in something that has the form of a seal.
+#[must_use]
+pub fn has_seal(record: &str) -> bool {
+    let rest = record.strip_suffix(SEAL.1);
+    let parts = rest.and_then(|rest| rest.split_at_checked(rest.len().checked_sub(SEAL_DIGITS)?));
+    parts.is_some_and(|(open, digits)| {
+        open.ends_with(SEAL.0) && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// Whether these fields are those of a pruning that was decided and done.
+fn is_licence(fields: &Fields) -> bool {
+    fields.action == "prune" && fields.outcome == "done" && fields.proposal.is_some()
+}
+
+/// Before which index a record allows others to be missing, if it does: one that the caller knows the service to have written.
+#[must_use]
+pub fn allowed_before(record: &str) -> Option<u64> {
+    serde_json::from_str::<Fields>(record).ok().filter(is_licence)?.pruned_before
 }
 
 /// Counts the pruned lines of a log and finds those that nothing allows.
@@ -77,7 +110,7 @@ impl Pruning {
         {
             self.retention_ms = retention_s.saturating_mul(1000);
         }
-        if fields.action == "prune" && line.index < signed {
+        if is_licence(&fields) && has_seal(line.record) && line.index < signed {
             self.allow(&fields, line.index);
         }
     }
@@ -98,5 +131,42 @@ impl Pruning {
 
     pub(crate) fn count(&self) -> u64 {
         self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_ends_in_a_seal_has_one() {
+        let digits = "0123456789abcdef".repeat(2);
+        assert!(has_seal(&format!("{{\"a\":1,\"seal\":\"{digits}\"}}")));
+        for none in [
+            String::new(),
+            "{\"a\":1}".into(),
+            format!("{{\"a\":1,\"seal\":\"{digits}\" }}"),
+            format!("{{\"seal\":\"{digits}\",\"a\":1}}"),
+            format!("{{\"a\":1,\"seal\":\"{}\"}}", &digits[1..]),
+            format!("{{\"a\":1,\"seal\":\"{}\"}}", digits.to_uppercase()),
+            format!("{{\"a\":1,\"seal\":\"{}é\"}}", &digits[2..]),
+        ] {
+            assert!(!has_seal(&none), "{none}");
+        }
+    }
+
+    #[test]
+    fn only_a_pruning_that_was_done_allows_anything() {
+        let record = |action: &str, outcome: &str, rest: &str| {
+            format!("{{\"action\":\"{action}\",\"outcome\":\"{outcome}\",\"pruned_before\":7{rest}}}")
+        };
+        assert_eq!(allowed_before(&record("prune", "done", ",\"proposal\":\"1\"")), Some(7));
+        for none in [
+            record("prune", "refused", ",\"proposal\":\"1\""),
+            record("prune", "done", ""),
+            record("start", "done", ",\"proposal\":\"1\""),
+        ] {
+            assert_eq!(allowed_before(&none), None, "{none}");
+        }
     }
 }

@@ -369,6 +369,24 @@ mod tests {
         pruned: std::ops::Range<u64>,
         signed: u64,
     ) -> Result<Report, Fault<std::convert::Infallible>> {
+        let end = format!(",\"proposal\":\"1\",\"seal\":\"{}\"", "0f".repeat(16));
+        with_prune_record(prune_at, &format!("{prune}{end}"), pruned, signed)
+    }
+
+    fn with_unsealed_prune(
+        prune_at: u64,
+        prune: &str,
+        pruned: std::ops::Range<u64>,
+    ) -> Result<Report, Fault<std::convert::Infallible>> {
+        with_prune_record(prune_at, &format!("{prune},\"proposal\":\"1\""), pruned, 300)
+    }
+
+    fn with_prune_record(
+        prune_at: u64,
+        prune: &str,
+        pruned: std::ops::Range<u64>,
+        signed: u64,
+    ) -> Result<Report, Fault<std::convert::Infallible>> {
         let record = |n: u64| match n {
             0 => "{\"action\":\"init\",\"time_ms\":0,\"retention_s\":100}".to_owned(),
             n if n == prune_at => format!("{{\"action\":\"prune\",\"time_ms\":{},{prune}}}", n * 1000),
@@ -396,7 +414,7 @@ mod tests {
 
     #[test]
     fn records_may_be_missing_only_where_a_signed_record_allows_it_after_the_retention() {
-        let prune = "\"before_ms\":150000,\"pruned_before\":150";
+        let prune = "\"outcome\":\"done\",\"before_ms\":150000,\"pruned_before\":150";
         let report = with_pruned(250, prune, 1..150, 300).unwrap();
         assert_eq!((report.records, report.pruned), (300, 149));
         assert_eq!(with_pruned(260, prune, 20..30, 300).unwrap().pruned, 10);
@@ -409,9 +427,21 @@ mod tests {
             ("the first record", with_pruned(250, prune, 0..150, 300)),
             (
                 "more than is old",
-                with_pruned(250, "\"before_ms\":150000,\"pruned_before\":200", 160..200, 300),
+                with_pruned(
+                    250,
+                    "\"outcome\":\"done\",\"before_ms\":150000,\"pruned_before\":200",
+                    160..200,
+                    300,
+                ),
             ),
-            ("itself", with_pruned(250, "\"before_ms\":1,\"pruned_before\":300", 251..252, 300)),
+            (
+                "itself",
+                with_pruned(250, "\"outcome\":\"done\",\"before_ms\":1,\"pruned_before\":300", 251..252, 300),
+            ),
+            ("refused", with_pruned(250, &prune.replace("done", "refused"), 1..150, 300)),
+            ("by nobody", with_pruned(250, &prune.replace("\"outcome\"", "\"proposed\""), 1..150, 300)),
+            // What whoever can write the folder adds while the service is down has no seal, and is signed at the next unlock.
+            ("not sealed", with_unsealed_prune(250, prune, 1..150)),
         ] {
             assert!(matches!(outcome, Err(Fault::Pruned(_))), "{what}: {outcome:?}");
         }

@@ -4,7 +4,7 @@
 //! audit_folder DIR RECORDS UNSIGNED
 //! ```
 //! DIR/audit is the log; the last UNSIGNED records come after its last checkpoint. DIR/N.tlog-proof are proofs of some records. The
-//! log keeps records for 100 s, there is one for each second, and the last signed one allows to prune the first 500. Its key, always the same, goes to standard output. With every call the records' salts are others.
+//! log keeps records for 100 s, there is one for each second, and the last signed one allows to prune the first 500. The one before that is what somebody could add who wants more to go. Its key, always the same, goes to standard output. With every call the records' salts are others.
 
 #![allow(clippy::print_stdout, reason = "the key is the result")]
 
@@ -31,7 +31,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let record = |n: u64| {
         let more = match n {
             0 => ",\"retention_s\":100",
-            n if n + 1 == signed => ",\"action\":\"prune\",\"before_ms\":500000,\"pruned_before\":500",
+            n if n + 2 == signed => {
+                ",\"action\":\"prune\",\"outcome\":\"refused\",\"before_ms\":600000,\"pruned_before\":600"
+            }
+            n if n + 1 == signed => {
+                ",\"action\":\"prune\",\"outcome\":\"done\",\"proposal\":\"1\",\"before_ms\":500000,\"pruned_before\":500,\
+                 \"seal\":\"00112233445566778899aabbccddeeff\""
+            }
             _ => "",
         };
         let time_ms = n * 1000;

@@ -14,10 +14,11 @@ use claviger_audit::{Line, pruning};
 use serde::{Deserialize, Serialize};
 
 use crate::ServiceError;
-use crate::audit_log::{AuditFolder, Lines, LogFile, Next};
+use crate::audit_log::{AuditFolder, Lines, LogFile, Next, OwnLines};
 use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::files::{replace, sync_folder};
 use crate::service::Core;
+use crate::vault::Vault;
 
 /// What is still to be pruned, in the log's folder.
 const TASK_FILE: &str = "prune";
@@ -50,8 +51,6 @@ struct Fields {
     rows: Vec<String>,
     #[serde(default)]
     before_ms: Option<u64>,
-    #[serde(default)]
-    pruned_before: Option<u64>,
 }
 
 impl Core {
@@ -67,14 +66,13 @@ impl Core {
     ///
     /// # Errors
     /// [`ServiceError::Question`] if the retention is not over.
-    pub(crate) fn check_pruning(&self, before_ms: u64) -> Result<(), ServiceError> {
-        let mut retention_s = pruning::RETENTION_S_DEFAULT;
-        self.audit_folder().for_each_line(0, |line| {
-            if let LogLine::Record(first) = line {
-                retention_s = pruning::retention_s(first);
-            }
+    pub(crate) fn check_pruning(&self, vault: &Vault, before_ms: u64) -> Result<(), ServiceError> {
+        let mut retention_s = None;
+        self.own_lines(vault)?.each(0, |_, first| {
+            retention_s = first.map(pruning::retention_s);
             false
         })?;
+        let retention_s = retention_s.ok_or(ServiceError::Damaged("first record of the audit log"))?;
         let newest_ms = self.clock.now_ms().saturating_sub(retention_s.saturating_mul(1000));
         if before_ms <= newest_ms {
             return Ok(());
@@ -91,18 +89,23 @@ impl Core {
     ///
     /// # Errors
     /// [`ServiceError::Question`] if there is nothing to prune.
-    pub(crate) fn prune_record(&self, info: &RequestInfo, before_ms: u64) -> Result<Record, ServiceError> {
-        self.check_pruning(before_ms)?;
+    pub(crate) fn prune_record(
+        &self,
+        vault: &Vault,
+        info: &RequestInfo,
+        before_ms: u64,
+    ) -> Result<Record, ServiceError> {
+        self.check_pruning(vault, before_ms)?;
         let (mut end, mut some) = (0, false);
-        self.audit_folder().for_each_line(0, |line| {
-            if let LogLine::Record(line) = line {
+        self.own_lines(vault)?.each(0, |index, line| {
+            if let Some(line) = line {
                 let Ok(fields) = serde_json::from_str::<Fields>(line.record) else { return false };
                 if fields.time_ms >= before_ms {
                     return false;
                 }
                 some |= is_release(&fields);
             }
-            end = line.index() + 1;
+            end = index + 1;
             true
         })?;
         if !some {
@@ -132,15 +135,16 @@ impl Core {
     /// # Errors
     /// [`ServiceError`]; it is tried again.
     pub(crate) fn prune_if_decided(&self) -> Result<(), ServiceError> {
-        if self.vault().is_err() || self.pruner.0.swap(true, Ordering::SeqCst) {
+        let Ok(vault) = self.vault() else { return Ok(()) };
+        if self.pruner.0.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        let done = self.try_prune();
+        let done = self.try_prune(&vault);
         self.pruner.0.store(false, Ordering::SeqCst);
         done
     }
 
-    fn try_prune(&self) -> Result<(), ServiceError> {
+    fn try_prune(&self, vault: &Vault) -> Result<(), ServiceError> {
         let path = self.task_file();
         let text = match fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -148,7 +152,7 @@ impl Core {
         };
         let task: Task = serde_json::from_slice(&text).map_err(|_| ServiceError::Damaged("pruning"))?;
         let folder = self.audit_folder();
-        if is_recorded(&folder, &task)? {
+        if is_recorded(&self.own_lines(vault)?, &task)? {
             // Under a checkpoint before the first record goes: no verifier may find a gap that nothing explains.
             self.audit.write_checkpoint()?;
             let files = folder.files()?;
@@ -165,17 +169,15 @@ impl Core {
     }
 }
 
-/// Whether the log says the same: the task's file is not believed.
-fn is_recorded(folder: &AuditFolder, task: &Task) -> Result<bool, ServiceError> {
+/// Whether the service wrote down the same as done, by a proposal: the task's file is not believed.
+fn is_recorded(log: &OwnLines, task: &Task) -> Result<bool, ServiceError> {
     let mut found = false;
-    folder.for_each_line(task.recorded_from, |line| {
-        if let LogLine::Record(line) = line
-            && let Ok(fields) = serde_json::from_str::<Fields>(line.record)
-        {
-            found = fields.action == "prune"
-                && fields.before_ms == Some(task.before_ms)
-                && fields.pruned_before == Some(task.pruned_before);
-        }
+    log.each(task.recorded_from, |_, line| {
+        found = line.is_some_and(|line| {
+            pruning::allowed_before(line.record) == Some(task.pruned_before)
+                && serde_json::from_str::<Fields>(line.record)
+                    .is_ok_and(|fields| fields.before_ms == Some(task.before_ms))
+        });
         !found
     })?;
     Ok(found)

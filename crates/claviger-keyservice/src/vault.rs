@@ -56,10 +56,19 @@ pub(crate) struct Vault {
     scrub_due: AtomicBool,
     /// All logs of the service.
     logs: RwLock<Vec<LogInfo>>,
+    own_log: Mutex<Option<OwnLog>>,
     /// Changed only by whoever has the turn.
     ledger: Mutex<Ledger>,
     /// Whether the ledger has a change that the database lacks; apart from it, because who holds that may be waiting for the database.
     behind: AtomicBool,
+}
+
+/// The log that this replica writes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnLog {
+    pub(crate) log_id: Id16,
+    /// From which record on its lines are sealed, if they are.
+    pub(crate) sealed_from: Option<u64>,
 }
 
 /// An enrolled identity. The id of its row is `uid`.
@@ -175,9 +184,20 @@ impl Vault {
             reseals: Mutex::default(),
             scrub_due: AtomicBool::new(scrub_was_left(store)?),
             logs: RwLock::new(logs),
+            own_log: Mutex::default(),
             ledger: Mutex::new(ledger),
             behind: AtomicBool::new(false),
         })
+    }
+
+    /// Which log this replica writes.
+    pub(crate) fn keeps(&self, log: OwnLog) {
+        *self.own_log.lock().unwrap_or_else(PoisonError::into_inner) = Some(log);
+    }
+
+    /// The same, once it is known.
+    pub(crate) fn own_log(&self) -> Option<OwnLog> {
+        *self.own_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All logs of the service.

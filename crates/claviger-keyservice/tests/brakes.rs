@@ -214,14 +214,13 @@ async fn a_freeze_or_a_quarantine_that_is_deleted_from_the_database_keeps_the_se
     world.start().await.unwrap();
 }
 
-/// A file of the log that takes as long to read as a test likes: a pipe in its place, which nobody writes to.
+/// A file of the log that takes as long to read as a test likes, and holds nothing: a pipe that nobody writes to.
 struct SlowFile {
     path: std::path::PathBuf,
 }
 
 impl SlowFile {
-    fn instead_of(path: std::path::PathBuf) -> Self {
-        std::fs::remove_file(&path).unwrap();
+    fn at(path: std::path::PathBuf) -> Self {
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         Self { path }
     }
@@ -252,7 +251,8 @@ async fn no_brake_waits_until_somebody_has_read_a_long_log() {
     for _ in 0..10 {
         lease(&full, &epoch).await.unwrap();
     }
-    let slow = SlowFile::instead_of(world.config.state_dir.join("audit/00000000000000000000.jsonl"));
+    // Before the second file, so that no record is missing.
+    let slow = SlowFile::at(world.config.state_dir.join("audit/00000000000000000001.jsonl"));
 
     let budget =
         "[[budget]]\nidentity = \"gateway:full\"\nkeyset = \"default\"\nepochs_max = 50\nwindow_s = 3600\n";

@@ -105,6 +105,72 @@ async fn a_record_that_somebody_added_while_the_service_was_down_is_not_signed()
     assert!(full.keys.session().await.is_err(), "it stays frozen");
 }
 
+/// The line of a record that was removed, as a pruned log has it.
+fn gap(line: &str) -> String {
+    let parsed = claviger_audit::Line::parse(line.as_bytes()).unwrap();
+    let mut gap = Vec::new();
+    claviger_audit::Pruned { index: parsed.index, entry: parsed.entry() }.write(&mut gap);
+    gap.pop();
+    String::from_utf8(gap).unwrap()
+}
+
+#[tokio::test]
+async fn nothing_that_somebody_adds_lets_a_record_go() {
+    let (world, _full) = frozen().await;
+    let as_it_was = Snapshot::take(&world);
+    let count = world.raw_records().len() as u64;
+    let licence = |fields: &str| {
+        format!(
+            "{{\"v\":1,\"time_ms\":9000000000000000,\"request_id\":\"0\",{fields},\"before_ms\":8000000000000000,\
+             \"pruned_before\":{count}}}"
+        )
+    };
+    for fields in [
+        "\"action\":\"prune\",\"outcome\":\"refused\"",
+        "\"action\":\"prune\",\"outcome\":\"done\",\"proposal\":\"1\"",
+        "\"action\":\"authenticate\",\"outcome\":\"refused\"",
+        "\"action\":\"start\",\"outcome\":\"done\"",
+    ] {
+        world.add(&licence(fields));
+        let error = world.open().err().unwrap();
+        assert!(matches!(error, ServiceError::Forged { index } if index == count), "{fields}: {error}");
+        as_it_was.put_back(&world);
+    }
+    // A place without a record, of one that was there and of one that never was.
+    world.add("{\"v\":1,\"time_ms\":1,\"request_id\":\"0\",\"action\":\"start\",\"outcome\":\"done\"}");
+    let text = fs::read_to_string(world.log_file()).unwrap();
+    let last = text.lines().last().unwrap();
+    fs::write(world.log_file(), text.replace(last, &gap(last))).unwrap();
+    let error = world.open().err().unwrap();
+    assert!(error.to_string().contains(&format!("record {count} was removed")), "{error}");
+}
+
+#[tokio::test]
+async fn an_old_database_is_not_made_good_by_gaps_where_newer_states_stood() {
+    let mut world = World::new().await;
+    world.enrol("full").await;
+    world.stop().await;
+    let database = world.config.state_dir.join("keyservice.db");
+    let (old, records) = (fs::read(&database).unwrap(), world.raw_records().len());
+    world.start().await.unwrap();
+    freeze(&world, FreezeTarget::Everything).await;
+    world.stop().await;
+    let as_it_was = Snapshot::take(&world);
+    // Entries, tiles and checkpoints stay as they are: the tree is the same.
+    let text = fs::read_to_string(world.log_file()).unwrap();
+    let states = |line: &str| line.contains("\"state\":\"");
+    let hide =
+        |(n, line): (usize, &str)| if n >= records && states(line) { gap(line) } else { line.to_owned() };
+    let hidden: Vec<String> = text.lines().enumerate().map(hide).collect();
+    assert!(hidden.iter().filter(|line| line.contains("\"pruned\":\"")).count() >= 2);
+    fs::write(world.log_file(), hidden.join("\n") + "\n").unwrap();
+    fs::write(&database, old).unwrap();
+    let error = world.open().err().unwrap();
+    assert!(error.to_string().contains("was removed, and nothing is pruned there"), "{error}");
+    as_it_was.put_back(&world);
+    world.start().await.unwrap();
+}
+
 #[tokio::test]
 async fn an_altered_record_is_found_without_its_checkpoint_too() {
     let (mut world, full) = frozen().await;

@@ -20,6 +20,7 @@ mod folder;
 mod head;
 mod keeper;
 pub mod offline;
+mod own;
 mod rebuild;
 mod recovery;
 mod seal;
@@ -50,14 +51,17 @@ use tokio::sync::oneshot;
 use self::folder::read_end;
 use self::keeper::{Keeper, Message};
 use self::rebuild::Mender;
+use self::recovery::Recovered;
 use self::writer::{FileSink, GROUP_MAX, Job, Writer};
 use crate::ServiceError;
 use crate::files::private_folder;
+use crate::ledger::Mark;
 
 pub(crate) use self::folder::read_if_there as read_checkpoint;
 pub(crate) use self::folder::{CHECKPOINT_FILE, COSIGNED_FOLDER};
+pub(crate) use self::own::OwnLines;
 pub(crate) use self::recovery::covered_records;
-pub(crate) use self::seal::{AS_A_STANDBY, SealKey, check_lines};
+pub(crate) use self::seal::{AS_A_STANDBY, SealKey, Uncovered, check_lines};
 
 pub use self::folder::{AuditFolder, Lines, LogFile, Next};
 pub use self::tail::Tail;
@@ -104,6 +108,14 @@ pub struct AuditLog {
     found: Option<Note>,
     /// How many records there were then.
     found_records: u64,
+    /// If there was no checkpoint: the log's name, as a record tells it.
+    found_name: Option<String>,
+    /// A digest of those behind that checkpoint.
+    found_tail: [u8; 32],
+    /// They were written by the service.
+    found_checked: AtomicBool,
+    /// The newest state of the ledger that they tell of.
+    found_state: Option<Mark>,
     mender: Mender,
 }
 
@@ -154,9 +166,8 @@ impl AuditLog {
         let folder = AuditFolder::new(folder);
         let recovered = recovery::recover(&folder)?;
         let sink = Box::new(FileSink::open(&folder, file_len_max)?);
-        let mut log = Self::start(sink, recovered.tree, Some(folder), random, clock)?;
-        log.found = recovered.found;
         let torn_len = recovered.torn_len;
+        let log = Self::start_with(sink, recovered, folder, random, clock)?;
         Ok((log, (torn_len > 0).then_some(TornTail { len: torn_len })))
     }
 
@@ -175,8 +186,19 @@ impl AuditLog {
             return Self::start(sink, LogTree::new(), None, random, clock);
         };
         let recovered = recovery::recover(&folder)?;
+        Self::start_with(sink, recovered, folder, random, clock)
+    }
+
+    fn start_with(
+        sink: Box<dyn AuditSink>,
+        recovered: Recovered,
+        folder: AuditFolder,
+        random: Arc<dyn Random>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ServiceError> {
         let mut log = Self::start(sink, recovered.tree, Some(folder), random, clock)?;
-        log.found = recovered.found;
+        (log.found, log.found_tail, log.found_state) = (recovered.found, recovered.tail, recovered.state);
+        log.found_name = recovered.name;
         Ok(log)
     }
 
@@ -216,7 +238,7 @@ impl AuditLog {
             random,
             next_index,
             seal: None,
-            was_sealed: false,
+            is_of_a_service: false,
             shared: Arc::clone(&shared),
             keeper: tell_keeper,
         };
@@ -231,6 +253,10 @@ impl AuditLog {
             folder,
             found: None,
             found_records: next_index,
+            found_name: None,
+            found_tail: [0; 32],
+            found_checked: AtomicBool::new(false),
+            found_state: None,
             mender: Mender::default(),
         })
     }
@@ -311,22 +337,38 @@ impl AuditLog {
         })
     }
 
-    /// The name of the log as the checkpoint in its folder says it, which nobody has verified yet.
+    /// The name of the log as the checkpoint in its folder says it, or if that is lost a record; nobody has verified it yet.
     pub(crate) fn origin(&self) -> Option<String> {
-        let checkpoint = Checkpoint::parse(self.found.as_ref()?.text()).ok()?;
-        Some(checkpoint.origin)
+        let Some(note) = &self.found else { return self.found_name.clone() };
+        Some(Checkpoint::parse(note.text()).ok()?.origin)
     }
 
-    /// Whether the service wrote all that lay behind that checkpoint, from the index on from which its lines are sealed.
+    /// The newest state of the ledger that the log told of when it was opened. It stands in a record that was held against the
+    /// checkpoint, or lies behind it.
+    pub(crate) fn found_state(&self) -> Option<&Mark> {
+        self.found_state.as_ref()
+    }
+
+    /// Whether the service wrote all that lay behind that checkpoint, and that the tree was made of just these lines: the file may be
+    /// another one by now. `sealed_from` is the index from which on lines are sealed, if they are.
     ///
     /// # Errors
-    /// [`ServiceError::Forged`] if not; [`ServiceError::Io`].
-    pub(crate) fn check_tail(&self, sealed_from: u64, key: &SealKey) -> Result<(), ServiceError> {
-        // A log without files is one of a test.
-        let Some(folder) = &self.folder else { return Ok(()) };
+    /// [`ServiceError::Forged`] if not; [`ServiceError::Audit`] if they were exchanged; [`ServiceError::Io`].
+    pub(crate) fn check_tail(&self, sealed_from: Option<u64>, key: &SealKey) -> Result<(), ServiceError> {
+        // A log without files is one of a test. What was found is in the tree: checked once, it may be pruned.
+        let Some(folder) = self.folder.as_ref().filter(|_| !self.found_checked.load(Ordering::Acquire))
+        else {
+            return Ok(());
+        };
         let covered = self.found.as_ref().and_then(|note| Checkpoint::parse(note.text()).ok());
-        let from = covered.map_or(0, |checkpoint| checkpoint.size).max(sealed_from);
-        check_lines(folder, (from, self.found_records), key)
+        let from = covered.map_or(0, |checkpoint| checkpoint.size);
+        let digest = check_lines(folder, Uncovered { from, end: self.found_records, sealed_from }, key)?;
+        if digest == self.found_tail {
+            self.found_checked.store(true, Ordering::Release);
+            return Ok(());
+        }
+        let text = "the lines behind its checkpoint are not those that the service found when it started; the log must not be edited";
+        Err(ServiceError::Audit(text.into()))
     }
 
     /// How many records the newest checkpoint in the file covers, since the log was opened.
@@ -345,6 +387,12 @@ impl AuditLog {
     /// [`ServiceError::Audit`] if the log has failed.
     pub(crate) fn seal_with(&self, key: SealKey) -> Result<(), ServiceError> {
         self.send(Job::Seal(Some(key)))
+    }
+
+    /// Without a key that seals, nothing is written any more but what the next unlock believes without one.
+    pub(crate) fn is_of_a_service(&self) {
+        // If the writer is gone it writes nothing.
+        drop(self.send(Job::OfAService));
     }
 
     /// From now on none is. The key is wiped.

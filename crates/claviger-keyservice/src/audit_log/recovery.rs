@@ -4,7 +4,8 @@
 //! that don't follow one another, that are not the ones that the checkpoint was signed for, or that differ from a tile although
 //! no checkpoint vouches for them. Nothing is written before all of that is known, so that evidence stays as it is.
 //!
-//! Only the last file is read as a whole; everything before it stands in full tiles, from which the tree is resumed. If these
+//! Only the last file is read as a whole, and those before it as far back as the newest state of the ledger; everything before it
+//! stands in full tiles, from which the tree is resumed. If these
 //! don't lead to the checkpoint, or one is missing, everything is read.
 
 use std::collections::BTreeSet;
@@ -14,10 +15,13 @@ use claviger_audit::builder::Tile;
 use claviger_audit::line::LINE_LEN_MAX;
 use claviger_audit::tile::{TILE_WIDTH, TileError, TileKind};
 use claviger_audit::{Checkpoint, LogLine, LogTree, Note, TilePath, TileTree, Tiles as _};
+use sha2::{Digest as _, Sha256};
 
 use super::folder::{AuditFolder, Lines, LogFile, Next, damaged, read_end};
 use super::tile_files::{remove_partials, write_tile};
 use crate::ServiceError;
+use crate::ledger::Mark;
+use crate::ledger::log::Newest;
 
 /// A log that is ready to go on.
 pub(super) struct Recovered {
@@ -27,6 +31,12 @@ pub(super) struct Recovered {
     pub(super) found: Option<Note>,
     /// Bytes of an unfinished last record, which were cut off.
     pub(super) torn_len: u64,
+    /// If there is no checkpoint: the log's name, as the last record tells it that does.
+    pub(super) name: Option<String>,
+    /// A digest of the lines behind the checkpoint, as the tree holds them.
+    pub(super) tail: [u8; 32],
+    /// The newest state of the ledger that the records tell of.
+    pub(super) state: Option<Mark>,
 }
 
 /// Reads and mends a folder.
@@ -39,17 +49,11 @@ pub(super) fn recover(folder: &AuditFolder) -> Result<Recovered, ServiceError> {
     let found = found_checkpoint(folder)?;
     let (note, head) = found.unzip();
     let reading = Reading { folder, files: &files, head: head.as_ref() };
-    let begin = reading.beginning()?;
-    let read = match reading.read(begin) {
-        Err(Stop::Tiles(why)) => {
-            tracing::warn!(%why, "the audit log's tree is made anew from all of its records");
-            reading.read(0)
-        }
-        outcome => outcome,
-    };
-    let read = read.map_err(Stop::into_error)?;
+    let (read, begin) = reading.read_to_a_state().map_err(Stop::into_error)?;
+    let state = read.newest.end(folder.path())?;
     reading.mend(&read, begin)?;
-    Ok(Recovered { tree: read.tree, found: note, torn_len })
+    let Read { tree, name, tail, .. } = read;
+    Ok(Recovered { tree, found: note, torn_len, name, tail: tail.finalize().into(), state })
 }
 
 /// What reading found.
@@ -59,6 +63,10 @@ struct Read {
     torn: BTreeSet<TilePath>,
     /// Partial tiles that have to be made again.
     torn_partials: Vec<Tile>,
+    /// Of the entries behind the checkpoint.
+    tail: Sha256,
+    name: Option<String>,
+    newest: Newest,
 }
 
 /// Why a reading ended early.
@@ -90,10 +98,31 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// The index from which records have to be read: between two tiles, not after the last file's beginning, nor after the
+    /// Reads so many files that the newest state of the ledger is among what was held against the checkpoint, nearly always the last
+    /// one; and where that began. Files that are not read may have been edited by anyone.
+    fn read_to_a_state(&self) -> Result<(Read, u64), Stop> {
+        let mut files = 1;
+        loop {
+            let mut begin = self.beginning(files)?;
+            let read = match self.read(begin) {
+                Err(Stop::Tiles(why)) => {
+                    tracing::warn!(%why, "the audit log's tree is made anew from all of its records");
+                    begin = 0;
+                    self.read(0)?
+                }
+                outcome => outcome?,
+            };
+            if begin == 0 || read.newest.is_found() {
+                return Ok((read, begin));
+            }
+            files *= 2;
+        }
+    }
+
+    /// The index from which records have to be read: between two tiles, not after the beginning of the last files, nor after the
     /// checkpoint. Without a checkpoint nothing vouches for the tiles.
-    fn beginning(&self) -> Result<u64, ServiceError> {
-        let last = self.files.last().map_or(0, |file| file.first_index);
+    fn beginning(&self, files: usize) -> Result<u64, ServiceError> {
+        let last = self.files.iter().rev().nth(files - 1).map_or(0, |file| file.first_index);
         let begin = self.head.map_or(0, |head| last.min(head.size));
         let begin = begin - begin % TILE_WIDTH;
         let whole = TilePath::fulls(begin).all(|path| {
@@ -110,11 +139,22 @@ impl Reading<'_> {
                 TileError::Read(error) => Stop::Error(error),
                 other => Stop::Tiles(other.to_string()),
             })?;
-        let mut read = Read { tree, torn: BTreeSet::new(), torn_partials: Vec::new() };
+        let covered = self.head.map_or(0, |head| head.size);
+        let (tail, newest) = (Sha256::new(), Newest::new(covered));
+        let mut read =
+            Read { tree, torn: BTreeSet::new(), torn_partials: Vec::new(), tail, name: None, newest };
         self.compare_with_head(&read.tree, begin)?;
         let mut full = Vec::new();
         self.each_line(begin, |line| {
-            read.tree.push(&line.entry(), &mut full);
+            let entry = line.entry();
+            if line.index() >= covered {
+                read.tail.update(entry);
+            }
+            if self.head.is_none() {
+                read.name = name_in(line).or(read.name.take());
+            }
+            read.newest.take(self.folder.path(), line)?;
+            read.tree.push(&entry, &mut full);
             for tile in full.drain(..) {
                 if self.is_torn(&tile)? {
                     read.torn.insert(tile.0);
@@ -259,6 +299,21 @@ impl Reading<'_> {
         let folder = self.folder.path().display();
         ServiceError::Audit(format!("{folder}: {what}, and there are {size} records: the log was cut off"))
     }
+}
+
+/// The log's name, if this is the record that tells with which key it is signed.
+fn name_in(line: &LogLine<'_>) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Fields {
+        action: String,
+        subject: String,
+    }
+    let LogLine::Record(line) = line else { return None };
+    if !line.record.contains("\"log-key\"") {
+        return None;
+    }
+    let fields: Fields = serde_json::from_str(line.record).ok().filter(|f: &Fields| f.action == "log-key")?;
+    Some(fields.subject.split_once('+')?.0.to_owned())
 }
 
 /// How many records the checkpoint in a log's folder covers; 0 without one. Whether it is signed is not looked at.

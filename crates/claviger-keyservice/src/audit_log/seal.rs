@@ -3,15 +3,16 @@
 //! record, over its index, its salt and the record: nobody else can make one, and none fits another place.
 //!
 //! A locked service has no key. What it writes (that it started, who was refused) has no seal, and decides nothing; whoever can
-//! write the folder can write such lines, too.
+//! write the folder can write such lines, too. So there is a list of what it writes, field by field; it writes nothing else
+//! (`writer`), and nothing else passes without a seal.
 
-use std::ops::ControlFlow;
-
-use claviger_audit::LogLine;
 use claviger_audit::line::SALT_LEN;
+use claviger_audit::pruning::allowed_before;
+use claviger_audit::{Line, LogLine};
 use hmac::{Hmac, Mac as _};
 use serde::Deserialize;
-use sha2::Sha256;
+use serde::de::IgnoredAny;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::folder::AuditFolder;
@@ -24,8 +25,20 @@ const BEFORE: &str = ",\"seal\":\"";
 const AFTER: &str = "\"}";
 const SUFFIX_LEN: usize = BEFORE.len() + 2 * SEAL_LEN + AFTER.len();
 
-/// Besides what is refused, all that a locked service tells of. None of it says what is in force.
-const WHILE_LOCKED: [&str; 5] = ["start", "unlock-share", "rollback-accept", "lock", "log-full"];
+/// All that a locked service tells of as done. None of it says what is in force.
+const DONE_WHILE_LOCKED: [&str; 5] = ["start", "unlock-share", "rollback-accept", "lock", "log-full"];
+/// What it refuses, or is told and does not believe.
+const REFUSED_WHILE_LOCKED: [&str; 8] = [
+    "authenticate",
+    "authorise",
+    "unlock",
+    "unlock-share",
+    "activate",
+    "contradiction",
+    // How many requests and attempts to enrol were refused before it was locked, and had no record of their own.
+    "refused",
+    "enrol",
+];
 /// What the record of an unlock says that opens nothing.
 pub(crate) const AS_A_STANDBY: &str = "as a standby";
 
@@ -45,38 +58,46 @@ impl SealKey {
     }
 
     /// The record with its seal; `None` if it is no JSON object with something in it.
-    pub(super) fn seal(&self, index: u64, salt: &[u8; SALT_LEN], record: &str) -> Option<String> {
+    pub(crate) fn seal(&self, index: u64, salt: &[u8; SALT_LEN], record: &str) -> Option<String> {
         let open = record.strip_suffix(END).filter(|open| open.len() > 1)?;
         let mut sealed = String::with_capacity(record.len() + SUFFIX_LEN);
         sealed.push_str(open);
         sealed.push_str(BEFORE);
-        let mac = self.mac(index, salt, record).finalize().into_bytes();
+        let mac = self.mac(index, salt, open).finalize().into_bytes();
         mac.iter().take(SEAL_LEN).for_each(|byte| sealed.push_str(&format!("{byte:02x}")));
         sealed.push_str(AFTER);
         Some(sealed)
     }
 
-    fn mac(&self, index: u64, salt: &[u8; SALT_LEN], record: &str) -> Hmac<Sha256> {
+    /// Over the record, whose end is left out here.
+    fn mac(&self, index: u64, salt: &[u8; SALT_LEN], open: &str) -> Hmac<Sha256> {
         let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.0[..])
             .expect("HMAC takes a key of any length");
         mac.update(&index.to_be_bytes());
         mac.update(salt);
-        mac.update(record.as_bytes());
+        mac.update(open.as_bytes());
+        mac.update(END.as_bytes());
         mac
     }
 
     /// Whether this key sealed the line; `None` if it has no seal.
-    fn fits(&self, line: &claviger_audit::Line<'_>) -> Option<bool> {
+    fn fits(&self, line: &Line<'_>) -> Option<bool> {
         let (open, suffix) = line.record.split_at_checked(line.record.len().checked_sub(SUFFIX_LEN)?)?;
         let hex = suffix.strip_prefix(BEFORE)?.strip_suffix(AFTER)?;
         let Some(seal) = decode(hex) else { return Some(false) };
-        let record = format!("{open}{END}");
-        Some(self.mac(line.index, &line.salt, &record).verify_truncated_left(&seal).is_ok())
+        Some(self.mac(line.index, &line.salt, open).verify_truncated_left(&seal).is_ok())
     }
 
-    /// Whether the service wrote this line, as far as that can be told.
-    fn is_genuine(&self, line: &claviger_audit::Line<'_>) -> bool {
-        self.fits(line).unwrap_or_else(|| is_harmless(line.record))
+    /// Whether anything may be concluded from the line: it is sealed. Not from what a locked service writes.
+    ///
+    /// # Errors
+    /// [`ServiceError::Forged`] for what nobody but a forger can have written.
+    pub(super) fn decides(&self, line: &Line<'_>) -> Result<bool, ServiceError> {
+        match self.fits(line) {
+            Some(true) => Ok(true),
+            None if is_harmless(line.record) => Ok(false),
+            _ => Err(ServiceError::Forged { index: line.index }),
+        }
     }
 }
 
@@ -88,57 +109,99 @@ fn decode(hex: &str) -> Option<[u8; SEAL_LEN]> {
     (hex.len() == 2 * SEAL_LEN).then_some(seal)
 }
 
-/// Whether a record without a seal decides nothing.
+/// Whether a record without a seal decides nothing: it is one that a locked service writes, with no field besides.
 pub(super) fn is_harmless(record: &str) -> bool {
     #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Fields {
         action: String,
         outcome: String,
+        #[serde(default)]
         what: Option<String>,
-        state: Option<String>,
-        state_seq: Option<u64>,
+        #[serde(rename = "v", default)]
+        _v: IgnoredAny,
+        #[serde(rename = "time_ms", default)]
+        _time_ms: IgnoredAny,
+        #[serde(rename = "request_id", default)]
+        _request_id: IgnoredAny,
+        #[serde(rename = "identity", default)]
+        _identity: IgnoredAny,
+        #[serde(rename = "reason", default)]
+        _reason: IgnoredAny,
+        #[serde(rename = "subject", default)]
+        _subject: IgnoredAny,
     }
     serde_json::from_str::<Fields>(record).is_ok_and(|fields| {
-        let action = fields.action.as_str();
-        let is_of_a_standby = action == "unlock" && fields.what.as_deref() == Some(AS_A_STANDBY);
-        let is_of_a_locked = fields.outcome == "done" && (is_of_a_standby || WHILE_LOCKED.contains(&action));
-        fields.state.is_none()
-            && fields.state_seq.is_none()
-            && (fields.outcome == "refused" || is_of_a_locked)
+        let Fields { action, outcome, what, .. } = fields;
+        let as_a_standby = what.is_some();
+        let is_unlock = action == "unlock";
+        what.is_none_or(|what| is_unlock && what == AS_A_STANDBY)
+            && match outcome.as_str() {
+                "done" => as_a_standby || DONE_WHILE_LOCKED.contains(&action.as_str()),
+                "refused" => REFUSED_WHILE_LOCKED.contains(&action.as_str()),
+                _ => false,
+            }
     })
 }
 
-/// Whether every record from `from` to before `end` was written by the service: all that decides something is sealed.
+/// The lines behind a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Uncovered {
+    /// How many records the checkpoint covers.
+    pub(crate) from: u64,
+    /// How many records there are.
+    pub(crate) end: u64,
+    /// From which record on the log's lines are sealed, if they are.
+    pub(crate) sealed_from: Option<u64>,
+}
+
+/// Whether every record there was written by the service: all that decides something is sealed. Nothing may be pruned there: a
+/// checkpoint covers the record that allows it before anything goes. Only where the checkpoint is lost, and these are all lines,
+/// sealed records may allow it. Returns a digest of the lines that were read.
+///
+/// Of a log from before there were seals the lines are taken as they are, but for one that would allow records to be missing: there
+/// was no pruning then.
 ///
 /// # Errors
 /// [`ServiceError::Forged`]; [`ServiceError::Audit`] for what is not a record; [`ServiceError::Io`].
 pub(crate) fn check_lines(
     folder: &AuditFolder,
-    (from, end): (u64, u64),
+    lines: Uncovered,
     key: &SealKey,
-) -> Result<(), ServiceError> {
-    let mut forged = None;
-    folder.each_line_backward(|path, bytes| {
-        let line =
-            LogLine::parse(bytes).map_err(|_| super::folder::damaged(path, "a line is not a record"))?;
-        if line.index() < from {
-            return Ok(ControlFlow::Break(()));
+) -> Result<[u8; 32], ServiceError> {
+    let (mut outcome, mut digest) = (Ok(()), Sha256::new());
+    // The first and the last pruned line, and before which index the records allow some.
+    let (mut gap, mut allowed) = (None, 0);
+    folder.for_each_line(lines.from, |line| {
+        let index = line.index();
+        if index >= lines.end {
+            return false;
         }
-        if let LogLine::Record(line) = line
-            && line.index < end
-            && !key.is_genuine(&line)
-        {
-            forged = Some(line.index);
-        }
-        Ok(ControlFlow::Continue(()))
+        digest.update(line.entry());
+        let is_sealed = lines.sealed_from.is_some_and(|from| index >= from);
+        outcome = match line {
+            LogLine::Record(line) if is_sealed => key.decides(line).map(|decides| {
+                let end = Some(line.record).filter(|_| decides).and_then(allowed_before);
+                allowed = allowed.max(end.unwrap_or(0).min(index));
+            }),
+            LogLine::Pruned(_) if lines.from == 0 => {
+                gap = Some((gap.map_or(index, |(first, _)| first), index));
+                Ok(())
+            }
+            LogLine::Record(line) if allowed_before(line.record).is_none() => Ok(()),
+            _ => Err(ServiceError::Forged { index }),
+        };
+        outcome.is_ok()
     })?;
-    forged.map_or(Ok(()), |index| Err(ServiceError::Forged { index }))
+    outcome?;
+    match gap {
+        Some((first, last)) if last >= allowed => Err(ServiceError::Forged { index: first }),
+        _ => Ok(digest.finalize().into()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use claviger_audit::Line;
-
     use super::*;
 
     const DERIVE: &str = "{\"action\":\"derive\",\"outcome\":\"released\"}";
@@ -173,14 +236,55 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_pruned_behind_a_checkpoint_and_without_one_only_what_a_sealed_record_allows() {
+        let folder = tempfile::tempdir().unwrap();
+        let salt = [3; SALT_LEN];
+        let line = |index: u64, record: &str| {
+            let mut bytes = Vec::new();
+            Line { index, salt, record }.write(&mut bytes);
+            bytes
+        };
+        let gap = |index: u64| {
+            let mut bytes = Vec::new();
+            claviger_audit::Pruned { index, entry: [index.to_le_bytes()[0]; 32] }.write(&mut bytes);
+            bytes
+        };
+        let sealed = |index: u64, record: &str| line(index, &key(1).seal(index, &salt, record).unwrap());
+        let prune = "{\"action\":\"prune\",\"outcome\":\"done\",\"proposal\":\"1\",\"pruned_before\":2}";
+        let check = |lines: &[Vec<u8>], from, sealed_from| {
+            std::fs::write(folder.path().join(format!("{:020}.jsonl", 0)), lines.concat()).unwrap();
+            let lines = Uncovered { from, end: u64::MAX, sealed_from };
+            match check_lines(&AuditFolder::new(folder.path()), lines, &key(1)) {
+                Ok(_) => None,
+                Err(ServiceError::Forged { index }) => Some(index),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        let allowed = [sealed(0, DERIVE), gap(1), sealed(2, DERIVE), sealed(3, prune)];
+        assert_eq!(check(&allowed, 0, Some(0)), None);
+        assert_eq!(check(&allowed, 1, Some(0)), Some(1), "behind a checkpoint");
+        assert_eq!(check(&allowed, 2, Some(0)), None);
+        let too_much = [sealed(0, DERIVE), sealed(1, DERIVE), gap(2), sealed(3, prune)];
+        assert_eq!(check(&too_much, 0, Some(0)), Some(2));
+        let unsealed = [sealed(0, DERIVE), gap(1), sealed(2, DERIVE), line(3, prune)];
+        assert_eq!(check(&unsealed, 0, Some(0)), Some(3));
+        // Of a log from before there were seals, what anybody could have added allows nothing.
+        assert_eq!(check(&unsealed, 2, None), Some(3));
+        assert_eq!(check(&[line(0, DERIVE), line(1, "{\"n\":1}")], 0, None), None);
+    }
+
+    #[test]
     fn without_a_seal_only_what_decides_nothing_is_believed() {
-        let believed = |record: &str| key(1).is_genuine(&Line { index: 0, salt: [0; SALT_LEN], record });
+        let decided = |record: &str| key(1).decides(&Line { index: 0, salt: [0; SALT_LEN], record });
+        let believed = |record: &str| decided(record).is_ok_and(|decides| !decides);
         for fine in [
             "{\"action\":\"start\",\"outcome\":\"done\"}",
             "{\"action\":\"unlock\",\"outcome\":\"refused\",\"reason\":\"no\"}",
             "{\"action\":\"authenticate\",\"outcome\":\"refused\"}",
             "{\"action\":\"unlock\",\"outcome\":\"done\",\"what\":\"as a standby\"}",
             "{\"action\":\"log-full\",\"outcome\":\"done\"}",
+            "{\"v\":1,\"time_ms\":2,\"request_id\":\"3\",\"identity\":\"admin:a\",\"action\":\"unlock-share\",\"outcome\":\"refused\",\
+             \"reason\":\"no\",\"subject\":\"share 1\"}",
         ] {
             assert!(believed(fine), "{fine}");
         }
@@ -192,6 +296,18 @@ mod tests {
             "{\"action\":\"start\",\"outcome\":\"released\"}",
             "{\"action\":\"start\",\"action\":\"unfreeze\",\"outcome\":\"done\"}",
             "{\"n\":1}",
+            "{\"action\":\"unlock\",\"outcome\":\"done\",\"what\":\"as another\"}",
+            "{\"action\":\"lock\",\"outcome\":\"done\",\"what\":\"as a standby\"}",
+            "{\"action\":\"freeze\",\"outcome\":\"refused\"}",
+            "{\"action\":\"prune\",\"outcome\":\"refused\",\"before_ms\":8,\"pruned_before\":7}",
+            // What is refused can't say anything besides.
+            "{\"action\":\"authenticate\",\"outcome\":\"refused\",\"before_ms\":8}",
+            "{\"action\":\"authenticate\",\"outcome\":\"refused\",\"pruned_before\":7}",
+            "{\"action\":\"authenticate\",\"outcome\":\"refused\",\"rows\":[]}",
+            "{\"action\":\"authenticate\",\"outcome\":\"refused\",\"retention_s\":1}",
+            "{\"action\":\"authenticate\",\"outcome\":\"refused\",\"state\":\"00\",\"state_seq\":1}",
+            "{\"action\":\"authenticate\",\"outcome\":\"refused\",\"epoch_id\":null}",
+            "{\"action\":\"authenticate\",\"outcome\":\"refused\",\"anything\":1}",
         ] {
             assert!(!believed(forged), "{forged}");
         }

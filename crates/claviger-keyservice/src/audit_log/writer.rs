@@ -29,6 +29,8 @@ pub(super) enum Job {
     Append { records: Vec<Vec<u8>>, done: Done },
     /// The next record begins a new file.
     BeginFile,
+    /// Without a key nothing is written but what a locked service tells of.
+    OfAService,
     /// The records from here on are sealed with this, or not any more.
     Seal(Option<SealKey>),
     /// Something for the keeper of the tree, after everything that was appended before.
@@ -40,8 +42,8 @@ pub(super) struct Writer {
     pub(super) random: Arc<dyn Random>,
     pub(super) next_index: u64,
     pub(super) seal: Option<SealKey>,
-    /// There was a key: what decides something is not written without one any more.
-    pub(super) was_sealed: bool,
+    /// What decides something is not written without a key. Not said of a log that is no service's.
+    pub(super) is_of_a_service: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) keeper: Sender<Message>,
 }
@@ -65,9 +67,10 @@ impl Writer {
             while let Some(job) = next.take() {
                 match job {
                     Job::Append { records, done } if self.may_write(&records) => group.push((records, done)),
-                    // Of a caller who was let in before the service was locked.
+                    // Of a caller who was let in before the service was locked, and what no locked service has to tell.
                     Job::Append { done, .. } => done(false),
                     Job::BeginFile => begins_file = true,
+                    Job::OfAService => self.is_of_a_service = true,
                     Job::Seal(key) => seal = Some(key),
                     Job::Pass(message) => passed = Some(message),
                 }
@@ -86,7 +89,7 @@ impl Writer {
                 self.sink.begin_file();
             }
             if let Some(key) = seal {
-                self.was_sealed |= key.is_some();
+                self.is_of_a_service |= key.is_some();
                 self.seal = key;
             }
             if let Some(message) = passed {
@@ -98,7 +101,7 @@ impl Writer {
     /// Without a seal the next unlock would take it for somebody else's.
     fn may_write(&self, records: &[Vec<u8>]) -> bool {
         let is_harmless = |record: &Vec<u8>| std::str::from_utf8(record).is_ok_and(is_harmless);
-        self.seal.is_some() || !self.was_sealed || records.iter().all(is_harmless)
+        self.seal.is_some() || !self.is_of_a_service || records.iter().all(is_harmless)
     }
 
     fn commit(&mut self, group: Vec<(Vec<Vec<u8>>, Done)>) {

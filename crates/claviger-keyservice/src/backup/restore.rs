@@ -15,7 +15,7 @@ use claviger_keyapi::Id16;
 use sha2::{Digest as _, Sha256};
 
 use super::{LINE_LEN_MAX, Line, VERSION};
-use crate::audit_log::{AuditFolder, AuditLog, CHECKPOINT_FILE, check_lines, covered_records};
+use crate::audit_log::{AuditFolder, AuditLog, CHECKPOINT_FILE, Uncovered, check_lines, covered_records};
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::custody::backup_wrap::SealedWrap;
 use crate::custody::shamir::{Share, combine};
@@ -318,9 +318,8 @@ fn check_log(folder: &Path, key: &LogKey, master: &Master) -> Result<(), Service
     if folder.checkpoint()?.is_none() {
         return Err(damaged("it holds an audit log that was signed, without its checkpoint: it was altered"));
     }
-    let Some(sealed_from) = key.sealed_from else { return Ok(()) };
-    let from = covered_records(&folder)?.max(sealed_from);
-    check_lines(&folder, (from, u64::MAX), &key.seal_key(master))
+    let lines = Uncovered { from: covered_records(&folder)?, end: u64::MAX, sealed_from: key.sealed_from };
+    check_lines(&folder, lines, &key.seal_key(master)).map(drop)
 }
 
 /// Writes down in the log that it goes on from a backup. Returns how many records there are.

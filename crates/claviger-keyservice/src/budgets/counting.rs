@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::from_log::{Counted, Part};
 use crate::ServiceError;
+use crate::audit_log::OwnLines;
 use crate::policy::Table;
 use crate::service::Core;
 use crate::vault::Vault;
@@ -21,17 +22,17 @@ const ROUNDS_MAX: u32 = 10;
 pub(crate) struct Ahead(Counted);
 
 impl Core {
-    fn read_log(&self, table: &Table, records_max: u64) -> Result<Counted, ServiceError> {
-        Counted::read(table, self.part(&self.config.audit_folder(), records_max))
+    fn read_log(&self, vault: &Vault, table: &Table, records_max: u64) -> Result<Counted, ServiceError> {
+        Counted::read(table, self.part(&self.own_lines(vault)?, records_max))
     }
 
-    fn part<'a>(&self, folder: &'a std::path::Path, records_max: u64) -> Part<'a> {
+    fn part<'a>(&self, log: &'a OwnLines, records_max: u64) -> Part<'a> {
         let (now_ms, boot_ms) = (self.clock.now_ms(), self.clock.boot_ms());
-        Part { folder, from_index: 0, records_max, now_ms, boot_ms }
+        Part { log, from_index: 0, records_max, now_ms, boot_ms }
     }
 
     fn catch_up(&self, counted: &mut Counted, table: &Table) -> Result<u64, ServiceError> {
-        counted.catch_up(table, self.part(&self.config.audit_folder(), u64::MAX))
+        counted.catch_up(table, self.part(&self.own_lines(&*self.vault()?)?, u64::MAX))
     }
 
     /// What was released before this unlock counts on; of a long log what lies further back a little later.
@@ -40,7 +41,7 @@ impl Core {
     }
 
     fn count_newest(&self, vault: &Vault, table: &Table, records_max: u64) -> Result<(), ServiceError> {
-        let counted = self.read_log(table, records_max)?;
+        let counted = self.read_log(vault, table, records_max)?;
         vault.budgets.is_partial.store(!counted.is_all, Ordering::Release);
         counted.pour_into(&vault.budgets, table);
         Ok(())
@@ -77,7 +78,7 @@ impl Core {
 
     /// Counts for budgets that may come into force, without anybody's turn: almost everything that there is.
     pub(crate) fn count_ahead(&self, table: &Table) -> Result<Ahead, ServiceError> {
-        let mut counted = self.read_log(table, u64::MAX)?;
+        let mut counted = self.read_log(&*self.vault()?, table, u64::MAX)?;
         for _ in 0..ROUNDS_MAX {
             if self.catch_up(&mut counted, table)? <= TURN_RECORDS_MAX {
                 break;

@@ -1,5 +1,8 @@
 //! What was released before this unlock, read from the end of the log as far back as the longest window.
 //!
+//! Only lines that the service sealed count, and only their times: whoever can write the log's folder can add some that have no
+//! seal, of any year.
+//!
 //! The log has the wall clock's time, which can be set. How long ago something was is found on the way back: the time between
 //! two records is what the clock says, and nothing where the clock was set back. So setting it back never makes what was
 //! released older; it makes it younger, for once. A clock that was set forward can't be told from time that went by.
@@ -10,27 +13,18 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use claviger_keyapi::Id16;
 use serde::Deserialize;
 
 use super::{Budgets, Item};
 use crate::ServiceError;
-use crate::audit_log::AuditFolder;
+use crate::audit_log::OwnLines;
 use crate::policy::{Budget, Table};
 
 /// Records stand in the order in which they were written and have the time at which their requests came; a request takes less
 /// than this. A record that is younger than the one behind it by more tells that the clock was set back.
 const DISORDER_MS: i64 = 10 * 60 * 1000;
-
-#[derive(Deserialize)]
-struct Line<'a> {
-    index: u64,
-    /// Pruned lines have none.
-    #[serde(borrow, default)]
-    record: Option<Fields<'a>>,
-}
 
 #[derive(Deserialize)]
 struct Fields<'a> {
@@ -95,9 +89,9 @@ pub(crate) struct Counted {
 }
 
 /// Which part of the log.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Part<'a> {
-    pub(crate) folder: &'a Path,
+    pub(crate) log: &'a OwnLines,
     /// No record before this one.
     pub(crate) from_index: u64,
     /// No more records than this, the newest.
@@ -110,7 +104,7 @@ impl Counted {
     /// Reads a part of the log, the newest records first, as far back as they can change what is left of a budget.
     ///
     /// # Errors
-    /// [`ServiceError::Io`]; [`ServiceError::Audit`] if a line can't be read.
+    /// Those of [`OwnLines::each_backward`].
     pub(crate) fn read(table: &Table, part: Part<'_>) -> Result<Self, ServiceError> {
         let mut counted = Self {
             budgets: Budgets::default(),
@@ -121,12 +115,10 @@ impl Counted {
         let longest_ms = table.values().flat_map(|budgets| budgets.values()).map(Budget::window_ms).max();
         let mut age = Age::new(part.now_ms);
         let mut records = 0;
-        AuditFolder::new(part.folder).each_line_backward(|path, line| {
-            let line: Line<'_> = serde_json::from_slice(line)
-                .map_err(|_| ServiceError::Audit(format!("{}: a line is not a record", path.display())))?;
-            counted.next_index = counted.next_index.max(line.index + 1);
+        part.log.each_backward(|index, line| {
+            counted.next_index = counted.next_index.max(index + 1);
             let Some(longest_ms) = longest_ms else { return Ok(ControlFlow::Break(())) };
-            if line.index < part.from_index {
+            if index < part.from_index {
                 return Ok(ControlFlow::Break(()));
             }
             if records >= part.records_max {
@@ -134,7 +126,9 @@ impl Counted {
                 return Ok(ControlFlow::Break(()));
             }
             records += 1;
-            let Some(record) = line.record else { return Ok(ControlFlow::Continue(())) };
+            let Some(line) = line else { return Ok(ControlFlow::Continue(())) };
+            let record: Fields<'_> = serde_json::from_str(line.record)
+                .map_err(|_| ServiceError::Audit(format!("record {index} is none of the service")))?;
             let age_ms = age.of(record.time_ms);
             let could_change = || !counted.budgets.are_full(table, age_ms.saturating_sub(DISORDER_MS));
             if age_ms > longest_ms.saturating_add(DISORDER_MS)
@@ -189,7 +183,10 @@ impl Counted {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::audit_log::SealKey;
     use crate::policy::Policy;
 
     fn ages(now_ms: u64, newest_first: &[u64]) -> Vec<i64> {
@@ -233,6 +230,20 @@ mod tests {
 
     /// A log of releases of these objects to one gateway, one a second, or of its unfreezing.
     fn log(objects: &[Option<u8>]) -> tempfile::TempDir {
+        log_of(objects, false)
+    }
+
+    fn key() -> SealKey {
+        SealKey::new(zeroize::Zeroizing::new([1; 32]))
+    }
+
+    fn line(index: u64, record: &str) -> String {
+        let mut line = Vec::new();
+        claviger_audit::Line { index, salt: [0; 16], record }.write(&mut line);
+        String::from_utf8(line).unwrap()
+    }
+
+    fn log_of(objects: &[Option<u8>], is_sealed: bool) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let lines: String = objects
             .iter()
@@ -249,15 +260,22 @@ mod tests {
                         )
                     },
                 );
-                format!("{{\"index\":{index},\"record\":{{\"time_ms\":{},{record}}}}}\n", 1_000 * index)
+                let record = format!("{{\"time_ms\":{},{record}}}", 1_000 * index);
+                let (index, salt) = (index as u64, [0; 16]);
+                let sealed = is_sealed.then(|| key().seal(index, &salt, &record).unwrap());
+                line(index, sealed.as_ref().unwrap_or(&record))
             })
             .collect();
         std::fs::write(folder.path().join(format!("{:020}.jsonl", 0)), lines).unwrap();
         folder
     }
 
-    fn part(folder: &Path) -> Part<'_> {
-        Part { folder, from_index: 0, records_max: u64::MAX, now_ms: 100_000, boot_ms: 100_000 }
+    fn own(folder: &Path) -> OwnLines {
+        OwnLines::new(folder, key(), None)
+    }
+
+    fn part(log: &OwnLines) -> Part<'_> {
+        Part { log, from_index: 0, records_max: u64::MAX, now_ms: 100_000, boot_ms: 100_000 }
     }
 
     fn used(counted: &Counted, table: &Table) -> u64 {
@@ -276,16 +294,16 @@ mod tests {
                 [3, 5, 100].into_iter().flat_map(|max| (0..=13).map(move |cut| (max, cut)))
             {
                 let table = table(objects_max);
-                let at_once = Counted::read(&table, part(whole.path())).unwrap();
+                let at_once = Counted::read(&table, part(&own(whole.path()))).unwrap();
                 let first = log(&objects[..cut]);
-                let mut counted = Counted::read(&table, part(first.path())).unwrap();
-                assert_eq!(counted.catch_up(&table, part(whole.path())).unwrap(), 13 - cut as u64);
+                let mut counted = Counted::read(&table, part(&own(first.path()))).unwrap();
+                assert_eq!(counted.catch_up(&table, part(&own(whole.path()))).unwrap(), 13 - cut as u64);
                 assert_eq!(
                     used(&counted, &table),
                     used(&at_once, &table),
                     "{unfrozen_at} {objects_max} {cut}"
                 );
-                assert_eq!(counted.catch_up(&table, part(whole.path())).unwrap(), 0);
+                assert_eq!(counted.catch_up(&table, part(&own(whole.path()))).unwrap(), 0);
                 let live = Budgets::default();
                 counted.pour_into(&live, &table);
                 let (identity, budgets) = table.iter().next().unwrap();
@@ -301,17 +319,60 @@ mod tests {
     fn no_more_is_read_than_was_allowed_or_can_change_anything() {
         let objects: Vec<_> = (0..5_000).map(|n| Some(u8::try_from(n % 200).unwrap())).collect();
         let folder = log(&objects);
-        let some = Counted::read(&table(1_000), Part { records_max: 10, ..part(folder.path()) }).unwrap();
+        let own = own(folder.path());
+        let some = Counted::read(&table(1_000), Part { records_max: 10, ..part(&own) }).unwrap();
         assert!(!some.is_all && used(&some, &table(1_000)) == 10 && some.next_index == 5_000);
-        let all = Counted::read(&table(1_000), part(folder.path())).unwrap();
+        let all = Counted::read(&table(1_000), part(&own)).unwrap();
         assert!(all.is_all && used(&all, &table(1_000)) == 200);
         // Once the window is full, what is older has no room: the broken beginning of the file is not met.
         let path = folder.path().join(format!("{:020}.jsonl", 0));
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("broken\n{text}")).unwrap();
-        let full = Counted::read(&table(50), part(folder.path())).unwrap();
+        let full = Counted::read(&table(50), part(&own)).unwrap();
         assert!(full.is_all && used(&full, &table(50)) == 50);
-        assert!(Counted::read(&table(1_000), part(folder.path())).is_err());
+        assert!(Counted::read(&table(1_000), part(&own)).is_err());
+    }
+
+    #[test]
+    fn a_line_that_anybody_can_add_makes_no_release_older_and_none_can_be_taken_away() {
+        const DAY_MS: u64 = 86_400_000;
+        let folder = log_of(&[Some(1), Some(2), Some(3)], true);
+        let path = folder.path().join(format!("{:020}.jsonl", 0));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let sealed = OwnLines::new(folder.path(), key(), Some(0));
+        let table = table(10);
+        let count = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let at = Part { now_ms: 41 * DAY_MS, boot_ms: 100_000, ..part(&sealed) };
+            Counted::read(&table, at).map(|counted| used(&counted, &table))
+        };
+        let start = |time_ms: u64| {
+            line(3, &format!("{{\"time_ms\":{time_ms},\"action\":\"start\",\"outcome\":\"done\"}}"))
+        };
+        // Forty days from now on the clock, so that all that stands before it is as old as that.
+        std::fs::write(&path, text.clone() + &start(40 * DAY_MS)).unwrap();
+        let counted = Counted::read(&table, part(&sealed)).unwrap();
+        assert_eq!(used(&counted, &table), 3);
+        // Sealed, it would be the clock's word.
+        assert_eq!(count(&text).unwrap(), 0);
+        for forged in [
+            text.replace("derive", "derivE"),
+            text.replace("released", "refused"),
+            text.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>() + &start(0),
+            text.clone() + &line(3, "{\"time_ms\":0,\"action\":\"unfreeze\",\"outcome\":\"done\"}"),
+        ] {
+            std::fs::write(&path, &forged).unwrap();
+            let counted = Counted::read(&table, part(&sealed));
+            assert!(counted.is_err() || used(&counted.unwrap(), &table) == 3, "{forged}");
+        }
+        // A gap that no pruning explains.
+        let first = text.lines().next().unwrap();
+        let parsed = claviger_audit::Line::parse(first.as_bytes()).unwrap();
+        let mut gap = Vec::new();
+        claviger_audit::Pruned { index: 0, entry: parsed.entry() }.write(&mut gap);
+        let hidden = text.replace(&format!("{first}\n"), std::str::from_utf8(&gap).unwrap());
+        std::fs::write(&path, hidden).unwrap();
+        assert!(matches!(Counted::read(&table, part(&sealed)), Err(ServiceError::Audit(_))));
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::ops::ControlFlow;
 use std::path::Path;
 
+use claviger_audit::LogLine;
 use serde::Deserialize;
 
 use super::Mark;
@@ -14,19 +14,24 @@ use crate::audit_log::{AuditFolder, LogFile, covered_records};
 use crate::store::Kind;
 
 /// A record with a state has this in it. Inside a JSON string it can't stand: the quotes would be escaped.
-const STATE_FIELD: &[u8] = b"\"state\":\"";
+const STATE_FIELD: &str = "\"state\":\"";
 
 #[derive(Deserialize)]
 struct Line {
-    index: u64,
     record: Fields,
+}
+
+#[derive(Deserialize)]
+struct State {
+    #[serde(default)]
+    state_seq: Option<u64>,
+    #[serde(default)]
+    state: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Fields {
     action: String,
-    #[serde(default)]
-    state_seq: Option<u64>,
     #[serde(default)]
     state: Option<String>,
     #[serde(default)]
@@ -42,46 +47,103 @@ pub(super) fn row_text(kind: Kind, id: &str, mac: Option<&[u8]>) -> String {
     format!("{}/{id} {short}", kind.name())
 }
 
-/// The newest state that the log in this folder tells of; `None` if it tells of none. Reads from the end, to the newest state that
-/// the log's checkpoint covers: behind it anybody who can write the file may have added lines, with states of old.
-///
-/// # Errors
-/// [`ServiceError::Io`]; [`ServiceError::Audit`] if a line can't be read, or if states go back.
-pub(crate) fn newest_state(folder: &Path) -> Result<Option<Mark>, ServiceError> {
-    let folder = AuditFolder::new(folder);
-    let covered = covered_records(&folder)?;
-    let mut newest: Option<Mark> = None;
-    folder.each_line_backward(|path, line| {
-        let Some((index, mark)) = state_of(path, line)? else { return Ok(ControlFlow::Continue(())) };
-        match &newest {
-            None => newest = Some(mark),
-            Some(last) if mark.seq > last.seq => {
-                return Err(ServiceError::Audit(format!(
-                    "{}: record {index} tells of state {}, and a later one of state {}: somebody wrote there to make an older \
-                     database good again. Keep the folder as evidence, and put back a copy of both",
-                    path.display(),
-                    mark.seq,
-                    last.seq
-                )));
-            }
-            Some(_) => {}
-        }
-        Ok(if index < covered { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    })?;
-    Ok(newest)
+/// The newest state that a log tells of, found while its lines are read, in order. Behind the checkpoint anybody who can write the
+/// file may have added lines, with states of old; so there states may not go back.
+#[derive(Debug)]
+pub(crate) struct Newest {
+    covered: u64,
+    mark: Option<Mark>,
+    /// The first pruned line since.
+    gone: Option<u64>,
 }
 
-fn state_of(path: &Path, line: &[u8]) -> Result<Option<(u64, Mark)>, ServiceError> {
-    if !line.windows(STATE_FIELD.len()).any(|window| window == STATE_FIELD) {
+impl Newest {
+    /// Of a log whose checkpoint covers so many records.
+    pub(crate) fn new(covered: u64) -> Self {
+        Self { covered, mark: None, gone: None }
+    }
+
+    /// Whether a state was told of.
+    pub(crate) fn is_found(&self) -> bool {
+        self.mark.is_some()
+    }
+
+    /// Takes the next line. What it can't read is named after `path`.
+    ///
+    /// # Errors
+    /// [`ServiceError::Audit`] if states go back, or a state can't be read.
+    pub(crate) fn take(&mut self, path: &Path, line: &LogLine<'_>) -> Result<(), ServiceError> {
+        let line = match line {
+            LogLine::Record(line) => line,
+            LogLine::Pruned(pruned) => {
+                self.gone.get_or_insert(pruned.index);
+                return Ok(());
+            }
+        };
+        let Some(mark) = state_of(path, line.record)? else { return Ok(()) };
+        if let Some(last) =
+            self.mark.as_ref().filter(|last| line.index >= self.covered && last.seq > mark.seq)
+        {
+            return Err(ServiceError::Audit(format!(
+                "{}: record {} tells of state {}, and an earlier one of state {}: somebody wrote there to make an older database \
+                 good again. Keep the folder as evidence, and put back a copy of both",
+                path.display(),
+                line.index,
+                mark.seq,
+                last.seq
+            )));
+        }
+        (self.mark, self.gone) = (Some(mark), None);
+        Ok(())
+    }
+
+    /// What was found once all lines are read.
+    ///
+    /// # Errors
+    /// [`ServiceError::Audit`] if a record behind the newest state was removed. What is pruned lies before the record that allows
+    /// it, which tells of a state itself: a gap behind the newest one can only be there to hide a newer one.
+    pub(crate) fn end(&self, path: &Path) -> Result<Option<Mark>, ServiceError> {
+        match self.gone {
+            None => Ok(self.mark.clone()),
+            Some(index) => Err(ServiceError::Audit(format!(
+                "{}: record {index} was removed, and nothing is pruned there: somebody did that, perhaps to make an older database \
+                 good again. Keep the folder as evidence, and put back a copy of it",
+                path.display()
+            ))),
+        }
+    }
+}
+
+/// The newest state that the log in this folder tells of; `None` if it tells of none. Reads all of it.
+///
+/// # Errors
+/// [`ServiceError::Io`]; [`ServiceError::Audit`] if a line can't be read; those of [`Newest`].
+pub(crate) fn newest_state(folder: &Path) -> Result<Option<Mark>, ServiceError> {
+    let folder = AuditFolder::new(folder);
+    let mut newest = Newest::new(covered_records(&folder)?);
+    let mut outcome = Ok(());
+    folder.for_each_line(0, |line| {
+        outcome = newest.take(folder.path(), line);
+        outcome.is_ok()
+    })?;
+    outcome?;
+    newest.end(folder.path())
+}
+
+fn state_of(path: &Path, record: &str) -> Result<Option<Mark>, ServiceError> {
+    if !record.contains(STATE_FIELD) {
         return Ok(None);
     }
-    let Line { index, record } = parse(path, line)?;
-    Ok(record.state_seq.zip(record.state).map(|(seq, state)| (index, Mark { seq, state })))
+    let State { state_seq, state } = serde_json::from_str(record).map_err(|_| not_a_record(path))?;
+    Ok(state_seq.zip(state).map(|(seq, state)| Mark { seq, state }))
+}
+
+fn not_a_record(path: &Path) -> ServiceError {
+    ServiceError::Audit(format!("{}: a line is not a record", path.display()))
 }
 
 fn parse(path: &Path, line: &[u8]) -> Result<Line, ServiceError> {
-    serde_json::from_slice(line)
-        .map_err(|_| ServiceError::Audit(format!("{}: a line is not a record", path.display())))
+    serde_json::from_slice(line).map_err(|_| not_a_record(path))
 }
 
 /// The last word of the log on every row that it ever named: the short MAC, `None` for a row that is gone. Reads everything.
@@ -129,10 +191,11 @@ mod tests {
     #[test]
     fn a_line_that_brings_back_a_state_of_old_is_no_newest_state() {
         let state =
-            |seq| line(0, &format!("{{\"action\":\"start\",\"state_seq\":{seq},\"state\":\"s{seq}\"}}"));
+            |n, seq| line(n, &format!("{{\"action\":\"start\",\"state_seq\":{seq},\"state\":\"s{seq}\"}}"));
         let read = |seqs: &[u64]| {
             let folder = tempfile::tempdir().unwrap();
-            let text: String = seqs.iter().map(|seq| state(*seq) + &plain(0)).collect();
+            let both = |(n, seq): (usize, &u64)| state(2 * n, *seq) + &plain(2 * n + 1);
+            let text: String = seqs.iter().enumerate().map(both).collect();
             std::fs::write(folder.path().join("00000000000000000000.jsonl"), text).unwrap();
             newest_state(folder.path()).map(|mark| mark.map(|mark| mark.seq))
         };
@@ -147,14 +210,36 @@ mod tests {
     fn the_newest_state_is_found_however_far_back_it_lies() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(newest_state(folder.path()).unwrap(), None);
-        let state =
-            |seq| line(0, &format!("{{\"action\":\"bind\",\"state_seq\":{seq},\"state\":\"s{seq}\"}}"));
-        let text: String = [state(1), state(2)].into_iter().chain((0..20_000).map(plain)).collect();
+        let state = |seq: usize| {
+            line(seq - 1, &format!("{{\"action\":\"bind\",\"state_seq\":{seq},\"state\":\"s{seq}\"}}"))
+        };
+        let text: String = [state(1), state(2)].into_iter().chain((2..20_002).map(plain)).collect();
         assert!(text.len() > 2 << 20);
         std::fs::write(folder.path().join("00000000000000000000.jsonl"), text).unwrap();
         std::fs::write(folder.path().join("00000000000000020002.jsonl"), plain(20_002)).unwrap();
         let found = newest_state(folder.path()).unwrap().unwrap();
         assert_eq!((found.seq, found.state.as_str()), (2, "s2"));
+    }
+
+    #[test]
+    fn a_gap_behind_the_newest_state_is_no_pruning() {
+        let state =
+            |n: usize| line(n, &format!("{{\"action\":\"bind\",\"state_seq\":{n},\"state\":\"s{n}\"}}"));
+        let gap = |n: usize| format!("{{\"index\":{n},\"pruned\":\"{:064x}\"}}\n", n);
+        let read = |text: String| {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("00000000000000000000.jsonl"), text).unwrap();
+            newest_state(folder.path()).map(|mark| mark.map(|mark| mark.seq))
+        };
+        assert_eq!(read([plain(0), gap(1), gap(2), state(3), plain(4)].concat()).unwrap(), Some(3));
+        for hidden in [
+            [plain(0), state(1), gap(2), plain(3)].concat(),
+            [plain(0), state(1), plain(2), gap(3)].concat(),
+            [gap(0), plain(1)].concat(),
+        ] {
+            let error = read(hidden.clone()).unwrap_err().to_string();
+            assert!(error.contains("was removed"), "{hidden}: {error}");
+        }
     }
 
     #[test]

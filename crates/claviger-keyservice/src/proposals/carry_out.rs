@@ -58,7 +58,7 @@ impl Core {
             Action::ChangeUnlock { .. } | Action::Reshare { .. } | Action::Rotate { .. } => {
                 self.check_custody(turn, action)?;
             }
-            Action::Prune { before_ms } => self.check_pruning(*before_ms)?,
+            Action::Prune { before_ms } => self.check_pruning(&turn.vault, *before_ms)?,
             Action::AddReplica { request } => {
                 check_name(&request.name)?;
                 check_request(&turn.vault.master, &*self.store, request, 0)?;
@@ -118,7 +118,7 @@ impl Core {
             }
             Action::Unfreeze { target } => unfreeze(info, target),
             Action::Prune { before_ms } => {
-                let record = self.prune_record(info, *before_ms)?;
+                let record = self.prune_record(&turn.vault, info, *before_ms)?;
                 let (decided, recorded_from) = (record.clone(), self.audit.records());
                 let after: After = Box::new(move |core, _| core.begin_pruning(&decided, recorded_from));
                 Deed { changes: Vec::new(), record, after }

@@ -30,7 +30,6 @@ use crate::backup::make::Backups;
 use crate::config::Config;
 use crate::cosigning::Cosigning;
 use crate::files::{StateLock, private_folder};
-use crate::ledger::log::newest_state;
 use crate::ledger::{Mark, Turn};
 use crate::outside::Outside;
 use crate::policy::{Policy, PolicyRow};
@@ -181,7 +180,7 @@ impl KeyService {
             Arc::clone(&random),
             Arc::clone(&clock),
         )?;
-        let newest = newest_state(&config.audit_folder())?;
+        let newest = audit.found_state().cloned();
         let service =
             Self::assemble(config, clock, random, store, Log { audit, newest }, policy, Some(alone))?;
         let mut start = service.core.local_info()?.record("start", Outcome::Done);
@@ -211,6 +210,7 @@ impl KeyService {
         let identity = read_locked_tls(&config)?;
         let admission = Admission::new(config.limits.connections_max);
         let tls = TlsState::for_ever(Some(server_config(identity, ca.clone(), &clock)?));
+        log.audit.is_of_a_service();
         Ok(Self {
             core: Arc::new(Core {
                 config,

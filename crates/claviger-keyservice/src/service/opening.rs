@@ -7,6 +7,7 @@ use claviger_keyapi::Id16;
 
 use super::{Core, TlsState, policy_is_missing};
 use crate::ServiceError;
+use crate::audit_log::{OwnLines, SealKey};
 use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::custody::Master;
 use crate::custody::unlock::Unwrapped;
@@ -17,7 +18,7 @@ use crate::log_key::{LogKey, log_id_of, log_key_record};
 use crate::policy::{Policy, PolicyRow};
 use crate::service::tls::replace_locked_tls;
 use crate::store::Role;
-use crate::vault::{CA_ROW, Vault};
+use crate::vault::{CA_ROW, OwnLog, Vault};
 
 /// What an unlock opened, before anyone can use it.
 struct Unlocked<'a> {
@@ -106,6 +107,7 @@ impl Core {
             // The file was edited between the start of this process and now: whoever connects is checked against the wrong CA.
             return Err(ServiceError::Tampered { kind: "service", id: CA_ROW.to_owned() });
         }
+        vault.keeps(OwnLog { log_id: log.log_id, sealed_from: log.sealed_from });
         let turn = Turn { vault: Arc::new(vault), watchers: &self.watchers, _guard: changes };
         if is_before {
             let text = read_owned(self.config.policy.as_deref().ok_or_else(policy_is_missing)?)?;
@@ -137,7 +139,7 @@ impl Core {
         self.audit.check_found(log.verifier())?;
         let seal_key = log.seal_key(master);
         // Of a log from before there were seals what lies there is taken as it is, once.
-        log.sealed_from.map_or(Ok(()), |from| self.audit.check_tail(from, &seal_key))?;
+        self.audit.check_tail(log.sealed_from, &seal_key)?;
         let folder = self.config.audit_folder();
         let witness = Witness {
             newest: self.log_state.lock().unwrap_or_else(PoisonError::into_inner).newest.clone(),
@@ -169,7 +171,20 @@ impl Core {
         }
         let action = if log.unstored.is_some() { "log-key" } else { "log-sealed" };
         let record = log_key_record(info.record(action, Outcome::Done), log.verifier());
-        self.commit(turn, vec![log.sealed(&turn.vault.master, self.audit.records())], &[record])
+        let sealed_from = self.audit.records();
+        self.commit(turn, vec![log.sealed(&turn.vault.master, sealed_from)], &[record])?;
+        turn.vault.keeps(OwnLog { log_id: log.log_id, sealed_from: Some(sealed_from) });
+        Ok(())
+    }
+
+    /// This replica's log, as far as something may be concluded from it.
+    ///
+    /// # Errors
+    /// [`ServiceError::Damaged`] before it is known which one it is.
+    pub(crate) fn own_lines(&self, vault: &Vault) -> Result<OwnLines, ServiceError> {
+        let OwnLog { log_id, sealed_from } = vault.own_log().ok_or(ServiceError::Damaged("log key"))?;
+        let key = SealKey::new(vault.master.lines_secret(&log_id.0));
+        Ok(OwnLines::new(&self.config.audit_folder(), key, sealed_from))
     }
 
     /// Which log this is, as far as its folder says so.

@@ -17,6 +17,7 @@ use crate::custody::paper::Form;
 use crate::custody::unlock::establish::Method;
 use crate::files::read_secret;
 use crate::identity::Peer;
+use crate::ledger::log::newest_state;
 use crate::store::location::Location;
 use crate::store::sqlite::SqliteStore;
 use crate::testing::random;
