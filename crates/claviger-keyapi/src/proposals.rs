@@ -143,6 +143,8 @@ pub struct ReplicaRequest {
     pub seed: Blob,
     /// Ed25519 public key with which it cosigns the checkpoints of other replicas, 32 bytes. Its seed stays on its machine.
     pub witness_key: Blob,
+    /// Over all of the above, under the service's master: nobody on the way exchanges anything. 32 bytes.
+    pub mac: Blob,
 }
 
 /// How a service is to be unlocked.

@@ -20,6 +20,9 @@ use crate::vault::{read_rows, row};
 /// What the name of a log begins with. No such host exists: the log is served to nobody who has no business with it.
 const ORIGIN: &str = "claviger.invalid/log/";
 
+/// What the MAC of a request says that it is; no kind of rows has this name.
+const REQUEST: &str = "replica request";
+
 /// What the name of a replica as a witness begins with.
 const WITNESS: &str = "claviger.invalid/witness/";
 
@@ -222,7 +225,28 @@ pub(crate) fn make_request(
     let (key, row) = LogRow::make(master, Some(name.to_owned()), random)?;
     let LogRow { log_id, public_key, seed, .. } = row;
     let witness_key = Blob(witness(log_id)?.public_key().to_vec());
-    Ok((key, ReplicaRequest { name: name.to_owned(), log_id, public_key, seed, witness_key }))
+    let mac = Blob(Vec::new());
+    let mut request = ReplicaRequest { name: name.to_owned(), log_id, public_key, seed, witness_key, mac };
+    request.mac = Blob(master.row_mac(REQUEST, &log_id.to_string(), &request_body(&request)).to_vec());
+    Ok((key, request))
+}
+
+/// What the MAC of a request is over, besides the log's id.
+fn request_body(request: &ReplicaRequest) -> Vec<u8> {
+    let ReplicaRequest { name, log_id: _, public_key, seed, witness_key, mac: _ } = request;
+    // Texts: there is nothing that could fail.
+    serde_json::to_vec(&(name, public_key, seed, witness_key)).expect("plain fields serialise")
+}
+
+/// The keys that a request names, for people to compare: the log's, and the one that cosigns.
+///
+/// # Errors
+/// [`ServiceError::Damaged`] if one of them is none.
+pub(crate) fn keys_of(request: &ReplicaRequest) -> Result<[VerifierKey; 2], ServiceError> {
+    let damaged = || ServiceError::Damaged("log key");
+    let key = request.public_key.0.as_slice().try_into().map_err(|_| damaged())?;
+    let log = VerifierKey::new(&origin(request.log_id), KeyKind::Log, key).map_err(|_| damaged())?;
+    Ok([log, witness_verifier(request.log_id, &request.witness_key)?])
 }
 
 /// The log of a request, if its key is one that this service's master sealed. Returns it with the change that registers it.
@@ -235,11 +259,14 @@ pub(crate) fn check_request(
     request: &ReplicaRequest,
     now_ms: u64,
 ) -> Result<(LogInfo, Change), ServiceError> {
-    let ReplicaRequest { name, log_id, public_key, seed, witness_key } = request.clone();
+    let refused = || ServiceError::Question("the request was not made with this service's master".to_owned());
+    if !master.row_is_ours(REQUEST, &request.log_id.to_string(), &request_body(request), &request.mac.0) {
+        return Err(refused());
+    }
+    let ReplicaRequest { name, log_id, public_key, seed, witness_key, mac: _ } = request.clone();
     let (replica, witness) = (Some(name), Some(witness_key));
     let sealed_from = Some(0);
     let row = LogRow { log_id, public_key, seed, replica, since_ms: now_ms, sealed_from, witness };
-    let refused = || ServiceError::Question("the request was not made with this service's master".to_owned());
     let info = LogInfo::of(master, &row).map_err(|_| refused())?;
     let taken = read_rows::<LogRow>(master, store, Kind::Log)?
         .into_iter()
@@ -362,6 +389,30 @@ mod tests {
         assert!(opened.unstored.is_none());
         assert!(made.verifier().to_string().starts_with(&format!("claviger.invalid/log/{}+", row.id)));
         assert!(LogKey::open_or_make(&Master::new(&[2; 32]), &store, None, &*random()).is_err());
+    }
+
+    #[test]
+    fn nothing_of_a_request_can_be_exchanged_on_the_way() {
+        let (_folder, store) = store();
+        let master = Master::new(&[1; 32]);
+        let make = |name: &str, seed: u8| {
+            make_request(&master, name, |log| witness_key(log, &[seed; 32]), &*random()).unwrap().1
+        };
+        let (request, other) = (make("b", 2), make("c", 3));
+        let (info, _) = check_request(&master, &store, &request, 0).unwrap();
+        assert_eq!(
+            info.witness.unwrap().to_string().split_once('+').unwrap().0,
+            witness_name(request.log_id)
+        );
+        let mut exchanged = vec![ReplicaRequest { mac: Blob(Vec::new()), ..request.clone() }];
+        exchanged.push(ReplicaRequest { witness_key: other.witness_key.clone(), ..request.clone() });
+        exchanged.push(ReplicaRequest { name: "d".into(), ..request.clone() });
+        exchanged.push(ReplicaRequest { mac: other.mac.clone(), ..request.clone() });
+        exchanged.push(ReplicaRequest { log_id: other.log_id, ..request.clone() });
+        exchanged.push(ReplicaRequest { seed: other.seed, public_key: other.public_key, ..request });
+        for request in exchanged {
+            assert!(check_request(&master, &store, &request, 0).is_err(), "{request:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use claviger_keyapi::EnvelopeHeader;
 use claviger_keyapi::proposals::{Action, UnlockTo};
 use sha2::{Digest as _, Sha256};
 
+use crate::log_key::keys_of;
 use crate::policy::{AdminVerb, Policy};
 use crate::vault::Vault;
 
@@ -144,7 +145,11 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
             ));
         }
         Action::Disclose { bucket, key, header, .. } => words.extend(disclosed(vault, bucket, key, header)),
-        Action::AddReplica { .. } => {
+        Action::AddReplica { request } => {
+            // They were checked when it was proposed.
+            words.extend(keys_of(request).iter().flatten().zip(["log key", "witness key"]).map(
+                |(key, what)| format!("its {what}, to be compared with what `join` printed there: {key}"),
+            ));
             words.push("whoever runs it holds this service's master, and can release every key".to_owned());
         }
         Action::RemoveReplica { .. } => {
