@@ -337,6 +337,8 @@ def main() -> int:
         else:
             index, record = check_proof(arguments.file.read_bytes(), key)
             print(f"record {index} of {key.name}:\n{record}")
+            if SEALED.fullmatch(record.encode()) is None:
+                print("it has no seal: anybody who could write the log's folder can have added it while the service was down")
     except Rejected as reason:
         print(f"not verified: {reason}", file=sys.stderr)
         return 1

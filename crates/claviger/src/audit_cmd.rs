@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use claviger_audit::cosignature;
 use claviger_audit::note::NoteError;
+use claviger_audit::pruning::has_seal;
 use claviger_audit::verify::Remembered;
 use claviger_audit::{LogProof, SignedCheckpoint, VerifierKey};
 use claviger_keyservice::audit_log::AuditFolder;
@@ -289,6 +290,12 @@ fn check(arguments: &CheckProofArguments) -> Result<(), Exit> {
     let size = checkpoint.checkpoint().size;
     say!("record {} of {}, under a checkpoint of {size} records:", proof.index, key.name());
     say!("{record}");
+    if !has_seal(&record) {
+        say!(
+            "It has no seal: it was written while the service was locked, by it or by whoever could write its folder, or before there \
+             were seals."
+        );
+    }
     Ok(())
 }
 
@@ -303,9 +310,14 @@ fn replicas(dirs: &[PathBuf]) -> Result<(), Exit> {
     for (dir, told) in dirs.iter().zip(&states.told) {
         say!("{}: tells of {told} states", dir.display());
     }
-    for Fork { number, folders: (one, other) } in &states.forks {
+    for Fork { number, folders: (one, other), is_signed } in &states.forks {
         let (one, other) = (dirs[*one].display(), dirs[*other].display());
-        say!("state {number}: {one} and {other} went apart");
+        let unless = if *is_signed {
+            ""
+        } else {
+            "; one of the two records is under no checkpoint, and whoever can write its folder can have added it"
+        };
+        say!("state {number}: {one} and {other} went apart{unless}");
     }
     for (first, last) in &states.missing {
         say!("states {first} to {last}: no log tells of them; one is missing, or was cut off");

@@ -1,12 +1,15 @@
 //! The logs of several replicas held against each other. Every change of what the service knows has a number, one sequence for all
 //! replicas, and the record that tells of it a digest of everything that is known then. So two logs that tell of different states under one
 //! number tell of two services that went apart; and a number that no log tells of is a record that is missing.
+//!
+//! What lies behind a log's checkpoint anybody who can write its folder may have added, so that accuses nobody by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 use super::folder::AuditFolder;
+use super::recovery::covered_records;
 use crate::ServiceError;
 
 /// What several logs tell together.
@@ -29,6 +32,8 @@ pub struct Fork {
     pub number: u64,
     /// The folders, by their places.
     pub folders: (usize, usize),
+    /// Whether both records are under the checkpoint that lies in their folder.
+    pub is_signed: bool,
 }
 
 #[derive(Deserialize)]
@@ -44,17 +49,23 @@ struct Fields {
 /// # Errors
 /// [`ServiceError::Audit`] for what is not a record; [`ServiceError::Io`].
 pub fn compare(folders: &[AuditFolder]) -> Result<States, ServiceError> {
-    let mut known: BTreeMap<u64, (String, usize)> = BTreeMap::new();
+    let mut known: BTreeMap<u64, (String, usize, bool)> = BTreeMap::new();
     let mut states = States::default();
     for (place, folder) in folders.iter().enumerate() {
-        let mut told = BTreeSet::new();
+        let (mut told, covered) = (BTreeSet::new(), covered_records(folder)?);
         folder.for_each_record(0, |line| {
             // A record that says nothing of a state is none of ours.
             let fields = serde_json::from_str::<Fields>(line.record).ok();
             if let Some((number, state)) = fields.and_then(|fields| fields.state_seq.zip(fields.state)) {
-                let (other, other_place) = known.entry(number).or_insert_with(|| (state.clone(), place));
-                if *other != state {
-                    states.forks.push(Fork { number, folders: (*other_place, place) });
+                let is_signed = line.index < covered;
+                let other = known.entry(number).or_insert_with(|| (state.clone(), place, is_signed));
+                if other.0 != state {
+                    let (folders, is_signed) = ((other.1, place), other.2 && is_signed);
+                    states.forks.push(Fork { number, folders, is_signed });
+                }
+                // What is signed says it better.
+                if is_signed && !other.2 {
+                    *other = (state, place, true);
                 }
                 told.insert(number);
             }
@@ -105,7 +116,8 @@ mod tests {
         let (_b, second) = log(&[(2, "y"), (7, "g")]);
         let together = compare(&[first, second]).unwrap();
         assert_eq!(together.missing, [(4, 6)]);
-        let forks = [Fork { number: 3, folders: (0, 0) }, Fork { number: 2, folders: (0, 1) }];
+        let fork = |number, folders| Fork { number, folders, is_signed: false };
+        let forks = [fork(3, (0, 0)), fork(2, (0, 1))];
         assert_eq!((together.forks.as_slice(), together.newest), (&forks[..], 7));
     }
 }
