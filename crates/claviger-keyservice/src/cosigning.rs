@@ -1,7 +1,11 @@
-//! Replicas vouch for each other's logs. The one that serves shows its newest checkpoint in the database, with proofs that it
-//! continues what others cosigned before. Each other one checks that against the newest checkpoint that it remembers, cosigns it
-//! (C2SP tlog-cosignature), remembers it in its own folder, and shows what it signed. The one that serves keeps that beside its log,
-//! where an auditor finds it: another machine has seen this log so far, and it was the only one that it ever saw.
+//! Replicas vouch for each other's logs. Each one, the one that serves and those that stand by, shows its newest checkpoint in the
+//! database, with proofs that it continues what others cosigned before. Each other one checks that against the newest checkpoint that
+//! it remembers, cosigns it (C2SP tlog-cosignature), remembers it in its own folder, and shows what it signed. Whose log it is keeps
+//! that beside it, where an auditor finds it: another machine has seen this log so far, and it was the only one that it ever saw.
+//!
+//! Nobody believes the database, which is the courier. What contradicts is two checkpoints that this log's key signed and that can't
+//! both be true. What does not fit in any other way (older, not signed, without a proof) is not cosigned and accuses nobody: notes say
+//! how old the newest cosignature is.
 //!
 //! ```text
 //! witness.key              in the state folder: the seed of the key that cosigns, under the master; on this machine only
@@ -40,6 +44,9 @@ const KEY_FILE: &str = "witness.key";
 const KEY_FILE_LEN_MAX: usize = 4 << 10;
 const WITNESSED_FOLDER: &str = "witnessed";
 
+/// How old the newest cosignature of another replica may be while there is something new, in milliseconds.
+const LATE_MS: u64 = 10 * 60 * 1000;
+
 /// When it was looked last, and what was wrong then.
 #[derive(Default)]
 pub(crate) struct Cosigning(Mutex<Inner>);
@@ -47,7 +54,16 @@ pub(crate) struct Cosigning(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     looked_boot_ms: Option<u64>,
+    seen: Seen,
+}
+
+/// What a look found besides what is in order.
+#[derive(Default)]
+struct Seen {
+    /// What contradicts.
     problem: Option<String>,
+    /// What keeps logs from being cosigned, and accuses nobody.
+    notes: Vec<String>,
 }
 
 /// A log's newest checkpoint, and the proof that it continues its first `from` records.
@@ -75,16 +91,16 @@ impl Cosigning {
     }
 
     /// What keeps logs from being cosigned.
-    pub(crate) fn problem(&self) -> Option<String> {
-        self.inner().problem.clone()
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let inner = self.inner();
+        inner.seen.problem.iter().chain(&inner.seen.notes).cloned().collect()
     }
 
-    /// Whether this was not known.
-    fn set_problem(&self, problem: Option<String>) -> bool {
+    /// What contradicts, if that was not known.
+    fn put(&self, seen: Seen) -> Option<String> {
         let mut inner = self.inner();
-        let is_new = inner.problem != problem;
-        inner.problem = problem;
-        is_new
+        let before = std::mem::replace(&mut inner.seen, seen);
+        inner.seen.problem.clone().filter(|_| before.problem != inner.seen.problem)
     }
 }
 
@@ -95,16 +111,19 @@ impl Core {
         if !self.cosigning.is_due(self.clock.boot_ms(), every_ms) {
             return;
         }
-        let problem = match self.cosign() {
-            Ok(problem) => problem,
+        let mut seen = Seen::default();
+        match self.cosign(&mut seen) {
+            Ok(()) => {}
             // The database's own troubles are told elsewhere.
             Err(ServiceError::Database(_) | ServiceError::DatabaseSetUp { .. } | ServiceError::Standby) => {
                 return;
             }
-            Err(error) => Some(format!("logs can't be cosigned: {error}")),
-        };
-        let is_new = self.cosigning.set_problem(problem.clone());
-        if let Some(problem) = problem.filter(|_| is_new) {
+            Err(error) => {
+                tracing::error!(%error, "logs can't be cosigned");
+                seen.notes.push(format!("logs can't be cosigned: {error}"));
+            }
+        }
+        if let Some(problem) = self.cosigning.put(seen) {
             self.tell_of_contradiction(problem);
         }
     }
@@ -121,46 +140,49 @@ impl Core {
         }
     }
 
-    /// One look; gives what contradicts.
-    fn cosign(&self) -> Result<Option<String>, ServiceError> {
-        let Some(me) = self.log_id() else { return Ok(None) };
+    /// One look.
+    fn cosign(&self, seen: &mut Seen) -> Result<(), ServiceError> {
+        let Some(me) = self.log_id() else { return Ok(()) };
         if let Ok(vault) = self.vault() {
             let logs = vault.logs();
             if logs.len() < 2 {
-                return Ok(None);
+                return Ok(());
             }
-            let notices = self.store.notices()?;
-            let of_others = self.cosign_others(&vault.master, me, &logs, &notices)?;
-            let of_mine = self.show_mine(me, &logs, &notices)?;
-            return Ok(of_others.or(of_mine));
+            return self.cosign_each_other(&vault.master, me, &logs, seen);
         }
-        let Some(master) = self.standby_master() else { return Ok(None) };
+        let Some(master) = self.standby_master() else { return Ok(()) };
         let logs = registered(&master, &*self.store)?;
-        self.cosign_others(&master, me, &logs, &self.store.notices()?)
+        self.cosign_each_other(&master, me, &logs, seen)
     }
 
-    fn cosign_others(
+    fn cosign_each_other(
         &self,
         master: &Master,
         me: Id16,
         logs: &[LogInfo],
-        notices: &[Notice],
-    ) -> Result<Option<String>, ServiceError> {
-        let Some(key) = read_witness_key(&self.config, master, me)? else { return Ok(None) };
-        let mut problem = None;
-        for log in logs.iter().filter(|log| log.log_id != me) {
-            problem = self.cosign_one(log, me, &key, notices)?.or(problem);
+        seen: &mut Seen,
+    ) -> Result<(), ServiceError> {
+        let notices = self.store.notices()?;
+        let key = read_witness_key(&self.config, master, me)?;
+        let mine = logs.iter().find(|log| log.log_id == me).and_then(|log| log.witness.as_ref());
+        if mine.is_some() && mine != key.as_ref().map(SigningKey::verifier) {
+            let text = "the key that is registered for what this replica cosigns is not its own: somebody else can cosign in its name, \
+                        and what it cosigns itself convinces nobody; remove the replica and let it join again";
+            seen.notes.push(text.to_owned());
         }
-        Ok(problem)
+        for (log, key) in logs.iter().filter(|log| log.log_id != me).zip(key.iter().cycle()) {
+            self.cosign_one(log, (me, key), &notices, seen)?;
+        }
+        self.show_mine(me, logs, &notices, seen)
     }
 
     fn cosign_one(
         &self,
         log: &LogInfo,
-        me: Id16,
-        key: &SigningKey,
+        (me, key): (Id16, &SigningKey),
         notices: &[Notice],
-    ) -> Result<Option<String>, ServiceError> {
+        seen: &mut Seen,
+    ) -> Result<(), ServiceError> {
         let path = self.config.state_dir.join(WITNESSED_FOLDER).join(log.log_id.to_string());
         let mut mine = read_checkpoint(&path, NOTE_LEN_MAX)?;
         let mut memory = match &mine {
@@ -172,8 +194,14 @@ impl Core {
         let heads: Vec<Head> = shown.unwrap_or_default();
         if let Some(head) = heads.iter().find(|head| head.from == memory.size()) {
             match believe(&mut memory, log, head) {
-                Ok(None) => {}
-                Ok(Some(newer)) => {
+                Ok(Shows::Nothing) => {}
+                Ok(Shows::Unfit(why)) => seen.notes.push(format!(
+                    "what lies in the database of the log of {} is not cosigned, at {} records: {why}; if that stays so, hold the logs \
+                     against each other",
+                    log.title(),
+                    memory.size()
+                )),
+                Ok(Shows::Newer(newer)) => {
                     let note = cosignature::cosign(&newer, key, self.clock.now_ms() / 1000)
                         .map_err(|error| ServiceError::Audit(error.to_string()))?;
                     let note = note.to_string().into_bytes();
@@ -183,9 +211,10 @@ impl Core {
                 }
                 Err(text) => {
                     let (title, file) = (log.title(), path.display());
-                    return Ok(Some(format!(
+                    seen.problem = Some(format!(
                         "the log of {title} is not cosigned any more: {text}; what was cosigned last is {file}"
-                    )));
+                    ));
+                    return Ok(());
                 }
             }
         }
@@ -194,10 +223,9 @@ impl Core {
                 log: log.log_id.to_string(),
                 author: me.to_string(),
                 body: note,
-            })?,
-            _ => {}
+            }),
+            _ => Ok(()),
         }
-        Ok(None)
     }
 
     /// Keeps what others cosigned of this log, and shows its newest checkpoint with proofs from each of those.
@@ -206,15 +234,21 @@ impl Core {
         me: Id16,
         logs: &[LogInfo],
         notices: &[Notice],
-    ) -> Result<Option<String>, ServiceError> {
-        let Some(key) = self.audit.verifier() else { return Ok(None) };
-        let (mut sizes, mut problem) = (BTreeSet::from([0]), None);
+        seen: &mut Seen,
+    ) -> Result<(), ServiceError> {
+        let Some(key) = self.audit.verifier() else { return Ok(()) };
+        let mut sizes = BTreeSet::from([0]);
         for log in logs.iter().filter(|log| log.log_id != me) {
             let Some(body) = find(notices, me, log.log_id) else { continue };
             // Anybody may write there; only what bears both signatures is from there.
-            let Some(checkpoint) = cosigned(body, &key, log.witness.as_ref()) else { continue };
+            let Some((checkpoint, _)) = cosigned(body, &key, log.witness.as_ref()) else { continue };
             sizes.insert(checkpoint.checkpoint().size);
-            problem = self.keep_cosigned(log, checkpoint, body)?.or(problem);
+            if let Some(problem) = self.keep_cosigned(log, &key, checkpoint, body)? {
+                seen.problem = Some(problem);
+            }
+        }
+        for log in logs.iter().filter(|log| log.log_id != me) {
+            seen.notes.extend(self.is_late(log, &key)?);
         }
         let mut heads = Vec::new();
         for from in sizes {
@@ -225,17 +259,20 @@ impl Core {
         if find(notices, me, me) != Some(&body) {
             self.store.put_notice(&Notice { log: me.to_string(), author: me.to_string(), body })?;
         }
-        Ok(problem)
+        Ok(())
     }
 
+    /// Keeps it if it is newer than what is kept: the database may hold older ones.
     fn keep_cosigned(
         &self,
         log: &LogInfo,
+        key: &VerifierKey,
         checkpoint: SignedCheckpoint,
         note: &[u8],
     ) -> Result<Option<String>, ServiceError> {
         let path = self.cosigned_path(&log.log_id.to_string());
-        if read_checkpoint(&path, NOTE_LEN_MAX)?.as_deref() == Some(note) {
+        let kept = self.kept(log, key)?;
+        if kept.is_some_and(|(kept, _)| kept.checkpoint().size >= checkpoint.checkpoint().size) {
             return Ok(None);
         }
         let whose = format!("the replica {}", log.title());
@@ -244,6 +281,31 @@ impl Core {
             replace(&path, note)?;
         }
         Ok(contradiction)
+    }
+
+    /// The newest checkpoint of this log that this replica cosigned, as it is kept, and when that was, in seconds since 1970.
+    fn kept(
+        &self,
+        log: &LogInfo,
+        key: &VerifierKey,
+    ) -> Result<Option<(SignedCheckpoint, u64)>, ServiceError> {
+        let note = read_checkpoint(&self.cosigned_path(&log.log_id.to_string()), NOTE_LEN_MAX)?;
+        Ok(note.and_then(|note| cosigned(&note, key, log.witness.as_ref())))
+    }
+
+    /// What to say of a replica that has cosigned nothing for long although there is something new. It may be off; the database may
+    /// keep what it cosigns from arriving.
+    fn is_late(&self, log: &LogInfo, key: &VerifierKey) -> Result<Option<String>, ServiceError> {
+        let kept = self.kept(log, key)?;
+        let size = kept.as_ref().map_or(0, |(kept, _)| kept.checkpoint().size);
+        let since_ms = kept.map_or(log.since_ms, |(_, time_s)| time_s.saturating_mul(1000));
+        let age_ms = self.clock.now_ms().saturating_sub(since_ms);
+        let is_late = log.witness.is_some() && size < self.audit.covered() && age_ms > LATE_MS;
+        let (title, minutes) = (log.title(), age_ms / 60_000);
+        Ok(is_late.then(|| match size {
+            0 => format!("the replica {title} has never cosigned this log"),
+            _ => format!("the replica {title} cosigned this log {minutes} minutes ago, at {size} records, and not since"),
+        }))
     }
 
     fn cosigned_path(&self, name: &str) -> PathBuf {
@@ -324,21 +386,48 @@ fn find(notices: &[Notice], log: Id16, author: Id16) -> Option<&Vec<u8>> {
     notices.iter().find(|notice| notice.log == log && notice.author == author).map(|notice| &notice.body)
 }
 
-/// A checkpoint of this log with a good cosignature of this witness.
-fn cosigned(body: &[u8], log: &VerifierKey, witness: Option<&VerifierKey>) -> Option<SignedCheckpoint> {
+/// A checkpoint of this log with a good cosignature of this witness, and when that was made, in seconds since 1970.
+fn cosigned(
+    body: &[u8],
+    log: &VerifierKey,
+    witness: Option<&VerifierKey>,
+) -> Option<(SignedCheckpoint, u64)> {
     let note = Note::parse(body).ok()?;
-    cosignature::verify(&note, witness?).ok()?;
-    SignedCheckpoint::of_note(note, log).ok()
+    let time_s = cosignature::verify(&note, witness?).ok()?;
+    Some((SignedCheckpoint::of_note(note, log).ok()?, time_s))
 }
 
-/// What is shown, if it is newer than what is remembered; why it is not believed.
-fn believe(memory: &mut LogMemory, log: &LogInfo, head: &Head) -> Result<Option<SignedCheckpoint>, String> {
+/// What somebody put there as the head of a log.
+#[derive(Debug)]
+enum Shows {
+    /// A checkpoint that continues the one that is remembered.
+    Newer(SignedCheckpoint),
+    /// The one that is remembered.
+    Nothing,
+    /// Something else, which proves nothing: it is older, or lacks a signature or a proof. Whoever can write the database can put
+    /// such a thing there.
+    Unfit(String),
+}
+
+/// What is shown, held against what is remembered; what it contradicts. Only two checkpoints of one size, both signed with the log's
+/// key, do that whatever lies in the database.
+fn believe(memory: &mut LogMemory, log: &LogInfo, head: &Head) -> Result<Shows, String> {
+    if let (Some(known), Ok(shown)) =
+        (memory.newest(), SignedCheckpoint::open(head.checkpoint.as_bytes(), &log.key))
+    {
+        let (known, shown) = (known.checkpoint(), shown.checkpoint());
+        if known.size == shown.size && known.root != shown.root {
+            return Err(format!("it has signed two histories of {} records", known.size));
+        }
+    }
     let proof: Option<Vec<Hash>> = head.proof.iter().map(|hash| Hash::from_base64(hash)).collect();
     // What is no proof proves nothing.
     let proof = proof.unwrap_or_default();
     let shown = Shown { key: &log.key, checkpoint: head.checkpoint.as_bytes(), proof: &proof };
-    let is_newer = memory.believe(&shown).map_err(|contradiction| contradiction.to_string())?;
-    Ok(memory.newest().filter(|_| is_newer).cloned())
+    Ok(match memory.believe(&shown) {
+        Ok(is_newer) => memory.newest().filter(|_| is_newer).cloned().map_or(Shows::Nothing, Shows::Newer),
+        Err(why) => Shows::Unfit(why.to_string()),
+    })
 }
 
 /// A fresh key for what this replica cosigns, in its state folder.
@@ -408,15 +497,21 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_shrank_or_forked_is_not_believed_and_neither_is_a_proof_of_something_else() {
+    fn only_two_checkpoints_of_one_size_contradict_each_other_and_nothing_unproved_is_cosigned() {
         let mut memory = LogMemory::new(log().key);
-        assert!(believe(&mut memory, &log(), &head(5, 9)).unwrap().is_some());
-        assert!(believe(&mut memory, &log(), &head(5, 9)).unwrap().is_none(), "nothing new");
-        for (size, forked_at) in [(5, 4), (4, 9), (6, 9)] {
-            assert!(believe(&mut memory, &log(), &head(size, forked_at)).is_err(), "{size}");
+        let mut shown = |head: Head| believe(&mut memory, &log(), &head);
+        assert!(matches!(shown(head(5, 9)), Ok(Shows::Newer(_))));
+        assert!(matches!(shown(head(5, 9)), Ok(Shows::Nothing)));
+        // Two checkpoints of one size, both with the log's signature, are two histories.
+        assert!(shown(head(5, 4)).is_err());
+        // What anybody can put there accuses nobody: an older one, one without a proof, one that is none.
+        let unsigned = Head { checkpoint: head(6, 9).checkpoint.replace("\n6\n", "\n7\n"), ..head(6, 9) };
+        let none = Head { checkpoint: "?".to_owned(), ..head(6, 9) };
+        for (n, unfit) in [head(4, 9), head(4, 3), head(6, 9), unsigned, none].into_iter().enumerate() {
+            assert!(matches!(shown(unfit), Ok(Shows::Unfit(_))), "{n}");
         }
         let nonsense = Head { proof: vec!["?".to_owned()], ..head(5, 9) };
-        assert!(believe(&mut memory, &log(), &nonsense).unwrap().is_none(), "it needs no proof");
+        assert!(matches!(shown(nonsense), Ok(Shows::Nothing)), "it needs no proof");
         assert_eq!(memory.size(), 5);
     }
 

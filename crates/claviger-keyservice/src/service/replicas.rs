@@ -1,6 +1,6 @@
 //! One of several replicas. One is active: it works with the database and releases keys. The others stand by, unlocked in advance
 //! if they can be: they hold the master and nothing else, look at the state of the database every few seconds, and remember in
-//! their own logs how far it was. When the active one is gone one of them takes over: it loads the rows, holds them against
+//! their own logs how far it was, under checkpoints that lie outside too (`checkpoint_file`) and that the others cosign. When the active one is gone one of them takes over: it loads the rows, holds them against
 //! what it remembers, completes what the other one left unfinished, and begins to release.
 //!
 //! A replica that finds itself replaced drops every secret. Gateways are told nothing: nobody took anything away from them, and
@@ -38,6 +38,8 @@ struct Found {
     written_boot_ms: Option<u64>,
     /// What it saw and did not write down yet.
     unwritten: Option<Mark>,
+    /// It is certain that its log is the one to go on with, so that it writes and signs.
+    signs: bool,
     /// Why it can't take over, and from when it tries again.
     problem: Option<String>,
     not_before_boot_ms: u64,
@@ -182,9 +184,13 @@ impl Core {
         let master = Master::new(&standby.unwrapped.secret);
         standby.unwrapped.verify(&master, &*self.store)?;
         let log = LogKey::open_or_make(&master, &*self.store, self.log_id(), &*self.random)?;
-        self.audit.check_found(log.verifier())?;
-        let known_to_all_ms = log.since_ms.saturating_add(self.config.store.join_wait_ms());
-        if !log.is_first && info.now_ms < known_to_all_ms {
+        let (is_first, since_ms, seal_key) = (log.is_first, log.since_ms, log.seal_key(&master));
+        if !standby.found().signs {
+            self.sign_as_a_standby(standby, &master, log, info)?;
+        }
+        let signs = standby.found().signs;
+        let known_to_all_ms = since_ms.saturating_add(self.config.store.join_wait_ms());
+        if !is_first && info.now_ms < known_to_all_ms {
             // Or they would take it for another service's.
             let text = "it joined a moment ago; gateways that hold no stream have yet to hear of its log";
             return Err(ServiceError::Question(text.to_owned()));
@@ -194,7 +200,7 @@ impl Core {
         if known.as_ref() != Some(&stored) {
             standby.found().unwritten = Some(stored);
         }
-        let Some(due) = standby.found().due(now_boot_ms) else { return Ok(()) };
+        let Some(due) = standby.found().due(now_boot_ms).filter(|_| signs) else { return Ok(()) };
         let mut record = info.record("witness", Outcome::Done);
         record.set_state(&due);
         {
@@ -203,11 +209,45 @@ impl Core {
             if self.standby().is_none() {
                 return Ok(());
             }
-            self.audit.seal_with(log.seal_key(&master))?;
+            self.audit.seal_with(seal_key)?;
             self.audit.append_blocking(vec![record.to_bytes()])?;
+            // What it saw counts only if it can't be cut off the log's end again.
+            self.audit.write_checkpoint()?;
         }
         let mut found = standby.found();
         (found.unwritten, found.written_boot_ms) = (None, Some(now_boot_ms));
+        Ok(())
+    }
+
+    /// A standby holds its log to what an unlock holds it to, before it adds to it or says anything of what it saw; then it signs, for
+    /// as long as it stands by. Else what it wrote down could be cut off, down to its last checkpoint, and nobody would know.
+    /// Where operators accept what contradicts it, it may take over, and signs nothing before: only then it is certain which rows
+    /// count, and with them whose word.
+    fn sign_as_a_standby(
+        &self,
+        standby: &Standby,
+        master: &Master,
+        log: LogKey,
+        info: &RequestInfo,
+    ) -> Result<(), ServiceError> {
+        if log.unstored.is_some() {
+            return Err(ServiceError::NotRegistered);
+        }
+        self.audit.check_found(log.verifier())?;
+        let seal_key = log.seal_key(master);
+        self.audit.check_tail(log.sealed_from, &seal_key)?;
+        if self.check_outside(master, &log, info)?.is_some() {
+            return Ok(());
+        }
+        let _changes = self.changes();
+        if self.standby().is_none() {
+            return Ok(());
+        }
+        self.audit.seal_with(seal_key)?;
+        self.audit.copy_checkpoints_to(&self.config.checkpoint_file);
+        self.audit.sign_with(log.key)?;
+        self.outside.tried(&Ok::<_, ServiceError>(()));
+        standby.found().signs = true;
         Ok(())
     }
 

@@ -1,0 +1,284 @@
+//! A standby's log in other hands: what it witnessed can't be cut off, and nobody else's lines count.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
+
+mod common;
+#[path = "common/postgres.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
+mod postgres_server;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger_env::Clock;
+use claviger_keyapi::ServiceState;
+use claviger_keyapi::admin::{self, AdminStatus};
+use claviger_keyapi::proposals::{Action, FreezeRequest, FreezeTarget};
+use claviger_keyapi::routes::Empty;
+use claviger_keyservice::audit_log::AuditFolder;
+use claviger_keyservice::join::{JoinOptions, join};
+use claviger_keyservice::store::location::Location;
+use claviger_keyservice::store::postgres::{PostgresConfig, Timing};
+use claviger_keyservice::{Config, KeyService, Limits, Unlock};
+use common::{POLICY, TestClock, World, ask};
+use postgres_server::{Database, Server};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A service whose second replica stands by.
+struct Pair {
+    world: World,
+    database: Database,
+    /// The second replica's.
+    config: Config,
+    standby: Option<Running>,
+}
+
+struct Running {
+    service: KeyService,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+impl Pair {
+    async fn new() -> Self {
+        let database = tokio::task::spawn_blocking(|| Database::new(&Server::shared())).await.unwrap();
+        // The holder may be slow for a while on a busy machine, and is not to be replaced for it.
+        let timing = Timing { join_wait_ms: 0, heartbeat: Duration::from_millis(300), ..Timing::default() };
+        let store = Location::Postgres(PostgresConfig { timing, ..database.config() });
+        let clock = TestClock::running();
+        let mut world = World::at(clock, Limits::default(), store, POLICY, Unlock::PassphraseFile).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = Config {
+            state_dir: world.path("second-state"),
+            checkpoint_file: world.path("second.checkpoint"),
+            listen: listener.local_addr().unwrap(),
+            ..world.config.clone()
+        };
+        drop(listener);
+        let options = JoinOptions {
+            name: "second".to_owned(),
+            share_files: Vec::new(),
+            passphrase_file: Some(world.path("passphrase")),
+        };
+        let clock: Arc<dyn Clock> = world.clock.clone();
+        let (joining, random) = (config.clone(), Arc::clone(&world.random));
+        let joined = tokio::task::spawn_blocking(move || join(&joining, &options, &clock, &random));
+        let request = joined.await.unwrap().unwrap().request;
+        assert!(world.by_two(Action::AddReplica { request }).await.unwrap().done);
+        // It gets a key to cosign with at its first unlock among several.
+        world.restart().await;
+        serves(&world).await;
+        Self { world, database, config, standby: None }
+    }
+
+    async fn start(&mut self) {
+        let (config, clock) = (self.config.clone(), self.world.clock.clone());
+        let random = Arc::clone(&self.world.random);
+        let opened = tokio::task::spawn_blocking(move || KeyService::open(config, clock, random));
+        let service = opened.await.unwrap().unwrap();
+        let listener = TcpListener::bind(self.config.listen).await.unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let serving = service.clone();
+        let served = tokio::spawn(async move {
+            serving.serve(listener, async { drop(stopped.await) }).await.unwrap();
+        });
+        self.standby = Some(Running { service, stop, served });
+    }
+
+    async fn stop(&mut self) {
+        let Running { service, stop, served } = self.standby.take().unwrap();
+        drop(stop);
+        served.await.unwrap();
+        tokio::task::spawn_blocking(|| drop(service)).await.unwrap();
+    }
+
+    fn service(&self) -> &KeyService {
+        &self.standby.as_ref().unwrap().service
+    }
+
+    /// Until the second replica is so and has this to say of itself, or nothing.
+    async fn is(&self, wanted: ServiceState, says: &str) {
+        for _ in 0..150 {
+            let (state, problems) = self.service().health();
+            if state == wanted && (says.is_empty() || problems.iter().any(|text| text.contains(says))) {
+                return;
+            }
+            assert!(
+                wanted == ServiceState::Unlocked || state != ServiceState::Unlocked,
+                "it took over: {problems:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("not {wanted:?} with \"{says}\" within 15 s: {:?}", self.service().health());
+    }
+
+    fn audit(&self) -> PathBuf {
+        self.config.state_dir.join("audit")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.audit().join(format!("{:020}.jsonl", 0))
+    }
+
+    fn lines(&self) -> Vec<String> {
+        fs::read_to_string(self.log_file()).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// How many of its records it has witnessed states in, once there are so many.
+    async fn has_witnessed(&self, count: usize) -> usize {
+        for _ in 0..200 {
+            let at = |lines: &[String]| {
+                let mut found = (0..lines.len()).filter(|n| lines[*n].contains("\"action\":\"witness\""));
+                found.nth(count - 1)
+            };
+            if let Some(at) = at(&self.lines()) {
+                return at;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("no {count} states were witnessed within 20 s: {:?}", self.service().health());
+    }
+
+    /// The database's rows as they are now.
+    fn keep_rows(&self) {
+        self.database.sql("CREATE TABLE old_rows AS TABLE claviger.authorising_row");
+        self.database.sql("CREATE TABLE old_epochs AS TABLE claviger.epoch");
+    }
+
+    /// Puts those rows back, and lets nothing lie there that replicas told each other.
+    fn put_rows_back(&self) {
+        for (table, old) in [("authorising_row", "old_rows"), ("epoch", "old_epochs")] {
+            self.database.sql(&format!("DELETE FROM claviger.{table}"));
+            self.database.sql(&format!("INSERT INTO claviger.{table} SELECT * FROM {old}"));
+        }
+        self.database.sql("DELETE FROM claviger.notice");
+    }
+}
+
+/// Until the first replica works with the rows.
+async fn serves(world: &World) {
+    for _ in 0..150 {
+        if world.service().health().0 == ServiceState::Unlocked {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the first replica does not serve within 15 s: {:?}", world.service().health());
+}
+
+fn covered(note: &Path) -> usize {
+    fs::read_to_string(note).unwrap().lines().nth(1).unwrap().parse().unwrap()
+}
+
+async fn freeze(world: &World) {
+    let request = FreezeRequest { target: FreezeTarget::Everything, reason: String::new() };
+    ask::<Empty>(&world.operator(), admin::FREEZE, &request).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_standby_witnessed_cannot_be_cut_off() {
+    let mut pair = Pair::new().await;
+    let joined = fs::read(pair.audit().join("checkpoint")).unwrap();
+    let joined_len = covered(&pair.audit().join("checkpoint"));
+    pair.start().await;
+    pair.has_witnessed(1).await;
+    pair.keep_rows();
+    freeze(&pair.world).await;
+    let witnessed = pair.has_witnessed(2).await;
+    // Under checkpoints at once, here and outside; the other replica has seen them soon.
+    let seen = pair.world.config.state_dir.join("witnessed");
+    for _ in 0..100 {
+        let by_the_other = fs::read_dir(&seen).ok().and_then(|mut entries| entries.next());
+        let size = by_the_other.map_or(0, |entry| covered(&entry.unwrap().path()));
+        if size > witnessed && covered(&pair.config.checkpoint_file) > witnessed {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let by_the_other = fs::read_dir(&seen).unwrap().next().unwrap().unwrap().path();
+    for note in [pair.audit().join("checkpoint"), pair.config.checkpoint_file.clone(), by_the_other] {
+        assert!(covered(&note) > witnessed, "{}: {witnessed}", note.display());
+    }
+    let cosigned = AuditFolder::new(&pair.audit()).cosigned().unwrap();
+    assert!(cosigned.len() <= 1);
+    pair.stop().await;
+    assert_eq!(covered(&pair.config.checkpoint_file), pair.lines().len(), "an orderly stop covers all");
+    pair.world.stop().await;
+
+    // Whoever has database and the folder of its log cuts the log to what it was when it joined.
+    let kept: String = pair.lines().iter().take(joined_len).map(|line| format!("{line}\n")).collect();
+    fs::remove_dir_all(pair.audit().join("tile")).unwrap();
+    fs::write(pair.log_file(), kept).unwrap();
+    fs::write(pair.audit().join("checkpoint"), joined).unwrap();
+    drop(fs::remove_dir_all(pair.audit().join("cosigned")));
+    pair.put_rows_back();
+    pair.start().await;
+    pair.is(ServiceState::Standby, "remembers").await;
+    // Longer than it waits for an active one that is gone.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    pair.is(ServiceState::Standby, "remembers").await;
+    let remembered = covered(&pair.config.checkpoint_file);
+    assert!(remembered > witnessed, "what contradicts is not overwritten");
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_believes_no_line_that_it_did_not_write() {
+    let mut pair = Pair::new().await;
+    pair.start().await;
+    pair.has_witnessed(1).await;
+    pair.stop().await;
+    let text = fs::read_to_string(pair.log_file()).unwrap();
+    let count = text.lines().count();
+    let add = |record: &str| {
+        let line = format!("{{\"index\":{count},\"salt\":\"{:032x}\",\"record\":{record}}}\n", 7);
+        fs::write(pair.log_file(), text.clone() + &line).unwrap();
+    };
+    // It used to say that the database is older than that.
+    add("{\"v\":1,\"time_ms\":1,\"request_id\":\"0\",\"action\":\"authenticate\",\"outcome\":\"refused\",\
+         \"state_seq\":99999999,\"state\":\"00\"}");
+    let covered_before = covered(&pair.config.checkpoint_file);
+    pair.start().await;
+    pair.is(ServiceState::Standby, &format!("record {count} of the audit log")).await;
+    assert_eq!(covered(&pair.config.checkpoint_file), covered_before, "it signs nothing");
+    pair.stop().await;
+    fs::write(pair.log_file(), &text).unwrap();
+    pair.start().await;
+    pair.is(ServiceState::Standby, "").await;
+    // Its log is in order, so it takes over.
+    pair.world.stop().await;
+    pair.is(ServiceState::Unlocked, "").await;
+    let operator = pair.world.operator_at(&pair.config.listen.to_string());
+    let status: AdminStatus = ask(&operator, admin::STATUS, &Empty {}).await.unwrap();
+    assert_eq!(status.state, ServiceState::Unlocked);
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_replicas_one_whose_checkpoint_is_lost_goes_on_if_two_operators_accept_it() {
+    let mut pair = Pair::new().await;
+    let world = &mut pair.world;
+    world.stop().await;
+    let audit = world.config.state_dir.join("audit");
+    fs::remove_file(audit.join("checkpoint")).unwrap();
+    fs::remove_dir_all(audit.join("tile")).unwrap();
+    // Which of the logs it is say its records.
+    world.start().await.unwrap();
+    let lost = |problem: &String| problem.contains("has lost its checkpoint");
+    for _ in 0..150 {
+        if world.service().health().1.iter().any(lost) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (state, problems) = world.service().health();
+    assert!(state != ServiceState::Unlocked && problems.iter().any(lost), "{state:?}: {problems:?}");
+    for operator in [world.operator(), world.second_operator()] {
+        ask::<admin::RollbackAccepted>(&operator, admin::ACCEPT_ROLLBACK, &Empty {}).await.unwrap();
+    }
+    serves(world).await;
+    world.stop().await;
+}
