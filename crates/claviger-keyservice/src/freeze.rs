@@ -17,9 +17,9 @@ use crate::ledger::Turn;
 use crate::metrics::BUDGET_FREEZES;
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
+use crate::vault::Vault;
 
 const REASON_LEN_MAX: usize = 200;
-const FREEZES_MAX: usize = 10_000;
 
 /// A freeze; the id of its row is what it stops.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -160,6 +160,23 @@ impl Drop for WritesDown<'_> {
     }
 }
 
+/// What can be frozen is there, or was: so there are never more freezes than what two operators made, and no number of them stands
+/// in the way of another.
+fn check_target(vault: &Vault, target: &FreezeTarget) -> Result<(), KeyServiceError> {
+    match target {
+        FreezeTarget::Everything => Ok(()),
+        FreezeTarget::Keyset(name) if vault.keyset(name).is_some() => Ok(()),
+        FreezeTarget::Keyset(name) => {
+            Err(KeyServiceError::Keyset { text: format!("there is no keyset \"{name}\"") })
+        }
+        FreezeTarget::Identity(name) => {
+            let is_known = vault.identities().iter().any(|row| row.identity == *name);
+            let unknown = || KeyServiceError::Conflict { text: format!("{name} was never enrolled") };
+            if is_known { Ok(()) } else { Err(unknown()) }
+        }
+    }
+}
+
 /// What whoever is refused is told.
 fn told(target: &FreezeTarget, reason: Option<&str>) -> String {
     let because = reason.map(|reason| format!(", {reason}")).unwrap_or_default();
@@ -200,15 +217,7 @@ impl Core {
             let text = format!("the reason is longer than {REASON_LEN_MAX} bytes");
             return Err(KeyServiceError::Malformed { text }.into());
         }
-        if let FreezeTarget::Keyset(name) = &request.target
-            && vault.keyset(name).is_none()
-        {
-            return Err(KeyServiceError::Keyset { text: format!("there is no keyset \"{name}\"") }.into());
-        }
-        if vault.freezes.read().rows.len() >= FREEZES_MAX {
-            let text = "too much is frozen one by one; freeze everything".to_owned();
-            return Err(KeyServiceError::Conflict { text }.into());
-        }
+        check_target(vault, &request.target)?;
         let row = FreezeRow {
             target: request.target,
             frozen_ms: caller.info.now_ms,

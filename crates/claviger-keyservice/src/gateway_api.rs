@@ -166,10 +166,12 @@ impl Core {
         record: &mut Record,
     ) -> Result<Binding, ServiceError> {
         let turn = self.change_as(caller)?;
+        check_thawed(caller, None)?;
         let bindings = &caller.vault.bindings;
         let now_boot_ms = self.clock.boot_ms();
         check_bucket_name(&request.bucket)?;
         let keyset = self.keyset_to_bind(caller, &request.bucket, request.keyset.as_deref())?;
+        check_thawed(caller, Some(&keyset.name))?;
         if let Some(row) = bindings.get(&request.bucket) {
             if row.keyset_id != keyset.public_id() {
                 let text = format!("bucket {} is bound to another keyset", request.bucket);
@@ -248,6 +250,8 @@ impl Core {
         record: &mut Record,
     ) -> Result<(), ServiceError> {
         let turn = self.change_as(caller)?;
+        // An id that is gone is never used again: what lies in the bucket would be lost.
+        check_thawed(caller, None)?;
         let row = caller.vault.bindings.get(bucket).ok_or(KeyServiceError::UnknownBucket)?;
         if row.bucket_id != bucket_id {
             // The caller means a binding that is gone; this one is its successor's.
@@ -257,6 +261,8 @@ impl Core {
             let text = format!("{} may not unbind bucket {bucket}", caller.row.identity);
             return Err(KeyServiceError::Denied { text }.into());
         }
+        let keyset = caller.vault.keyset_by_id(row.keyset_id);
+        check_thawed(caller, keyset.as_ref().map(|keyset| keyset.name.as_str()))?;
         let closing =
             ClosingRow { bucket: bucket.to_owned(), unbound_ms: caller.info.now_ms, by: caller.row.uid };
         let mut changes = vec![
@@ -326,6 +332,14 @@ impl Core {
         let enrolled =
             |keyset_id: [u8; 16]| self.keysets_of(caller).any(|k| k.public_id() == Id16(keyset_id));
         Ok(EpochAnswer { record: row.filter(|row| enrolled(row.keyset_id)).map(|row| Blob(row.record)) })
+    }
+}
+
+/// Nothing stops the caller, nor the keyset if one is named.
+fn check_thawed(caller: &Caller, keyset: Option<&str>) -> Result<(), KeyServiceError> {
+    match caller.vault.freezes.stops(&caller.row.identity, keyset) {
+        Some(text) => Err(KeyServiceError::Frozen { text }),
+        None => Ok(()),
     }
 }
 

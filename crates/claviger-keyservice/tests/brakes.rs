@@ -130,6 +130,58 @@ async fn a_freeze_spares_others_and_unknown_things_can_not_be_frozen() {
 }
 
 #[tokio::test]
+async fn nobody_freezes_names_that_never_were_and_what_is_frozen_may_be_frozen_again() {
+    let world = World::new().await;
+    world.enrol("full").await;
+    let before = world.audit().len();
+    for n in 0..20 {
+        let request = FreezeRequest { target: identity(&format!("nobody-{n}")), reason: String::new() };
+        let refused = ask::<Empty>(&world.operator(), admin::FREEZE, &request).await;
+        assert!(matches!(refused, Err(KeyServiceError::Conflict { .. })), "{refused:?}");
+    }
+    let targets = [identity("full"), keyset(), FreezeTarget::Everything];
+    for target in targets.iter().chain(&targets) {
+        freeze(&world, target.clone()).await;
+    }
+    let revoked = RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: None };
+    ask::<RevokeAnswer>(&world.operator(), admin::REVOKE, &revoked).await.unwrap();
+    freeze(&world, identity("full")).await;
+    let status: AdminStatus = ask(&world.operator(), admin::STATUS, &Empty {}).await.unwrap();
+    assert_eq!(status.frozen.len(), 3);
+    assert_eq!(world.audit().len() - before, 20 + 6 + 1 + 1);
+}
+
+#[tokio::test]
+async fn what_is_frozen_binds_and_unbinds_nothing() {
+    let world = World::new().await;
+    let (full, second) = (world.enrol("full").await, world.enrol("second").await);
+    let bucket_id = full.keys.bind_bucket("photos", None).await.unwrap().value.bucket_id;
+    for target in [FreezeTarget::Everything, keyset(), identity("full")] {
+        freeze(&world, target.clone()).await;
+        let before = world.audit().len();
+        let unbound = full.keys.unbind_bucket("photos", &bucket_id).await;
+        assert!(matches!(unbound, Err(KeyServiceError::Frozen { .. })), "{target}: {unbound:?}");
+        for bucket in ["photos", "another"] {
+            let bound = full.keys.bind_bucket(bucket, None).await;
+            assert!(matches!(bound, Err(KeyServiceError::Frozen { .. })), "{target}: {bound:?}");
+        }
+        let records = world.audit().split_off(before);
+        let said: Vec<_> = records.iter().map(|r| (r["action"].as_str(), r["outcome"].as_str())).collect();
+        assert_eq!(
+            said,
+            [("unbind", "refused"), ("bind", "refused"), ("bind", "refused")]
+                .map(|(action, outcome)| (Some(action), Some(outcome))),
+            "{target}"
+        );
+        let others = second.keys.bind_bucket("photos", None).await;
+        assert_eq!(others.is_ok(), target == identity("full"), "{target}");
+        unfreeze(&world, target).await;
+    }
+    assert_eq!(full.keys.binding("photos").await.unwrap().value.unwrap().bucket_id, bucket_id);
+    full.keys.unbind_bucket("photos", &bucket_id).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_frozen_while_a_request_is_under_way_keeps_its_keys() {
     let world = World::new().await;
     let full = world.enrol("full").await;
@@ -278,7 +330,7 @@ async fn no_brake_waits_until_somebody_has_read_a_long_log() {
     assert!(!approved.is_finished() && !revoked.is_finished(), "both read the log");
 
     let soon = Duration::from_secs(5);
-    tokio::time::timeout(soon, freeze(&world, identity("other"))).await.expect("the brake waits");
+    tokio::time::timeout(soon, freeze(&world, identity("second"))).await.expect("the brake waits");
     let another = full.seal_epoch();
     tokio::time::timeout(soon, full.keys.register_epoch(&another.record))
         .await

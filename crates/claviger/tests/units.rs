@@ -206,7 +206,7 @@ fn a_key_service_does_all_that_it_does_under_the_filter_of_its_unit() {
     assert!(serve().arg("--check").status().unwrap().success());
     let mut service = Running(serve().spawn().unwrap());
     service.wait_until("it answers", || run("keys status").status.success());
-    succeeds("keys freeze --gateway edge");
+    succeeds("keys freeze --everything");
     succeeds("keys backup copy");
     succeeds("keys lock");
     succeeds("keys unlock --passphrase-file passphrase");

@@ -10,7 +10,7 @@ use std::process::Command;
 use claviger_keyapi::{KeyService as _, UnavailableReason};
 
 use super::{
-    freeze, frozen, is_unavailable, lease, mends, recorded_leases, shown, shows,
+    bind, bound, freeze, frozen, is_unavailable, lease, mends, recorded_leases, shown, shows,
     stops_with_a_log_that_verifies, until_refused, working_world,
 };
 
@@ -168,7 +168,7 @@ async fn while_the_databases_disk_is_full_nothing_is_changed_and_all_goes_on_whe
     disk.takes(&world.config.state_dir.join("keyservice.db"));
     world.start().await.unwrap();
     disk.fill();
-    let (done, refused) = until_refused(200, async |number| freeze(&world, number).await).await;
+    let (done, refused) = until_refused(200, async |number| bind(&world, &full, number).await).await;
     assert!(is_unavailable(&refused, UnavailableReason::Store), "{refused}");
     let (problems, kinds) = shown(world.service());
     assert!(kinds.contains(&"database".to_owned()), "{problems:?}");
@@ -178,14 +178,14 @@ async fn while_the_databases_disk_is_full_nothing_is_changed_and_all_goes_on_whe
 
     disk.make_room();
     mends(world.service()).await;
-    freeze(&world, done).await.unwrap();
-    assert_eq!(frozen(&world).await, done as usize + 1);
+    bind(&world, &full, done).await.unwrap();
+    assert_eq!(bound(&world).await, u64::from(done) + 1);
     let probes =
         world.database().query_row("SELECT count(*) FROM row WHERE kind = 'probe'", [], |row| row.get(0));
     assert_eq!(probes, Ok(0));
     stops_with_a_log_that_verifies(&mut world).await;
     world.start().await.unwrap();
-    assert_eq!(frozen(&world).await, done as usize + 1);
+    assert_eq!(bound(&world).await, u64::from(done) + 1);
     world.stop().await;
 }
 

@@ -39,6 +39,7 @@ async fn working_world() -> (World, Gateway, Epoch) {
 }
 
 async fn with_an_epoch(world: World) -> (World, Gateway, Epoch) {
+    enrol_who_gets_frozen(&world).await;
     let full = world.enrol("full").await;
     let epoch = full.seal_epoch();
     full.keys.register_epoch(&epoch.record).await.unwrap();
@@ -53,12 +54,26 @@ async fn lease(gateway: &Gateway, epoch: &Epoch) -> Result<(), KeyServiceError> 
     Ok(())
 }
 
-/// A change of rows: one of the database and of the log.
+/// Those whom [`freeze`] names.
+async fn enrol_who_gets_frozen(world: &World) {
+    for name in ["g1", "g2"] {
+        world.enrol(name).await;
+    }
+}
+
+/// A change of rows: one of the database and of the log. There are two of them.
 async fn freeze(world: &World, number: u32) -> Result<(), KeyServiceError> {
     let target = FreezeTarget::Identity(format!("gateway:g{number}").parse().unwrap());
     ask::<Empty>(&world.operator(), admin::FREEZE, &FreezeRequest { target, reason: String::new() })
         .await
         .map(drop)
+}
+
+/// The same, as often as one likes.
+async fn bind(world: &World, gateway: &Gateway, number: u32) -> Result<(), KeyServiceError> {
+    // A gateway binds some hundreds in a minute.
+    world.clock.advance(1_000);
+    gateway.keys.bind_bucket(&format!("bucket-{number}"), None).await.map(drop)
 }
 
 /// Does something again and again until it is refused: how often it was done, and why it ended.
@@ -80,6 +95,12 @@ async fn until_refused(
 async fn frozen(world: &World) -> usize {
     let status: admin::AdminStatus = ask(&world.operator(), admin::STATUS, &Empty {}).await.unwrap();
     status.frozen.len()
+}
+
+/// How many buckets are bound.
+async fn bound(world: &World) -> u64 {
+    let status: admin::AdminStatus = ask(&world.operator(), admin::STATUS, &Empty {}).await.unwrap();
+    status.bindings
 }
 
 fn is_unavailable(error: &KeyServiceError, why: UnavailableReason) -> bool {

@@ -14,8 +14,8 @@ use super::common::{POLICY, TestClock, World, ask};
 use super::disk::SmallDisk;
 use super::postgres_server::{Database, Server};
 use super::{
-    freeze, frozen, is_unavailable, lease, mends, shown, shows, stops_with_a_log_that_verifies,
-    until_refused, with_an_epoch,
+    bind, bound, enrol_who_gets_frozen, freeze, frozen, is_unavailable, lease, mends, shown, shows,
+    stops_with_a_log_that_verifies, until_refused, with_an_epoch,
 };
 
 /// A database that lies on a disk of its own.
@@ -37,7 +37,7 @@ async fn while_the_servers_disk_is_full_nothing_is_changed_and_all_goes_on_when_
     let world = World::on(Location::Postgres(database.config()), POLICY, Unlock::PassphraseFile).await;
     let (mut world, full, epoch) = with_an_epoch(world).await;
     disk.fill();
-    let (done, refused) = until_refused(400, async |number| freeze(&world, number).await).await;
+    let (done, refused) = until_refused(400, async |number| bind(&world, &full, number).await).await;
     assert!(is_unavailable(&refused, UnavailableReason::Store), "{refused}");
     // Between two attempts the server answers well: that it takes nothing is said all the same.
     for _ in 0..30 {
@@ -50,12 +50,12 @@ async fn while_the_servers_disk_is_full_nothing_is_changed_and_all_goes_on_when_
 
     disk.make_room();
     mends(world.service()).await;
-    freeze(&world, done).await.unwrap();
-    assert_eq!(frozen(&world).await, done as usize + 1);
+    bind(&world, &full, done).await.unwrap();
+    assert_eq!(bound(&world).await, u64::from(done) + 1);
     assert_eq!(database.sql("SELECT count(*) FROM claviger.authorising_row WHERE kind = 'probe'"), "0");
     stops_with_a_log_that_verifies(&mut world).await;
     world.start().await.unwrap();
-    assert_eq!(frozen(&world).await, done as usize + 1);
+    assert_eq!(bound(&world).await, u64::from(done) + 1);
     world.stop().await;
 }
 
@@ -66,6 +66,7 @@ async fn health_and_metrics_answer_while_a_change_waits_for_a_server_that_is_gon
     let clock = TestClock::running();
     let location = Location::Postgres(database.config());
     let mut world = World::at(clock, Limits::default(), location, POLICY, Unlock::PassphraseFile).await;
+    enrol_who_gets_frozen(&world).await;
     freeze(&world, 1).await.unwrap();
     let gone = Arc::clone(&server);
     tokio::task::spawn_blocking(move || gone.kill()).await.unwrap();
