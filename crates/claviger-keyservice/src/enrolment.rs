@@ -189,8 +189,12 @@ impl Core {
         Ok(answer)
     }
 
-    /// A new certificate for a new key. The key before stays good until the next renewal.
+    /// A new certificate for a new key. The key before stays good until the next renewal. Also for who is frozen: he has to be there
+    /// when two operators thaw him. One a minute: everybody else waits for each, and each is a record.
     pub(crate) fn renew(&self, caller: &Caller, request: &RenewRequest) -> Work<Certificate> {
+        if let Err(busy) = self.admission.renewals.take(caller.row.uid, self.clock.boot_ms()) {
+            return Work::silent(Err(busy.into()));
+        }
         let record = caller.info.record("renew", Outcome::Done);
         Work::changing(record, |record| self.try_renew(caller, request, record))
     }

@@ -200,6 +200,7 @@ impl Core {
             Change::Delete(Kind::Closing, row.bucket.clone()),
         ];
         record.bucket_id = Some(row.bucket_id.clone());
+        self.admission.binding_changes.take(caller.row.uid, now_boot_ms)?;
         self.commit(&turn, changes, std::slice::from_ref(record))?;
         let answer = row.answer(true);
         bindings.bind(row);
@@ -263,6 +264,7 @@ impl Core {
         }
         let keyset = caller.vault.keyset_by_id(row.keyset_id);
         check_thawed(caller, keyset.as_ref().map(|keyset| keyset.name.as_str()))?;
+        self.admission.binding_changes.take(caller.row.uid, self.clock.boot_ms())?;
         let closing =
             ClosingRow { bucket: bucket.to_owned(), unbound_ms: caller.info.now_ms, by: caller.row.uid };
         let mut changes = vec![

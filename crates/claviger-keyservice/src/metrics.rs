@@ -6,6 +6,8 @@ use metrics::{describe_counter, describe_gauge};
 pub(crate) const REQUESTS: &str = "claviger_keyservice_requests_total";
 /// Connections that found no place.
 pub(crate) const CONNECTIONS_REFUSED: &str = "claviger_keyservice_connections_refused_total";
+/// Connections that the service ended before the other end did.
+pub(crate) const CONNECTIONS_ENDED: &str = "claviger_keyservice_connections_ended_total";
 /// TLS handshakes that failed.
 pub(crate) const HANDSHAKES_REFUSED: &str = "claviger_keyservice_handshakes_refused_total";
 /// Streams of gateways that are open.
@@ -26,9 +28,13 @@ pub(crate) const VERSIONS_DOOMED: &str = "claviger_keyservice_versions_doomed";
 
 /// Gives the recorder, if there is one, the help texts.
 pub(crate) fn describe() {
-    const COUNTERS: [(&str, &str); 6] = [
+    const COUNTERS: [(&str, &str); 7] = [
         (REQUESTS, "Requests of gateways and operators by route and HTTP status"),
         (CONNECTIONS_REFUSED, "Connections that were closed because there was no place for them"),
+        (
+            CONNECTIONS_ENDED,
+            "Connections that were ended because their certificate counts no more, or because there were too many of one identity",
+        ),
         (HANDSHAKES_REFUSED, "Connections that failed in the TLS handshake"),
         (WATCH_EVENTS, "Events told to gateways on the streams that they hold open, by event"),
         (

@@ -143,7 +143,7 @@ async fn nobody_freezes_names_that_never_were_and_what_is_frozen_may_be_frozen_a
     for target in targets.iter().chain(&targets) {
         freeze(&world, target.clone()).await;
     }
-    let revoked = RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: None };
+    let revoked = RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: None, logs: vec![] };
     ask::<RevokeAnswer>(&world.operator(), admin::REVOKE, &revoked).await.unwrap();
     freeze(&world, identity("full")).await;
     let status: AdminStatus = ask(&world.operator(), admin::STATUS, &Empty {}).await.unwrap();

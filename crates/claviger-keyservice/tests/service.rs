@@ -145,6 +145,7 @@ async fn a_renewal_whose_answers_got_lost_locks_nobody_out() {
     full.keys.renew().await.unwrap();
     // The old key asks again, twice, as if no answer had arrived.
     for _ in 0..2 {
+        world.clock.advance(60_000);
         let old = KeyClient::open("", &copy, world.clock.clone()).unwrap();
         let (_, request) = key_client::new_request().unwrap();
         ask::<claviger_keyapi::enrol::Certificate>(&old, claviger_keyapi::routes::RENEW, &request)

@@ -1,94 +1,103 @@
-//! How much of the service anyone can occupy: connections of strangers, connections of the enrolled, bodies, work.
+//! How much of the service anyone can occupy: connections of strangers, of gateways and of operators, bodies, work, changes. Of
+//! each there is a part that only operators get: nobody else can keep them from stopping somebody.
 
-use std::collections::{BTreeMap, HashMap};
+mod places;
+mod rates;
+mod turns;
+
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
-use claviger_keyapi::{Identity, KeyServiceError, UnavailableReason};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use claviger_keyapi::{Identity, KeyServiceError, Role, UnavailableReason};
 
 use crate::attempts::Attempts;
+use crate::identity::Peer;
+use places::Places;
+pub(crate) use places::{Place, Use};
+pub(crate) use rates::Rate;
+pub(crate) use turns::Part;
+use turns::Shared;
 
-/// Connections that have shown no certificate (yet).
+/// Connections that have shown no certificate that counts (yet).
 const STRANGERS_MAX: usize = 256;
-/// The same from one address (IPv6: one /64), so that one machine can't hold all of them.
-const STRANGERS_PER_SOURCE_MAX: u32 = 32;
-/// Connections of one source in a minute that came to nothing: handshakes that failed, and whoever has no certificate. Each costs
-/// us a key agreement and a signature; someone behind the same address who enrols or mends his certificate has room enough.
+/// The same from one address (IPv6: one /64).
+const STRANGERS_PER_SOURCE_MAX: usize = 32;
+/// Connections of one source in a minute that came to nothing: handshakes that failed, and whoever has no certificate that counts, or
+/// makes one connection after the other. Each costs us a key agreement and a signature; someone behind the same address who enrols
+/// or mends his certificate has room enough.
 const WASTED_PER_MINUTE_MAX: u32 = 300;
-/// Bytes of bodies that are read or worked on, over all connections.
+/// Connections of one identity. A gateway has one, two while it changes its certificate, one more for each process that runs with its
+/// identity; an operator one for each command that runs.
+const CONNECTIONS_PER_IDENTITY_MAX: usize = 16;
+/// Connections of operators, besides those of gateways.
+const OPERATORS_CONNECTIONS_MAX: usize = 64;
+/// Addresses of one operator from which connections are taken however many came to nothing …
+const SOURCES_PER_OPERATOR_MAX: usize = 8;
+/// … for so long after he came from there last.
+const SOURCE_KNOWN_MS: u64 = 86_400_000;
+/// Bytes of bodies that are read or worked on, over all connections of gateways and strangers.
 const BODIES_LEN_MAX: usize = 64 << 20;
-/// The same of one identity, and of all strangers together: nobody takes all of it.
-const SHARE_LEN_MAX: usize = 16 << 20;
-/// How long a request waits for room before it is told to come again.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The same of operators, whose bodies are short but for what other replicas' logs tell.
+const OPERATORS_BODIES_LEN_MAX: usize = 32 << 20;
+/// Requests of operators that are worked on at once; as many besides of those that lock the service or ask for its state.
+const OPERATORS_TURNS: usize = 16;
+/// The part of it that one name gets at most: a quarter. Strangers have one together.
+const PARTS: usize = 4;
+/// Renewals of one enrolment in a minute: as often as a gateway tries when answers get lost.
+const RENEWALS_PER_MINUTE_MAX: u32 = 1;
+/// Buckets that one gateway binds or unbinds in a minute. Each is a change of the ledger, for which everybody else waits.
+const BINDING_CHANGES_PER_MINUTE_MAX: u32 = 300;
+
+/// A stranger's place.
+pub(crate) type StrangersPlace = Place<IpAddr, ()>;
+/// That of somebody enrolled.
+pub(crate) type EnrolledPlace = Place<Identity, Peer>;
 
 /// The bounds of one running service.
 pub(crate) struct Admission {
-    strangers: Arc<Semaphore>,
-    per_source: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    strangers: Places<IpAddr, ()>,
     wasted: Attempts,
-    enrolled: Arc<Semaphore>,
-    bodies: Arc<Semaphore>,
-    /// By identity; `None` is every stranger. Names come from certificates of ours, so there are not many.
-    shares: Mutex<BTreeMap<Option<Identity>, Arc<Semaphore>>>,
-    work: Arc<Semaphore>,
-}
-
-/// Room for one body, given back when it is dropped.
-pub(crate) struct Room {
-    _own: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
-}
-
-/// A stranger's place, given back when it is dropped.
-pub(crate) struct StrangersPlace {
-    _permit: OwnedSemaphorePermit,
-    source: IpAddr,
-    per_source: Arc<Mutex<HashMap<IpAddr, u32>>>,
-}
-
-impl Drop for StrangersPlace {
-    fn drop(&mut self) {
-        let mut per_source = self.per_source.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = per_source.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                per_source.remove(&self.source);
-            }
-        }
-    }
+    gateways: Places<Identity, Peer>,
+    operators: Places<Identity, Peer>,
+    /// Where operators came from, and when last, on the boot-time clock.
+    operators_sources: Mutex<BTreeMap<Identity, Vec<(IpAddr, u64)>>>,
+    bodies: Shared,
+    operators_bodies: Shared,
+    turns: Shared,
+    operators_turns: Shared,
+    urgent_turns: Shared,
+    pub(crate) renewals: Rate,
+    pub(crate) binding_changes: Rate,
 }
 
 impl Admission {
     pub(crate) fn new(connections_max: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let turns = (4 * cores).max(16);
         Self {
-            strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
-            per_source: Arc::default(),
+            strangers: Places::new(STRANGERS_MAX, STRANGERS_PER_SOURCE_MAX),
             wasted: Attempts::up_to(WASTED_PER_MINUTE_MAX),
-            enrolled: Arc::new(Semaphore::new(connections_max)),
-            bodies: Arc::new(Semaphore::new(BODIES_LEN_MAX)),
-            shares: Mutex::default(),
-            work: Arc::new(Semaphore::new((4 * cores).max(16))),
+            gateways: Places::new(connections_max, CONNECTIONS_PER_IDENTITY_MAX),
+            operators: Places::new(OPERATORS_CONNECTIONS_MAX, CONNECTIONS_PER_IDENTITY_MAX),
+            operators_sources: Mutex::default(),
+            bodies: Shared::new(BODIES_LEN_MAX, BODIES_LEN_MAX / PARTS),
+            operators_bodies: Shared::new(OPERATORS_BODIES_LEN_MAX, OPERATORS_BODIES_LEN_MAX / PARTS),
+            turns: Shared::new(turns, turns / PARTS),
+            operators_turns: Shared::new(OPERATORS_TURNS, OPERATORS_TURNS / PARTS),
+            urgent_turns: Shared::new(OPERATORS_TURNS, OPERATORS_TURNS / PARTS),
+            renewals: Rate::new(RENEWALS_PER_MINUTE_MAX),
+            binding_changes: Rate::new(BINDING_CHANGES_PER_MINUTE_MAX),
         }
     }
 
-    /// A place for someone who connects; `None` if there is none.
-    pub(crate) fn stranger(&self, address: IpAddr, now_ms: u64) -> Option<StrangersPlace> {
-        if !self.wasted.admits(address, now_ms) {
-            return None;
-        }
-        let permit = Arc::clone(&self.strangers).try_acquire_owned().ok()?;
+    /// A place for someone who connects; `None` if there is none. It is told to end when somebody else needs it more.
+    pub(crate) fn stranger(&self, address: IpAddr, now: Now) -> Option<StrangersPlace> {
         let source = source(address);
-        let mut per_source = self.per_source.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = per_source.entry(source).or_insert(0);
-        if *count >= STRANGERS_PER_SOURCE_MAX {
+        if !self.wasted.admits(address, now.ms) && !self.is_an_operators(source, now.boot_ms) {
             return None;
         }
-        *count += 1;
-        Some(StrangersPlace { _permit: permit, source, per_source: Arc::clone(&self.per_source) })
+        self.strangers.enter(source, ())
     }
 
     /// A connection from there came to nothing, or may.
@@ -96,42 +105,73 @@ impl Admission {
         self.wasted.failed(address, now_ms);
     }
 
-    /// A place for one who has shown a certificate of ours.
-    pub(crate) fn enrolled(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.enrolled).try_acquire_owned().ok()
+    /// A place for one whose certificate counts, and who comes from there.
+    pub(crate) fn enrolled(&self, peer: &Peer, address: IpAddr, now_boot_ms: u64) -> Option<EnrolledPlace> {
+        match peer.identity.role() {
+            Role::Gateway => self.gateways.enter(peer.identity.clone(), peer.clone()),
+            Role::Admin => {
+                self.operator_came(&peer.identity, source(address), now_boot_ms);
+                self.operators.enter(peer.identity.clone(), peer.clone())
+            }
+        }
     }
 
-    /// Room for a body.
-    pub(crate) async fn body(
-        &self,
-        identity: Option<&Identity>,
-        len_max: usize,
-    ) -> Result<Room, KeyServiceError> {
-        let permits = u32::try_from(len_max.clamp(1, SHARE_LEN_MAX)).unwrap_or(u32::MAX);
-        let own = room(self.share(identity).acquire_many_owned(permits)).await?;
-        let of_all = room(Arc::clone(&self.bodies).acquire_many_owned(permits)).await?;
-        Ok(Room { _own: own, _of_all: of_all })
+    /// Ends the connections of those who don't count any more.
+    pub(crate) fn end_where(&self, is_over: impl Fn(&Peer) -> bool) {
+        self.gateways.end_where(&is_over);
+        self.operators.end_where(&is_over);
     }
 
-    fn share(&self, identity: Option<&Identity>) -> Arc<Semaphore> {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        let share = shares.entry(identity.cloned());
-        Arc::clone(share.or_insert_with(|| Arc::new(Semaphore::new(SHARE_LEN_MAX))))
+    /// Room for a body; `None` is a stranger.
+    pub(crate) async fn body(&self, who: Option<&Identity>, len_max: usize) -> Result<Part, KeyServiceError> {
+        let bodies = if is_operator(who) { &self.operators_bodies } else { &self.bodies };
+        bodies.take(who, len_max).await
     }
 
     /// A turn for what blocks. It has to be moved into the work, which goes on when the caller hangs up.
-    pub(crate) async fn work(&self) -> Result<OwnedSemaphorePermit, KeyServiceError> {
-        room(Arc::clone(&self.work).acquire_owned()).await
+    pub(crate) async fn turn(&self, who: Option<&Identity>) -> Result<Part, KeyServiceError> {
+        let turns = if is_operator(who) { &self.operators_turns } else { &self.turns };
+        turns.take(who, 1).await
+    }
+
+    /// The same for what operators ask in an emergency.
+    pub(crate) async fn urgent_turn(&self, who: Option<&Identity>) -> Result<Part, KeyServiceError> {
+        self.urgent_turns.take(who, 1).await
+    }
+
+    fn operator_came(&self, operator: &Identity, source: IpAddr, now_boot_ms: u64) {
+        let mut known = self.operators_sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let sources = known.entry(operator.clone()).or_default();
+        sources.retain(|(one, _)| *one != source);
+        if sources.len() >= SOURCES_PER_OPERATOR_MAX {
+            sources.remove(0);
+        }
+        sources.push((source, now_boot_ms));
+    }
+
+    fn is_an_operators(&self, source: IpAddr, now_boot_ms: u64) -> bool {
+        let known = self.operators_sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_meant =
+            |(one, at): &(IpAddr, u64)| *one == source && now_boot_ms < at.saturating_add(SOURCE_KNOWN_MS);
+        known.values().flatten().any(is_meant)
     }
 }
 
-async fn room(
-    acquire: impl Future<Output = Result<OwnedSemaphorePermit, tokio::sync::AcquireError>>,
-) -> Result<OwnedSemaphorePermit, KeyServiceError> {
-    match tokio::time::timeout(PATIENCE, acquire).await {
-        Ok(Ok(permit)) => Ok(permit),
-        _ => Err(busy()),
+/// What both clocks show.
+#[derive(Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) ms: u64,
+    pub(crate) boot_ms: u64,
+}
+
+impl Now {
+    pub(crate) fn of(clock: &dyn claviger_env::Clock) -> Self {
+        Self { ms: clock.now_ms(), boot_ms: clock.boot_ms() }
     }
+}
+
+fn is_operator(who: Option<&Identity>) -> bool {
+    who.is_some_and(|who| who.role() == Role::Admin)
 }
 
 pub(crate) fn busy() -> KeyServiceError {
@@ -149,32 +189,81 @@ pub(crate) fn source(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use claviger_keyapi::tls::SpkiHash;
 
-    #[test]
-    fn one_source_never_takes_every_strangers_place() {
-        let admission = Admission::new(8);
-        let one: IpAddr = "192.0.2.1".parse().unwrap();
-        let held: Vec<_> =
-            (0..STRANGERS_PER_SOURCE_MAX).map(|_| admission.stranger(one, 0).unwrap()).collect();
-        assert!(admission.stranger(one, 0).is_none());
-        assert!(admission.stranger("::ffff:192.0.2.1".parse().unwrap(), 0).is_none());
-        assert!(admission.stranger("192.0.2.2".parse().unwrap(), 0).is_some());
-        drop(held);
-        assert!(admission.stranger(one, 0).is_some());
-        assert_eq!(admission.per_source.lock().unwrap().len(), 0, "what was given back is forgotten");
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn at(ms: u64) -> Now {
+        Now { ms, boot_ms: ms }
+    }
+
+    fn peer(name: &str) -> Peer {
+        Peer { identity: name.parse().unwrap(), spki: SpkiHash([0; 32]), not_after_ms: u64::MAX }
     }
 
     #[test]
     fn a_source_whose_connections_come_to_nothing_waits_for_the_next_minute() {
         let admission = Admission::new(8);
-        let one: IpAddr = "192.0.2.1".parse().unwrap();
         for _ in 0..WASTED_PER_MINUTE_MAX {
-            assert!(admission.stranger(one, 0).is_some());
-            admission.wasted(one, 0);
+            assert!(admission.stranger(ONE, at(0)).is_some());
+            admission.wasted(ONE, 0);
         }
-        assert!(admission.stranger(one, 59_999).is_none());
-        assert!(admission.stranger("192.0.2.2".parse().unwrap(), 0).is_some());
-        assert!(admission.stranger(one, 60_000).is_some());
+        assert!(admission.stranger(ONE, at(59_999)).is_none());
+        assert!(admission.stranger("::ffff:192.0.2.1".parse().unwrap(), at(59_999)).is_none());
+        assert!(admission.stranger(OTHER, at(0)).is_some());
+        assert!(admission.stranger(ONE, at(60_000)).is_some());
+    }
+
+    #[test]
+    fn where_an_operator_came_from_within_a_day_nobody_shuts_him_out() {
+        let admission = Admission::new(8);
+        drop(admission.enrolled(&peer("admin:first"), ONE, 0));
+        for address in [ONE, OTHER] {
+            (0..WASTED_PER_MINUTE_MAX).for_each(|_| admission.wasted(address, 0));
+        }
+        assert!(admission.stranger(ONE, at(1)).is_some());
+        assert!(admission.stranger(OTHER, at(1)).is_none());
+        assert!(admission.stranger(ONE, Now { ms: 1, boot_ms: SOURCE_KNOWN_MS }).is_none());
+        // He can't make it forget where others came from.
+        for n in 0..=255 {
+            drop(admission.enrolled(&peer("admin:second"), [198, 51, 100, n].into(), 0));
+        }
+        assert!(admission.stranger(ONE, at(1)).is_some());
+        let known: usize = admission.operators_sources.lock().unwrap().values().map(Vec::len).sum();
+        assert_eq!(known, 1 + SOURCES_PER_OPERATOR_MAX);
+    }
+
+    #[test]
+    fn gateways_take_no_place_from_operators() {
+        let admission = Admission::new(2);
+        let gateways: Vec<_> = ["gateway:a", "gateway:b"]
+            .iter()
+            .map(|name| admission.enrolled(&peer(name), ONE, 0).unwrap())
+            .collect();
+        assert!(admission.enrolled(&peer("gateway:c"), ONE, 0).is_none());
+        assert!(admission.enrolled(&peer("admin:first"), ONE, 0).is_some());
+        drop(gateways);
+        assert!(admission.enrolled(&peer("gateway:c"), ONE, 0).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gateways_take_no_turn_and_no_room_from_operators() {
+        let admission = Admission::new(8);
+        let mut held = Vec::new();
+        for n in 0..PARTS {
+            let who: Identity = format!("gateway:g{n}").parse().unwrap();
+            held.push(admission.body(Some(&who), usize::MAX).await.unwrap());
+            while let Ok(turn) = admission.turn(Some(&who)).await {
+                held.push(turn);
+            }
+        }
+        let other: Identity = "gateway:other".parse().unwrap();
+        assert_eq!(admission.turn(Some(&other)).await.err(), Some(busy()));
+        assert_eq!(admission.body(None, 1).await.err(), Some(busy()));
+        let operator: Identity = "admin:first".parse().unwrap();
+        assert!(admission.turn(Some(&operator)).await.is_ok());
+        assert!(admission.body(Some(&operator), 64 << 10).await.is_ok());
     }
 
     #[test]
@@ -182,20 +271,5 @@ mod tests {
         let at = |text: &str| source(text.parse().unwrap());
         assert_eq!(at("2001:db8:0:1::1"), at("2001:db8:0:1:ffff::2"));
         assert_ne!(at("2001:db8:0:1::1"), at("2001:db8:0:2::1"));
-    }
-
-    #[tokio::test]
-    async fn without_room_a_request_is_told_to_come_again() {
-        let admission = Admission::new(8);
-        let name = |n: usize| format!("gateway:g{n}").parse::<Identity>().unwrap();
-        let of = async |who: Identity, len| admission.body(Some(&who), len).await;
-        let mut held = vec![of(name(0), SHARE_LEN_MAX).await.unwrap()];
-        assert_eq!(of(name(0), 1).await.err(), Some(busy()), "one has his share");
-        for n in 1..BODIES_LEN_MAX / SHARE_LEN_MAX {
-            held.push(of(name(n), SHARE_LEN_MAX).await.unwrap());
-        }
-        assert_eq!(of(name(9), 1).await.err(), Some(busy()), "all have all of it");
-        drop(held);
-        assert!(of(name(0), 1).await.is_ok());
     }
 }

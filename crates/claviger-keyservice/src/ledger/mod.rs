@@ -35,7 +35,7 @@ use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::custody::Master;
 use crate::service::Core;
 use crate::store::{Change, Kind, Row, Store};
-use crate::vault::{Vault, row};
+use crate::vault::{IdentityRow, Vault, row};
 use crate::watch::Watchers;
 use claviger_keyapi::Id16;
 use log::{last_words, row_text};
@@ -477,7 +477,13 @@ impl Core {
 /// Whether somebody could want this change forgotten. What only adds is not worth the wait for a checkpoint.
 fn takes_away(change: &Change) -> bool {
     match change {
+        // Who is enrolled or renews his certificate loses nothing.
+        Change::Put(Kind::Identity, row) => {
+            serde_json::from_slice::<IdentityRow>(&row.body).map_or(true, |row| row.revoked_ms.is_some())
+        }
         Change::Put(kind, _) => !matches!(kind, Kind::Binding | Kind::Token | Kind::Proposal),
+        // That a name is closed no more.
+        Change::Delete(Kind::Closing, _) => false,
         Change::Delete(..) => true,
         Change::PutEpoch(_) | Change::ReplaceEpoch { .. } => false,
     }

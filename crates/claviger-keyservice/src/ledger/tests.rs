@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex};
 
 use claviger_env::SystemClock;
 use claviger_format::{EpochHeader, EpochId, EpochRecord, SealTo, Wek};
-use claviger_keyapi::Role;
 use claviger_keyapi::routes::BindRequest;
+use claviger_keyapi::tls::SpkiHash;
+use claviger_keyapi::{Id16, Role};
 
 use super::log::newest_state;
+use super::takes_away;
 use crate::audit_log::{AuditLog, AuditSink};
 use crate::audit_record::Outcome;
 use crate::files::read_secret;
@@ -25,6 +27,7 @@ use crate::store::snapshot::{Item, Snapshot};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Change, EpochMark, EpochPage, EpochRow, FinishedRow, Kind, Row, Store};
 use crate::testing::random;
+use crate::vault::IdentityRow;
 use crate::{KeyService, ServiceError};
 
 /// How a step fails.
@@ -401,4 +404,28 @@ fn the_state_is_repeated_so_that_it_never_lies_far_from_the_end() {
     assert!(repeated() && core.audit.tail(1).unwrap()[0].contains(&core.vault().unwrap().mark().state));
     core.audit.append_blocking(vec![b"{\"action\":\"lease\"}".to_vec()]).unwrap();
     assert!(!repeated(), "only once");
+}
+
+#[test]
+fn only_what_takes_something_away_is_urgent() {
+    let row = |revoked_ms| {
+        let row = IdentityRow {
+            uid: Id16([1; 16]),
+            identity: "gateway:full".parse().unwrap(),
+            keysets: vec!["default".to_owned()],
+            enrolled_ms: 0,
+            spki: SpkiHash([0; 32]),
+            previous_spki: None,
+            certificate_until_ms: 0,
+            revoked_ms,
+        };
+        Row { id: row.uid.to_string(), body: serde_json::to_vec(&row).unwrap(), mac: Vec::new() }
+    };
+    assert!(!takes_away(&Change::Put(Kind::Identity, row(None))), "a renewal");
+    assert!(takes_away(&Change::Put(Kind::Identity, row(Some(1)))), "a revocation");
+    let unreadable = Row { body: b"{}".to_vec(), ..row(None) };
+    assert!(takes_away(&Change::Put(Kind::Identity, unreadable)), "who knows");
+    assert!(takes_away(&Change::Put(Kind::Freeze, row(None))));
+    assert!(takes_away(&Change::Delete(Kind::Binding, "photos".into())));
+    assert!(!takes_away(&Change::Delete(Kind::Closing, "photos".into())));
 }

@@ -1,6 +1,7 @@
 //! What each route does with its body. The handlers take the proof of who asks ([`Caller`]), so one without authentication
 //! can't be written by accident.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use claviger_keyapi::proposals::ProposalRequest;
@@ -8,7 +9,7 @@ use claviger_keyapi::routes::{
     self, ContinueAnswer, ContinueRequest, DeriveAnswer, DeriveRequest, Empty, FinishAnswer, FinishRequest,
     LeaseAnswer, LeaseRequest,
 };
-use claviger_keyapi::{BATCH_ITEMS_MAX, KeyServiceError, admin};
+use claviger_keyapi::{BATCH_ITEMS_MAX, Identity, KeyServiceError, admin};
 use serde::Serialize;
 
 use super::admit::Admitted;
@@ -18,8 +19,29 @@ use crate::ServiceError;
 use crate::audit_record::RequestInfo;
 use crate::service::{Caller, Core, Work};
 
-pub(super) async fn handle(
+/// The service, asked by somebody: his share of its turns is what the work takes.
+pub(crate) struct Asked {
     core: Arc<Core>,
+    by: Option<Identity>,
+}
+
+impl Asked {
+    /// `None` is a stranger.
+    pub(crate) fn by(core: Arc<Core>, by: Option<Identity>) -> Self {
+        Self { core, by }
+    }
+}
+
+impl Deref for Asked {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+pub(super) async fn handle(
+    core: Asked,
     client: &Client,
     info: RequestInfo,
     route: Route,
@@ -63,7 +85,7 @@ pub(super) async fn handle(
 }
 
 async fn unlock(
-    core: Arc<Core>,
+    core: Asked,
     info: RequestInfo,
     route: UnlockRoute,
     body: Body,
@@ -90,7 +112,7 @@ async fn unlock(
 }
 
 pub(crate) async fn gateway(
-    core: Arc<Core>,
+    core: Asked,
     caller: Caller,
     route: GatewayRoute,
     body: Body,
@@ -107,7 +129,8 @@ pub(crate) async fn gateway(
         }
         G::Bindings => {
             parse::<Empty>(&body)?;
-            encode(&core.bindings(&caller))
+            // There may be thousands.
+            blocking(core, move |core| Work::silent(Ok(core.bindings(&caller)))).await
         }
         G::Bind => {
             let request = parse(&body)?;
@@ -135,12 +158,7 @@ pub(crate) async fn gateway(
 }
 
 /// The routes that release keys, or end an upload.
-async fn keys(
-    core: Arc<Core>,
-    caller: Caller,
-    route: GatewayRoute,
-    body: Body,
-) -> Result<Body, KeyServiceError> {
+async fn keys(core: Asked, caller: Caller, route: GatewayRoute, body: Body) -> Result<Body, KeyServiceError> {
     match route {
         GatewayRoute::Lease => {
             let items = batch(parse::<LeaseRequest>(&body)?.items)?;
@@ -178,7 +196,7 @@ async fn keys(
 }
 
 async fn operator(
-    core: Arc<Core>,
+    core: Asked,
     caller: Caller,
     route: OperatorRoute,
     body: Body,
@@ -252,7 +270,7 @@ async fn operator(
 
 /// What takes two operators.
 async fn four_eyes(
-    core: Arc<Core>,
+    core: Asked,
     caller: Caller,
     route: OperatorRoute,
     body: Body,
@@ -288,7 +306,7 @@ fn batch<T>(items: Vec<T>) -> Result<Vec<T>, KeyServiceError> {
 
 /// Runs what blocks (database, cryptography) off the runtime, then waits for the audit log, then encodes the answer.
 async fn blocking<T: Serialize + Send + 'static>(
-    core: Arc<Core>,
+    core: Asked,
     run: impl FnOnce(&Core) -> Work<T> + Send + 'static,
 ) -> Result<Body, KeyServiceError> {
     encode(&settled(&core, run).await?)
@@ -297,7 +315,7 @@ async fn blocking<T: Serialize + Send + 'static>(
 /// The same for answers that carry keys: they go out only if the service is still unlocked, the caller unrevoked and nothing of
 /// it frozen. That is asked last.
 async fn releasing<T: Serialize + Send + 'static>(
-    core: Arc<Core>,
+    core: Asked,
     caller: Caller,
     run: impl FnOnce(&Core, &Caller) -> Work<T> + Send + 'static,
 ) -> Result<Body, KeyServiceError> {
@@ -311,21 +329,21 @@ async fn releasing<T: Serialize + Send + 'static>(
 }
 
 /// Freezes whoever has used up a budget with this answer: he still gets it, and it is the last. Others don't wait for that.
-async fn freeze_tripped(core: &Arc<Core>) {
-    let worker = Arc::clone(core);
+async fn freeze_tripped(core: &Asked) {
+    let worker = Arc::clone(&core.core);
     if let Ok(Err(error)) = tokio::task::spawn_blocking(move || worker.freeze_tripped()).await {
         tracing::error!(%error, "a gateway that has used up its budget is stopped, but not frozen yet");
     }
 }
 
 async fn settled<T: Send + 'static>(
-    core: &Arc<Core>,
+    core: &Asked,
     run: impl FnOnce(&Core) -> Work<T> + Send + 'static,
 ) -> Result<T, KeyServiceError> {
     // What can't be written down is not even begun.
     core.check_audit()?;
-    let turn = core.admission.work().await?;
-    let worker = Arc::clone(core);
+    let turn = core.admission.turn(core.by.as_ref()).await?;
+    let worker = Arc::clone(&core.core);
     let run = move || {
         let _turn = turn;
         worker.covered(run(&worker))
@@ -334,12 +352,17 @@ async fn settled<T: Send + 'static>(
     core.settle(work).await
 }
 
-/// What has to work however busy the service is, and when its audit log has failed: the status and the brake.
+/// What has to work however busy the service is, and when its audit log has failed: the status and the brake. There are turns for
+/// nothing else, a part of them for each operator.
 async fn always<T: Serialize + Send + 'static>(
-    core: Arc<Core>,
+    core: Asked,
     run: impl FnOnce(&Core) -> Result<T, ServiceError> + Send + 'static,
 ) -> Result<Body, KeyServiceError> {
-    let done =
-        tokio::task::spawn_blocking(move || run(&core)).await.map_err(|_| KeyServiceError::Internal)?;
+    let turn = core.admission.urgent_turn(core.by.as_ref()).await?;
+    let run = move || {
+        let _turn = turn;
+        run(&core)
+    };
+    let done = tokio::task::spawn_blocking(run).await.map_err(|_| KeyServiceError::Internal)?;
     encode(&done.map_err(|error| crate::service::tell(&error))?)
 }

@@ -2,58 +2,51 @@
 //! decides who comes in, `handlers` do the work.
 
 mod admit;
+mod connection;
 mod handlers;
 mod routes;
 
 use std::future::Future;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use claviger_keyapi::routes::{Empty, ErrorAnswer};
 use claviger_keyapi::wiping::{self, WipingBuffer};
-use claviger_keyapi::{KeyServiceError, UnavailableReason};
+use claviger_keyapi::{Identity, KeyServiceError, UnavailableReason};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use crate::ServiceError;
-use crate::admission::{Room, StrangersPlace};
+use crate::admission::{Now, Part};
 use crate::audit_record::{Outcome, Record, RequestInfo};
-use crate::identity::{Peer, peer};
-use crate::metrics::{CONNECTIONS_REFUSED, HANDSHAKES_REFUSED, REQUESTS};
+use crate::metrics::{CONNECTIONS_REFUSED, REQUESTS};
 use crate::refusals::Refusals;
 use crate::service::{Core, UNRECORDED};
 use crate::watch::{self, WatchBody};
 use admit::{Admitted, admit};
-use handlers::handle;
+use connection::{Client, Guest, connection};
+use handlers::{Asked, handle};
 use routes::{Route, route};
 
 #[cfg(test)]
-pub(crate) use handlers::gateway;
+pub(crate) use handlers::{Asked as AskedInTests, gateway};
 #[cfg(test)]
 pub(crate) use routes::GatewayRoute;
 
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Life of a connection without a certificate.
-const STRANGER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often connections are ended that have to be.
+const LOOK: Duration = Duration::from_secs(1);
 /// How often the service looks whether it has something to write down by itself.
 const TICK: Duration = Duration::from_secs(2);
 /// How often it looks after what unlocks it.
 const TEND: Duration = Duration::from_secs(5);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-const STREAMS_MAX: u32 = 128;
-const HEADERS_LEN_MAX: u32 = 16 << 10;
 
 /// Accepts until `shutdown` is ready, then lets requests under way finish for a while. Returns when no connection is left.
 pub(crate) async fn serve(
@@ -62,8 +55,9 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServiceError> {
     crate::metrics::describe();
-    let graceful = GracefulShutdown::new();
+    let (going_down, goes_down) = tokio::sync::watch::channel(false);
     let mut connections = JoinSet::new();
+    let mut look = tokio::time::interval(LOOK);
     let mut tick = tokio::time::interval(TICK);
     let mut tend = tokio::time::interval(TEND);
     let mut shutdown = std::pin::pin!(shutdown);
@@ -72,9 +66,16 @@ pub(crate) async fn serve(
             () = &mut shutdown => break,
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
+            _ = look.tick() => {
+                if core.end_connections() {
+                    let locked = Arc::clone(&core);
+                    tokio::task::spawn_blocking(move || locked.look_up_roll());
+                }
+                continue;
+            }
             _ = tick.tick() => {
-                record_attempts(&core).await;
-                // With them, so that nothing of the service is left when this returns.
+                // With the connections, so that nothing of the service is left when this returns.
+                connections.spawn(record_attempts(Arc::clone(&core)));
                 connections.spawn(housekeeping(Arc::clone(&core)));
                 continue;
             }
@@ -94,20 +95,18 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        match core.admission.stranger(address.ip(), core.clock.now_ms()) {
+        match core.admission.stranger(address.ip(), Now::of(&*core.clock)) {
             Some(place) => {
-                let guest = Guest { place, source: address.ip() };
-                connections.spawn(connection(Arc::clone(&core), stream, guest, graceful.watcher()));
+                let guest = Guest { place, source: address.ip(), goes_down: goes_down.clone() };
+                connections.spawn(connection(Arc::clone(&core), stream, guest));
             }
             None => count_refused(),
         }
     }
     // They would not end by themselves.
     core.watchers.close();
-    let finish = async {
-        graceful.shutdown().await;
-        while connections.join_next().await.is_some() {}
-    };
+    going_down.send_replace(true);
+    let finish = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(SHUTDOWN_TIMEOUT, finish).await.is_err() {
         tracing::warn!("some connections did not finish in time");
     }
@@ -118,10 +117,10 @@ fn count_refused() {
     metrics::counter!(CONNECTIONS_REFUSED).increment(1);
 }
 
-async fn record_attempts(core: &Core) {
+async fn record_attempts(core: Arc<Core>) {
     let refusals = [
-        unrecorded_refusals(core, "authenticate", &core.refusals),
-        unrecorded_refusals(core, "refused", &core.refused),
+        unrecorded_refusals(&core, "authenticate", &core.refusals),
+        unrecorded_refusals(&core, "refused", &core.refused),
     ];
     for record in refusals.into_iter().chain([core.unrecorded_attempts()]).flatten() {
         if let Err(error) = core.audit.append(vec![record.to_bytes()]).await {
@@ -145,71 +144,6 @@ async fn housekeeping(core: Arc<Core>) {
     let _ = tokio::task::spawn_blocking(move || core.keep_house()).await;
 }
 
-/// Someone who connected and is a stranger until he shows a certificate.
-struct Guest {
-    place: StrangersPlace,
-    source: IpAddr,
-}
-
-/// At the other end of a connection. The TLS layer has checked that the certificate is one of ours; whether it counts is
-/// asked at every request.
-struct Client {
-    peer: Option<Peer>,
-    source: IpAddr,
-}
-
-async fn connection(
-    core: Arc<Core>,
-    stream: TcpStream,
-    guest: Guest,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    // Best effort: without it small answers wait for an acknowledgement.
-    let _ = stream.set_nodelay(true);
-    let Some(config) = core.current_tls() else { return };
-    let tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
-        Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => {
-            core.admission.wasted(guest.source, core.clock.now_ms());
-            metrics::counter!(HANDSHAKES_REFUSED).increment(1);
-            tracing::info!(%error, "handshake refused");
-            return;
-        }
-        Err(_) => {
-            core.admission.wasted(guest.source, core.clock.now_ms());
-            return;
-        }
-    };
-    let peer = tls.get_ref().1.peer_certificates().and_then(|chain| peer(chain.first()?));
-    let is_stranger = peer.is_none();
-    if is_stranger {
-        core.admission.wasted(guest.source, core.clock.now_ms());
-    }
-    let client = Arc::new(Client { peer, source: guest.source });
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(if is_stranger { 1 } else { STREAMS_MAX })
-        .max_header_list_size(HEADERS_LEN_MAX)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(20));
-    let bounds = Arc::clone(&core);
-    let service = service_fn(move |request| answer(Arc::clone(&core), Arc::clone(&client), request));
-    let connection = watcher.watch(builder.serve_connection(TokioIo::new(tls), service));
-    let ended = if is_stranger {
-        // All that he can do is enrol.
-        let _place = guest.place;
-        tokio::time::timeout(STRANGER_TIMEOUT, connection).await.unwrap_or(Ok(()))
-    } else {
-        let Some(_place) = bounds.admission.enrolled() else { return count_refused() };
-        drop(guest.place);
-        connection.await
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended");
-    }
-}
-
 type Reply = Response<Either<Full<Bytes>, WatchBody>>;
 
 /// What a route answers with if it does not refuse.
@@ -223,6 +157,7 @@ async fn answer(
     client: Arc<Client>,
     request: Request<Incoming>,
 ) -> Result<Reply, std::convert::Infallible> {
+    let _under_way = client.used.begin(core.clock.boot_ms());
     let path = request.uri().path().to_owned();
     let info = match core.request_info(client.peer.as_ref().map(|peer| peer.identity.clone())) {
         Ok(info) => info,
@@ -271,7 +206,10 @@ async fn respond(
                 parse::<Empty>(&body)?;
                 Ok(Answer::Stream(watch::begin(core, peer.clone(), caller)))
             }
-            _ => handle(core, &client, info, route, admitted, body).await.map(Answer::Json),
+            _ => {
+                let asked = Asked::by(core, asker(&client, route).cloned());
+                handle(asked, &client, info, route, admitted, body).await.map(Answer::Json)
+            }
         }
     });
     match tokio::time::timeout(limit, work).await {
@@ -279,6 +217,13 @@ async fn respond(
         Ok(Err(_)) => Err(KeyServiceError::Internal),
         Err(_) => Err(timed_out()),
     }
+}
+
+/// Whose share of the service a request takes; `None` for strangers, also those who show a certificate that opens nothing here.
+fn asker(client: &Client, route: Route) -> Option<&Identity> {
+    let is_for_anyone = matches!(route, Route::Enrol | Route::Recover);
+    let peer = client.peer.as_ref().filter(|_| client.is_enrolled && !is_for_anyone)?;
+    Some(&peer.identity)
 }
 
 fn timed_out() -> KeyServiceError {
@@ -291,7 +236,7 @@ async fn read_body(
     client: &Client,
     request: Request<Incoming>,
     route: Route,
-) -> Result<(Room, Body), KeyServiceError> {
+) -> Result<(Part, Body), KeyServiceError> {
     let len_max = route.body_len_max();
     let too_long = || KeyServiceError::Malformed { text: format!("the body is longer than {len_max} bytes") };
     let mut body = request.into_body();
@@ -299,8 +244,7 @@ async fn read_body(
     if declared.is_some_and(|len| len > len_max) {
         return Err(too_long());
     }
-    let identity = client.peer.as_ref().map(|peer| &peer.identity);
-    let room = core.admission.body(identity, declared.unwrap_or(len_max)).await?;
+    let room = core.admission.body(asker(client, route), declared.unwrap_or(len_max)).await?;
     let mut out = WipingBuffer::with_capacity(declared.unwrap_or(4096));
     while let Some(frame) = body.frame().await {
         let broken = || KeyServiceError::Malformed { text: "the body broke off".to_owned() };

@@ -7,6 +7,7 @@ mod housekeeping;
 mod mending;
 mod opening;
 mod replicas;
+mod standing;
 pub(crate) mod tls;
 pub(crate) mod unlocking;
 
@@ -43,6 +44,8 @@ pub(crate) use callers::Caller;
 use callers::check_unrevoked;
 use mending::Writes;
 use replicas::Standby;
+use standing::Roll;
+pub(crate) use standing::Standing;
 use tls::{read_locked_tls, server_config};
 use unlocking::Unlocking;
 
@@ -75,6 +78,7 @@ pub(crate) struct Core {
     pub(crate) refused: Refusals,
     pub(crate) backups: Backups,
     pub(crate) admission: Admission,
+    roll: Roll,
     pub(crate) unlocking: Unlocking,
     pub(crate) outside: Outside,
     pub(crate) cosigning: Cosigning,
@@ -229,6 +233,7 @@ impl KeyService {
                 refused: Refusals::of_requests(),
                 backups: Backups::default(),
                 admission,
+                roll: Roll::default(),
                 unlocking: Unlocking::default(),
                 outside: Outside::default(),
                 cosigning: Cosigning::default(),

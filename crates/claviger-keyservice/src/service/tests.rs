@@ -224,7 +224,8 @@ async fn ask(
     let info = service.core.local_info().unwrap();
     let caller = service.core.caller(Some(peer), Role::Gateway, info)?;
     let body = zeroize::Zeroizing::new(body.as_bytes().to_vec());
-    server::gateway(Arc::clone(&service.core), caller, route, body).await
+    let asked = server::AskedInTests::by(Arc::clone(&service.core), Some(peer.identity.clone()));
+    server::gateway(asked, caller, route, body).await
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What the service shows to those who connect: unlocked a key that lives in memory, locked one from its disk.
 
-use std::sync::Arc;
+use std::sync::{Arc, TryLockError};
 
 use claviger_env::Clock;
 use claviger_format::Random;
@@ -73,9 +73,14 @@ impl Core {
         self.tls.load().config.clone()
     }
 
-    /// Under the lock of changes: a service that was locked meanwhile must not show the unlocked one's name again.
+    /// Under the lock of changes: a service that was locked meanwhile must not show the unlocked one's name again. Nobody who connects
+    /// waits for it: the certificate is good for half its life yet, and the next one tries again.
     fn renew_tls(&self, now_ms: u64) -> Result<(), ServiceError> {
-        let _changes = self.changes();
+        let _changes = match self.changes.try_lock() {
+            Ok(changes) => changes,
+            Err(TryLockError::Poisoned(changes)) => changes.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
         if let Ok(vault) = self.vault()
             && self.tls.load().is_due(now_ms)
         {

@@ -32,8 +32,14 @@ impl rustls::time_provider::TimeProvider for Now {
 
 /// Connects with the identity of a folder, or as a stranger.
 pub(crate) async fn connect(world: &World, folder: Option<&str>) -> Raw {
+    let config = config(world, folder).await;
+    connect_with(world, &config).await.unwrap()
+}
+
+/// What it takes to connect with the identity of a folder, or as a stranger.
+pub(crate) async fn config(world: &World, folder: Option<&str>) -> Arc<rustls::ClientConfig> {
     let now = Arc::new(Now(claviger_env::Clock::now_ms(&*world.clock)));
-    let config = if let Some(folder) = folder {
+    Arc::new(if let Some(folder) = folder {
         let certificate = stored(world, folder).certificate;
         let file = std::fs::read_to_string(world.path(folder).join("identity.json")).unwrap();
         let json: serde_json::Value = serde_json::from_str(&file).unwrap();
@@ -46,13 +52,20 @@ pub(crate) async fn connect(world: &World, folder: Option<&str>) -> Raw {
     } else {
         let token = EnrolToken::parse(&world.token("gateway:nobody").await).unwrap();
         tls::enrol_config(token.ca_spki_sha256, now).unwrap()
-    };
-    let stream = TcpStream::connect(world.config.listen).await.unwrap();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let stream = connector.connect(tls::server_name(), stream).await.unwrap();
-    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    })
+}
+
+/// Connects; the service may hang up.
+pub(crate) async fn connect_with(
+    world: &World,
+    config: &Arc<rustls::ClientConfig>,
+) -> Result<Raw, Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::connect(world.config.listen).await?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
+    let stream = connector.connect(tls::server_name(), stream).await?;
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    Raw(sender)
+    Ok(Raw(sender))
 }
 
 /// A request of which a part was sent.
@@ -62,6 +75,29 @@ pub(crate) struct Begun {
 }
 
 impl Raw {
+    /// Whether the other end has not hung up, as far as that was heard.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.0.is_closed()
+    }
+
+    /// Status of a call; `None` if the service hung up.
+    pub(crate) async fn try_ask(&mut self, path: &str, body: &str) -> Option<u16> {
+        self.ask_once(path, body).await
+    }
+
+    /// The same, of several at once.
+    pub(crate) fn ask_once(
+        &mut self,
+        path: &str,
+        body: &str,
+    ) -> impl Future<Output = Option<u16>> + Send + use<> {
+        let body = stream::iter([Ok(Frame::data(Bytes::from(body.to_owned())))]);
+        let body: Frames = Box::pin(StreamBody::new(body));
+        let request = http::Request::post(format!("https://{}{path}", tls::SERVICE_NAME)).body(body).unwrap();
+        let answer = self.0.send_request(request);
+        async { Some(answer.await.ok()?.status().as_u16()) }
+    }
+
     /// Sends the beginning of a body and leaves the request open.
     pub(crate) fn begin(&mut self, path: &str, body: &str) -> Begun {
         let (rest, frames) = mpsc::unbounded_channel::<Bytes>();
