@@ -24,8 +24,8 @@ use crate::keyset::{Destroyed, Doom, Keyset, Version, keyset_change};
 use crate::ledger::Turn;
 use crate::metrics::VERSIONS_DOOMED;
 use crate::service::{Caller, Core, Work};
-use crate::store::{Change, EpochPage, EpochRow, Kind, Store};
-use crate::vault::{Vault, read_row};
+use crate::store::{Change, EpochRow, Kind, Store};
+use crate::vault::Vault;
 use crate::wording::moment;
 
 /// How long a process knows of a decision before it carries it out, on the boot-time clock.
@@ -36,7 +36,6 @@ const BACKUPS_ROW: &str = "backups";
 const BACKUP_TIMES_MAX: usize = 1000;
 /// Tells that what was deleted may still lie in the database's files.
 const META_SCRUB: &str = "scrub_due";
-const PAGE: u32 = 1000;
 
 impl Core {
     /// Takes back a decision to destroy a version: it opens again. One operator suffices.
@@ -96,7 +95,7 @@ impl Core {
 
     fn destroy(&self, vault: &Arc<Vault>, keyset: &Keyset, number: u32) -> Result<(), ServiceError> {
         // Nothing is added to them: nothing is registered under a version that does not open.
-        let epochs = epochs_of(&*self.store, keyset, number, |_| {})?;
+        let epochs = self.epochs_of(vault, keyset, number, |_| {})?;
         let turn = self.change(vault)?;
         let info = self.local_info()?;
         let keyset = vault.keyset_by_id(keyset.public_id()).ok_or(ServiceError::Damaged("keyset"))?;
@@ -110,7 +109,7 @@ impl Core {
             destroyed_ms: info.now_ms,
             request_id: info.request_id.clone(),
             epochs,
-            backups: self.backups_made(vault)?,
+            backups: backups_made(vault)?,
             unlock_method: self.unlock_state().method,
             store: self.config.store.name().to_owned(),
             ..certificate(&keyset, version, doom)
@@ -144,24 +143,34 @@ impl Core {
         Ok(())
     }
 
+    /// The epochs of a version, as the registry has them; `lost` hears of each that no other version opens.
+    pub(crate) fn epochs_of(
+        &self,
+        vault: &Vault,
+        keyset: &Keyset,
+        number: u32,
+        mut lost: impl FnMut(&EpochRow),
+    ) -> Result<EpochSpan, ServiceError> {
+        let mut span = EpochSpan::default();
+        self.each_epoch(vault, |row| count_epoch(&mut span, (keyset, number), row, &mut lost))?;
+        Ok(span)
+    }
+
     /// The certificate of a version that was destroyed.
     pub(crate) fn certificate(
-        &self,
         caller: &Caller,
         request: &VersionRequest,
     ) -> Result<CertificateAnswer, ServiceError> {
         let keyset = caller.vault.keyset(&request.keyset).ok_or_else(unknown)?;
         let id = certificate_row(keyset.public_id(), request.version);
-        let rows = self.store.rows(Kind::Service)?;
-        let row = rows.iter().find(|row| row.id == id);
-        let row = row.ok_or_else(|| conflict("this version was not destroyed"))?;
-        let json: String = read_row(&caller.vault.master, Kind::Service, row)?;
+        let json: Option<String> = caller.vault.ledger().rows().value(Kind::Service, &id)?;
+        let json = json.ok_or_else(|| conflict("this version was not destroyed"))?;
         Ok(CertificateAnswer { sha256: sha256(&json), json })
     }
 
     /// Writes down that a backup begins: it holds every root that there is, for whoever opens it.
     pub(crate) fn note_backup(&self, turn: &Turn<'_>, record: &Record) -> Result<(), ServiceError> {
-        let mut made = self.backups_made(&turn.vault)?;
+        let mut made = backups_made(&turn.vault)?;
         made.begun = made.begun.saturating_add(1);
         made.first_ms = made.first_ms.or(Some(record.time_ms()));
         made.newest_ms.push(record.time_ms());
@@ -169,14 +178,6 @@ impl Core {
         made.newest_ms.drain(..surplus);
         let put = Change::Put(Kind::Service, turn.vault.row(Kind::Service, BACKUPS_ROW, &made));
         self.commit(turn, vec![put], std::slice::from_ref(record))
-    }
-
-    fn backups_made(&self, vault: &Vault) -> Result<BackupsMade, ServiceError> {
-        let rows = self.store.rows(Kind::Service)?;
-        let Some(row) = rows.iter().find(|row| row.id == BACKUPS_ROW) else {
-            return Ok(BackupsMade::default());
-        };
-        read_row(&vault.master, Kind::Service, row)
     }
 
     /// What is about to be destroyed.
@@ -194,7 +195,12 @@ impl Core {
     }
 }
 
-/// Whether what was deleted may still lie in the database's files, from before this start.
+fn backups_made(vault: &Vault) -> Result<BackupsMade, ServiceError> {
+    Ok(vault.ledger().rows().value(Kind::Service, BACKUPS_ROW)?.unwrap_or_default())
+}
+
+/// Whether what was deleted may still lie in the database's files, from before this start. Whoever could have this forgotten could
+/// have copied those files.
 pub(crate) fn scrub_was_left(store: &dyn Store) -> Result<bool, ServiceError> {
     Ok(store.meta(META_SCRUB)?.is_some_and(|value| !value.is_empty()))
 }
@@ -221,38 +227,30 @@ fn doomed_of(keyset: &Arc<Keyset>) -> Vec<Doomed> {
     keyset.versions.iter().filter_map(doomed).collect()
 }
 
-/// The epochs of a version, as the registry has them; `lost` hears of each that no other version opens.
-pub(crate) fn epochs_of(
-    store: &dyn Store,
-    keyset: &Keyset,
-    number: u32,
-    mut lost: impl FnMut(&EpochRow),
-) -> Result<EpochSpan, ServiceError> {
-    let mut span = EpochSpan::default();
-    let mut page = EpochPage { gateway_id: None, after: None, limit: PAGE };
-    loop {
-        let rows = store.epochs(page)?;
-        for row in rows.iter().filter(|row| Id16(row.keyset_id) == keyset.public_id()) {
-            let Ok(record) = EpochRecord::parse(&row.record) else { continue };
-            let opens_it = |version: &Version| version.opens().is_some() && version.number != number;
-            let mut versions = record.recipients().filter_map(|(version, _)| keyset.version(version));
-            if !record.recipients().any(|(version, _)| version == number) {
-                continue;
-            }
-            if versions.any(opens_it) {
-                span.kept += 1;
-            } else {
-                span.lost += 1;
-                span.first_ms = Some(span.first_ms.map_or(row.created_ms, |first| first.min(row.created_ms)));
-                span.last_ms = Some(span.last_ms.map_or(row.created_ms, |last| last.max(row.created_ms)));
-                lost(row);
-            }
-        }
-        match rows.last() {
-            Some(last) if rows.len() == PAGE as usize => page.after = Some(last.epoch_id),
-            _ => return Ok(span),
-        }
+/// Counts the epochs of a version; `lost` hears of each that no other version opens.
+fn count_epoch(
+    span: &mut EpochSpan,
+    (keyset, number): (&Keyset, u32),
+    row: &EpochRow,
+    lost: impl FnOnce(&EpochRow),
+) {
+    if Id16(row.keyset_id) != keyset.public_id() {
+        return;
     }
+    let Ok(record) = EpochRecord::parse(&row.record) else { return };
+    if !record.recipients().any(|(version, _)| version == number) {
+        return;
+    }
+    let opens_it = |version: &Version| version.opens().is_some() && version.number != number;
+    let mut versions = record.recipients().filter_map(|(version, _)| keyset.version(version));
+    if versions.any(opens_it) {
+        span.kept += 1;
+        return;
+    }
+    span.lost += 1;
+    span.first_ms = Some(span.first_ms.map_or(row.created_ms, |first| first.min(row.created_ms)));
+    span.last_ms = Some(span.last_ms.map_or(row.created_ms, |last| last.max(row.created_ms)));
+    lost(row);
 }
 
 /// As far as the version alone tells; the rest is empty.

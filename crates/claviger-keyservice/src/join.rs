@@ -16,10 +16,10 @@ use crate::custody::unlock::Stored;
 use crate::custody::{Master, paper};
 use crate::files::{StateLock, private_folder};
 use crate::init::refuse_old_log;
-use crate::ledger::stored_mark;
+use crate::ledger::{Rows, stored_mark};
 use crate::log_key::{check_request, log_key_record, make_request};
 use crate::service::tls::replace_locked_tls;
-use crate::store::location;
+use crate::store::{Kind, location};
 use crate::vault::load_authority;
 use crate::{Config, ServiceError};
 
@@ -67,8 +67,10 @@ pub fn join(
     let shares = options.share_files.iter().map(|path| paper::load(path)).collect::<Result<Vec<_>, _>>()?;
     let unwrapped = unwrap(Stored::load(&*store)?, &shares, options.passphrase_file.as_deref(), config)?;
     let master = Master::new(&unwrapped.secret);
-    unwrapped.verify(&master, &*store)?;
-    let authority = load_authority(&master, &*store)?;
+    // What joins releases nothing before it took over, and then it checks all of it.
+    let rows = Rows::read(&master, &*store, &[Kind::Service, Kind::Log])?;
+    unwrapped.verify(&rows, &*store)?;
+    let authority = load_authority(&master, &rows, &*store)?;
     let mark = stored_mark(&master, &*store)?.ok_or(ServiceError::Damaged("ledger"))?;
     private_folder(&config.state_dir)?;
     let _alone = StateLock::take(&config.state_dir)?;
@@ -77,7 +79,7 @@ pub fn join(
     let witness = |log| make_witness_key(config, &master, log, &**random);
     let (key, request) = make_request(&master, &options.name, witness, &**random)?;
     // Before anything is written that could be taken for a replica: its name may be taken.
-    let registered = check_request(&master, &*store, &request, 0)?.0;
+    let registered = check_request(&master, &rows, &request, 0)?.0;
     let mut id = [0u8; 8];
     random.fill(&mut id)?;
     let request_id = format!("{:016x}", u64::from_be_bytes(id));

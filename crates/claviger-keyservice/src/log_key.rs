@@ -14,8 +14,9 @@ use crate::ServiceError;
 use crate::audit_log::SealKey;
 use crate::audit_record::Record;
 use crate::custody::Master;
+use crate::ledger::Rows;
 use crate::store::{Change, Kind, Store};
-use crate::vault::{read_rows, row};
+use crate::vault::row;
 
 /// What the name of a log begins with. No such host exists: the log is served to nobody who has no business with it.
 const ORIGIN: &str = "claviger.invalid/log/";
@@ -27,7 +28,7 @@ const REQUEST: &str = "replica request";
 const WITNESS: &str = "claviger.invalid/witness/";
 
 /// The log as it stands in the database; the id of its row is `log_id`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LogRow {
     log_id: Id16,
@@ -96,7 +97,8 @@ pub(crate) struct LogKey {
 
 impl LogKey {
     /// The key of the log of this id from the database. Without an id, the key of the only log there is, or a fresh one for a
-    /// database that has none, as those from before logs had keys.
+    /// database that has none, as those from before logs had keys. It is needed before there is a ledger; once there is one,
+    /// [`Self::check_newest`] has to be asked.
     ///
     /// # Errors
     /// [`ServiceError::NotRegistered`] if the database knows no log of this id; [`ServiceError::Tampered`] if the row is not what
@@ -107,16 +109,22 @@ impl LogKey {
         log: Option<Id16>,
         random: &dyn Random,
     ) -> Result<Self, ServiceError> {
-        let mut rows = read_rows::<LogRow>(master, store, Kind::Log)?;
-        if let Some(log) = log {
-            let row = rows.into_iter().find(|row| row.log_id == log).ok_or(ServiceError::NotRegistered)?;
-            return Self::of(master, &row);
+        match choose(&Rows::read(master, store, &[Kind::Log])?, log)? {
+            Some(row) => Self::of(master, &row),
+            None => Self::make_from(master, None, random),
         }
-        match (rows.pop(), rows.is_empty()) {
-            (None, _) => Self::make_from(master, None, random),
-            (Some(row), true) => Self::of(master, &row),
-            (Some(_), false) => Err(ServiceError::Damaged("log key (there are several)")),
+    }
+
+    /// Whether the row that was found before there was a ledger is the one that counts.
+    ///
+    /// # Errors
+    /// [`ServiceError::Stale`] if not.
+    pub(crate) fn check_newest(&self, rows: &Rows, log: Option<Id16>) -> Result<(), ServiceError> {
+        let found = self.unstored.is_none().then_some(&self.row);
+        if choose(rows, log)?.as_ref() == found {
+            return Ok(());
         }
+        Err(ServiceError::Stale { kind: Kind::Log.name(), id: self.log_id.to_string() })
     }
 
     fn of(master: &Master, row: &LogRow) -> Result<Self, ServiceError> {
@@ -166,6 +174,19 @@ impl LogKey {
     /// What an auditor needs to verify the log: its name and public key in one line.
     pub(crate) fn verifier(&self) -> &VerifierKey {
         self.key.verifier()
+    }
+}
+
+/// The row of a log among these, or of the only one.
+fn choose(rows: &Rows, log: Option<Id16>) -> Result<Option<LogRow>, ServiceError> {
+    if let Some(log) = log {
+        let row = rows.value(Kind::Log, &log.to_string())?;
+        return row.map(Some).ok_or(ServiceError::NotRegistered);
+    }
+    let mut rows = rows.values(Kind::Log)?;
+    match (rows.pop(), rows.is_empty()) {
+        (row, true) => Ok(row),
+        (_, false) => Err(ServiceError::Damaged("log key (there are several)")),
     }
 }
 
@@ -255,7 +276,7 @@ pub(crate) fn keys_of(request: &ReplicaRequest) -> Result<[VerifierKey; 2], Serv
 /// [`ServiceError::Damaged`] if it was not made by this service's master; a refusal if its name or id is taken.
 pub(crate) fn check_request(
     master: &Master,
-    store: &dyn Store,
+    rows: &Rows,
     request: &ReplicaRequest,
     now_ms: u64,
 ) -> Result<(LogInfo, Change), ServiceError> {
@@ -268,7 +289,8 @@ pub(crate) fn check_request(
     let sealed_from = Some(0);
     let row = LogRow { log_id, public_key, seed, replica, since_ms: now_ms, sealed_from, witness };
     let info = LogInfo::of(master, &row).map_err(|_| refused())?;
-    let taken = read_rows::<LogRow>(master, store, Kind::Log)?
+    let taken = rows
+        .values::<LogRow>(Kind::Log)?
         .into_iter()
         .any(|other| other.log_id == row.log_id || other.replica == row.replica);
     if taken {
@@ -282,8 +304,8 @@ pub(crate) fn check_request(
 ///
 /// # Errors
 /// [`ServiceError::Tampered`]; [`ServiceError::Damaged`].
-pub(crate) fn registered(master: &Master, store: &dyn Store) -> Result<Vec<LogInfo>, ServiceError> {
-    let rows = read_rows::<LogRow>(master, store, Kind::Log)?;
+pub(crate) fn registered(master: &Master, rows: &Rows) -> Result<Vec<LogInfo>, ServiceError> {
+    let rows = rows.values::<LogRow>(Kind::Log)?;
     rows.iter().map(|row| LogInfo::of(master, row)).collect()
 }
 
@@ -293,12 +315,11 @@ pub(crate) fn registered(master: &Master, store: &dyn Store) -> Result<Vec<LogIn
 /// [`ServiceError::NotRegistered`]; [`ServiceError::Tampered`]; [`ServiceError::Damaged`].
 pub(crate) fn register_witness(
     master: &Master,
-    store: &dyn Store,
+    rows: &Rows,
     log: Id16,
     witness: &SigningKey,
 ) -> Result<(LogInfo, Change), ServiceError> {
-    let rows = read_rows::<LogRow>(master, store, Kind::Log)?;
-    let mut row = rows.into_iter().find(|row| row.log_id == log).ok_or(ServiceError::NotRegistered)?;
+    let mut row: LogRow = rows.value(Kind::Log, &log.to_string())?.ok_or(ServiceError::NotRegistered)?;
     row.witness = Some(Blob(witness.public_key().to_vec()));
     Ok((LogInfo::of(master, &row)?, row.change(master)))
 }
@@ -393,13 +414,12 @@ mod tests {
 
     #[test]
     fn nothing_of_a_request_can_be_exchanged_on_the_way() {
-        let (_folder, store) = store();
-        let master = Master::new(&[1; 32]);
+        let (master, rows) = (Master::new(&[1; 32]), Rows::default());
         let make = |name: &str, seed: u8| {
             make_request(&master, name, |log| witness_key(log, &[seed; 32]), &*random()).unwrap().1
         };
         let (request, other) = (make("b", 2), make("c", 3));
-        let (info, _) = check_request(&master, &store, &request, 0).unwrap();
+        let (info, _) = check_request(&master, &rows, &request, 0).unwrap();
         assert_eq!(
             info.witness.unwrap().to_string().split_once('+').unwrap().0,
             witness_name(request.log_id)
@@ -411,7 +431,7 @@ mod tests {
         exchanged.push(ReplicaRequest { log_id: other.log_id, ..request.clone() });
         exchanged.push(ReplicaRequest { seed: other.seed, public_key: other.public_key, ..request });
         for request in exchanged {
-            assert!(check_request(&master, &store, &request, 0).is_err(), "{request:?}");
+            assert!(check_request(&master, &rows, &request, 0).is_err(), "{request:?}");
         }
     }
 

@@ -20,13 +20,13 @@ use crate::ServiceError;
 use crate::audit_log::read_checkpoint;
 use crate::audit_record::{Outcome, Record, RequestInfo, bounded};
 use crate::config::Unlock;
-use crate::custody::Master;
 use crate::identity::Peer;
+use crate::ledger::Rows;
 use crate::log_key::{LogKey, stored_verifier};
 use crate::policy::{AdminVerb, Policy, PolicyRow};
 use crate::service::{Core, Work};
 use crate::store::Kind;
-use crate::vault::{IdentityRow, read_rows};
+use crate::vault::IdentityRow;
 
 /// How long an operator's word counts, on the boot-time clock.
 const ACCEPTANCE_TTL_MS: u64 = 15 * 60_000;
@@ -222,13 +222,13 @@ impl Core {
     }
 
     /// Whether somebody outside bears out the log, with the key that stands in the database under a MAC. The record of an
-    /// acceptance, if it took one. Nothing is written.
+    /// acceptance, if it took one; whose word counts say these rows. Nothing is written.
     ///
     /// # Errors
     /// [`ServiceError::Unvouched`].
     pub(crate) fn check_outside(
         &self,
-        master: &Master,
+        rows: &Rows,
         log: &LogKey,
         info: &RequestInfo,
     ) -> Result<Option<Record>, ServiceError> {
@@ -250,7 +250,7 @@ impl Core {
             some => some,
         };
         let Some(problem) = problem else { return Ok(None) };
-        let by = self.accepting_operators(master)?;
+        let by = self.accepting_operators(rows)?;
         if by.len() < OPERATORS_NEEDED {
             return Err(unvouched(problem, is_missing));
         }
@@ -275,15 +275,14 @@ impl Core {
         }))
     }
 
-    /// Those whose word counts: known to the database, with MACs that fit, not revoked, with the certificate that they showed, and
-    /// with the verb.
-    fn accepting_operators(&self, master: &Master) -> Result<Vec<Identity>, ServiceError> {
-        let rows = read_rows::<IdentityRow>(master, &*self.store, Kind::Identity)?;
-        let policy = match PolicyRow::read(master, &*self.store)? {
+    /// Those whose word counts: in these rows, not revoked, with the certificate that they showed, and with the verb.
+    fn accepting_operators(&self, rows: &Rows) -> Result<Vec<Identity>, ServiceError> {
+        let policy = match PolicyRow::of(rows)? {
             Some(row) => Arc::new(Policy::parse_text(&row.text)?),
             // Of a release before: the policy is the file.
             None => self.policy.load_full(),
         };
+        let rows = rows.values::<IdentityRow>(Kind::Identity)?;
         let counts = |identity: &Identity, spki: SpkiHash| {
             let row = rows.iter().find(|row| row.identity == *identity && row.revoked_ms.is_none());
             row.is_some_and(|row| row.spki == spki || row.previous_spki == Some(spki))

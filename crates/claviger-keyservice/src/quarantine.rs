@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use claviger_keyapi::admin::{RevokeAnswer, RevokeRequest};
-use claviger_keyapi::{Id16, KeyServiceError, Role};
+use claviger_keyapi::{Id16, Identity, KeyServiceError, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::ServiceError;
@@ -21,15 +21,14 @@ use crate::audit_record::{Outcome, Record, bounded};
 use crate::leases::{Coverage, Leases};
 use crate::ledger::Turn;
 use crate::service::{Caller, Core, Work};
-use crate::store::{Change, EpochPage, Kind};
-use crate::vault::IdentityRow;
+use crate::store::{Change, Kind};
+use crate::vault::{IdentityRow, Vault};
 
 /// A gateway goes on sealing under an epoch for an hour; it may have been registered that long before the theft, and a little
 /// more for clocks.
 const SEALING_MS: u64 = 3_600_000 + 600_000;
 /// What was registered so long after a revocation, by the clock of another replica perhaps, was not leased before it.
 const AFTER_MS: u64 = 60_000;
-const PAGE: u32 = 1000;
 const QUARANTINED_MAX: usize = 100_000;
 
 /// An epoch in quarantine; the id of its row is the epoch's.
@@ -150,6 +149,7 @@ impl Core {
         let folder = AuditFolder::new(&self.config.audit_folder());
         let mut leases = Leases::default();
         leases.read_on(&folder, Some(identity), since_ms)?;
+        let Reach { sealed, leasable } = self.reach(&caller.vault, identity, since_ms)?;
         let turn = self.change_as(caller)?;
         leases.read_on(&folder, Some(identity), since_ms)?;
         let Coverage { read, unread } = self.coverage(&turn.vault, &mut leases, &request.logs, since_ms)?;
@@ -164,12 +164,13 @@ impl Core {
             let text = format!("{identity} was never enrolled");
             return Err(KeyServiceError::Conflict { text }.into());
         }
-        let mut found = Vec::new();
+        let mut found = sealed;
         for row in gateways {
-            found.extend(self.suspicious(row, since_ms, &leases)?);
-            if !unread.is_empty() {
-                found.extend(self.leasable(&turn, row, since_ms)?);
-            }
+            let leased = leases.epochs.iter().copied();
+            found.extend(leased.map(|epoch_id| QuarantineRow { epoch_id, gateway_id: row.uid, since_ms }));
+        }
+        if !unread.is_empty() {
+            found.extend(leasable);
         }
         let quarantined = self.put_in_quarantine(&turn, found, record)?;
         Ok(RevokeAnswer { quarantined, read, unread })
@@ -201,58 +202,41 @@ impl Core {
         Ok(quarantined)
     }
 
-    /// What this gateway sealed or leased since then.
-    fn suspicious(
-        &self,
-        gateway: &IdentityRow,
-        since_ms: u64,
-        leases: &Leases,
-    ) -> Result<Vec<QuarantineRow>, ServiceError> {
-        let row = |epoch_id| QuarantineRow { epoch_id, gateway_id: gateway.uid, since_ms };
-        let mut found = Vec::new();
-        let mut page = EpochPage { gateway_id: Some(gateway.uid.0), after: None, limit: PAGE };
-        loop {
-            let epochs = self.store.epochs(page)?;
-            let recent =
-                epochs.iter().filter(|epoch| epoch.first_seen_ms >= since_ms.saturating_sub(SEALING_MS));
-            found.extend(recent.map(|epoch| row(Id16(epoch.epoch_id))));
-            match epochs.last() {
-                Some(last) if epochs.len() == PAGE as usize => page.after = Some(last.epoch_id),
-                _ => break,
-            }
-        }
-        found.extend(leases.epochs.iter().copied().map(row));
-        Ok(found)
-    }
-
-    /// Whatever it could have leased: every epoch of its keysets that was registered before it was revoked.
-    fn leasable(
-        &self,
-        turn: &Turn<'_>,
-        gateway: &IdentityRow,
-        since_ms: u64,
-    ) -> Result<Vec<QuarantineRow>, ServiceError> {
-        let until_ms = gateway.revoked_ms.map_or(u64::MAX, |revoked_ms| revoked_ms.saturating_add(AFTER_MS));
-        let keysets = gateway.keysets.iter().filter_map(|name| turn.vault.keyset(name));
-        let keysets: BTreeSet<Id16> = keysets.map(|keyset| keyset.public_id()).collect();
-        let mut found = Vec::new();
-        let mut page = EpochPage { gateway_id: None, after: None, limit: PAGE };
-        // One more than there is room for is as good as all of them.
-        while found.len() <= QUARANTINED_MAX {
-            let epochs = self.store.epochs(page)?;
-            let his = epochs
+    /// What this identity sealed since then, and what it could have leased: every epoch of its keysets that was registered before it was
+    /// revoked. It is revoked: nothing more of it is registered, and nothing more leased to it.
+    fn reach(&self, vault: &Vault, identity: &Identity, since_ms: u64) -> Result<Reach, ServiceError> {
+        let gateways = vault.identities();
+        let gateways: Vec<_> = gateways.iter().filter(|row| row.identity == *identity).collect();
+        let keysets_of = |row: &IdentityRow| -> BTreeSet<Id16> {
+            row.keysets
                 .iter()
-                .filter(|epoch| keysets.contains(&Id16(epoch.keyset_id)) && epoch.first_seen_ms <= until_ms);
-            found.extend(his.map(|epoch| QuarantineRow {
-                epoch_id: Id16(epoch.epoch_id),
-                gateway_id: gateway.uid,
-                since_ms,
-            }));
-            match epochs.last() {
-                Some(last) if epochs.len() == PAGE as usize => page.after = Some(last.epoch_id),
-                _ => break,
+                .filter_map(|name| vault.keyset(name))
+                .map(|keyset| keyset.public_id())
+                .collect()
+        };
+        let keysets: Vec<BTreeSet<Id16>> = gateways.iter().map(|row| keysets_of(row)).collect();
+        let mut reach = Reach { sealed: Vec::new(), leasable: Vec::new() };
+        self.each_epoch(vault, |epoch| {
+            for (row, keysets) in gateways.iter().zip(&keysets) {
+                let until_ms =
+                    row.revoked_ms.map_or(u64::MAX, |revoked_ms| revoked_ms.saturating_add(AFTER_MS));
+                let entry = QuarantineRow { epoch_id: Id16(epoch.epoch_id), gateway_id: row.uid, since_ms };
+                let is_sealed = Id16(epoch.gateway_id) == row.uid;
+                let is_leasable = keysets.contains(&Id16(epoch.keyset_id)) && epoch.first_seen_ms <= until_ms;
+                if is_sealed && epoch.first_seen_ms >= since_ms.saturating_sub(SEALING_MS) {
+                    reach.sealed.push(entry);
+                } else if is_leasable && reach.leasable.len() <= QUARANTINED_MAX {
+                    // One more than there is room for is as good as all of them.
+                    reach.leasable.push(entry);
+                }
             }
-        }
-        Ok(found)
+        })?;
+        Ok(reach)
     }
+}
+
+/// Epochs in which a gateway could have forged objects.
+struct Reach {
+    sealed: Vec<QuarantineRow>,
+    leasable: Vec<QuarantineRow>,
 }

@@ -139,7 +139,7 @@ impl Registry<'_> {
         })
     }
 
-    /// The registry's row of an epoch, checked against its MAC.
+    /// The registry's row of an epoch, held against the ledger.
     pub(crate) fn registered(&self, epoch_id: EpochId) -> Result<Option<EpochRow>, ServiceError> {
         self.registered_epochs().row(epoch_id)
     }
@@ -212,13 +212,9 @@ impl RegisteredEpochs<'_> {
         Ok(self.open_row(&row, None)?)
     }
 
-    /// Its row, checked against its MAC.
+    /// Its row, held against the ledger.
     fn row(&self, epoch_id: EpochId) -> Result<Option<EpochRow>, ServiceError> {
-        let Some(row) = self.core.store.epoch(epoch_id.as_bytes())? else { return Ok(None) };
-        if !is_ours(&self.vault.master, &row) {
-            return Err(ServiceError::Tampered { kind: Kind::Epoch.name(), id: epoch_id.to_string() });
-        }
-        Ok(Some(row))
+        self.core.registered_epoch(self.vault, epoch_id.as_bytes())
     }
 
     /// The registry's own record first; if its recipients no longer fit, the one that the caller brought.

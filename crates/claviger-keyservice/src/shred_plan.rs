@@ -13,7 +13,6 @@ use serde::Deserialize;
 
 use crate::ServiceError;
 use crate::audit_log::AuditFolder;
-use crate::destruction::epochs_of;
 use crate::leases::Leases;
 use crate::service::{Caller, Core};
 
@@ -35,7 +34,7 @@ impl Core {
             keyset.version(request.version).ok_or_else(|| unknown("the keyset has no such version"))?;
         let mut lost = HashSet::new();
         let mut sealers: HashMap<Id16, u64> = HashMap::new();
-        let epochs = epochs_of(&*self.store, &keyset, request.version, |row| {
+        let epochs = self.epochs_of(&caller.vault, &keyset, request.version, |row| {
             lost.insert(Id16(row.epoch_id));
             *sealers.entry(Id16(row.gateway_id)).or_default() += 1;
         })?;

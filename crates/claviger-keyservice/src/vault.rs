@@ -22,7 +22,7 @@ use crate::destruction::scrub_was_left;
 use crate::freeze::Freezes;
 use crate::identity::{Authority, Issued};
 use crate::keyset::{Keyset, KeysetRow, open_keyset};
-use crate::ledger::{Ledger, Mark};
+use crate::ledger::{Ledger, Mark, Rows};
 use crate::log_key::{LogInfo, registered};
 use crate::proposals::{HandedOut, ProposalRow};
 use crate::quarantine::Quarantine;
@@ -129,7 +129,8 @@ pub(crate) struct TokenRow {
 }
 
 impl Vault {
-    /// Opens everything with the master. `ledger` has been checked against these rows.
+    /// Opens everything with the master, from the ledger's rows. The store is asked for nothing but the CA's key, which is sealed,
+    /// and for what is left to clean up.
     ///
     /// # Errors
     /// [`ServiceError::Tampered`] if a row is not what this service wrote.
@@ -140,29 +141,25 @@ impl Vault {
         clock: &dyn Clock,
         binding_ttl_ms: u64,
     ) -> Result<Self, ServiceError> {
-        let authority = load_authority(&master, store)?;
+        let rows = ledger.rows();
+        let authority = load_authority(&master, rows, store)?;
         let mut keysets = BTreeMap::new();
-        for row in read_rows::<KeysetRow>(&master, store, Kind::Keyset)? {
+        for row in rows.values::<KeysetRow>(Kind::Keyset)? {
             let keyset = open_keyset(&master, row)?;
             keysets.insert(keyset.name.clone(), Arc::new(keyset));
         }
-        let identities: HashMap<_, _> = read_rows::<IdentityRow>(&master, store, Kind::Identity)?
-            .into_iter()
-            .map(|row| (row.uid, Arc::new(row)))
-            .collect();
-        let mut tokens = HashMap::new();
-        for row in store.rows(Kind::Token)? {
-            tokens.insert(row.id.clone(), read_row(&master, Kind::Token, &row)?);
-        }
-        let proposals = read_rows::<ProposalRow>(&master, store, Kind::Proposal)?;
-        let freezes = read_rows(&master, store, Kind::Freeze)?;
-        let quarantine = read_rows(&master, store, Kind::Quarantine)?;
+        let identities = rows.values::<IdentityRow>(Kind::Identity)?;
+        let identities: HashMap<_, _> = identities.into_iter().map(|row| (row.uid, Arc::new(row))).collect();
+        let tokens = rows.of(Kind::Token).map(|row| row.id.clone()).zip(rows.values(Kind::Token)?).collect();
+        let proposals = rows.values::<ProposalRow>(Kind::Proposal)?;
+        let freezes = rows.values(Kind::Freeze)?;
+        let quarantine = rows.values(Kind::Quarantine)?;
         let gateways =
             identities.values().filter(|i| is_active_gateway(i)).map(|i| i.uid).collect::<HashSet<_>>();
-        let logs = registered(&master, store)?;
+        let logs = registered(&master, rows)?;
         let bindings = Bindings::load(
-            read_rows::<BindingRow>(&master, store, Kind::Binding)?,
-            &read_rows::<ClosingRow>(&master, store, Kind::Closing)?,
+            rows.values::<BindingRow>(Kind::Binding)?,
+            &rows.values::<ClosingRow>(Kind::Closing)?,
             &gateways,
             clock,
             binding_ttl_ms,
@@ -362,14 +359,17 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The CA with its key.
-pub(crate) fn load_authority(master: &Master, store: &dyn Store) -> Result<Authority, ServiceError> {
-    let rows = store.rows(Kind::Service)?;
-    let row = rows.iter().find(|row| row.id == CA_ROW).ok_or(ServiceError::Damaged("CA certificate"))?;
-    let certificate = CertificateDer::from(read_row::<Blob>(master, Kind::Service, row)?.0);
+/// The CA with its key. There is one for as long as there is the service: an older one does not exist.
+pub(crate) fn load_authority(
+    master: &Master,
+    rows: &Rows,
+    store: &dyn Store,
+) -> Result<Authority, ServiceError> {
+    let certificate: Blob =
+        rows.value(Kind::Service, CA_ROW)?.ok_or(ServiceError::Damaged("CA certificate"))?;
     let sealed = store.meta(META_CA_KEY)?.ok_or(ServiceError::Damaged("CA key"))?;
     let key = master.open(META_CA_KEY, &sealed).ok_or(ServiceError::Damaged("CA key"))?;
-    Authority::load(certificate, &key)
+    Authority::load(CertificateDer::from(certificate.0), &key)
 }
 
 /// The CA certificate as it lies in the database; before unlock its MAC can't be checked.
@@ -393,14 +393,6 @@ pub(crate) fn row<T: Serialize>(master: &Master, kind: Kind, id: &str, value: &T
     let body = serde_json::to_vec(value).expect("rows are plain structures of strings and numbers");
     let mac = master.row_mac(kind.name(), id, &body).to_vec();
     Row { id: id.to_owned(), body, mac }
-}
-
-pub(crate) fn read_rows<T: DeserializeOwned>(
-    master: &Master,
-    store: &dyn Store,
-    kind: Kind,
-) -> Result<Vec<T>, ServiceError> {
-    store.rows(kind)?.iter().map(|row| read_row(master, kind, row)).collect()
 }
 
 /// A row, once its MAC was checked.

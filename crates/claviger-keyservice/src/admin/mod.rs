@@ -14,7 +14,7 @@ use claviger_keyapi::{Id16, Role};
 use crate::ServiceError;
 use crate::audit_record::RequestInfo;
 use crate::service::{Caller, Core, Work};
-use crate::store::{EpochPage, EpochRow};
+use crate::store::EpochRow;
 
 const PAGE_MAX: u32 = 1000;
 
@@ -91,17 +91,27 @@ impl Core {
         QuarantineList { epochs: rows.iter().map(info).collect() }
     }
 
-    pub(crate) fn list_epochs(&self, request: &EpochListRequest) -> Result<EpochList, ServiceError> {
-        let limit = request.limit.clamp(1, PAGE_MAX);
-        let page = EpochPage {
-            gateway_id: request.gateway_id.map(|id| id.0),
-            after: request.after.map(|id| id.0),
-            limit: limit + 1,
-        };
-        let mut rows = self.store.epochs(page)?;
-        let more = rows.len() > limit as usize;
-        rows.truncate(limit as usize);
-        Ok(EpochList { epochs: rows.iter().map(epoch_info).collect(), more })
+    pub(crate) fn list_epochs(
+        &self,
+        caller: &Caller,
+        request: &EpochListRequest,
+    ) -> Result<EpochList, ServiceError> {
+        let limit = request.limit.clamp(1, PAGE_MAX) as usize;
+        let (mut epochs, mut after) = (Vec::new(), request.after.map(|id| id.0));
+        // Only from all of them can be told that none is missing.
+        loop {
+            let rows = self.registered_epochs(&caller.vault, after, PAGE_MAX)?;
+            let is_asked = |row: &&EpochRow| request.gateway_id.is_none_or(|id| id.0 == row.gateway_id);
+            epochs.extend(rows.iter().filter(is_asked).map(epoch_info));
+            let last = rows.last().filter(|_| rows.len() == PAGE_MAX as usize);
+            match last {
+                Some(last) if epochs.len() <= limit => after = Some(last.epoch_id),
+                _ => break,
+            }
+        }
+        let more = epochs.len() > limit;
+        epochs.truncate(limit);
+        Ok(EpochList { epochs, more })
     }
 
     pub(crate) fn audit_tail(&self, request: &AuditTailRequest) -> Result<AuditTail, ServiceError> {

@@ -9,9 +9,8 @@ use crate::policy::{Policy, PolicyRow};
 use crate::service::{Caller, Core};
 
 impl Core {
-    pub(crate) fn show_policy(&self, caller: &Caller) -> Result<PolicyInForce, ServiceError> {
-        let row =
-            PolicyRow::read(&caller.vault.master, &*self.store)?.ok_or(ServiceError::Damaged("policy"))?;
+    pub(crate) fn show_policy(caller: &Caller) -> Result<PolicyInForce, ServiceError> {
+        let row = PolicyRow::of(caller.vault.ledger().rows())?.ok_or(ServiceError::Damaged("policy"))?;
         let policy = Policy::parse_text(&row.text)?;
         let keysets: BTreeSet<String> = caller.vault.keysets().iter().map(|k| k.name.clone()).collect();
         Ok(PolicyInForce {

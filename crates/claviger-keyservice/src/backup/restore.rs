@@ -87,7 +87,6 @@ pub fn restore(
     let count = fill(&options.file, rows.store(), &unfinished)?;
     rows.store().set_meta(META_MASTER, &wrap)?;
     let newest = newest_state(&unfinished)?;
-    unwrapped.verify(&master, rows.store())?;
     // Every row's MAC, all rows together, and what the log says of them.
     let log = AuditFolder::new(&unfinished).checkpoint()?.and_then(|note| log_id(&note));
     // A backup without a key is of a release before: the service makes one at its first unlock.
@@ -101,8 +100,10 @@ pub fn restore(
         is_first: log_key.as_ref().is_none_or(|key| key.is_first),
         complete: &|_, _| Err(damaged("it holds a change that another replica left unfinished")),
     };
-    Ledger::open(&master, rows.store(), &witness)?;
-    let authority = load_authority(&master, rows.store())?;
+    let opened = Ledger::open(&master, rows.store(), &witness)?;
+    log_key.iter().try_for_each(|key| key.check_newest(opened.rows(), log))?;
+    unwrapped.verify(opened.rows(), rows.store())?;
+    let authority = load_authority(&master, opened.rows(), rows.store())?;
     replace_locked_tls(config, &authority, clock.now_ms(), &**random)?;
     fs::rename(&unfinished, &audit).map_err(|e| ServiceError::io(&audit, e))?;
     sync_folder(&config.state_dir)?;

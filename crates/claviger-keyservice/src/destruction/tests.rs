@@ -193,7 +193,7 @@ fn when_its_time_is_over_the_root_is_gone_from_the_database_and_a_certificate_sa
     assert_eq!((plan.used[0].identity.as_str(), plan.used[0].releases), ("gateway:full", 1));
     let root = sealed_root(&service, 1);
     assert!(files_hold(folder.path(), &root), "or the test looks for the wrong thing");
-    assert!(service.core.certificate(&operator, &request(1)).is_err());
+    assert!(Core::certificate(&operator, &request(1)).is_err());
 
     by_two(&service, destroy(1, DESTROY_WAIT_S)).unwrap();
     service.core.destroy_due().unwrap();
@@ -211,7 +211,7 @@ fn when_its_time_is_over_the_root_is_gone_from_the_database_and_a_certificate_sa
     assert!(cancel(&service).is_err());
 
     let operator = operator_of(&service, "admin:first");
-    let answer = service.core.certificate(&operator, &request(1)).unwrap();
+    let answer = Core::certificate(&operator, &request(1)).unwrap();
     let certificate: Certificate = serde_json::from_str(&answer.json).unwrap();
     assert_eq!((certificate.version, certificate.epochs.lost, certificate.backups.begun), (1, 1, 1));
     assert_eq!(certificate.decision.approver.name(), "second");
@@ -423,7 +423,7 @@ fn wherever_a_step_of_the_destruction_fails_the_next_process_finishes_it() {
         service.core.destroy_due().unwrap();
         let operator = operator_of(&service, "admin:first");
         assert!(sealed_root(&service, 1).is_empty() && !files_hold(&folder, &root), "{plan:?}");
-        assert!(service.core.certificate(&operator, &request(1)).is_ok(), "{plan:?}");
+        assert!(Core::certificate(&operator, &request(1)).is_ok(), "{plan:?}");
         drop(service);
         std::fs::remove_dir_all(&folder).unwrap();
         fate.steps.load(Ordering::Relaxed)

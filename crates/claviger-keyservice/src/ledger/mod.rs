@@ -18,9 +18,10 @@
 //! Step 2 decides. After a crash a pending change whose state stands in the log is made, any other is dropped. So nothing
 //! counts that was not written down, and nothing that was acknowledged is lost.
 
+mod epochs;
 pub(crate) mod log;
-mod parts;
 mod pending;
+mod rows;
 mod settle;
 mod sum;
 
@@ -34,13 +35,14 @@ use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::custody::Master;
 use crate::service::Core;
-use crate::store::{Change, Kind, Row, Store};
+use crate::store::{Change, Kind, Store};
 use crate::vault::{IdentityRow, Vault, row};
 use crate::watch::Watchers;
 use claviger_keyapi::Id16;
+use epochs::Epochs;
 use log::{last_words, row_text};
-use parts::Parts;
 use pending::{PENDING_ROW, PendingRow};
+pub(crate) use rows::Rows;
 use settle::Settled;
 pub(crate) use settle::is_settled;
 use sum::Sum;
@@ -100,15 +102,14 @@ impl Witness<'_> {
     }
 }
 
-/// The rows that count, as far as their MACs.
+/// The rows that count. They were read once; everything in memory is built from these and not from another look at the database.
 pub(crate) struct Ledger {
     mark: Mark,
     /// The log in which changes are written down.
     log: Option<Id16>,
     sum: Sum,
-    /// The epochs' share of the sum.
-    parts: Parts,
-    macs: HashMap<(Kind, String), Vec<u8>>,
+    rows: Rows,
+    epochs: Epochs,
     /// A change that was written down and that the database did not take yet.
     unapplied: Option<Vec<Change>>,
 }
@@ -119,6 +120,15 @@ pub(crate) enum Opened {
     Ledger(Ledger),
     /// Rows of a release that had no ledger.
     Before(Ledger),
+}
+
+impl Opened {
+    /// The rows that it was opened with.
+    pub(crate) fn rows(&self) -> &Rows {
+        match self {
+            Self::Ledger(ledger) | Self::Before(ledger) => &ledger.rows,
+        }
+    }
 }
 
 /// The turn of whoever changes rows: there is one at a time.
@@ -181,33 +191,26 @@ impl Ledger {
         Err(ServiceError::Tampered { kind: Kind::State.name(), id: STATE_ROW.to_owned() })
     }
 
-    /// Every row as it lies there, its MAC checked; the epochs' are checked when they are used.
+    /// Every row as it lies there, its MAC checked; the epochs' are checked when they are read again, for their records.
     fn read(master: &Master, store: &dyn Store) -> Result<Self, ServiceError> {
         let mut ledger = Self {
             mark: Mark { seq: 0, state: String::new() },
             log: None,
             sum: Sum::default(),
-            parts: Parts::default(),
-            macs: HashMap::new(),
+            rows: Rows::default(),
+            epochs: Epochs::default(),
             unapplied: None,
         };
+        let Self { sum, rows, .. } = &mut ledger;
         for kind in Kind::LEDGER {
-            for row in store.rows(kind)? {
-                if !master.row_is_ours(kind.name(), &row.id, &row.body, &row.mac) {
-                    return Err(ServiceError::Tampered { kind: kind.name(), id: row.id });
-                }
-                ledger.sum.add(master, kind, &row.id, &row.mac);
-                ledger.macs.insert((kind, row.id), row.mac);
-            }
+            rows.read_kind(master, store, kind, |row| sum.add(master, kind, &row.id, &row.mac))?;
         }
         let mut after = None;
         loop {
             let page = store.epoch_marks(after, EPOCHS_PER_PAGE)?;
             for epoch in &page {
-                let mut one = Sum::default();
-                one.add(master, Kind::Epoch, &epoch_row_id(&epoch.epoch_id), &epoch.mac);
-                ledger.sum.plus(&one);
-                ledger.parts.of(&epoch.epoch_id).plus(&one);
+                ledger.sum.add(master, Kind::Epoch, &epoch_row_id(&epoch.epoch_id), &epoch.mac);
+                ledger.epochs.put(epoch.epoch_id, &epoch.mac);
             }
             match page.last() {
                 Some(last) if page.len() == EPOCHS_PER_PAGE as usize => after = Some(last.epoch_id),
@@ -238,7 +241,7 @@ impl Ledger {
                 claviger_keyapi::Id16::from_hex(id).ok_or(ServiceError::Damaged("record of an epoch"))?;
             store.epoch(&id.0)?.map(|row| row.mac)
         } else {
-            self.macs.get(&(kind, id.to_owned())).cloned()
+            self.rows.get(kind, id).map(|row| row.mac.clone())
         };
         Ok(mac.map(|mac| mac.iter().take(4).map(|byte| format!("{byte:02x}")).collect()))
     }
@@ -248,17 +251,17 @@ impl Ledger {
         &self.mark
     }
 
-    /// Every row as records name it, ordered.
-    fn rows(&self) -> Vec<String> {
-        let mut rows: Vec<String> =
-            self.macs.iter().map(|((kind, id), mac)| row_text(*kind, id, Some(mac))).collect();
-        rows.sort();
-        rows
+    /// The rows that count, all of them and nothing else.
+    pub(crate) fn rows(&self) -> &Rows {
+        &self.rows
     }
 
-    /// Whether this row, whose MAC was checked, is the one that counts.
-    pub(crate) fn has(&self, kind: Kind, row: &Row) -> bool {
-        self.macs.get(&(kind, row.id.clone())) == Some(&row.mac)
+    /// Every row as records name it, ordered.
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.rows.each().map(|(kind, row)| row_text(kind, &row.id, Some(&row.mac))).collect();
+        names.sort();
+        names
     }
 
     /// Tries again to bring the database up to date.
@@ -295,7 +298,7 @@ impl Ledger {
             };
             let before = match seen.get(&(kind, id)) {
                 Some(before) => *before,
-                None => self.macs.get(&(kind, id.to_owned())).map(Vec::as_slice),
+                None => self.rows.get(kind, id).map(|row| row.mac.as_slice()),
             };
             if before.is_none() && mac.is_none() {
                 continue;
@@ -309,21 +312,15 @@ impl Ledger {
     }
 
     /// Memory follows what was written down.
-    fn accept(&mut self, master: &Master, mark: Mark, sum: Sum, changes: &[Change]) {
+    fn accept(&mut self, mark: Mark, sum: Sum, changes: &[Change]) {
         self.mark = mark;
         self.sum = sum;
         for change in changes {
             match change {
-                Change::Put(kind, row) => drop(self.macs.insert((*kind, row.id.clone()), row.mac.clone())),
-                Change::Delete(kind, id) => drop(self.macs.remove(&(*kind, id.clone()))),
-                Change::PutEpoch(row) => {
-                    let id = epoch_row_id(&row.epoch_id);
-                    self.parts.of(&row.epoch_id).add(master, Kind::Epoch, &id, &row.mac);
-                }
-                Change::ReplaceEpoch { row, old_mac } => {
-                    let (id, part) = (epoch_row_id(&row.epoch_id), self.parts.of(&row.epoch_id));
-                    part.remove(master, Kind::Epoch, &id, old_mac);
-                    part.add(master, Kind::Epoch, &id, &row.mac);
+                Change::Put(kind, row) => self.rows.put(*kind, row.clone()),
+                Change::Delete(kind, id) => self.rows.remove(*kind, id),
+                Change::PutEpoch(row) | Change::ReplaceEpoch { row, .. } => {
+                    self.epochs.put(row.epoch_id, &row.mac);
                 }
             }
         }
@@ -378,8 +375,8 @@ pub(crate) fn found(master: &Master, changes: Vec<Change>, record: &mut Record) 
         mark: Mark { seq: 0, state: String::new() },
         log: None,
         sum: Sum::default(),
-        parts: Parts::default(),
-        macs: HashMap::new(),
+        rows: Rows::default(),
+        epochs: Epochs::default(),
         unapplied: None,
     };
     let (sum, rows) = empty.after(master, &changes);
@@ -407,7 +404,7 @@ impl Core {
         let is_urgent = changes.iter().any(takes_away);
         self.bring_up_to_date(&turn.vault)?;
         let mut ledger = turn.vault.ledger();
-        ledger.parts.check(master, &*self.store, &changes)?;
+        ledger.epochs.check(&changes)?;
         let (sum, rows) = ledger.after(master, &changes);
         let seq = ledger.mark.seq + 1;
         let mark = Mark { seq, state: sum.digest(master, seq) };
@@ -418,7 +415,7 @@ impl Core {
         self.audit.append_blocking(records.iter().map(Record::to_bytes).collect())?;
         // From here on it counts, whatever happens to the database.
         self.remember_state(&mark);
-        ledger.accept(master, mark.clone(), sum, &changes);
+        ledger.accept(mark.clone(), sum, &changes);
         ledger.unapplied = Some(with_state(master, changes, &mark, ledger.log));
         drop(ledger);
         turn.vault.set_behind(true);
@@ -448,7 +445,7 @@ impl Core {
         changes: Vec<Change>,
         info: &RequestInfo,
     ) -> Result<(), ServiceError> {
-        let rows = turn.vault.ledger().rows();
+        let rows = turn.vault.ledger().names();
         for chunk in rows.chunks(ROWS_PER_RECORD_MAX) {
             let mut record = info.record("rows", Outcome::Done);
             record.rows = chunk.to_vec();
@@ -515,5 +512,7 @@ fn records_of(given: &[Record], mut rows: Vec<String>, mark: &Mark) -> Vec<Recor
     records
 }
 
+#[cfg(test)]
+mod second_look;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -28,11 +28,6 @@ impl Sum {
         self.each(master, kind, id, mac, u64::wrapping_sub);
     }
 
-    /// Counts in all that another sum is of.
-    pub(super) fn plus(&mut self, other: &Self) {
-        self.0.iter_mut().zip(other.0).for_each(|(lane, more)| *lane = lane.wrapping_add(more));
-    }
-
     fn each(&mut self, master: &Master, kind: Kind, id: &str, mac: &[u8], step: fn(u64, u64) -> u64) {
         let term = master.ledger_term(kind.name(), id, mac);
         for (lane, bytes) in self.0.iter_mut().zip(term.as_chunks::<8>().0) {

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ServiceError;
 use crate::custody::Master;
+use crate::ledger::Rows;
 use crate::store::{Change, Kind, Store};
-use crate::vault::{read_row, row};
+use crate::vault::row;
 
 const POLICY_ROW: &str = "policy";
 
@@ -32,16 +33,12 @@ impl PolicyRow {
         Change::Put(Kind::Policy, row(master, Kind::Policy, POLICY_ROW, self))
     }
 
-    /// The one in the database, its MAC checked.
-    pub(crate) fn read(master: &Master, store: &dyn Store) -> Result<Option<Self>, ServiceError> {
-        let rows = store.rows(Kind::Policy)?;
-        rows.iter()
-            .find(|row| row.id == POLICY_ROW)
-            .map(|row| read_row(master, Kind::Policy, row))
-            .transpose()
+    /// The one among these rows.
+    pub(crate) fn of(rows: &Rows) -> Result<Option<Self>, ServiceError> {
+        rows.value(Kind::Policy, POLICY_ROW)
     }
 
-    /// The same before unlock, when nothing can be checked.
+    /// The one in the database before unlock, when nothing can be checked.
     pub(crate) fn read_unchecked(store: &dyn Store) -> Result<Option<Self>, ServiceError> {
         let rows = store.rows(Kind::Policy)?;
         let row = rows.iter().find(|row| row.id == POLICY_ROW);

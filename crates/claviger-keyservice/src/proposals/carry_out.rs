@@ -61,7 +61,7 @@ impl Core {
             Action::Prune { before_ms } => self.check_pruning(&turn.vault, *before_ms)?,
             Action::AddReplica { request } => {
                 check_name(&request.name)?;
-                check_request(&turn.vault.master, &*self.store, request, 0)?;
+                check_request(&turn.vault.master, turn.vault.ledger().rows(), request, 0)?;
             }
             Action::RemoveReplica { log_id } => drop(self.removable(turn, *log_id)?),
             Action::Unfreeze { target } => {
@@ -124,7 +124,8 @@ impl Core {
                 Deed { changes: Vec::new(), record, after }
             }
             Action::AddReplica { request } => {
-                let (log, change) = check_request(&turn.vault.master, &*self.store, request, info.now_ms)?;
+                let (log, change) =
+                    check_request(&turn.vault.master, turn.vault.ledger().rows(), request, info.now_ms)?;
                 let mut record = info.record("replica-joined", Outcome::Done);
                 record.subject = Some(log.key.to_string());
                 record.what = Some(request.name.clone());

@@ -226,7 +226,7 @@ async fn operator(
         }
         O::ShredCertificate => {
             let request = parse(&body)?;
-            blocking(core, move |core| Work::silent(core.certificate(&caller, &request))).await
+            blocking(core, move |_| Work::silent(Core::certificate(&caller, &request))).await
         }
         O::KeysetRetire => {
             let request = parse(&body)?;
@@ -247,10 +247,10 @@ async fn operator(
         O::IdentityList => encode(&Core::list_identities(&caller)),
         O::EpochList => {
             let request = parse(&body)?;
-            blocking(core, move |core| Work::silent(core.list_epochs(&request))).await
+            blocking(core, move |core| Work::silent(core.list_epochs(&caller, &request))).await
         }
         O::QuarantineList => encode(&Core::list_quarantine(&caller)),
-        O::PolicyShow => blocking(core, move |core| Work::silent(core.show_policy(&caller))).await,
+        O::PolicyShow => blocking(core, move |_| Work::silent(Core::show_policy(&caller))).await,
         O::ReplicaList => encode(&core.list_replicas(&caller)),
         O::BudgetList => encode(&core.list_budgets(&caller)),
         O::AuditTail => {

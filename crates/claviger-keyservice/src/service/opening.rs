@@ -13,11 +13,11 @@ use crate::custody::Master;
 use crate::custody::unlock::Unwrapped;
 use crate::custody::unlock::change::settle;
 use crate::files::read_owned;
-use crate::ledger::{Ledger, Mark, Opened, Turn, Witness, completing, is_settled};
+use crate::ledger::{Ledger, Mark, Opened, Rows, Turn, Witness, completing, is_settled};
 use crate::log_key::{LogKey, log_id_of, log_key_record};
 use crate::policy::{Policy, PolicyRow};
 use crate::service::tls::replace_locked_tls;
-use crate::store::Role;
+use crate::store::{Kind, Role};
 use crate::vault::{CA_ROW, OwnLog, Vault};
 
 /// What an unlock opened, before anyone can use it.
@@ -96,7 +96,7 @@ impl Core {
             Opened::Ledger(ledger) => (ledger, false),
             Opened::Before(ledger) => (ledger, true),
         };
-        unwrapped.verify(&master, &*self.store)?;
+        unwrapped.verify(ledger.rows(), &*self.store)?;
         // A change of method that was cut short: what does not count goes.
         if let Err(error) = settle(&*self.store) {
             tracing::error!(%error, "a wrap that does not count is removed at the next unlock");
@@ -115,8 +115,7 @@ impl Core {
             let policy = PolicyRow::first(text, info.now_ms).change(&turn.vault.master);
             self.take_over(&turn, vec![policy], info)?;
         }
-        let policy =
-            PolicyRow::read(&turn.vault.master, &*self.store)?.ok_or(ServiceError::Damaged("policy"))?;
+        let policy = PolicyRow::of(turn.vault.ledger().rows())?.ok_or(ServiceError::Damaged("policy"))?;
         let policy = Policy::parse_text(&policy.text)?;
         self.count_budgets(&turn.vault, policy.budgets())?;
         self.policy.store(Arc::new(policy));
@@ -148,18 +147,27 @@ impl Core {
             is_first: log.is_first,
             complete: &|mark, rows| self.complete(mark, rows, info),
         };
-        let open = || Ledger::open(master, &*self.store, &witness);
+        let open = || {
+            let opened = Ledger::open(master, &*self.store, &witness)?;
+            // What was needed, and read, before there was a ledger.
+            log.check_newest(opened.rows(), self.log_id())?;
+            Ok::<_, ServiceError>(opened)
+        };
         // Where nothing is pending, as nearly always, it only reads.
         let opened = if is_settled(&*self.store)? { Some(open()?) } else { None };
-        let mut accepted = self.check_outside(master, log, info)?;
+        let mut accepted = match &opened {
+            Some(opened) => self.check_outside(opened.rows(), log, info)?,
+            // Once more below.
+            None => self.check_outside(&Rows::read(master, &*self.store, &Kind::LEDGER)?, log, info)?,
+        };
         self.audit.seal_with(seal_key)?;
         if let Some(opened) = opened {
             return Ok((opened, accepted));
         }
         let opened = open()?;
         if accepted.is_some() {
-            // What was pending may be about those who did.
-            accepted = self.check_outside(master, log, info)?;
+            // What was pending may be about those who did, and only now it is known which rows count.
+            accepted = self.check_outside(opened.rows(), log, info)?;
         }
         Ok((opened, accepted))
     }

@@ -14,9 +14,9 @@ use crate::audit_log::AS_A_STANDBY;
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::custody::Master;
 use crate::custody::unlock::Unwrapped;
-use crate::ledger::{Mark, not_behind, stored_mark};
+use crate::ledger::{Mark, Rows, not_behind, stored_mark};
 use crate::log_key::LogKey;
-use crate::store::Role;
+use crate::store::{Kind, Role};
 use crate::vault::load_authority;
 
 /// Shortest time between two records of what a standby saw.
@@ -101,8 +101,10 @@ impl Core {
         }
         let checked = unwrapped.and_then(|unwrapped| {
             let master = Master::new(&unwrapped.secret);
-            unwrapped.verify(&master, &*self.store)?;
-            load_authority(&master, &*self.store)?;
+            // No more than that the service wrote them: which rows count is known only to whoever works with them.
+            let rows = Rows::read(&master, &*self.store, &[Kind::Service])?;
+            unwrapped.verify(&rows, &*self.store)?;
+            load_authority(&master, &rows, &*self.store)?;
             if self.unlocking.locks() == locks { Ok(unwrapped) } else { Err(ServiceError::LockedMeanwhile) }
         });
         let mut record = info.record("unlock", Outcome::Done);
@@ -182,7 +184,8 @@ impl Core {
 
     fn look(&self, standby: &Standby, info: &RequestInfo, now_boot_ms: u64) -> Result<(), ServiceError> {
         let master = Master::new(&standby.unwrapped.secret);
-        standby.unwrapped.verify(&master, &*self.store)?;
+        let rows = Rows::read(&master, &*self.store, &[Kind::Service])?;
+        standby.unwrapped.verify(&rows, &*self.store)?;
         let log = LogKey::open_or_make(&master, &*self.store, self.log_id(), &*self.random)?;
         let (is_first, since_ms, seal_key) = (log.is_first, log.since_ms, log.seal_key(&master));
         if !standby.found().signs {
@@ -236,7 +239,8 @@ impl Core {
         self.audit.check_found(log.verifier())?;
         let seal_key = log.seal_key(master);
         self.audit.check_tail(log.sealed_from, &seal_key)?;
-        if self.check_outside(master, &log, info)?.is_some() {
+        let rows = Rows::read(master, &*self.store, &[Kind::Identity, Kind::Policy])?;
+        if self.check_outside(&rows, &log, info)?.is_some() {
             return Ok(());
         }
         let _changes = self.changes();

@@ -10,7 +10,7 @@ use crate::ServiceError;
 use snapshot::{Item, Snapshot};
 
 /// Kinds of rows; the name is part of the MAC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// Service-wide: CA certificate.
     Service,

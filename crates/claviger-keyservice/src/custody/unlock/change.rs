@@ -112,6 +112,8 @@ mod tests {
     use super::*;
     use crate::custody::Master;
     use crate::custody::unlock::{META_MASTER, Unwrapped};
+    use crate::ledger::Rows;
+    use crate::store::Kind;
     use crate::store::sqlite::SqliteStore;
     use crate::testing::random;
     use zeroize::Zeroizing;
@@ -137,7 +139,7 @@ mod tests {
             Wrap::Pkcs11(_) => unreachable!("no HSM here"),
         };
         let opened = stored.opened(secret);
-        opened.verify(&Master::new(&opened.secret), store)?;
+        opened.verify(&Rows::read(&Master::new(&opened.secret), store, &[Kind::Service])?, store)?;
         Ok(opened)
     }
 

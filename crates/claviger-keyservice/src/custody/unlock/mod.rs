@@ -22,8 +22,9 @@ use self::hsm::HsmWrap;
 use self::quorum::QuorumWrap;
 use super::Master;
 use crate::ServiceError;
+use crate::ledger::Rows;
 use crate::store::{Change, Kind, Store};
-use crate::vault::{read_row, row};
+use crate::vault::row;
 
 /// Associated data of every wrap.
 const MASTER: &str = "master";
@@ -145,17 +146,12 @@ impl Unwrapped {
         Self { secret: Zeroizing::new(*self.secret), wrap_sha256: self.wrap_sha256.clone() }
     }
 
-    /// Whether the wrap that this came out of is the one that the master's own row names.
+    /// Whether the wrap that this came out of is the one that the master's own row names, among these.
     ///
     /// # Errors
     /// [`ServiceError::Tampered`] if not.
-    pub(crate) fn verify(&self, master: &Master, store: &dyn Store) -> Result<(), ServiceError> {
-        let rows = store.rows(Kind::Service)?;
-        let row = rows.iter().find(|row| row.id == UNLOCK_ROW);
-        let named = row
-            .map(|row| read_row::<UnlockRow>(master, Kind::Service, row))
-            .transpose()?
-            .map(|value| value.wrap_sha256);
+    pub(crate) fn verify(&self, rows: &Rows, store: &dyn Store) -> Result<(), ServiceError> {
+        let named = rows.value::<UnlockRow>(Kind::Service, UNLOCK_ROW)?.map(|value| value.wrap_sha256);
         if named == self.wrap_sha256 {
             return Ok(());
         }

@@ -1,0 +1,324 @@
+//! A database that shows one thing and then another. Whoever administers it can put a view in a table's place that does that.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use claviger_env::{Clock, SystemClock};
+use claviger_format::Random;
+use claviger_keyapi::admin::{EpochListRequest, RetireRequest, RevokeRequest};
+use claviger_keyapi::proposals::{Action, FreezeRequest, FreezeTarget, ProposeRequest};
+use claviger_keyapi::routes::BindRequest;
+use claviger_keyapi::{Id16, Identity, Role};
+
+use super::log::newest_state;
+use super::tests::{EPOCH, folder_in_memory, register};
+use crate::audit_log::AuditLog;
+use crate::audit_record::Outcome;
+use crate::custody::unlock::change::Prepared;
+use crate::custody::unlock::{Stored, Wrap, passphrase};
+use crate::files::read_secret;
+use crate::identity::Peer;
+use crate::log_key::LogKey;
+use crate::policy::Policy;
+use crate::service::tests::{POLICY, config_in, enrol_as, made, operator_of, token_for};
+use crate::service::{Caller, Core, Log};
+use crate::store::snapshot::{Item, Snapshot};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Change, EpochMark, EpochPage, EpochRow, FinishedRow, Kind, Row, Store};
+use crate::testing::random;
+use crate::{KeyService, ServiceError};
+
+/// Whether the reading of this number shows what was before.
+type IsOld = fn(u32) -> bool;
+
+/// Shows rows of some kinds as they were once, at some readings.
+struct TwoFaced {
+    truth: SqliteStore,
+    before: HashMap<Kind, Vec<Row>>,
+    lies: Mutex<HashMap<Kind, IsOld>>,
+    readings: Mutex<HashMap<Kind, u32>>,
+    hides_epochs: AtomicBool,
+}
+
+impl TwoFaced {
+    fn lie_about(&self, kind: Kind, is_old: IsOld) {
+        self.lies.lock().unwrap().insert(kind, is_old);
+    }
+}
+
+impl Store for TwoFaced {
+    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, ServiceError> {
+        self.truth.meta(name)
+    }
+    fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), ServiceError> {
+        self.truth.set_meta(name, value)
+    }
+    fn rows(&self, kind: Kind) -> Result<Vec<Row>, ServiceError> {
+        let mut readings = self.readings.lock().unwrap();
+        let number = readings.entry(kind).or_default();
+        *number += 1;
+        match self.lies.lock().unwrap().get(&kind) {
+            Some(is_old) if is_old(*number) => Ok(self.before[&kind].clone()),
+            _ => self.truth.rows(kind),
+        }
+    }
+    fn apply(&self, changes: &[Change]) -> Result<(), ServiceError> {
+        self.truth.apply(changes)
+    }
+    fn epoch(&self, epoch_id: &[u8; 16]) -> Result<Option<EpochRow>, ServiceError> {
+        if self.hides_epochs.load(Ordering::Relaxed) { Ok(None) } else { self.truth.epoch(epoch_id) }
+    }
+    fn epoch_marks(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<EpochMark>, ServiceError> {
+        self.truth.epoch_marks(after, limit)
+    }
+    fn epochs(&self, page: EpochPage) -> Result<Vec<EpochRow>, ServiceError> {
+        if self.hides_epochs.load(Ordering::Relaxed) { Ok(Vec::new()) } else { self.truth.epochs(page) }
+    }
+    fn epoch_count(&self) -> Result<u64, ServiceError> {
+        self.truth.epoch_count()
+    }
+    fn finish_upload(&self, object_id: &[u8; 16], row: &FinishedRow) -> Result<(), ServiceError> {
+        self.truth.finish_upload(object_id, row)
+    }
+    fn finished_upload(&self, object_id: &[u8; 16]) -> Result<Option<FinishedRow>, ServiceError> {
+        self.truth.finished_upload(object_id)
+    }
+    fn snapshot(&self) -> Result<Snapshot, ServiceError> {
+        self.truth.snapshot()
+    }
+    fn fill(&self, items: &[Item]) -> Result<(), ServiceError> {
+        self.truth.fill(items)
+    }
+    fn scrub(&self) -> Result<(), ServiceError> {
+        self.truth.scrub()
+    }
+    fn check_ours(&self) -> Result<(), ServiceError> {
+        self.truth.check_ours()
+    }
+    fn problem(&self) -> Option<String> {
+        self.truth.problem()
+    }
+}
+
+/// A locked service over such a database.
+fn over(folder: &Path, before: &HashMap<Kind, Vec<Row>>) -> (KeyService, Arc<TwoFaced>) {
+    let config = config_in(folder);
+    let truth = SqliteStore::open(&config.state_dir.join(crate::store::location::DATABASE_FILE)).unwrap();
+    let store = Arc::new(TwoFaced {
+        truth,
+        before: before.clone(),
+        lies: Mutex::default(),
+        readings: Mutex::default(),
+        hides_epochs: AtomicBool::new(false),
+    });
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let folder = config.audit_folder();
+    let len_max = config.limits.audit_file_len_max;
+    let (audit, _) = AuditLog::open(&folder, len_max, random(), Arc::clone(&clock)).unwrap();
+    let log = Log { audit, newest: newest_state(&folder).unwrap() };
+    let policy = Policy::parse_text(POLICY).unwrap();
+    let shown = Arc::clone(&store) as Arc<dyn Store>;
+    (KeyService::assemble(config, clock, random(), shown, log, policy, None).unwrap(), store)
+}
+
+fn rows_of(store: &dyn Store) -> HashMap<Kind, Vec<Row>> {
+    Kind::LEDGER.into_iter().map(|kind| (kind, store.rows(kind).unwrap())).collect()
+}
+
+fn gateway_of(core: &Core) -> Caller {
+    let row = core.vault().unwrap().active(&gateway()).unwrap();
+    let peer = Peer { identity: row.identity.clone(), spki: row.spki, not_after_ms: u64::MAX };
+    core.caller(Some(&peer), Role::Gateway, core.local_info().unwrap()).unwrap()
+}
+
+fn gateway() -> Identity {
+    "gateway:full".parse().unwrap()
+}
+
+fn stolen() -> RevokeRequest {
+    RevokeRequest { identity: gateway(), since_ms: Some(1), logs: Vec::new() }
+}
+
+fn propose(service: &KeyService, action: Action) -> String {
+    let (core, first) = (&service.core, operator_of(service, "admin:first"));
+    core.settle_blocking(core.propose(&first, ProposeRequest { action, ttl_s: None })).unwrap().id
+}
+
+/// Another passphrase counts from here on; the old wrap lies there too, as its administrator can see to.
+fn change_passphrase(core: &Core, old: &str) -> String {
+    let stored = Stored::load(&*core.store).unwrap();
+    let Wrap::Passphrase { wrapped } = &stored.wrap else { panic!("no passphrase") };
+    let secret = passphrase::unwrap(&wrapped.0, old).unwrap();
+    let (prepared, texts) = Prepared::passphrase(&secret, &*random() as &dyn Random).unwrap();
+    prepared.stage(&*core.store).unwrap();
+    let vault = core.vault().unwrap();
+    let record = core.local_info().unwrap().record("test", Outcome::Done);
+    let change = prepared.wrap().change(&vault.master).unwrap();
+    core.commit(&core.change(&vault).unwrap(), vec![change], &[record]).unwrap();
+    texts[0].expose().to_owned()
+}
+
+/// What was once, and what operators made of it; the new passphrase.
+fn history(folder: &Path) -> (HashMap<Kind, Vec<Row>>, String) {
+    made(folder);
+    let (service, store) = over(folder, &HashMap::new());
+    let old = read_secret(&folder.join("passphrase")).unwrap();
+    service.unlock(&old).unwrap();
+    let core = &service.core;
+    let vault = core.vault().unwrap();
+    let record = |action| core.local_info().unwrap().record(action, Outcome::Done);
+    enrol_as(&service, "gateway:full").unwrap();
+    let full = gateway_of(core);
+    register(&full, core).unwrap();
+    let request = BindRequest { bucket: "photos".into(), keyset: None };
+    let bound = core.settle_blocking(core.bind(&full, &request)).unwrap();
+    drop(token_for(&service, &"gateway:second".parse().unwrap()).unwrap());
+    let proposal = propose(&service, Action::Policy { text: format!("{POLICY}\n") });
+    let log = LogKey::open_or_make(&vault.master, &*core.store, core.log_id(), &*random()).unwrap();
+    let commit =
+        |change| core.commit(&core.change(&vault).unwrap(), vec![change], &[record("test")]).unwrap();
+    commit(log.unsealed(&vault.master));
+    let before = rows_of(&store.truth);
+    commit(log.sealed(&vault.master, core.audit.records()));
+    let second = operator_of(&service, "admin:second");
+    core.settle_blocking(core.approve(&second, &proposal)).unwrap();
+    core.settle_blocking(core.unbind(&full, "photos", &bound.bucket_id)).unwrap();
+    let tokens: Vec<String> = vault.tokens().keys().cloned().collect();
+    tokens.into_iter().for_each(|id| {
+        commit(Change::Delete(Kind::Token, id));
+    });
+    core.settle_blocking(core.revoke_since(&second, &stolen())).unwrap();
+    core.settle_blocking(core.retire_keyset(&second, &RetireRequest { keyset: "default".into() })).unwrap();
+    let everything = FreezeRequest { target: FreezeTarget::Everything, reason: "incident".into() };
+    core.settle_blocking(core.freeze(&second, everything)).unwrap();
+    let new = change_passphrase(core, &old);
+    let after = rows_of(&store.truth);
+    for kind in Kind::LEDGER {
+        assert_ne!(before[&kind], after[&kind], "{}: nothing to lie about", kind.name());
+    }
+    (before, new)
+}
+
+/// What counts is what was written down last.
+fn check(service: &KeyService, store: &TwoFaced) {
+    let core = &service.core;
+    let vault = core.vault().unwrap();
+    for kind in Kind::LEDGER {
+        let counted: Vec<Row> = vault.ledger().rows().of(kind).cloned().collect();
+        assert_eq!(counted, store.truth.rows(kind).unwrap(), "{}", kind.name());
+    }
+    assert!(vault.active(&gateway()).is_none(), "revoked");
+    assert!(vault.freezes.stops(&gateway(), None).is_some(), "frozen");
+    assert!(vault.tokens().is_empty() && vault.proposals().is_empty(), "used up");
+    assert!(vault.bindings.get("photos").is_none(), "unbound");
+    assert!(vault.quarantine.holds(Id16(EPOCH)), "in quarantine");
+    assert!(vault.keyset("default").unwrap().newest().is_none(), "retired");
+    let policy = Core::show_policy(&operator_of(service, "admin:first")).unwrap();
+    assert!(policy.text.ends_with("\n\n") && core.policy.load().sha256() == policy.sha256, "changed");
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(copied.unwrap().success());
+}
+
+#[test]
+fn what_is_shown_at_another_reading_never_counts_at_an_unlock() {
+    let home = folder_in_memory();
+    let template = home.path().join("template");
+    std::fs::create_dir(&template).unwrap();
+    let (before, new) = history(&template);
+    let old = read_secret(&template.join("passphrase")).unwrap();
+    let lies: [IsOld; 9] = [
+        |_| true,
+        |n| n > 1,
+        |n| n > 2,
+        |n| n > 3,
+        |n| n < 2,
+        |n| n < 3,
+        |n| n < 4,
+        |n| n % 2 == 0,
+        |n| n % 2 == 1,
+    ];
+    let mut opened = 0;
+    for kind in Kind::LEDGER {
+        for (number, is_old) in lies.into_iter().enumerate() {
+            let folder = home.path().join("run");
+            copy(&template, &folder);
+            let (service, store) = over(&folder, &before);
+            store.lie_about(kind, is_old);
+            assert!(service.unlock(&old).is_err(), "the passphrase of before: {} {number}", kind.name());
+            store.readings.lock().unwrap().clear();
+            match service.unlock(&new) {
+                Ok(()) => check(&service, &store),
+                Err(_) => assert!(service.core.vault().is_err(), "{} {number}", kind.name()),
+            }
+            opened += u32::from(service.core.vault().is_ok());
+            drop((service, store));
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
+    }
+    assert!((11..99).contains(&opened), "some readings are not believed, some not even asked for: {opened}");
+}
+
+#[test]
+fn what_is_shown_while_the_service_runs_never_counts() {
+    let home = folder_in_memory();
+    let (before, new) = history(home.path());
+    let (service, store) = over(home.path(), &before);
+    service.unlock(&new).unwrap();
+    let core = &service.core;
+    let vault = core.vault().unwrap();
+    let keyset = vault.keyset("default").unwrap();
+    assert!(core.stored_keyset(&vault, &keyset).is_ok());
+    Kind::LEDGER.into_iter().for_each(|kind| store.lie_about(kind, |_| true));
+    check(&service, &store);
+    let refused = core.stored_keyset(&vault, &keyset).err();
+    assert!(matches!(refused, Some(ServiceError::Tampered { kind: "keyset", .. })), "{refused:?}");
+    // A change of something else writes nothing of what it shows.
+    let everything = FreezeRequest { target: FreezeTarget::Keyset("default".into()), reason: "too".into() };
+    core.settle_blocking(core.freeze(&operator_of(&service, "admin:first"), everything)).unwrap();
+    check(&service, &store);
+    drop((vault, keyset, store));
+    drop(service);
+    let (service, store) = over(home.path(), &before);
+    service.unlock(&new).unwrap();
+    check(&service, &store);
+}
+
+#[test]
+fn an_epoch_that_the_database_hides_is_not_unknown() {
+    let home = folder_in_memory();
+    made(home.path());
+    let (service, store) = over(home.path(), &HashMap::new());
+    service.unlock(&read_secret(&home.path().join("passphrase")).unwrap()).unwrap();
+    enrol_as(&service, "gateway:full").unwrap();
+    let core = &service.core;
+    let full = gateway_of(core);
+    register(&full, core).unwrap();
+    let keyset = full.vault.keyset("default").unwrap();
+    full.vault.open_epochs.forget(keyset.public_id());
+    let first = operator_of(&service, "admin:first");
+    let list = || {
+        let gateway_id = Some(full.row.uid);
+        core.list_epochs(&first, &EpochListRequest { gateway_id, after: None, limit: 10 })
+    };
+    let is_hidden = |error: Option<ServiceError>| {
+        assert!(matches!(error, Some(ServiceError::Tampered { kind: "epoch", .. })), "{error:?}");
+    };
+    assert_eq!(list().unwrap().epochs.len(), 1);
+    store.hides_epochs.store(true, Ordering::Relaxed);
+    is_hidden(register(&full, core).err());
+    is_hidden(core.epoch_record(&full, Id16(EPOCH)).err());
+    is_hidden(list().err());
+    is_hidden(core.epochs_of(&full.vault, &keyset, 1, |_| {}).err());
+    let revoked = || core.settle_blocking(core.revoke_since(&first, &stolen()));
+    is_hidden(revoked().err());
+    assert!(full.vault.active(&gateway()).is_none(), "revoked all the same");
+    store.hides_epochs.store(false, Ordering::Relaxed);
+    assert_eq!(revoked().unwrap().quarantined, 1);
+    // One that is not registered is not hidden.
+    assert!(core.registered_epoch(&full.vault, &[8; 16]).unwrap().is_none());
+}
