@@ -9,7 +9,7 @@ use claviger_env::Clock as _;
 use claviger_gateway::key_client::KeyClient;
 use claviger_keyapi::admin::{self, AdminStatus, RevokeAnswer, RevokeRequest, UnlockRequest};
 use claviger_keyapi::proposals::{Action, FreezeRequest, FreezeTarget};
-use claviger_keyapi::routes::Empty;
+use claviger_keyapi::routes::{self, Empty};
 use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::{Id16, KeyService as _, KeyServiceError, Watch, WatchEvent};
 use common::{Gateway, POLICY, World, ask};
@@ -197,4 +197,49 @@ async fn only_gateways_that_are_enrolled_get_a_stream() {
     let fresh = KeyClient::open("", &world.path("full"), world.clock.clone()).unwrap();
     assert!(matches!(fresh.watch().await, Err(KeyServiceError::Unauthenticated { .. })));
     assert_eq!(world.last_audit()["action"], "authenticate");
+}
+
+#[tokio::test]
+async fn who_can_not_prove_that_he_is_the_one_answers_no_gateway_on_any_route() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let bound = full.keys.bind_bucket("photos", None).await.unwrap().value;
+    let epoch = full.seal_epoch();
+    full.keys.register_epoch(&epoch.record).await.unwrap();
+    let (mut stream, _) = listen(&full).await;
+    // Somebody else may have the database now; this one still reads what it had.
+    let database = world.config.state_dir.join("keyservice.db");
+    let away = world.path("away.db");
+    std::fs::rename(&database, &away).unwrap();
+    let none: [(); 0] = [];
+    let items = serde_json::json!({ "items": none });
+    let asked = [
+        (routes::SESSION, serde_json::json!({})),
+        (routes::BINDING, serde_json::json!({ "bucket": "photos" })),
+        (routes::BINDINGS, serde_json::json!({})),
+        (routes::BIND, serde_json::json!({ "bucket": "photos", "keyset": null })),
+        (routes::UNBIND, serde_json::json!({ "bucket": "photos", "bucket_id": bound.bucket_id })),
+        (routes::EPOCH, serde_json::json!({ "epoch_id": Id16::from(epoch.id) })),
+        (routes::LEASE, items.clone()),
+        (routes::DERIVE, items.clone()),
+        (routes::CONTINUE, items.clone()),
+        (routes::FINISH, items),
+        (routes::WATCH, serde_json::json!({})),
+        (routes::CONSISTENCY, serde_json::json!({ "from": 0 })),
+        (routes::RENEW, serde_json::json!({ "csr": "" })),
+    ];
+    for (route, body) in &asked {
+        let answer = ask::<serde_json::Value>(&full.keys, route, body).await;
+        let is_it = matches!(
+            answer,
+            Err(KeyServiceError::Unavailable { reason: claviger_keyapi::UnavailableReason::Store, .. })
+        );
+        assert!(is_it, "{route}: {:?}", answer.err());
+    }
+    assert_eq!(next(&mut stream).await, None, "a stream that beats says that this is the one");
+    // Nobody is accused, and operators are answered.
+    assert_ne!(world.last_audit()["action"], "authenticate");
+    ask::<AdminStatus>(&world.operator(), admin::STATUS, &Empty {}).await.unwrap();
+    std::fs::rename(&away, &database).unwrap();
+    full.keys.session().await.unwrap();
 }

@@ -119,15 +119,17 @@ async fn permit(
     Err(refusal)
 }
 
-/// Writes down that someone with a certificate of ours was turned away. Strangers without one fill no log.
+/// Writes down that someone with a certificate of ours was turned away, if that was because of him. Strangers without one fill no
+/// log.
 async fn log_refusal(
     core: &Core,
     peer: Option<&Peer>,
     info: &RequestInfo,
     refusal: KeyServiceError,
 ) -> Result<KeyServiceError, KeyServiceError> {
+    let is_his = matches!(refusal, KeyServiceError::Unauthenticated { .. } | KeyServiceError::Denied { .. });
     if let Some(peer) = peer
-        && refusal != KeyServiceError::Locked
+        && is_his
         && let Some(before) = core.refusals.to_record(&peer.identity, info.now_ms)
     {
         let mut record = info.record("authenticate", Outcome::Refused).refused_call(&refusal);

@@ -77,7 +77,13 @@ pub(super) async fn handle(
             let request = parse(&body)?;
             blocking(core, move |core| core.renew(&caller, &request)).await
         }
-        (Route::Gateway(route), Admitted::Caller(caller)) => gateway(core, caller, route, body).await,
+        (Route::Gateway(route), Admitted::Caller(caller)) => {
+            let service = Arc::clone(&core.core);
+            let answer = gateway(core, caller, route, body).await?;
+            // Again: what was prepared may have taken longer than this one may speak for the service.
+            service.check_serves()?;
+            Ok(answer)
+        }
         (Route::Operator(route, _), Admitted::Caller(caller)) => operator(core, caller, route, body).await,
         // The stream is begun by who knows the connection; the other routes were let in with a caller.
         (Route::Watch, _) | (_, Admitted::Without) => Err(KeyServiceError::Internal),

@@ -67,8 +67,17 @@ impl Core {
         Ok(())
     }
 
+    /// Whether it is certain that no other replica serves gateways: one that does may have revoked, frozen and bound since.
+    ///
+    /// # Errors
+    /// [`KeyServiceError::Unavailable`]: a gateway has to ask elsewhere.
+    pub(crate) fn check_serves(&self) -> Result<(), KeyServiceError> {
+        self.store.check_ours().map_err(|error| error.outward())
+    }
+
     /// The only way to a [`Caller`]: the certificate's key must be the enrolled one, the identity unrevoked, the date good.
-    /// The date is checked again here because a connection can outlive its certificate.
+    /// The date is checked again here because a connection can outlive its certificate. For a gateway there is none, on no route and no
+    /// stream, unless this is for certain [the one that serves](Self::check_serves).
     pub(crate) fn caller(
         &self,
         peer: Option<&Peer>,
@@ -79,6 +88,9 @@ impl Core {
         let rows = vault.identities();
         let row = self.authenticate(peer, role, info.now_ms, rows.iter().map(Arc::as_ref))?;
         let row = vault.identity(row.uid).ok_or(KeyServiceError::Internal)?;
+        if role == Role::Gateway {
+            self.check_serves()?;
+        }
         let spki = peer.map_or(row.spki, |peer| peer.spki);
         info.identity = Some(row.identity.clone());
         Ok(Caller { row, spki, vault, info })

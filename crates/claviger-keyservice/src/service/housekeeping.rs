@@ -9,12 +9,14 @@ impl Core {
     pub(crate) fn keep_house(&self) {
         // Needs nothing that could fail.
         self.forget_unconfirmed();
-        // First: what follows may need it. Health tells of it for as long as it fails.
+        // First: it waits for no database, and others may have to hear of it.
+        let role = self.tend_role();
+        // Before the rest: that may need it. Health tells of it for as long as it fails.
         if let Err(error) = self.mend() {
             tracing::debug!(%error, "a fault is still there");
         }
         let tasks: [(&str, Result<(), ServiceError>); 7] = [
-            ("to follow its role", self.tend_role()),
+            ("to follow its role", role),
             ("to freeze", self.freeze_tripped()),
             ("to end proposals", self.expire_proposals()),
             ("to repeat the ledger's state", self.repeat_state()),

@@ -130,7 +130,14 @@ impl Core {
             (Role::Standby | Role::Replaced, true) => self.step_down(),
             (Role::Standby, false) => self.stand_by(),
             (Role::Active, false) => self.activate(),
-            _ => Ok(()),
+            (Role::Active, true) => {
+                if self.check_serves().is_err() {
+                    // Streams that look now end.
+                    self.watchers.ring();
+                }
+                Ok(())
+            }
+            (Role::Replaced, false) => Ok(()),
         }
     }
 
