@@ -8,6 +8,7 @@ mod postgres_server;
 #[allow(dead_code, reason = "each test file uses its part")]
 mod relay;
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use std::time::Duration;
 
 use claviger_env::{Clock, OsRandom, SystemClock};
 use claviger_keyservice::ServiceError;
-use claviger_keyservice::store::postgres::{PostgresConfig, PostgresStore, Server as Reached};
-use claviger_keyservice::store::{Change, Kind, Row, Store as _};
+use claviger_keyservice::store::postgres::{PostgresConfig, PostgresStore, Server as Reached, Timing};
+use claviger_keyservice::store::{Change, Kind, Role, Row, Store as _};
 use postgres_server::{Database, Server};
 use relay::{Loss, Relay};
 
@@ -386,4 +387,74 @@ fn a_server_without_tls_hears_neither_name_nor_password() {
     let (first, rest) = heard.join().unwrap();
     assert_eq!(first, [0, 0, 0, 8, 4, 210, 22, 47], "the question whether there is TLS");
     assert!(rest.is_empty(), "{rest:?}");
+}
+
+/// Ready to take over, with its folder.
+fn standby(service: &Service, timing: Timing) -> (PostgresStore, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let random = OsRandom::new(system()).unwrap();
+    let config = PostgresConfig { timing, ..service.database.config() };
+    let store = PostgresStore::open_joined(&config, folder.path(), INSTANCE, &system(), &random).unwrap();
+    store.stand_ready(true);
+    (store, folder)
+}
+
+/// A second of releasing, and a successor that waits three.
+fn long_wait() -> Timing {
+    Timing { take_over_after: Duration::from_secs(3), ..Timing::tenth() }
+}
+
+/// The first holds the database, and vanishes without a word.
+fn vanished(service: &Service) -> PostgresStore {
+    let (relay, config) = Relay::before(&service.database.config());
+    let config = PostgresConfig { timing: long_wait(), ..config };
+    let first = open_as(&config, service.folder.path(), INSTANCE, &system()).unwrap();
+    relay.lose(Loss::Everything);
+    service.database.break_sessions();
+    first
+}
+
+fn holder(service: &Service) -> String {
+    service.database.sql("SELECT encode(process, 'hex') FROM claviger.holder").trim().to_owned()
+}
+
+#[test]
+fn a_takeover_whose_answer_is_lost_is_waited_for_all_the_same() {
+    let service = Service::new();
+    let _first = vanished(&service);
+    let former = holder(&service);
+    let (second, _folder) = standby(&service, long_wait());
+    eventually("the takeover's beginning", || holder(&service) != former);
+    let written_ms = SystemClock.boot_ms();
+    // It has written its name, and does not get to hear that.
+    service.database.break_sessions();
+    eventually("the takeover", || second.role() == Role::Active);
+    let waited_ms = SystemClock.boot_ms() - written_ms;
+    assert!(waited_ms > 2_000, "it found its own name and waited for {waited_ms} ms only");
+    assert!(waited_ms < 10_000, "and not anew from the beginning: {waited_ms} ms");
+    second.apply(&put("a")).unwrap();
+}
+
+#[test]
+fn a_replica_that_waits_at_its_takeover_is_not_taken_for_one_that_hangs() {
+    let service = Service::new();
+    let _first = vanished(&service);
+    let former = holder(&service);
+    let replicas = [standby(&service, long_wait()), standby(&service, long_wait())];
+    let mut holders = BTreeSet::new();
+    eventually("a takeover", || {
+        holders.insert(holder(&service));
+        replicas.iter().any(|(store, _)| store.role() == Role::Active)
+    });
+    holders.remove(&former);
+    assert_eq!(holders.len(), 1, "one ended the session of the other, which waited");
+}
+
+#[test]
+fn a_server_that_does_not_say_who_is_silent_is_refused() {
+    let service = Service::new();
+    let name = &service.database.name;
+    service.database.sql(&format!("ALTER DATABASE {name} SET track_activities = off"));
+    let refused = refusal(service.open());
+    assert!(refused.contains("track_activities"), "{refused}");
 }

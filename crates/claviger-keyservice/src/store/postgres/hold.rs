@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
+use super::config::Timing;
 use super::fault::Fault;
 use super::schema;
+use super::session::{CONNECT_TIMEOUT, late};
 use crate::ServiceError;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -69,7 +71,7 @@ pub(super) async fn lock(
     former: Option<&Backend>,
     may_wait: impl Fn() -> bool,
 ) -> Result<bool, Fault> {
-    let key = [(&schema::LOCK_KEY as &(dyn tokio_postgres::types::ToSql + Sync), Type::INT8)];
+    let key = [(&schema::LOCK_KEY as &(dyn ToSql + Sync), Type::INT8)];
     for attempt in 0.. {
         let row = client.query_typed_one("SELECT pg_try_advisory_lock($1)", &key).await?;
         if row.try_get(0)? {
@@ -170,28 +172,53 @@ pub(super) async fn check_instance(client: &Client, claim: &Claim) -> Result<(),
     ))
 }
 
-/// Writes down that this process holds the database. If another one did elsewhere and never said that it ended, waits until
-/// it can't release anything any more.
-pub(super) async fn take_over(client: &Client, claim: &Claim, wait: Duration) -> Result<(), Fault> {
-    let before = client.query_typed_opt("SELECT place, ended FROM holder", &[]).await?;
-    client
-        .execute_typed(
-            "INSERT INTO holder (one, process, place, ended) VALUES (true, $1, $2, false) \
-             ON CONFLICT (one) DO UPDATE SET process = excluded.process, place = excluded.place, ended = false",
-            &[(&claim.process.as_slice(), Type::BYTEA), (&claim.place, Type::TEXT)],
-        )
-        .await?;
-    let Some(before) = before else { return Ok(()) };
-    if before.try_get(1)? || before.try_get::<_, String>(0)? == claim.place {
-        return Ok(());
+/// Writes down that this process holds the database, and waits until nobody who held it before can release anything any more.
+///
+/// The row says when that is, by the server's clock, for all of them: who vanished without a word may release until then, whoever
+/// came after him, whether that one has waited, and whether it is this very process that tries again because an answer was lost.
+/// Only one that ran in the same place is dead for certain, and one that said that it ended releases nothing; neither puts the moment
+/// off.
+///
+/// While it waits it says something as often as one that works: a third replica must not take it for one that hangs.
+pub(super) async fn take_over(client: &Client, claim: &Claim, timing: &Timing) -> Result<(), Fault> {
+    let wait = timing.take_over_after;
+    let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+    let mine: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&claim.process.as_slice(), Type::BYTEA), (&claim.place, Type::TEXT), (&wait_ms, Type::INT8)];
+    let written = client.query_typed_one(
+        "INSERT INTO holder AS before (one, process, place, ended, quiet_at) VALUES (true, $1, $2, false, clock_timestamp()) \
+         ON CONFLICT (one) DO UPDATE SET process = excluded.process, place = excluded.place, ended = false, \
+         quiet_at = CASE WHEN before.ended OR before.place = excluded.place THEN before.quiet_at \
+         ELSE clock_timestamp() + $3 * interval '1 millisecond' END \
+         RETURNING (extract(epoch FROM quiet_at - clock_timestamp()) * 1000)::int8",
+        &mine,
+    );
+    let rest_ms: i64 = in_time(written).await?.try_get(0)?;
+    // A server whose clock was set back says more than that.
+    let mut rest = Duration::from_millis(u64::try_from(rest_ms).unwrap_or(0)).min(wait);
+    if !rest.is_zero() {
+        tracing::warn!(
+            "a key service elsewhere held the database and did not say that it ended: waiting for it"
+        );
     }
-    tracing::warn!("a key service elsewhere held the database and did not say that it ended: waiting for it");
-    tokio::time::sleep(wait).await;
+    while !rest.is_zero() {
+        let pause = rest.min(timing.heartbeat);
+        tokio::time::sleep(pause).await;
+        rest -= pause;
+        if !still_holds(client, claim).await? {
+            return Err(in_use());
+        }
+    }
     Ok(())
 }
 
+async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Fault> {
+    let answer = tokio::time::timeout(CONNECT_TIMEOUT, answer).await;
+    Ok(answer.map_err(|_| late())??)
+}
+
 pub(super) async fn still_holds(client: &Client, claim: &Claim) -> Result<bool, Fault> {
-    let row = client.query_typed_opt("SELECT process FROM holder", &[]).await?;
+    let row = in_time(client.query_typed_opt("SELECT process FROM holder", &[])).await?;
     let process: Option<Vec<u8>> = row.map(|row| row.try_get(0)).transpose()?;
     Ok(process.as_deref() == Some(claim.process.as_slice()))
 }

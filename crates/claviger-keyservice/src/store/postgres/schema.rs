@@ -20,7 +20,8 @@ const SCHEMA_VERSION: i32 = 3;
 /// Texts are compared byte by byte, as SQLite does, whatever the database's locale.
 const TABLES: &str = r#"
 CREATE TABLE schema_version (version INTEGER NOT NULL);
-CREATE TABLE holder (one BOOLEAN PRIMARY KEY CHECK (one), process BYTEA NOT NULL, place TEXT NOT NULL, ended BOOLEAN NOT NULL);
+CREATE TABLE holder (one BOOLEAN PRIMARY KEY CHECK (one), process BYTEA NOT NULL, place TEXT NOT NULL, ended BOOLEAN NOT NULL,
+  quiet_at TIMESTAMPTZ NOT NULL);
 CREATE TABLE meta (name TEXT COLLATE "C" PRIMARY KEY, value BYTEA NOT NULL);
 CREATE TABLE authorising_row (
   kind TEXT COLLATE "C" NOT NULL, id TEXT COLLATE "C" NOT NULL, body BYTEA NOT NULL, mac BYTEA NOT NULL,
@@ -54,7 +55,8 @@ pub(super) async fn prepare_session(client: &Client, schema: &str) -> Result<(),
         .query_typed_one(
             "SELECT current_setting('server_version_num')::int, current_setting('fsync'), \
              current_setting('full_page_writes'), current_setting('synchronous_commit'), \
-             current_setting('server_encoding'), pg_is_in_recovery(), current_setting('transaction_read_only')",
+             current_setting('server_encoding'), pg_is_in_recovery(), current_setting('transaction_read_only'), \
+             current_setting('track_activities')",
             &[],
         )
         .await?;
@@ -65,6 +67,9 @@ pub(super) async fn prepare_session(client: &Client, schema: &str) -> Result<(),
     }
     if setting(1)? != "on" || setting(2)? != "on" || setting(3)? != "on" {
         return Err(durability_fault());
+    }
+    if setting(7)? != "on" {
+        return Err(activities_fault());
     }
     if setting(4)? != "UTF8" {
         return Err(Fault::set_up(
@@ -89,12 +94,26 @@ fn durability_fault() -> Fault {
     )
 }
 
+/// Without it nobody can tell a replica that hangs from one that works.
+fn activities_fault() -> Fault {
+    Fault::set_up(
+        "the PostgreSQL server does not say since when a session is silent: track_activities has to be on",
+        "remove the setting from postgresql.conf, and from the role and the database (ALTER ROLE … RESET track_activities)",
+    )
+}
+
 /// Answers only on a live session, and notices a server that was reconfigured.
 pub(super) async fn prove(client: &Client) -> Result<(), Fault> {
     let row =
-        client.query_typed_one("SELECT current_setting('fsync'), current_setting('full_page_writes')", &[]);
+        client.query_typed_one(
+            "SELECT current_setting('fsync'), current_setting('full_page_writes'), current_setting('track_activities')",
+            &[],
+        );
     let row = row.await?;
     let on = |at: usize| row.try_get::<_, String>(at).map(|value| value == "on");
+    if !on(2)? {
+        return Err(activities_fault());
+    }
     if on(0)? && on(1)? { Ok(()) } else { Err(durability_fault()) }
 }
 

@@ -135,8 +135,7 @@ impl Session {
             return Ok(());
         }
         self.locked(live, until_ms)?;
-        let wait = self.shared.timing.take_over_after;
-        self.runtime.block_on(hold::take_over(&live.client, claim, wait))?;
+        self.runtime.block_on(hold::take_over(&live.client, claim, &self.shared.timing))?;
         self.prove(live)
     }
 

@@ -4,15 +4,13 @@
 //! The one that works proves itself to the server every heartbeat, so the server can tell how long ago that was. Is the lock held
 //! by a session that has said nothing for longer than anyone may release after it, the process behind it hangs or is cut off: its
 //! session is ended. Is the lock free, a standby waits a moment (the other one may only have lost its connection), takes it,
-//! writes down that it did, and then waits until the former holder can't release anything any more.
-
-use std::time::Duration;
+//! writes down that it did, and then waits until no former holder can release anything any more (`hold`).
 
 use tokio_postgres::types::{ToSql, Type};
 
 use super::fault::Fault;
 use super::hold;
-use super::session::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Purpose, Session, late};
+use super::session::{CONNECT_TIMEOUT, Purpose, Session, late};
 use crate::store::Role;
 
 impl Session {
@@ -41,18 +39,17 @@ impl Session {
         let (Some(live), Purpose::Serve(claim)) = (self.live.take(), self.purpose.clone()) else {
             return Ok(());
         };
-        let wait = self.shared.timing.take_over_after;
-        let limit: Duration = wait + ANSWER_TIMEOUT;
+        let timing = self.shared.timing;
         let taken = self.runtime.block_on(async {
-            let take = async {
-                if !hold::lock(&live.client, None, || false).await? {
-                    return Ok(false);
-                }
-                hold::take_over(&live.client, &claim, wait).await?;
-                Ok(true)
-            };
-            tokio::time::timeout(limit, take).await.unwrap_or_else(|_| Err(late()))
+            let lock = hold::lock(&live.client, None, || false);
+            if !tokio::time::timeout(CONNECT_TIMEOUT, lock).await.unwrap_or_else(|_| Err(late()))? {
+                return Ok(false);
+            }
+            hold::take_over(&live.client, &claim, &timing).await?;
+            Ok(true)
         });
+        // Whatever comes of it, the next attempt begins with another look.
+        self.free_since_ms = None;
         // On the session that has held the lock all the time, or not at all.
         let taken = taken.and_then(|taken| if taken { self.prove(&live).map(|()| true) } else { Ok(false) });
         match taken {
@@ -60,7 +57,6 @@ impl Session {
                 self.live = Some(live);
                 if taken {
                     tracing::warn!("this replica works with the database from now on");
-                    self.free_since_ms = None;
                     self.shared.set_role(Role::Active);
                 }
                 Ok(())
