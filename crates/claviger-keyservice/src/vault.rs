@@ -61,6 +61,8 @@ pub(crate) struct Vault {
     ledger: Mutex<Ledger>,
     /// Whether the ledger has a change that the database lacks; apart from it, because who holds that may be waiting for the database.
     behind: AtomicBool,
+    /// Whether it may have the pending row of a change that counts for nobody.
+    leftover: AtomicBool,
 }
 
 /// The log that this replica writes.
@@ -184,6 +186,7 @@ impl Vault {
             own_log: Mutex::default(),
             ledger: Mutex::new(ledger),
             behind: AtomicBool::new(false),
+            leftover: AtomicBool::new(false),
         })
     }
 
@@ -225,6 +228,15 @@ impl Vault {
 
     pub(crate) fn set_behind(&self, is_behind: bool) {
         self.behind.store(is_behind, Ordering::Release);
+    }
+
+    /// Whether the database may have the pending row of a change that was refused.
+    pub(crate) fn has_leftover(&self) -> bool {
+        self.leftover.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_leftover(&self, has_leftover: bool) {
+        self.leftover.store(has_leftover, Ordering::Release);
     }
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -95,6 +95,8 @@ impl Core {
     fn backup_header(&self, vault: &Vault) -> Result<(Line, Option<Vec<u8>>), ServiceError> {
         let now_ms = self.clock.now_ms();
         let stored = Stored::load(&*self.store)?;
+        // Or nobody could restore it.
+        stored.check(vault.ledger().rows())?;
         let wrap = stored.value()?;
         if !matches!(stored.wrap, Wrap::Passphrase { .. }) {
             // Shares of their own, or the HSM, stand before the master.

@@ -18,6 +18,7 @@
 //! Step 2 decides. After a crash a pending change whose state stands in the log is made, any other is dropped. So nothing
 //! counts that was not written down, and nothing that was acknowledged is lost.
 
+mod commit;
 mod epochs;
 pub(crate) mod log;
 mod pending;
@@ -32,24 +33,22 @@ use std::sync::{Arc, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use crate::ServiceError;
-use crate::audit_record::{Outcome, Record, RequestInfo};
+use crate::audit_record::Record;
 use crate::custody::Master;
-use crate::service::Core;
 use crate::store::{Change, Kind, Store};
-use crate::vault::{IdentityRow, Vault, row};
+use crate::vault::{Vault, row};
 use crate::watch::Watchers;
 use claviger_keyapi::Id16;
+pub(crate) use commit::completing;
 use epochs::Epochs;
 use log::{last_words, row_text};
-use pending::{PENDING_ROW, PendingRow};
+use pending::PENDING_ROW;
 pub(crate) use rows::Rows;
 use settle::Settled;
 pub(crate) use settle::is_settled;
 use sum::Sum;
 
 const STATE_ROW: &str = "ledger";
-/// Most rows that one record names; a longer change has several records.
-const ROWS_PER_RECORD_MAX: usize = 400;
 const EPOCHS_PER_PAGE: u32 = 10_000;
 
 /// A state of the ledger, as database and log name it.
@@ -110,7 +109,7 @@ pub(crate) struct Ledger {
     sum: Sum,
     rows: Rows,
     epochs: Epochs,
-    /// A change that was written down and that the database did not take yet.
+    /// A change that was written down and that the database did not take yet; or that the pending row of one that was not has to go.
     unapplied: Option<Vec<Change>>,
 }
 
@@ -384,132 +383,6 @@ pub(crate) fn found(master: &Master, changes: Vec<Change>, record: &mut Record) 
     record.rows = rows;
     record.set_state(&mark);
     with_state(master, changes, &mark, None)
-}
-
-impl Core {
-    /// Makes a change of rows that authorise, in the order that stands above, and writes down `records` with it. Blocks.
-    /// What it returns with `Ok` is durable; whoever called then brings memory up to date, before he gives up the turn. If it takes
-    /// something away from somebody, a signed checkpoint covers it by then: it can't be cut off the log's end any more.
-    ///
-    /// # Errors
-    /// [`ServiceError::Store`]: nothing was changed. [`ServiceError::Audit`]: what the next start finds in the log decides,
-    /// and until then nothing is released or changed.
-    pub(crate) fn commit(
-        &self,
-        turn: &Turn<'_>,
-        changes: Vec<Change>,
-        records: &[Record],
-    ) -> Result<(), ServiceError> {
-        let master = &turn.vault.master;
-        let is_urgent = changes.iter().any(takes_away);
-        self.bring_up_to_date(&turn.vault)?;
-        let mut ledger = turn.vault.ledger();
-        ledger.epochs.check(&changes)?;
-        let (sum, rows) = ledger.after(master, &changes);
-        let seq = ledger.mark.seq + 1;
-        let mark = Mark { seq, state: sum.digest(master, seq) };
-        let pending =
-            row(master, Kind::Pending, PENDING_ROW, &PendingRow::new(mark.clone(), ledger.log, &changes));
-        self.noted(self.store.apply(&[Change::Put(Kind::Pending, pending)]))?;
-        let records = records_of(records, rows, &mark);
-        self.audit.append_blocking(records.iter().map(Record::to_bytes).collect())?;
-        // From here on it counts, whatever happens to the database.
-        self.remember_state(&mark);
-        ledger.accept(mark.clone(), sum, &changes);
-        ledger.unapplied = Some(with_state(master, changes, &mark, ledger.log));
-        drop(ledger);
-        turn.vault.set_behind(true);
-        if let Err(error) = self.bring_up_to_date(&turn.vault) {
-            tracing::error!(%error, "a change was written down; the database takes it later");
-        }
-        if is_urgent {
-            self.must_cover();
-        }
-        Ok(())
-    }
-
-    /// Tries again, if there is need, to make the change that counts already. For whoever has the turn.
-    pub(crate) fn bring_up_to_date(&self, vault: &Vault) -> Result<(), ServiceError> {
-        if !vault.is_behind() {
-            return Ok(());
-        }
-        self.noted(vault.ledger().catch_up(&*self.store))?;
-        vault.set_behind(false);
-        Ok(())
-    }
-
-    /// Rows of a release that had no ledger become one: each stands in the log from now on.
-    pub(crate) fn take_over(
-        &self,
-        turn: &Turn<'_>,
-        changes: Vec<Change>,
-        info: &RequestInfo,
-    ) -> Result<(), ServiceError> {
-        let rows = turn.vault.ledger().names();
-        for chunk in rows.chunks(ROWS_PER_RECORD_MAX) {
-            let mut record = info.record("rows", Outcome::Done);
-            record.rows = chunk.to_vec();
-            self.audit.append_blocking(vec![record.to_bytes()])?;
-        }
-        self.commit(turn, changes, &[info.record("take-over", Outcome::Done)])
-    }
-
-    /// Repeats the state if it lies far back in the log, so that the next start finds it near the end.
-    pub(crate) fn repeat_state(&self) -> Result<(), ServiceError> {
-        if self.audit.records().saturating_sub(self.state_written_at()) < STATE_EVERY_RECORDS {
-            return Ok(());
-        }
-        let Ok(vault) = self.vault() else { return Ok(()) };
-        let turn = self.change(&vault)?;
-        let mark = turn.mark();
-        let mut record = self.local_info()?.record("state", Outcome::Done);
-        record.set_state(&mark);
-        self.audit.append_blocking(vec![record.to_bytes()])?;
-        self.remember_state(&mark);
-        drop(turn);
-        Ok(())
-    }
-}
-
-/// Whether somebody could want this change forgotten. What only adds is not worth the wait for a checkpoint.
-fn takes_away(change: &Change) -> bool {
-    match change {
-        // Who is enrolled or renews his certificate loses nothing.
-        Change::Put(Kind::Identity, row) => {
-            serde_json::from_slice::<IdentityRow>(&row.body).map_or(true, |row| row.revoked_ms.is_some())
-        }
-        Change::Put(kind, _) => !matches!(kind, Kind::Binding | Kind::Token | Kind::Proposal),
-        // That a name is closed no more.
-        Change::Delete(Kind::Closing, _) => false,
-        Change::Delete(..) => true,
-        Change::PutEpoch(_) | Change::ReplaceEpoch { .. } => false,
-    }
-}
-
-/// Records between two states in the log, at most about.
-const STATE_EVERY_RECORDS: u64 = 10_000;
-
-/// The records of a change that another replica left unfinished.
-pub(crate) fn completing(info: &RequestInfo, rows: Vec<String>, mark: &Mark) -> Vec<Record> {
-    records_of(&[info.record("complete", Outcome::Done)], rows, mark)
-}
-
-/// The records of a change, and between them as many as it takes to name all rows. The last one has the state.
-fn records_of(given: &[Record], mut rows: Vec<String>, mark: &Mark) -> Vec<Record> {
-    let Some((last, first)) = given.split_last() else { return Vec::new() };
-    let mut records = first.to_vec();
-    while rows.len() > ROWS_PER_RECORD_MAX {
-        let more = rows.split_off(ROWS_PER_RECORD_MAX);
-        let mut part = last.same_request("rows", Outcome::Done);
-        part.rows = rows;
-        records.push(part);
-        rows = more;
-    }
-    let mut last = last.clone();
-    last.rows = rows;
-    last.set_state(mark);
-    records.push(last);
-    records
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 
 use claviger_env::SystemClock;
 use claviger_format::{EpochHeader, EpochId, EpochRecord, SealTo, Wek};
+use claviger_keyapi::proposals::{FreezeRequest, FreezeTarget};
 use claviger_keyapi::routes::BindRequest;
 use claviger_keyapi::tls::SpkiHash;
 use claviger_keyapi::{Id16, Role};
 
+use super::commit::takes_away;
 use super::log::newest_state;
-use super::takes_away;
 use crate::audit_log::{AuditLog, AuditSink};
 use crate::audit_record::Outcome;
 use crate::files::read_secret;
@@ -39,6 +40,10 @@ pub(crate) enum Fault {
     Kept,
     /// The beginning of it is kept; only files do that.
     Torn,
+    /// The disk of a file is full; what was begun can be taken back.
+    Full,
+    /// The same, and the step after it is lost too.
+    FullThenLost,
 }
 
 /// Which step fails, and how. `None`: none does.
@@ -67,6 +72,9 @@ impl Fate {
             return Err(());
         }
         let step = self.steps.fetch_add(1, Ordering::Relaxed);
+        if self.plan.fault == Fault::FullThenLost && self.plan.step.map(|step| step + 1) == Some(step) {
+            return Ok(Some(Fault::Lost));
+        }
         if self.plan.step != Some(step) {
             return Ok(None);
         }
@@ -88,8 +96,8 @@ impl Store for FailingStore {
     fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), ServiceError> {
         match self.1.next().map_err(|()| failed())? {
             None => self.0.set_meta(name, value),
-            Some(Fault::Lost | Fault::Torn) => Err(failed()),
             Some(Fault::Kept) => self.0.set_meta(name, value).and(Err(failed())),
+            Some(_) => Err(failed()),
         }
     }
     fn rows(&self, kind: Kind) -> Result<Vec<Row>, ServiceError> {
@@ -98,8 +106,8 @@ impl Store for FailingStore {
     fn apply(&self, changes: &[Change]) -> Result<(), ServiceError> {
         match self.1.next().map_err(|()| failed())? {
             None => self.0.apply(changes),
-            Some(Fault::Lost | Fault::Torn) => Err(failed()),
             Some(Fault::Kept) => self.0.apply(changes).and(Err(failed())),
+            Some(_) => Err(failed()),
         }
     }
     fn epoch(&self, epoch_id: &[u8; 16]) -> Result<Option<EpochRow>, ServiceError> {
@@ -148,6 +156,7 @@ impl AuditSink for FailingSink {
         let fate = self.1.next().map_err(|()| io::Error::other("dead"))?;
         let kept = match fate {
             None | Some(Fault::Kept) => lines,
+            Some(Fault::Full | Fault::FullThenLost) => return Err(io::ErrorKind::StorageFull.into()),
             Some(Fault::Lost) => &[],
             Some(Fault::Torn) => &lines[..lines.len() / 2],
         };
@@ -155,6 +164,10 @@ impl AuditSink for FailingSink {
         if fate.is_some() { Err(io::Error::other("I/O error")) } else { Ok(()) }
     }
     fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    /// Nothing was begun.
+    fn take_back(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -312,8 +325,9 @@ fn wherever_a_step_fails_what_was_acknowledged_is_there_and_what_is_there_was_wr
     check(&folder, &done, whole);
     let mut failures = 0u32;
     for step in 0..steps {
-        for fault in [Fault::Lost, Fault::Kept, Fault::Torn] {
-            if fault == Fault::Torn && !writes.contains(&step) {
+        for fault in [Fault::Lost, Fault::Kept, Fault::Torn, Fault::Full, Fault::FullThenLost] {
+            let is_of_files = !matches!(fault, Fault::Lost | Fault::Kept);
+            if is_of_files && !writes.contains(&step) {
                 // A transaction is there or it is not.
                 continue;
             }
@@ -342,6 +356,33 @@ fn a_change_that_the_database_did_not_take_counts_and_is_made_before_the_next() 
     let (done, _) = run(&template, &folder, plan);
     assert!(done.iter().all(|(_, told)| *told), "{done:?}");
     check(&folder, &done, plan);
+}
+
+#[test]
+fn a_change_that_was_refused_for_want_of_room_is_completed_by_nobody() {
+    let home = folder_in_memory();
+    let template = home.path().join("template");
+    std::fs::create_dir(&template).unwrap();
+    made(&template);
+    // The record of the first change finds no room; then the database does not take the deletion of the pending row either.
+    for fault in [Fault::Full, Fault::FullThenLost] {
+        let folder = home.path().join(format!("{fault:?}"));
+        let plan = Plan { step: Some(2), fault, crash: false };
+        let (service, _) = failing(&template, &folder, plan, Arc::new(SystemClock));
+        service.unlock(&read_secret(&folder.join("passphrase")).unwrap()).unwrap();
+        let core = &service.core;
+        let is_pending = || !core.store.rows(Kind::Pending).unwrap().is_empty();
+        let everything = FreezeRequest { target: FreezeTarget::Everything, reason: "x".into() };
+        let refused = core.freeze(&operator_of(&service, "admin:first"), everything).result.unwrap_err();
+        match fault {
+            Fault::Full => assert!(matches!(refused, ServiceError::Audit(_)), "{refused}"),
+            _ => assert!(matches!(refused, ServiceError::Store(_)), "perhaps: {refused}"),
+        }
+        assert_eq!(is_pending(), fault == Fault::FullThenLost);
+        core.mend().unwrap();
+        assert!(!is_pending(), "{fault:?}");
+        assert!(core.vault().unwrap().freezes.all().is_empty());
+    }
 }
 
 fn unlocked(folder: &Path) -> Result<KeyService, ServiceError> {

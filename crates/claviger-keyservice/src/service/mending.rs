@@ -58,7 +58,7 @@ impl Core {
             tracing::info!("the audit log can be written again");
         }
         let Ok(vault) = self.vault() else { return Ok(()) };
-        if vault.is_behind() {
+        if vault.is_behind() || vault.has_leftover() {
             let turn = self.change(&vault)?;
             return self.bring_up_to_date(&turn.vault);
         }

@@ -117,6 +117,14 @@ impl Stored {
         Err(tampered())
     }
 
+    /// Whether it is the one that counts, now that these rows are known to.
+    ///
+    /// # Errors
+    /// [`ServiceError::Tampered`] if not.
+    pub(crate) fn check(&self, rows: &Rows) -> Result<(), ServiceError> {
+        if named(rows)? == self.wrap_sha256 { Ok(()) } else { Err(tampered()) }
+    }
+
     /// The one wrap that counts, as it lies in the database.
     pub(crate) fn value(&self) -> Result<Vec<u8>, ServiceError> {
         match (&self.wrap, &self.wrap_sha256) {
@@ -151,7 +159,7 @@ impl Unwrapped {
     /// # Errors
     /// [`ServiceError::Tampered`] if not.
     pub(crate) fn verify(&self, rows: &Rows, store: &dyn Store) -> Result<(), ServiceError> {
-        let named = rows.value::<UnlockRow>(Kind::Service, UNLOCK_ROW)?.map(|value| value.wrap_sha256);
+        let named = named(rows)?;
         if named == self.wrap_sha256 {
             return Ok(());
         }
@@ -192,6 +200,11 @@ fn stored_row(store: &dyn Store) -> Result<Option<String>, ServiceError> {
     let Some(row) = rows.iter().find(|row| row.id == UNLOCK_ROW) else { return Ok(None) };
     let value: UnlockRow = serde_json::from_slice(&row.body).map_err(|_| tampered())?;
     Ok(Some(value.wrap_sha256))
+}
+
+/// The wrap that the row names; none of an older service.
+fn named(rows: &Rows) -> Result<Option<String>, ServiceError> {
+    Ok(rows.value::<UnlockRow>(Kind::Service, UNLOCK_ROW)?.map(|value| value.wrap_sha256))
 }
 
 /// 32 bytes, if it is that many.
