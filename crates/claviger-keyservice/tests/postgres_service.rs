@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use claviger_keyapi::admin::{self, AdminStatus};
+use claviger_keyapi::admin::{self, AdminStatus, RevokeAnswer, RevokeRequest};
+use claviger_keyapi::proposals::{FreezeRequest, FreezeTarget};
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::{
     KeyService as _, KeyServiceError, LeaseItem, ServiceState, UnavailableReason, WatchEvent,
@@ -106,6 +107,41 @@ async fn a_row_that_was_edited_on_the_server_keeps_the_service_locked() {
          'gateway:evil'), 'UTF8') WHERE kind = 'identity' AND convert_from(body, 'UTF8') LIKE '%gateway:full%'",
     );
     assert!(matches!(world.open(), Err(ServiceError::Tampered { kind: "identity", .. })));
+}
+
+/// Shows the rows as they are to whoever asks first, and from then on the identities of before and no freeze.
+const TWO_FACES: &str = "\
+CREATE SEQUENCE public.freezes; CREATE SEQUENCE public.identities; \
+ALTER TABLE claviger.authorising_row RENAME TO truth; \
+CREATE VIEW claviger.authorising_row AS \
+  SELECT t.kind, t.id, coalesce(o.body, t.body) AS body, coalesce(o.mac, t.mac) AS mac \
+  FROM (SELECT r.*, CASE r.kind WHEN 'freeze' THEN nextval('public.freezes') WHEN 'identity' THEN nextval('public.identities') \
+        ELSE 0 END AS n FROM claviger.truth r) t \
+  LEFT JOIN public.old o ON o.kind = t.kind AND o.id = t.id \
+    AND t.n > (SELECT count(*) FROM claviger.truth WHERE kind = 'identity') \
+  WHERE NOT (t.kind = 'freeze' AND t.n > 1)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_in_a_tables_place_that_shows_the_truth_once_undoes_nothing() {
+    let database = blocking(|| Database::new(&Server::shared())).await;
+    let mut world = World::on(Location::Postgres(database.config()), POLICY, Unlock::PassphraseFile).await;
+    let full = world.enrol("full").await;
+    database.sql("CREATE TABLE public.old AS SELECT * FROM claviger.authorising_row WHERE kind = 'identity'");
+    let stolen =
+        RevokeRequest { identity: "gateway:full".parse().unwrap(), since_ms: None, logs: Vec::new() };
+    ask::<RevokeAnswer>(&world.operator(), admin::REVOKE, &stolen).await.unwrap();
+    let everything = FreezeRequest { target: FreezeTarget::Everything, reason: "incident".into() };
+    ask::<Empty>(&world.operator(), admin::FREEZE, &everything).await.unwrap();
+    world.stop().await;
+    database.sql(TWO_FACES);
+    world.start().await.unwrap();
+    let seen = "SELECT count(*) FROM claviger.authorising_row WHERE kind = 'freeze'";
+    assert_eq!(database.sql(seen).trim(), "0", "who reads again sees no freeze");
+    let status = ask::<AdminStatus>(&world.operator(), admin::STATUS, &Empty {}).await.unwrap();
+    assert_eq!((status.state, status.frozen.len()), (ServiceState::Unlocked, 1));
+    let refused = full.keys.session().await.map(drop).unwrap_err();
+    assert!(matches!(refused, KeyServiceError::Unauthenticated { .. }), "{refused}");
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
