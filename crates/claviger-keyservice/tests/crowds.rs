@@ -344,3 +344,43 @@ async fn while_one_gateway_floods_every_route_another_gets_its_keys_and_an_opera
     assert_eq!(count(&world, "bind", "done"), 1);
     assert_eq!(count(&world, "authenticate", "refused"), 10);
 }
+
+#[tokio::test]
+async fn who_asks_and_does_not_read_fills_his_share_of_the_memory_and_no_more() {
+    let world = World::new().await;
+    let (full, second) = (world.enrol("full").await, world.enrol("second").await);
+    let long = "b".repeat(50);
+    for n in 0..300 {
+        full.keys.bind_bucket(&format!("{long}-{n}"), None).await.unwrap();
+    }
+    let mut held = Vec::new();
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        let mut line = raw::connect_deaf(&world, "full").await;
+        for _ in 0..120 {
+            let answer = line.ask_and_leave(routes::BINDINGS, "{}").await.unwrap();
+            statuses.push(answer.status().as_u16());
+            held.push(answer);
+            if statuses.last() == Some(&503) {
+                break;
+            }
+        }
+        if statuses.last() == Some(&503) {
+            break;
+        }
+    }
+    assert_eq!(statuses.last(), Some(&503), "{} answers of that size wait in memory", statuses.len());
+    assert!(statuses.len() > 100, "{}", statuses.len());
+    let asked = full.keys.bindings().await;
+    assert!(matches!(asked, Err(KeyServiceError::Unavailable { reason: UnavailableReason::Busy, .. })));
+    assert_eq!(second.keys.bindings().await.unwrap().value.len(), 300);
+    status(&world.operator()).await;
+    // Once they are given up there is room again.
+    drop(held);
+    let has_room = async {
+        while full.keys.bindings().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), has_room).await.expect("the room is not given back");
+}

@@ -36,7 +36,7 @@ const OPERATORS_CONNECTIONS_MAX: usize = 64;
 const SOURCES_PER_OPERATOR_MAX: usize = 8;
 /// … for so long after he came from there last.
 const SOURCE_KNOWN_MS: u64 = 86_400_000;
-/// Bytes of bodies that are read or worked on, over all connections of gateways and strangers.
+/// Bytes of bodies that are read or worked on, and of answers that are not read yet, over all connections of gateways and strangers.
 const BODIES_LEN_MAX: usize = 64 << 20;
 /// The same of operators, whose bodies are short but for what other replicas' logs tell.
 const OPERATORS_BODIES_LEN_MAX: usize = 32 << 20;

@@ -148,8 +148,20 @@ type Reply = Response<Either<Full<Bytes>, WatchBody>>;
 
 /// What a route answers with if it does not refuse.
 enum Answer {
-    Json(Body),
+    Json(Sent),
     Stream(WatchBody),
+}
+
+/// An answer, and the room that it takes up until it is sent: who asks and does not read fills his share of it and no more.
+struct Sent {
+    body: Body,
+    _room: Part,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 async fn answer(
@@ -169,7 +181,7 @@ async fn answer(
     let label = route(&path).map_or_else(|| "unknown".to_owned(), |_| path);
     metrics::counter!(REQUESTS, "route" => label, "status" => status.to_string()).increment(1);
     Ok(match outcome {
-        Ok(Answer::Json(body)) => json_reply(StatusCode::OK, body, &request_id),
+        Ok(Answer::Json(sent)) => json_reply(StatusCode::OK, Bytes::from_owner(sent), &request_id),
         Ok(Answer::Stream(lines)) => stream_reply(lines, &request_id),
         Err(error) => error_reply(&error, &request_id),
     })
@@ -199,7 +211,6 @@ async fn respond(
         .map_err(|_| timed_out())??;
     // A task of its own: a client that hangs up can't stop work half way between the database and the audit log.
     let work = tokio::spawn(async move {
-        let _room = room;
         let admitted = admit(&core, &client, route, &info).await?;
         match (route, &client.peer, &admitted) {
             (Route::Watch, Some(peer), Admitted::Caller(caller)) => {
@@ -207,8 +218,12 @@ async fn respond(
                 Ok(Answer::Stream(watch::begin(core, peer.clone(), caller)))
             }
             _ => {
-                let asked = Asked::by(core, asker(&client, route).cloned());
-                handle(asked, &client, info, route, admitted, body).await.map(Answer::Json)
+                let by = asker(&client, route);
+                let asked = Asked::by(Arc::clone(&core), by.cloned());
+                let body = handle(asked, &client, info, route, admitted, body).await?;
+                drop(room);
+                let room = core.admission.body(by, body.len()).await?;
+                Ok(Answer::Json(Sent { body, _room: room }))
             }
         }
     });
@@ -272,8 +287,8 @@ fn encode<T: Serialize>(value: &T) -> Result<Body, KeyServiceError> {
     wiping::to_json(value).map_err(|_| KeyServiceError::Internal)
 }
 
-fn json_reply(status: StatusCode, body: Body, request_id: &str) -> Reply {
-    let mut reply = reply(Either::Left(Full::new(Bytes::from_owner(body))), "application/json", request_id);
+fn json_reply(status: StatusCode, body: Bytes, request_id: &str) -> Reply {
+    let mut reply = reply(Either::Left(Full::new(body)), "application/json", request_id);
     *reply.status_mut() = status;
     reply
 }
@@ -295,5 +310,5 @@ fn error_reply(error: &KeyServiceError, request_id: &str) -> Reply {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let answer = ErrorAnswer { error: error.clone(), request_id: request_id.to_owned() };
     let body = encode(&answer).unwrap_or_else(|_| Zeroizing::new(Vec::new()));
-    json_reply(status, body, request_id)
+    json_reply(status, Bytes::from_owner(body), request_id)
 }

@@ -68,6 +68,18 @@ pub(crate) async fn connect_with(
     Ok(Raw(sender))
 }
 
+/// Connects as one who takes no byte of any answer.
+pub(crate) async fn connect_deaf(world: &World, folder: &str) -> Raw {
+    let stream = TcpStream::connect(world.config.listen).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(config(world, Some(folder)).await);
+    let stream = connector.connect(tls::server_name(), stream).await.unwrap();
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(0);
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    Raw(sender)
+}
+
 /// A request of which a part was sent.
 pub(crate) struct Begun {
     rest: mpsc::UnboundedSender<Bytes>,
@@ -78,6 +90,26 @@ impl Raw {
     /// Whether the other end has not hung up, as far as that was heard.
     pub(crate) fn is_open(&self) -> bool {
         !self.0.is_closed()
+    }
+
+    /// The head of an answer, whose body is left where it is; `None` if the service hung up.
+    pub(crate) async fn ask_and_leave(
+        &mut self,
+        path: &str,
+        body: &str,
+    ) -> Option<http::Response<hyper::body::Incoming>> {
+        self.request(path, body).await.ok()
+    }
+
+    fn request(
+        &mut self,
+        path: &str,
+        body: &str,
+    ) -> impl Future<Output = hyper::Result<http::Response<hyper::body::Incoming>>> + Send + use<> {
+        let body = stream::iter([Ok(Frame::data(Bytes::from(body.to_owned())))]);
+        let body: Frames = Box::pin(StreamBody::new(body));
+        let request = http::Request::post(format!("https://{}{path}", tls::SERVICE_NAME)).body(body).unwrap();
+        self.0.send_request(request)
     }
 
     /// Status of a call; `None` if the service hung up.
@@ -91,10 +123,7 @@ impl Raw {
         path: &str,
         body: &str,
     ) -> impl Future<Output = Option<u16>> + Send + use<> {
-        let body = stream::iter([Ok(Frame::data(Bytes::from(body.to_owned())))]);
-        let body: Frames = Box::pin(StreamBody::new(body));
-        let request = http::Request::post(format!("https://{}{path}", tls::SERVICE_NAME)).body(body).unwrap();
-        let answer = self.0.send_request(request);
+        let answer = self.request(path, body);
         async { Some(answer.await.ok()?.status().as_u16()) }
     }
 
