@@ -9,14 +9,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use claviger_audit::note::NOTE_LEN_MAX;
-use claviger_audit::{Note, SignedCheckpoint, VerifierKey};
+use claviger_audit::{LogLine, Note, SignedCheckpoint, VerifierKey};
 use claviger_keyapi::admin::LogLeases;
 use claviger_keyapi::{Id16, Identity, KeyServiceError};
 use serde::Deserialize;
 
 use crate::ServiceError;
 use crate::audit_log::offline::OfflineError;
-use crate::audit_log::{AS_A_STANDBY, AuditFolder};
+use crate::audit_log::{AS_A_STANDBY, AuditFolder, OwnLines};
 use crate::config::LEASE_TTL_S_MAX;
 use crate::log_key::LogInfo;
 use crate::service::Core;
@@ -26,11 +26,6 @@ use crate::vault::Vault;
 const LEASE_MS: u64 = (LEASE_TTL_S_MAX as u64) * 1000;
 /// Most copies that are brought.
 const COPIES_MAX: usize = 64;
-
-#[derive(Deserialize)]
-struct Line {
-    record: Fields,
-}
 
 #[derive(Deserialize)]
 struct Fields {
@@ -60,6 +55,8 @@ pub(crate) struct Leases {
     lacks_before_ms: u64,
     /// Index and time of the record since which its service releases without a break.
     serves_since: Option<(u64, u64)>,
+    /// Why the log can't tell, if it was altered.
+    altered: Option<String>,
     /// When the last record was written.
     until_ms: u64,
     next_index: u64,
@@ -67,33 +64,70 @@ pub(crate) struct Leases {
 
 impl Leases {
     /// Reads what was written since the last time; at first the whole log: clocks go back too, so no part of it can be left out by its
-    /// time. `theft_ms` is when the identity may have been stolen: leases that it had then count.
+    /// time. `theft_ms` is when the identity may have been stolen: leases that it had then count. Only what the service wrote itself
+    /// says anything, and a record that is missing is an error.
     pub(crate) fn read_on(
         &mut self,
-        folder: &AuditFolder,
+        log: &OwnLines,
         identity: Option<&Identity>,
         theft_ms: u64,
     ) -> Result<(), ServiceError> {
-        let name = identity.map(ToString::to_string);
+        let wanted = Wanted::new(identity, theft_ms);
         let from_index = self.next_index;
-        let since_ms = theft_ms.saturating_sub(LEASE_MS);
-        folder.each_line_backward(|_, line| {
-            let Some(index) = index_of(line) else { return Ok(ControlFlow::Continue(())) };
+        log.each_backward(|index, line| {
             if index < from_index {
                 return Ok(ControlFlow::Break(()));
             }
-            let is_last = index >= self.next_index;
-            self.next_index = self.next_index.max(index + 1);
-            if (is_last || matters(line))
-                && let Ok(Line { record }) = serde_json::from_slice::<Line>(line)
-            {
-                if is_last {
-                    self.until_ms = record.time_ms;
-                }
-                self.take(index, record, name.as_deref(), since_ms);
+            self.look(index, line.map(|line| line.record), &wanted);
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// The same for whoever has to go on with what there is: a log that was altered counts as one that was not read.
+    pub(crate) fn read_as_far_as_it_goes(
+        &mut self,
+        log: &OwnLines,
+        identity: Option<&Identity>,
+        theft_ms: u64,
+    ) -> Result<(), ServiceError> {
+        match self.read_on(log, identity, theft_ms) {
+            Err(ServiceError::Audit(why)) => {
+                tracing::error!(why, "the audit log can't tell what was leased");
+                self.altered = Some(why);
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The same of another replica's log, all of which was verified.
+    fn read_verified(
+        &mut self,
+        folder: &AuditFolder,
+        identity: &Identity,
+        theft_ms: u64,
+    ) -> Result<(), ServiceError> {
+        let wanted = Wanted::new(Some(identity), theft_ms);
+        folder.each_line_backward(|path, line| {
+            match LogLine::parse(line) {
+                Ok(LogLine::Record(line)) => self.look(line.index, Some(line.record), &wanted),
+                Ok(LogLine::Pruned(_)) => {}
+                Err(error) => return Err(ServiceError::Audit(format!("{}: {error}", path.display()))),
             }
             Ok(ControlFlow::Continue(()))
         })
+    }
+
+    /// Looks at the record at an index, the newest first.
+    fn look(&mut self, index: u64, record: Option<&str>, wanted: &Wanted) {
+        let is_last = index >= self.next_index;
+        self.next_index = self.next_index.max(index + 1);
+        let Some(record) = record.filter(|record| is_last || matters(record.as_bytes())) else { return };
+        let Ok(fields) = serde_json::from_str::<Fields>(record) else { return };
+        if is_last {
+            self.until_ms = fields.time_ms;
+        }
+        self.take(index, fields, wanted.name.as_deref(), wanted.since_ms);
     }
 
     fn take(&mut self, index: u64, record: Fields, name: Option<&str>, since_ms: u64) {
@@ -121,7 +155,19 @@ impl Leases {
     }
 }
 
-/// Whether what is asked for can stand in this line: reading each as JSON would take minutes.
+/// Whose leases are asked for, and since when.
+struct Wanted {
+    name: Option<String>,
+    since_ms: u64,
+}
+
+impl Wanted {
+    fn new(identity: Option<&Identity>, theft_ms: u64) -> Self {
+        Self { name: identity.map(ToString::to_string), since_ms: theft_ms.saturating_sub(LEASE_MS) }
+    }
+}
+
+/// Whether what is asked for can stand in this record: reading each as JSON would take minutes.
 fn matters(line: &[u8]) -> bool {
     const FIELD: &[u8] = b"\"action\":\"";
     const ACTIONS: [&[u8]; 7] = [
@@ -136,13 +182,6 @@ fn matters(line: &[u8]) -> bool {
     // No field before it has text of a caller's in it.
     let action = line.windows(FIELD.len()).position(|window| window == FIELD);
     action.is_some_and(|at| ACTIONS.iter().any(|action| line[at + FIELD.len()..].starts_with(action)))
-}
-
-/// The index that stands at the beginning of each line.
-fn index_of(line: &[u8]) -> Option<u64> {
-    let rest = line.strip_prefix(b"{\"index\":")?;
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
 }
 
 /// What the copy of another replica's log tells, for [`claviger_keyapi::admin::RevokeRequest`], and when its last record was written, Unix
@@ -165,7 +204,7 @@ pub fn read_copy(
     })?;
     let verified = folder.verify(key, Vec::new())?;
     let mut leases = Leases::default();
-    leases.read_on(&folder, Some(identity), since_ms)?;
+    leases.read_verified(&folder, identity, since_ms)?;
     if leases.lacks_before_ms > since_ms.saturating_sub(LEASE_MS) {
         let text =
             "releases of that time were pruned from it, or lost at a restore: it can't tell what was leased";
@@ -203,7 +242,9 @@ impl Core {
             vault.logs().into_iter().partition(|log| Some(log.log_id) == own);
         let mut coverage = Coverage::default();
         let mine = mine.first().map_or_else(|| "this replica".to_owned(), LogInfo::title);
-        if leases.lacks_before_ms > since_ms {
+        if let Some(why) = &leases.altered {
+            coverage.unread.push(format!("{mine} ({why})"));
+        } else if leases.lacks_before_ms > since_ms {
             coverage.unread.push(format!("{mine} (releases of that time were pruned, or lost at a restore)"));
         } else {
             coverage.read.push(mine);
@@ -268,22 +309,29 @@ fn check_count(copies: &[LogLeases]) -> Result<&[LogLeases], ServiceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit_log::SealKey;
 
-    fn folder(records: &[&str]) -> (tempfile::TempDir, AuditFolder) {
+    /// A log of these records, sealed but for those in square brackets.
+    fn log(records: &[&str]) -> (tempfile::TempDir, OwnLines) {
         let folder = tempfile::tempdir().unwrap();
-        let line = |(n, record): (usize, &&str)| {
-            format!("{{\"index\":{n},\"salt\":\"00\",\"record\":{{\"v\":1,\"time_ms\":{record}}}}}\n")
-        };
-        let text: String = records.iter().enumerate().map(line).collect();
+        let key = || SealKey::new(zeroize::Zeroizing::new([1; 32]));
+        let mut text = Vec::new();
+        for (index, record) in (0..).zip(records) {
+            let bare = record.strip_prefix('[').and_then(|record| record.strip_suffix(']'));
+            let json = format!("{{\"v\":1,\"time_ms\":{}}}", bare.unwrap_or(record));
+            let salt = [0; 16];
+            let sealed = if bare.is_some() { json } else { key().seal(index, &salt, &json).unwrap() };
+            claviger_audit::Line { index, salt, record: &sealed }.write(&mut text);
+        }
         std::fs::write(folder.path().join("00000000000000000000.jsonl"), text).unwrap();
-        let audit = AuditFolder::new(folder.path());
-        (folder, audit)
+        let log = OwnLines::new(folder.path(), key(), Some(0));
+        (folder, log)
     }
 
     fn read(records: &[&str], since_ms: u64) -> Leases {
         let mut leases = Leases::default();
-        let (_kept, folder) = folder(records);
-        leases.read_on(&folder, Some(&"gateway:x".parse().unwrap()), since_ms).unwrap();
+        let (_kept, log) = log(records);
+        leases.read_on(&log, Some(&"gateway:x".parse().unwrap()), since_ms).unwrap();
         leases
     }
 
@@ -309,6 +357,34 @@ mod tests {
     }
 
     #[test]
+    fn what_anybody_could_add_or_take_away_says_nothing() {
+        let lease = format!(
+            "{LEASE_MS},\"identity\":\"gateway:x\",\"action\":\"lease\",\"outcome\":\"released\",\"epoch_id\":\"{EPOCH}\""
+        );
+        let start = format!("[{},\"action\":\"start\",\"outcome\":\"done\"]", 9 * LEASE_MS);
+        let (folder, log) = log(&[&lease, &start]);
+        let read = || {
+            let mut leases = Leases::default();
+            leases.read_on(&log, Some(&"gateway:x".parse().unwrap()), LEASE_MS).map(|()| leases.epochs.len())
+        };
+        assert_eq!(read().unwrap(), 1);
+        let path = folder.path().join("00000000000000000000.jsonl");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let first = text.lines().next().unwrap();
+        let gap = format!("{{\"index\":0,\"pruned\":\"{}\"}}", "0".repeat(64));
+        for edited in [
+            text.replace("gateway:x", "gateway:y"),
+            text.replace("\"lease\"", "\"leave\""),
+            text.replace(first, &gap),
+            text.replace(&format!("{first}\n"), ""),
+            text.replace("\"start\"", "\"activate\""),
+        ] {
+            std::fs::write(&path, &edited).unwrap();
+            assert!(matches!(read(), Err(ServiceError::Audit(_))), "{edited}");
+        }
+    }
+
+    #[test]
     fn a_log_says_since_when_its_service_serves_what_it_lost_and_who_was_removed() {
         let leases = read(
             &[
@@ -316,7 +392,7 @@ mod tests {
                 "6,\"action\":\"unlock\",\"outcome\":\"done\",\"what\":\"as a standby\"",
                 "7,\"action\":\"activate\",\"outcome\":\"refused\"",
                 "8,\"action\":\"activate\",\"outcome\":\"done\"",
-                "9,\"action\":\"unlock\",\"outcome\":\"refused\"",
+                "[9,\"action\":\"unlock\",\"outcome\":\"refused\"]",
                 "10,\"action\":\"prune\",\"outcome\":\"refused\",\"before_ms\":99",
                 "11,\"action\":\"prune\",\"outcome\":\"done\",\"before_ms\":3",
                 "12,\"action\":\"replica-removed\",\"outcome\":\"done\",\"what\":\"c\"",

@@ -16,7 +16,6 @@ use claviger_keyapi::{Id16, Identity, KeyServiceError, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::ServiceError;
-use crate::audit_log::AuditFolder;
 use crate::audit_record::{Outcome, Record, bounded};
 use crate::leases::{Coverage, Leases};
 use crate::ledger::Turn;
@@ -146,12 +145,12 @@ impl Core {
             return Err(KeyServiceError::Malformed { text }.into());
         }
         // Before the turn: other brakes must not wait until a log is read.
-        let folder = AuditFolder::new(&self.config.audit_folder());
+        let log = self.own_lines(&caller.vault)?;
         let mut leases = Leases::default();
-        leases.read_on(&folder, Some(identity), since_ms)?;
+        leases.read_as_far_as_it_goes(&log, Some(identity), since_ms)?;
         let Reach { sealed, leasable } = self.reach(&caller.vault, identity, since_ms)?;
         let turn = self.change_as(caller)?;
-        leases.read_on(&folder, Some(identity), since_ms)?;
+        leases.read_as_far_as_it_goes(&log, Some(identity), since_ms)?;
         let Coverage { read, unread } = self.coverage(&turn.vault, &mut leases, &request.logs, since_ms)?;
         if !unread.is_empty() {
             let text =

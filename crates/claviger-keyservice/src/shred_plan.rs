@@ -4,15 +4,14 @@
 //! The service knows no objects: which buckets hold something of these epochs it knows only where single keys were asked for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::ops::ControlFlow;
 
 use claviger_keyapi::lifecycle::{GatewayEpochs, ShredPlan, ShredPlanRequest, ShredUse, UnheardGateway};
 use claviger_keyapi::{Id16, KeyServiceError, Role};
 use serde::Deserialize;
 
 use crate::ServiceError;
-use crate::audit_log::AuditFolder;
+use crate::audit_log::OwnLines;
 use crate::leases::Leases;
 use crate::service::{Caller, Core};
 
@@ -39,9 +38,10 @@ impl Core {
             *sealers.entry(Id16(row.gateway_id)).or_default() += 1;
         })?;
         let since_ms = caller.info.now_ms.saturating_sub(u64::from(request.days).saturating_mul(DAY_MS));
-        let Told { used, sessions } = read_log(&self.config.audit_folder(), &lost, since_ms)?;
+        let log = self.own_lines(&caller.vault)?;
+        let Told { used, sessions } = read_log(&log, &lost, since_ms)?;
         let mut leases = Leases::default();
-        leases.read_on(&AuditFolder::new(&self.config.audit_folder()), None, since_ms)?;
+        leases.read_on(&log, None, since_ms)?;
         let unread = self.coverage(&caller.vault, &mut leases, &[], since_ms)?.unread;
         let mut gateways: Vec<GatewayEpochs> = sealers
             .into_iter()
@@ -93,11 +93,6 @@ fn unheard(
 }
 
 #[derive(Deserialize)]
-struct Line {
-    record: Fields,
-}
-
-#[derive(Deserialize)]
 struct Fields {
     time_ms: u64,
     action: String,
@@ -118,33 +113,31 @@ struct Told {
     sessions: HashMap<String, u64>,
 }
 
-/// Reads the whole log, since clocks go back too.
-fn read_log(folder: &Path, epochs: &HashSet<Id16>, since_ms: u64) -> Result<Told, ServiceError> {
+/// Reads the whole log, since clocks go back too; what in it the service wrote itself.
+fn read_log(log: &OwnLines, epochs: &HashSet<Id16>, since_ms: u64) -> Result<Told, ServiceError> {
     let mut sessions: HashMap<String, u64> = HashMap::new();
     let mut found: BTreeMap<(String, Option<String>), (u64, u64)> = BTreeMap::new();
-    for path in AuditFolder::new(folder).files()?.into_iter().map(|file| file.path) {
-        let file = std::fs::File::open(&path).map_err(|e| ServiceError::io(&path, e))?;
-        for line in BufReader::new(file).split(b'\n') {
-            let line = line.map_err(|e| ServiceError::io(&path, e))?;
-            if !line.windows(10).any(|window| window == b"\"released\"") {
-                continue;
-            }
-            let Ok(Line { record }) = serde_json::from_slice::<Line>(&line) else { continue };
-            if record.action == "session" && record.outcome == "released" {
-                let last_ms = sessions.entry(record.identity.unwrap_or_default()).or_default();
-                *last_ms = record.time_ms.max(*last_ms);
-                continue;
-            }
-            let of_these = record.epoch_id.is_some_and(|epoch_id| epochs.contains(&epoch_id));
-            if record.outcome != "released" || record.time_ms < since_ms || !of_these {
-                continue;
-            }
-            let who = (record.identity.unwrap_or_default(), record.bucket);
-            let (releases, last_ms) = found.entry(who).or_default();
-            *releases += 1;
+    let mut take = |record: Fields| {
+        if record.action == "session" {
+            let last_ms = sessions.entry(record.identity.unwrap_or_default()).or_default();
             *last_ms = record.time_ms.max(*last_ms);
+            return;
         }
-    }
+        let of_these = record.epoch_id.is_some_and(|epoch_id| epochs.contains(&epoch_id));
+        if record.time_ms < since_ms || !of_these {
+            return;
+        }
+        let (releases, last_ms) =
+            found.entry((record.identity.unwrap_or_default(), record.bucket)).or_default();
+        *releases += 1;
+        *last_ms = record.time_ms.max(*last_ms);
+    };
+    log.each_backward(|_, line| {
+        let line = line.filter(|line| line.record.contains("\"released\""));
+        let record = line.and_then(|line| serde_json::from_str::<Fields>(line.record).ok());
+        record.filter(|record| record.outcome == "released").map(&mut take);
+        Ok(ControlFlow::Continue(()))
+    })?;
     let mut used: Vec<ShredUse> = found
         .into_iter()
         .map(|((identity, bucket), (releases, last_ms))| ShredUse { identity, bucket, releases, last_ms })

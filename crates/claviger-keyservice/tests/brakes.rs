@@ -350,6 +350,32 @@ async fn no_brake_waits_until_somebody_has_read_a_long_log() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn a_log_that_somebody_edited_hides_no_lease_from_a_quarantine() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let thief = world.enrol("second").await;
+    let epoch = registered(&full).await;
+    lease(&thief, &epoch).await.unwrap();
+    // In the file as it lies there: nothing but a verifier reads it again, and who looks what was leased.
+    let file = world.config.state_dir.join("audit/00000000000000000000.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let hidden = |line: &str| match line.contains("\"action\":\"lease\"") {
+        true => line.replace("gateway:second", "gateway:narrow"),
+        false => line.to_owned(),
+    };
+    let edited: String = text.lines().map(|line| hidden(line) + "\n").collect();
+    assert!(edited.len() == text.len() && edited != text);
+    std::fs::write(&file, edited).unwrap();
+    let request = RevokeRequest { identity: "gateway:second".parse().unwrap(), ..revoke_since(0) };
+    let answer: RevokeAnswer = ask(&world.operator(), admin::REVOKE, &request).await.unwrap();
+    assert_eq!(answer.quarantined, 1, "{answer:?}");
+    assert!(
+        answer.unread.iter().any(|log| log.contains("is not the one that the service wrote")),
+        "{answer:?}"
+    );
+}
+
 fn count(world: &World, what: impl Fn(&serde_json::Value) -> bool) -> usize {
     world.audit().iter().filter(|record| what(record)).count()
 }

@@ -46,7 +46,13 @@ impl Pair {
     async fn new() -> Self {
         let database = tokio::task::spawn_blocking(|| Database::new(&Server::shared())).await.unwrap();
         // The holder may be slow for a while on a busy machine, and is not to be replaced for it.
-        let timing = Timing { join_wait_ms: 0, heartbeat: Duration::from_millis(300), ..Timing::default() };
+        let timing = Timing {
+            hold_ms: 4_000,
+            take_over_after: Duration::from_millis(5_200),
+            heartbeat: Duration::from_millis(300),
+            patience_ms: 1_000,
+            join_wait_ms: 0,
+        };
         let store = Location::Postgres(PostgresConfig { timing, ..database.config() });
         let clock = TestClock::running();
         let mut world = World::at(clock, Limits::default(), store, POLICY, Unlock::PassphraseFile).await;

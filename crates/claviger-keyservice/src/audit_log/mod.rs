@@ -17,6 +17,7 @@
 
 mod backward;
 mod folder;
+mod found;
 mod head;
 mod keeper;
 pub mod offline;
@@ -42,20 +43,20 @@ use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwapOption;
-use claviger_audit::{Checkpoint, Hash, LogTree, Note, SignedCheckpoint, SigningKey, VerifierKey};
+use claviger_audit::{Hash, LogTree, SignedCheckpoint, SigningKey, VerifierKey};
 use claviger_env::Clock;
 use claviger_format::Random;
 use claviger_keyapi::KeyServiceError;
 use tokio::sync::oneshot;
 
 use self::folder::read_end;
+use self::found::Found;
 use self::keeper::{Keeper, Message};
 use self::rebuild::Mender;
 use self::recovery::Recovered;
 use self::writer::{FileSink, GROUP_MAX, Job, Writer};
 use crate::ServiceError;
 use crate::files::private_folder;
-use crate::ledger::Mark;
 
 pub(crate) use self::folder::read_if_there as read_checkpoint;
 pub(crate) use self::folder::{CHECKPOINT_FILE, COSIGNED_FOLDER};
@@ -104,18 +105,7 @@ pub struct AuditLog {
     threads: Vec<JoinHandle<()>>,
     shared: Arc<Shared>,
     folder: Option<AuditFolder>,
-    /// The checkpoint that lay there when the log was opened.
-    found: Option<Note>,
-    /// How many records there were then.
-    found_records: u64,
-    /// If there was no checkpoint: the log's name, as a record tells it.
-    found_name: Option<String>,
-    /// A digest of those behind that checkpoint.
-    found_tail: [u8; 32],
-    /// They were written by the service.
-    found_checked: AtomicBool,
-    /// The newest state of the ledger that they tell of.
-    found_state: Option<Mark>,
+    found: Found,
     mender: Mender,
 }
 
@@ -196,9 +186,9 @@ impl AuditLog {
         random: Arc<dyn Random>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ServiceError> {
-        let mut log = Self::start(sink, recovered.tree, Some(folder), random, clock)?;
-        (log.found, log.found_tail, log.found_state) = (recovered.found, recovered.tail, recovered.state);
-        log.found_name = recovered.name;
+        let (tree, found) = Found::of(recovered);
+        let mut log = Self::start(sink, tree, Some(folder), random, clock)?;
+        log.found = found;
         Ok(log)
     }
 
@@ -251,12 +241,7 @@ impl AuditLog {
             threads,
             shared,
             folder,
-            found: None,
-            found_records: next_index,
-            found_name: None,
-            found_tail: [0; 32],
-            found_checked: AtomicBool::new(false),
-            found_state: None,
+            found: Found::default(),
             mender: Mender::default(),
         })
     }
@@ -323,62 +308,9 @@ impl AuditLog {
         self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(failed)
     }
 
-    /// Whether the checkpoint that lay there when the log was opened is signed with this key. That it fits the records was
-    /// checked already.
-    ///
-    /// # Errors
-    /// [`ServiceError::Audit`] if not.
-    pub(crate) fn check_found(&self, key: &VerifierKey) -> Result<(), ServiceError> {
-        let Some(note) = &self.found else { return Ok(()) };
-        SignedCheckpoint::of_note(note.clone(), key).map(drop).map_err(|error| {
-            ServiceError::Audit(format!(
-                "the checkpoint in its folder is not this log's: {error}; the log must not be edited"
-            ))
-        })
-    }
-
-    /// The name of the log as the checkpoint in its folder says it, or if that is lost a record; nobody has verified it yet.
-    pub(crate) fn origin(&self) -> Option<String> {
-        let Some(note) = &self.found else { return self.found_name.clone() };
-        Some(Checkpoint::parse(note.text()).ok()?.origin)
-    }
-
-    /// The newest state of the ledger that the log told of when it was opened. It stands in a record that was held against the
-    /// checkpoint, or lies behind it.
-    pub(crate) fn found_state(&self) -> Option<&Mark> {
-        self.found_state.as_ref()
-    }
-
-    /// Whether the service wrote all that lay behind that checkpoint, and that the tree was made of just these lines: the file may be
-    /// another one by now. `sealed_from` is the index from which on lines are sealed, if they are.
-    ///
-    /// # Errors
-    /// [`ServiceError::Forged`] if not; [`ServiceError::Audit`] if they were exchanged; [`ServiceError::Io`].
-    pub(crate) fn check_tail(&self, sealed_from: Option<u64>, key: &SealKey) -> Result<(), ServiceError> {
-        // A log without files is one of a test. What was found is in the tree: checked once, it may be pruned.
-        let Some(folder) = self.folder.as_ref().filter(|_| !self.found_checked.load(Ordering::Acquire))
-        else {
-            return Ok(());
-        };
-        let covered = self.found.as_ref().and_then(|note| Checkpoint::parse(note.text()).ok());
-        let from = covered.map_or(0, |checkpoint| checkpoint.size);
-        let digest = check_lines(folder, Uncovered { from, end: self.found_records, sealed_from }, key)?;
-        if digest == self.found_tail {
-            self.found_checked.store(true, Ordering::Release);
-            return Ok(());
-        }
-        let text = "the lines behind its checkpoint are not those that the service found when it started; the log must not be edited";
-        Err(ServiceError::Audit(text.into()))
-    }
-
     /// How many records the newest checkpoint in the file covers, since the log was opened.
     pub(crate) fn covered(&self) -> u64 {
         self.shared.written.load().as_ref().map_or(0, |signed| signed.checkpoint().size)
-    }
-
-    /// Whether the log lies there without a checkpoint.
-    pub(crate) fn lacks_checkpoint(&self) -> bool {
-        self.folder.is_some() && self.found.is_none() && self.shared.written.load().is_none()
     }
 
     /// From now on every record is sealed.
