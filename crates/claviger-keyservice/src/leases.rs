@@ -309,19 +309,22 @@ fn check_count(copies: &[LogLeases]) -> Result<&[LogLeases], ServiceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit_log::SealKey;
+    use crate::audit_log::{BEFORE_ALL, SealKey};
 
     /// A log of these records, sealed but for those in square brackets.
     fn log(records: &[&str]) -> (tempfile::TempDir, OwnLines) {
         let folder = tempfile::tempdir().unwrap();
         let key = || SealKey::new(zeroize::Zeroizing::new([1; 32]));
-        let mut text = Vec::new();
+        let (mut text, mut before) = (Vec::new(), BEFORE_ALL);
         for (index, record) in (0..).zip(records) {
             let bare = record.strip_prefix('[').and_then(|record| record.strip_suffix(']'));
             let json = format!("{{\"v\":1,\"time_ms\":{}}}", bare.unwrap_or(record));
             let salt = [0; 16];
-            let sealed = if bare.is_some() { json } else { key().seal(index, &salt, &json).unwrap() };
-            claviger_audit::Line { index, salt, record: &sealed }.write(&mut text);
+            let sealed =
+                if bare.is_some() { json } else { key().seal((index, &before), &salt, &json).unwrap() };
+            let line = claviger_audit::Line { index, salt, record: &sealed };
+            line.write(&mut text);
+            before = line.entry();
         }
         std::fs::write(folder.path().join("00000000000000000000.jsonl"), text).unwrap();
         let log = OwnLines::new(folder.path(), key(), Some(0));
@@ -362,7 +365,12 @@ mod tests {
             "{LEASE_MS},\"identity\":\"gateway:x\",\"action\":\"lease\",\"outcome\":\"released\",\"epoch_id\":\"{EPOCH}\""
         );
         let start = format!("[{},\"action\":\"start\",\"outcome\":\"done\"]", 9 * LEASE_MS);
-        let (folder, log) = log(&[&lease, &start]);
+        let (folder, log) = log(&[
+            &lease,
+            "9,\"action\":\"state\",\"outcome\":\"done\"",
+            &start,
+            "9,\"action\":\"state\",\"outcome\":\"done\"",
+        ]);
         let read = || {
             let mut leases = Leases::default();
             leases.read_on(&log, Some(&"gateway:x".parse().unwrap()), LEASE_MS).map(|()| leases.epochs.len())
@@ -372,7 +380,12 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let first = text.lines().next().unwrap();
         let gap = format!("{{\"index\":0,\"pruned\":\"{}\"}}", "0".repeat(64));
+        let harmless = format!(
+            "{{\"index\":0,\"salt\":\"{}\",\"record\":{{\"action\":\"start\",\"outcome\":\"done\"}}}}",
+            "0".repeat(32)
+        );
         for edited in [
+            text.replace(first, &harmless),
             text.replace("gateway:x", "gateway:y"),
             text.replace("\"lease\"", "\"leave\""),
             text.replace(first, &gap),

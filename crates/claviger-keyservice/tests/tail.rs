@@ -146,6 +146,24 @@ async fn nothing_that_somebody_adds_lets_a_record_go() {
 }
 
 #[tokio::test]
+async fn no_record_is_exchanged_for_one_that_anybody_can_write() {
+    let (world, _full) = frozen().await;
+    let audit = world.config.state_dir.join("audit");
+    fs::remove_file(audit.join("checkpoint")).unwrap();
+    fs::remove_dir_all(audit.join("tile")).unwrap();
+    // The release, among what no checkpoint covers: a refusal in its place needs no seal.
+    let records = world.raw_records();
+    let at = records.iter().position(|record| record.contains("\"action\":\"lease\"")).unwrap();
+    let text = fs::read_to_string(world.log_file()).unwrap();
+    let line = text.lines().nth(at).unwrap();
+    let refused =
+        "{\"v\":1,\"time_ms\":1,\"request_id\":\"0\",\"action\":\"authenticate\",\"outcome\":\"refused\"}";
+    fs::write(world.log_file(), text.replace(line, &line.replace(&records[at], refused))).unwrap();
+    let error = world.open().err().unwrap();
+    assert!(matches!(error, ServiceError::Forged { index } if index == at as u64 + 1), "{error}");
+}
+
+#[tokio::test]
 async fn an_old_database_is_not_made_good_by_gaps_where_newer_states_stood() {
     let mut world = World::new().await;
     world.enrol("full").await;

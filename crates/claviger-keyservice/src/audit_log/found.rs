@@ -28,7 +28,7 @@ pub(super) struct Found {
 impl Found {
     /// The tree of the records, and what else is to be remembered of them.
     pub(super) fn of(recovered: Recovered) -> (LogTree, Self) {
-        let Recovered { tree, found: note, name, tail, state, torn_len: _ } = recovered;
+        let Recovered { tree, found: note, name, tail, state, torn_len: _, last: _ } = recovered;
         let records = tree.size();
         (tree, Self { note, records, name, tail, is_checked: AtomicBool::new(false), state })
     }

@@ -11,7 +11,8 @@
 //! service is restarted: what the disk holds after a failed sync is not known. One error passes by itself: where a write finds no
 //! room, what was written of it is taken back before anyone is told, and once there is room the log goes on.
 //!
-//! Each record that an unlocked service writes ends in a seal (`seal`), so that nobody else can add one while it is down.
+//! Each record that an unlocked service writes ends in a seal (`seal`), so that nobody else can add one while it is down, or put
+//! another one in the place of the one before it.
 //!
 //! `claviger_audit` says what a line, a tile and a checkpoint are.
 
@@ -54,6 +55,7 @@ use self::found::Found;
 use self::keeper::{Keeper, Message};
 use self::rebuild::Mender;
 use self::recovery::Recovered;
+use self::seal::{Entry, NOTHING};
 use self::writer::{FileSink, GROUP_MAX, Job, Writer};
 use crate::ServiceError;
 use crate::files::private_folder;
@@ -62,6 +64,8 @@ pub(crate) use self::folder::read_if_there as read_checkpoint;
 pub(crate) use self::folder::{CHECKPOINT_FILE, COSIGNED_FOLDER};
 pub(crate) use self::own::OwnLines;
 pub(crate) use self::recovery::covered_records;
+#[cfg(test)]
+pub(crate) use self::seal::NOTHING as BEFORE_ALL;
 pub(crate) use self::seal::{AS_A_STANDBY, SealKey, Uncovered, check_lines};
 
 pub use self::folder::{AuditFolder, Lines, LogFile, Next};
@@ -173,7 +177,7 @@ impl AuditLog {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ServiceError> {
         let Some(folder) = folder.map(AuditFolder::new) else {
-            return Self::start(sink, LogTree::new(), None, random, clock);
+            return Self::start(sink, (LogTree::new(), NOTHING), None, random, clock);
         };
         let recovered = recovery::recover(&folder)?;
         Self::start_with(sink, recovered, folder, random, clock)
@@ -186,15 +190,16 @@ impl AuditLog {
         random: Arc<dyn Random>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ServiceError> {
+        let last = recovered.last;
         let (tree, found) = Found::of(recovered);
-        let mut log = Self::start(sink, tree, Some(folder), random, clock)?;
+        let mut log = Self::start(sink, (tree, last), Some(folder), random, clock)?;
         log.found = found;
         Ok(log)
     }
 
     fn start(
         sink: Box<dyn AuditSink>,
-        tree: LogTree,
+        (tree, last): (LogTree, Entry),
         folder: Option<AuditFolder>,
         random: Arc<dyn Random>,
         clock: Arc<dyn Clock>,
@@ -227,6 +232,7 @@ impl AuditLog {
             sink,
             random,
             next_index,
+            before: last,
             seal: None,
             is_of_a_service: false,
             shared: Arc::clone(&shared),

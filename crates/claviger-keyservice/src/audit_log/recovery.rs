@@ -18,6 +18,7 @@ use claviger_audit::{Checkpoint, LogLine, LogTree, Note, TilePath, TileTree, Til
 use sha2::{Digest as _, Sha256};
 
 use super::folder::{AuditFolder, Lines, LogFile, Next, damaged, read_end};
+use super::seal::{Entry, NOTHING};
 use super::tile_files::{remove_partials, write_tile};
 use crate::ServiceError;
 use crate::ledger::Mark;
@@ -33,6 +34,8 @@ pub(super) struct Recovered {
     pub(super) torn_len: u64,
     /// If there is no checkpoint: the log's name, as the last record tells it that does.
     pub(super) name: Option<String>,
+    /// The entry of the last line.
+    pub(super) last: Entry,
     /// A digest of the lines behind the checkpoint, as the tree holds them.
     pub(super) tail: [u8; 32],
     /// The newest state of the ledger that the records tell of.
@@ -52,8 +55,8 @@ pub(super) fn recover(folder: &AuditFolder) -> Result<Recovered, ServiceError> {
     let (read, begin) = reading.read_to_a_state().map_err(Stop::into_error)?;
     let state = read.newest.end(folder.path())?;
     reading.mend(&read, begin)?;
-    let Read { tree, name, tail, .. } = read;
-    Ok(Recovered { tree, found: note, torn_len, name, tail: tail.finalize().into(), state })
+    let Read { tree, name, tail, last, .. } = read;
+    Ok(Recovered { tree, found: note, torn_len, name, last, tail: tail.finalize().into(), state })
 }
 
 /// What reading found.
@@ -65,6 +68,8 @@ struct Read {
     torn_partials: Vec<Tile>,
     /// Of the entries behind the checkpoint.
     tail: Sha256,
+    /// The last entry. There is a line unless the log is empty: a state was found behind where the reading began.
+    last: Entry,
     name: Option<String>,
     newest: Newest,
 }
@@ -141,12 +146,20 @@ impl Reading<'_> {
             })?;
         let covered = self.head.map_or(0, |head| head.size);
         let (tail, newest) = (Sha256::new(), Newest::new(covered));
-        let mut read =
-            Read { tree, torn: BTreeSet::new(), torn_partials: Vec::new(), tail, name: None, newest };
+        let mut read = Read {
+            tree,
+            torn: BTreeSet::new(),
+            torn_partials: Vec::new(),
+            tail,
+            last: NOTHING,
+            name: None,
+            newest,
+        };
         self.compare_with_head(&read.tree, begin)?;
         let mut full = Vec::new();
         self.each_line(begin, |line| {
             let entry = line.entry();
+            read.last = entry;
             if line.index() >= covered {
                 read.tail.update(entry);
             }

@@ -1,6 +1,7 @@
 //! Seals on lines. A checkpoint covers the log up to a second ago; whoever can write the folder while the service is down could add
 //! lines behind it, and the next unlock would sign them. So each line that an unlocked service writes has a MAC at the end of its
-//! record, over its index, its salt and the record: nobody else can make one, and none fits another place.
+//! record, over its index, the entry of the line before it, its salt and the record: nobody else can make one, and none fits another
+//! place or another line before it.
 //!
 //! A locked service has no key. What it writes (that it started, who was refused) has no seal, and decides nothing; whoever can
 //! write the folder can write such lines, too. So there is a list of what it writes, field by field; it writes nothing else
@@ -17,6 +18,11 @@ use zeroize::Zeroizing;
 
 use super::folder::AuditFolder;
 use crate::ServiceError;
+
+/// The entry of a line; of the line before the first one it is all zeros.
+pub(crate) type Entry = [u8; 32];
+/// What stands before the first line.
+pub(crate) const NOTHING: Entry = [0; 32];
 
 const SEAL_LEN: usize = 16;
 /// Where a record ends without a seal.
@@ -57,23 +63,29 @@ impl SealKey {
         Self(secret)
     }
 
-    /// The record with its seal; `None` if it is no JSON object with something in it.
-    pub(crate) fn seal(&self, index: u64, salt: &[u8; SALT_LEN], record: &str) -> Option<String> {
+    /// The record with its seal; `None` if it is no JSON object with something in it. `before` is the entry of the line before.
+    pub(crate) fn seal(
+        &self,
+        (index, before): (u64, &Entry),
+        salt: &[u8; SALT_LEN],
+        record: &str,
+    ) -> Option<String> {
         let open = record.strip_suffix(END).filter(|open| open.len() > 1)?;
         let mut sealed = String::with_capacity(record.len() + SUFFIX_LEN);
         sealed.push_str(open);
         sealed.push_str(BEFORE);
-        let mac = self.mac(index, salt, open).finalize().into_bytes();
+        let mac = self.mac((index, before), salt, open).finalize().into_bytes();
         mac.iter().take(SEAL_LEN).for_each(|byte| sealed.push_str(&format!("{byte:02x}")));
         sealed.push_str(AFTER);
         Some(sealed)
     }
 
     /// Over the record, whose end is left out here.
-    fn mac(&self, index: u64, salt: &[u8; SALT_LEN], open: &str) -> Hmac<Sha256> {
+    fn mac(&self, (index, before): (u64, &Entry), salt: &[u8; SALT_LEN], open: &str) -> Hmac<Sha256> {
         let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.0[..])
             .expect("HMAC takes a key of any length");
         mac.update(&index.to_be_bytes());
+        mac.update(before);
         mac.update(salt);
         mac.update(open.as_bytes());
         mac.update(END.as_bytes());
@@ -81,19 +93,19 @@ impl SealKey {
     }
 
     /// Whether this key sealed the line; `None` if it has no seal.
-    fn fits(&self, line: &Line<'_>) -> Option<bool> {
+    fn fits(&self, line: &Line<'_>, before: &Entry) -> Option<bool> {
         let (open, suffix) = line.record.split_at_checked(line.record.len().checked_sub(SUFFIX_LEN)?)?;
         let hex = suffix.strip_prefix(BEFORE)?.strip_suffix(AFTER)?;
         let Some(seal) = decode(hex) else { return Some(false) };
-        Some(self.mac(line.index, &line.salt, open).verify_truncated_left(&seal).is_ok())
+        Some(self.mac((line.index, before), &line.salt, open).verify_truncated_left(&seal).is_ok())
     }
 
     /// Whether anything may be concluded from the line: it is sealed. Not from what a locked service writes.
     ///
     /// # Errors
     /// [`ServiceError::Forged`] for what nobody but a forger can have written.
-    pub(super) fn decides(&self, line: &Line<'_>) -> Result<bool, ServiceError> {
-        match self.fits(line) {
+    pub(super) fn decides(&self, line: &Line<'_>, before: &Entry) -> Result<bool, ServiceError> {
+        match self.fits(line, before) {
             Some(true) => Ok(true),
             None if is_harmless(line.record) => Ok(false),
             _ => Err(ServiceError::Forged { index: line.index }),
@@ -172,15 +184,20 @@ pub(crate) fn check_lines(
     let (mut outcome, mut digest) = (Ok(()), Sha256::new());
     // The first and the last pruned line, and before which index the records allow some.
     let (mut gap, mut allowed) = (None, 0);
-    folder.for_each_line(lines.from, |line| {
-        let index = line.index();
+    let mut before = NOTHING;
+    folder.for_each_line(lines.from.saturating_sub(1), |line| {
+        let (index, entry) = (line.index(), line.entry());
+        let before = std::mem::replace(&mut before, entry);
+        if index < lines.from {
+            return true;
+        }
         if index >= lines.end {
             return false;
         }
-        digest.update(line.entry());
+        digest.update(entry);
         let is_sealed = lines.sealed_from.is_some_and(|from| index >= from);
         outcome = match line {
-            LogLine::Record(line) if is_sealed => key.decides(line).map(|decides| {
+            LogLine::Record(line) if is_sealed => key.decides(line, &before).map(|decides| {
                 let end = Some(line.record).filter(|_| decides).and_then(allowed_before);
                 allowed = allowed.max(end.unwrap_or(0).min(index));
             }),
@@ -213,9 +230,12 @@ mod tests {
     #[test]
     fn a_seal_fits_its_record_at_its_place_and_no_other() {
         let salt = [3; SALT_LEN];
-        let sealed = key(1).seal(7, &salt, DERIVE).unwrap();
+        let before = [5; 32];
+        let sealed = key(1).seal((7, &before), &salt, DERIVE).unwrap();
         assert!(sealed.starts_with("{\"action\":\"derive\",\"outcome\":\"released\",\"seal\":\""));
-        let fits = |key: &SealKey, index, salt, record: &str| key.fits(&Line { index, salt, record });
+        let fits =
+            |key: &SealKey, index, salt, record: &str| key.fits(&Line { index, salt, record }, &before);
+        assert_eq!(key(1).fits(&Line { index: 7, salt, record: &sealed }, &[6; 32]), Some(false));
         assert_eq!(fits(&key(1), 7, salt, &sealed), Some(true));
         assert_eq!(fits(&key(2), 7, salt, &sealed), Some(false));
         assert_eq!(fits(&key(1), 8, salt, &sealed), Some(false));
@@ -229,7 +249,7 @@ mod tests {
         }
         for none in ["", "{}", "}", "x", "é"] {
             assert!(
-                key(1).seal(7, &salt, none).is_none() && fits(&key(1), 7, salt, none).is_none(),
+                key(1).seal((7, &before), &salt, none).is_none() && fits(&key(1), 7, salt, none).is_none(),
                 "{none}"
             );
         }
@@ -249,7 +269,11 @@ mod tests {
             claviger_audit::Pruned { index, entry: [index.to_le_bytes()[0]; 32] }.write(&mut bytes);
             bytes
         };
-        let sealed = |index: u64, record: &str| line(index, &key(1).seal(index, &salt, record).unwrap());
+        let entry = |line: &[u8]| LogLine::parse(&line[..line.len() - 1]).unwrap().entry();
+        let sealed = |index: u64, before: &[u8], record: &str| {
+            let before = if before.is_empty() { NOTHING } else { entry(before) };
+            line(index, &key(1).seal((index, &before), &salt, record).unwrap())
+        };
         let prune = "{\"action\":\"prune\",\"outcome\":\"done\",\"proposal\":\"1\",\"pruned_before\":2}";
         let check = |lines: &[Vec<u8>], from, sealed_from| {
             std::fs::write(folder.path().join(format!("{:020}.jsonl", 0)), lines.concat()).unwrap();
@@ -260,22 +284,33 @@ mod tests {
                 Err(other) => panic!("{other}"),
             }
         };
-        let allowed = [sealed(0, DERIVE), gap(1), sealed(2, DERIVE), sealed(3, prune)];
+        let (first, gone) = (sealed(0, b"", DERIVE), gap(1));
+        let third = sealed(2, &gone, DERIVE);
+        let fourth = sealed(3, &third, prune);
+        let allowed = [first.clone(), gone.clone(), third.clone(), fourth];
         assert_eq!(check(&allowed, 0, Some(0)), None);
         assert_eq!(check(&allowed, 1, Some(0)), Some(1), "behind a checkpoint");
         assert_eq!(check(&allowed, 2, Some(0)), None);
-        let too_much = [sealed(0, DERIVE), sealed(1, DERIVE), gap(2), sealed(3, prune)];
+        let second = sealed(1, &first, DERIVE);
+        let too_much = [first.clone(), second.clone(), gap(2), sealed(3, &gap(2), prune)];
         assert_eq!(check(&too_much, 0, Some(0)), Some(2));
-        let unsealed = [sealed(0, DERIVE), gap(1), sealed(2, DERIVE), line(3, prune)];
+        let unsealed = [first.clone(), gone, third, line(3, prune)];
         assert_eq!(check(&unsealed, 0, Some(0)), Some(3));
         // Of a log from before there were seals, what anybody could have added allows nothing.
         assert_eq!(check(&unsealed, 2, None), Some(3));
         assert_eq!(check(&[line(0, DERIVE), line(1, "{\"n\":1}")], 0, None), None);
+        // What anybody can write stands where it was written, and in nobody else's place.
+        let refused = line(1, "{\"action\":\"authenticate\",\"outcome\":\"refused\"}");
+        let third = sealed(2, &second, DERIVE);
+        assert_eq!(check(&[first.clone(), second, third.clone()], 1, Some(0)), None);
+        assert_eq!(check(&[first.clone(), refused.clone(), third], 1, Some(0)), Some(2));
+        assert_eq!(check(&[first, refused.clone(), sealed(2, &refused, DERIVE)], 1, Some(0)), None);
     }
 
     #[test]
     fn without_a_seal_only_what_decides_nothing_is_believed() {
-        let decided = |record: &str| key(1).decides(&Line { index: 0, salt: [0; SALT_LEN], record });
+        let decided =
+            |record: &str| key(1).decides(&Line { index: 0, salt: [0; SALT_LEN], record }, &NOTHING);
         let believed = |record: &str| decided(record).is_ok_and(|decides| !decides);
         for fine in [
             "{\"action\":\"start\",\"outcome\":\"done\"}",

@@ -13,7 +13,7 @@ use claviger_format::Random;
 
 use super::folder::AuditFolder;
 use super::keeper::Message;
-use super::seal::{SealKey, is_harmless};
+use super::seal::{Entry, SealKey, is_harmless};
 use super::{AuditSink, Shared, found_no_room};
 use crate::ServiceError;
 
@@ -41,6 +41,8 @@ pub(super) struct Writer {
     pub(super) sink: Box<dyn AuditSink>,
     pub(super) random: Arc<dyn Random>,
     pub(super) next_index: u64,
+    /// Entry of the last line.
+    pub(super) before: Entry,
     pub(super) seal: Option<SealKey>,
     /// What decides something is not written without a key. Not said of a log that is no service's.
     pub(super) is_of_a_service: bool,
@@ -123,7 +125,7 @@ impl Writer {
     }
 
     fn write(&mut self, group: &[(Vec<Vec<u8>>, Done)], lines: &mut Vec<u8>) -> Written {
-        let first_index = self.next_index;
+        let (first_index, before) = (self.next_index, self.before);
         for record in group.iter().flat_map(|(records, _)| records) {
             if let Err(error) = self.push_line(record, lines) {
                 tracing::error!(%error, "a record can't be written: releases stop");
@@ -131,7 +133,7 @@ impl Writer {
             }
         }
         if let Err(error) = self.sink.append(first_index, lines) {
-            return self.not_appended(&error, first_index);
+            return self.not_appended(&error, (first_index, before));
         }
         match self.sink.sync() {
             Ok(()) => {
@@ -146,7 +148,7 @@ impl Writer {
     }
 
     /// Only for want of room, and only if what was begun could be taken back, the log goes on.
-    fn not_appended(&mut self, error: &io::Error, first_index: u64) -> Written {
+    fn not_appended(&mut self, error: &io::Error, place: (u64, Entry)) -> Written {
         let taken_back =
             if found_no_room(error) { self.sink.take_back() } else { Err(io::ErrorKind::Other.into()) };
         if taken_back.is_err() {
@@ -156,7 +158,7 @@ impl Writer {
         if !self.shared.records_full.load(Ordering::Acquire) {
             tracing::error!(%error, "the audit log's disk is full: releases stop until there is room");
         }
-        self.next_index = first_index;
+        (self.next_index, self.before) = place;
         Written::NoRoom
     }
 
@@ -166,13 +168,14 @@ impl Writer {
         let record = std::str::from_utf8(record).map_err(|_| ServiceError::Damaged("audit record"))?;
         let sealed = match &self.seal {
             Some(key) => {
-                let sealed = key.seal(self.next_index, &salt, record);
+                let sealed = key.seal((self.next_index, &self.before), &salt, record);
                 Some(sealed.ok_or(ServiceError::Damaged("audit record"))?)
             }
             None => None,
         };
-        Line { index: self.next_index, salt, record: sealed.as_deref().unwrap_or(record) }.write(lines);
-        self.next_index += 1;
+        let line = Line { index: self.next_index, salt, record: sealed.as_deref().unwrap_or(record) };
+        line.write(lines);
+        (self.next_index, self.before) = (self.next_index + 1, line.entry());
         Ok(())
     }
 

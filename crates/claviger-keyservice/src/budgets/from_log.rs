@@ -186,7 +186,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::audit_log::SealKey;
+    use crate::audit_log::{BEFORE_ALL, SealKey};
     use crate::policy::Policy;
 
     fn ages(now_ms: u64, newest_first: &[u64]) -> Vec<i64> {
@@ -245,6 +245,7 @@ mod tests {
 
     fn log_of(objects: &[Option<u8>], is_sealed: bool) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
+        let mut before = BEFORE_ALL;
         let lines: String = objects
             .iter()
             .enumerate()
@@ -262,8 +263,10 @@ mod tests {
                 );
                 let record = format!("{{\"time_ms\":{},{record}}}", 1_000 * index);
                 let (index, salt) = (index as u64, [0; 16]);
-                let sealed = is_sealed.then(|| key().seal(index, &salt, &record).unwrap());
-                line(index, sealed.as_ref().unwrap_or(&record))
+                let sealed = is_sealed.then(|| key().seal((index, &before), &salt, &record).unwrap());
+                let record = sealed.as_ref().unwrap_or(&record);
+                before = claviger_audit::Line { index, salt, record }.entry();
+                line(index, record)
             })
             .collect();
         std::fs::write(folder.path().join(format!("{:020}.jsonl", 0)), lines).unwrap();
