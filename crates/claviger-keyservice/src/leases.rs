@@ -237,9 +237,9 @@ impl Core {
         theft_ms: u64,
     ) -> Result<Coverage, ServiceError> {
         let since_ms = theft_ms.saturating_sub(LEASE_MS);
-        let own = self.log_id();
+        let own = self.audit.verifier();
         let (mine, others): (Vec<LogInfo>, Vec<LogInfo>) =
-            vault.logs().into_iter().partition(|log| Some(log.log_id) == own);
+            vault.logs().into_iter().partition(|log| own.as_deref() == Some(&log.key));
         let mut coverage = Coverage::default();
         let mine = mine.first().map_or_else(|| "this replica".to_owned(), LogInfo::title);
         if let Some(why) = &leases.altered {

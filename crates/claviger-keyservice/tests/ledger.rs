@@ -253,6 +253,24 @@ async fn a_state_folder_of_the_release_before_is_taken_over_whole_and_guarded_fr
 }
 
 #[tokio::test]
+async fn a_service_that_was_just_taken_over_reads_its_own_log_for_what_was_leased() {
+    let world = World::in_folder(fixture, FIXTURE_MS).await;
+    let full = world.gateway("full").await;
+    let epoch_id = claviger_keyapi::Id16::from_hex(FIXTURE_EPOCH).unwrap();
+    full.keys.lease(vec![LeaseItem { epoch_id, record: None }]).await.unwrap().value.remove(0).unwrap();
+    let identity = "gateway:full".parse().unwrap();
+    let request = RevokeRequest { identity, since_ms: Some(FIXTURE_MS), logs: vec![] };
+    let address = world.config.listen.to_string();
+    let operator = claviger_gateway::key_client::KeyClient::open_operator(
+        &address,
+        &world.path("operator"),
+        world.clock.clone(),
+    );
+    let answer: RevokeAnswer = ask(&operator.unwrap(), admin::REVOKE, &request).await.unwrap();
+    assert!(answer.unread.is_empty() && answer.quarantined > 0, "{answer:?}");
+}
+
+#[tokio::test]
 async fn a_database_from_before_its_log_had_a_key_is_not_taken_over_when_somebody_remembers_one() {
     let mut other = World::new().await;
     other.stop().await;
