@@ -256,8 +256,11 @@ impl Core {
             leases.epochs.extend(copy.epochs.iter().copied());
             leases.removed.extend(copy.removed.iter().cloned());
         }
-        // It has served without a break: nobody else has.
-        let is_alone = leases.serves_since.is_some_and(|(_, time_ms)| time_ms <= since_ms);
+        // It has served without a break: nobody else has. By both clocks: whoever sets the wall clock back before he makes a
+        // standby take over must not make it believe that it has served for a day.
+        let by_boot_ms = self.clock.now_ms().saturating_sub(vault.open_for_ms(self.clock.boot_ms()));
+        let is_alone =
+            by_boot_ms <= since_ms && leases.serves_since.is_some_and(|(_, time_ms)| time_ms <= since_ms);
         for log in others {
             if brought.contains(&log.log_id) {
                 coverage.read.push(log.title());

@@ -38,6 +38,8 @@ pub(crate) const CA_ROW: &str = "ca";
 pub(crate) struct Vault {
     pub(crate) master: Master,
     pub(crate) authority: Authority,
+    /// Since when it is open, on the boot-time clock.
+    opened_boot_ms: u64,
     keysets: RwLock<BTreeMap<String, Arc<Keyset>>>,
     identities: RwLock<HashMap<Id16, Arc<IdentityRow>>>,
     tokens: Mutex<HashMap<String, TokenRow>>,
@@ -169,6 +171,7 @@ impl Vault {
         Ok(Self {
             master,
             authority,
+            opened_boot_ms: clock.boot_ms(),
             keysets: RwLock::new(keysets),
             identities: RwLock::new(identities),
             tokens: Mutex::new(tokens),
@@ -247,6 +250,11 @@ impl Vault {
     /// A row with its MAC, ready to be stored.
     pub(crate) fn row<T: Serialize>(&self, kind: Kind, id: &str, value: &T) -> Row {
         row(&self.master, kind, id, value)
+    }
+
+    /// For how long it has been open without a break: no other replica has released anything meanwhile.
+    pub(crate) fn open_for_ms(&self, now_boot_ms: u64) -> u64 {
+        now_boot_ms.saturating_sub(self.opened_boot_ms)
     }
 
     pub(crate) fn keyset(&self, name: &str) -> Option<Arc<Keyset>> {
