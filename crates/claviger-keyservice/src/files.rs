@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -120,6 +121,10 @@ pub fn private_folder(path: &Path) -> Result<(), ServiceError> {
     Ok(())
 }
 
+/// How often a state folder's lock is tried.
+const ATTEMPTS: u32 = 20;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
+
 /// The right to work in a state folder; held by one process at a time, given back when it ends, however it ends.
 #[derive(Debug)]
 pub struct StateLock {
@@ -127,7 +132,8 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// Takes it.
+    /// Takes it. One that is just being given back is waited for, a second at most: by a process that ends, or by a child of
+    /// this one that has inherited the file and not begun its own program yet.
     ///
     /// # Errors
     /// [`ServiceError::AlreadyRunning`] if another holds it; [`ServiceError::Io`].
@@ -135,11 +141,19 @@ impl StateLock {
         let path = state_dir.join("lock");
         let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = open.map_err(|e| ServiceError::io(&path, e))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(fs::TryLockError::WouldBlock) => Err(ServiceError::AlreadyRunning(state_dir.to_owned())),
-            Err(fs::TryLockError::Error(error)) => Err(ServiceError::io(&path, error)),
+        for attempt in 1.. {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(fs::TryLockError::WouldBlock) if attempt < ATTEMPTS => {
+                    std::thread::sleep(BETWEEN_ATTEMPTS)
+                }
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(ServiceError::AlreadyRunning(state_dir.to_owned()));
+                }
+                Err(fs::TryLockError::Error(error)) => return Err(ServiceError::io(&path, error)),
+            }
         }
+        Ok(Self { _file: file })
     }
 }
 
@@ -172,6 +186,20 @@ mod tests {
         write_secret_new(&path, b"first").unwrap();
         assert!(write_secret_new(&path, b"second").is_err());
         assert_eq!(read_secret(&path).unwrap().as_str(), "first");
+    }
+
+    #[test]
+    fn a_folder_that_is_being_given_back_is_waited_for_and_one_that_is_not_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = StateLock::take(folder.path()).unwrap();
+        let leaves = std::thread::spawn(move || {
+            std::thread::sleep(2 * BETWEEN_ATTEMPTS);
+            drop(first);
+        });
+        let second = StateLock::take(folder.path()).unwrap();
+        leaves.join().unwrap();
+        assert!(matches!(StateLock::take(folder.path()), Err(ServiceError::AlreadyRunning(_))));
+        drop(second);
     }
 
     #[test]
