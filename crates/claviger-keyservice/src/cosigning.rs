@@ -183,7 +183,7 @@ impl Core {
         notices: &[Notice],
         seen: &mut Seen,
     ) -> Result<(), ServiceError> {
-        let path = self.config.state_dir.join(WITNESSED_FOLDER).join(log.log_id.to_string());
+        let path = self.witnessed_path(log);
         let mut mine = read_checkpoint(&path, NOTE_LEN_MAX)?;
         let mut memory = match &mine {
             Some(note) => LogMemory::restore(log.key.clone(), note)
@@ -308,6 +308,11 @@ impl Core {
         }))
     }
 
+    /// Where this replica remembers what it cosigned of that log.
+    fn witnessed_path(&self, log: &LogInfo) -> PathBuf {
+        self.config.state_dir.join(WITNESSED_FOLDER).join(log.log_id.to_string())
+    }
+
     fn cosigned_path(&self, name: &str) -> PathBuf {
         self.config.audit_folder().join(COSIGNED_FOLDER).join(name)
     }
@@ -359,7 +364,7 @@ impl Core {
 
     /// How many records of this log the replica has cosigned; 0 of one that it never saw.
     pub(crate) fn witnessed_size(&self, log: &LogInfo) -> Result<u64, ServiceError> {
-        let path = self.config.state_dir.join(WITNESSED_FOLDER).join(log.log_id.to_string());
+        let path = self.witnessed_path(log);
         let Some(note) = read_checkpoint(&path, NOTE_LEN_MAX)? else { return Ok(0) };
         let memory = LogMemory::restore(log.key.clone(), &note);
         Ok(memory.map_err(|_| ServiceError::Damaged("checkpoint that was cosigned"))?.size())

@@ -95,7 +95,8 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), ServiceError> {
 }
 
 /// The folder of a path; a bare file name lies in the current one.
-pub(crate) fn parent(path: &Path) -> &Path {
+#[must_use]
+pub fn parent(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -9,7 +9,7 @@ use claviger_keyapi::EnvelopeHeader;
 use claviger_keyapi::disclosure::KeyFile;
 use claviger_keyapi::proposals::{self, Action, Collected, ProposalRequest};
 use claviger_keyapi::wiping;
-use claviger_keyservice::files::write_secret_new;
+use claviger_keyservice::files::{parent, write_secret_new};
 
 use super::Operator;
 use super::connection::Connection;
@@ -120,7 +120,7 @@ pub(super) async fn collect(
     file: &Path,
 ) -> Result<(), Exit> {
     // Before asking: a result is handed out once.
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = parent(file);
     if !folder.is_dir() {
         return Err(Exit::usage(anyhow!("there is no folder {}", folder.display())));
     }

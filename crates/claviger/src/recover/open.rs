@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use claviger_format::{BucketId, Dek, Envelope, ObjectName};
 use claviger_keyapi::disclosure::{KeyFile, ObjectKey};
-use claviger_keyservice::files::read_secret;
+use claviger_keyservice::files::{parent, read_secret};
 
 use super::dump::Dump;
 use super::entry::Entry;
@@ -127,7 +127,7 @@ fn no_envelope(path: &Path) -> Exit {
 
 /// A file as the only object of a dump.
 fn lone(path: &Path) -> Result<(Dump, Item), Exit> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = parent(path);
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| Exit::usage(anyhow!("{} has no name in UTF-8", path.display())))?;
     let dump = Dump::open(folder).with_context(|| folder.display().to_string()).map_err(Exit::usage)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use claviger_audit::LogLine;
+use claviger_keyservice::files::parent;
 use serde::{Deserialize, Serialize};
 
 /// Where the log goes on.
@@ -102,8 +103,7 @@ impl Cursor {
             file.write_all(&stored)?;
             file.sync_all()?;
             fs::rename(fresh, path)?;
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+            File::open(parent(path))?.sync_all()
         };
         write().with_context(|| path.display().to_string())
     }
