@@ -17,6 +17,7 @@ service, what stays refused, and malformed requests. The last line is `N passed,
 """
 
 import argparse
+import base64
 import http.client
 import json
 import os
@@ -616,6 +617,88 @@ def await_refusal(s3, seconds, key="before"):
 
 
 LONG = data("long", 200 * MIB)
+
+
+@step("where a keyset is shredded by era, a copy lies under the newest version and outlives that of its source")
+def _(fleet):
+    north, south, reader = fleet.s3("north"), fleet.s3("south"), fleet.s3("reader")
+    source, content = {"Bucket": "fleet-one", "Key": "team/2024"}, data("era", 200_000)
+    policy = (fleet.home / "policy.toml").read_text()
+    reads = 'verbs = ["read", "head", "copy-source", "write"]'
+    assert reads in policy
+    era = policy + '\n[[keyset]]\nname = "default"\nera_shred = true\n'
+
+    def copy(s3, key, **more):
+        return s3.copy_object(Bucket="fleet-one", Key=key, CopySource=source, **more)
+
+    def in_force(text):
+        fleet.write("policy-next.toml", text)
+        fleet.by_two("keys policy propose policy-next.toml")
+
+    def until(what, condition):
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline, what
+            time.sleep(0.2)
+
+    def sealed_as(key):
+        """Epoch and object id, as the stored envelope tells them."""
+        envelope = fleet.store().head_object(Bucket="fleet-one", Key=key)["Metadata"]["claviger"]
+        return base64.urlsafe_b64decode(envelope + "=" * (-len(envelope) % 4))[16:48]
+
+    for name in ["north", "south", "reader"]:
+        fleet.await_metric(name, "claviger_key_service_stream", 1, 40)
+    north.put_object(Bucket="fleet-one", Key="team/2024", Body=content, Metadata={"year": "2024"})
+    begun = north.create_multipart_upload(Bucket="fleet-one", Key="team/in-parts")
+    in_force(era)
+    assert "shredded by era" in fleet.claviger("keys keyset list")
+    for s3, key in [(north, "team/same-era"), (reader, "team/same-era-too")]:
+        copy(s3, key)
+        same(sealed_as(key), sealed_as("team/2024"), "a copy under the same version, which stays in the store")
+    fleet.by_two("keys keyset rotate default --shares 3 --threshold 2", "--to rotated --shares-format text")
+
+    def is_sealed_anew(s3, key, **more):
+        copy(s3, key, **more)
+        return sealed_as(key) != sealed_as("team/2024")
+
+    until("a gateway that leases to encrypt anew", lambda: is_sealed_anew(north, "team/kept"))
+    until("a gateway that derives to encrypt anew", lambda: is_sealed_anew(reader, "team/kept-too"))
+    until("another to do so", lambda: is_sealed_anew(south, "team/touched", Metadata={"year": "2026"}, MetadataDirective="REPLACE"))
+    part = {"Bucket": "fleet-one", "Key": "team/in-parts", "PartNumber": 1, "CopySource": source}
+    refused("NoSuchUpload", north.upload_part_copy, UploadId=begun["UploadId"], **part)
+    refused("NoSuchUpload", south.upload_part_copy, UploadId=begun["UploadId"], **part)
+    north.abort_multipart_upload(Bucket="fleet-one", Key="team/in-parts", UploadId=begun["UploadId"])
+    begun = north.create_multipart_upload(Bucket="fleet-one", Key="team/in-parts")
+    copied = south.upload_part_copy(UploadId=begun["UploadId"], **part)["CopyPartResult"]["ETag"]
+    north.complete_multipart_upload(Bucket="fleet-one", Key="team/in-parts", UploadId=begun["UploadId"],
+                                    MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": copied}]})
+    same(south.head_object(Bucket="fleet-one", Key="team/kept")["Metadata"], {"year": "2024"}, "metadata")
+
+    # Who may copy and not read can't encrypt anew, and the client is told so.
+    in_force(era.replace(reads, 'verbs = ["head", "copy-source", "write"]'))
+    until("the reader to read no more", lambda: "shredded by era" in said(copy, reader, "team/not"))
+    in_force(era)
+    until("the reader to read again", lambda: said(copy, reader, "team/kept-three") == "")
+
+    # The era ends: what was copied stays.
+    fleet.by_two("keys shred propose default --version 1 --wait-days 3")
+    until("the era to end", lambda: "KMS.KMSInvalidStateException" in said(north.get_object, Bucket="fleet-one", Key="team/2024"))
+    for key in ["team/same-era", "team/same-era-too"]:
+        refused("KMS.KMSInvalidStateException", north.get_object, Bucket="fleet-one", Key=key)
+    for key in ["team/kept", "team/kept-too", "team/kept-three", "team/touched", "team/in-parts"]:
+        same(body(north, key), content, key)
+    fleet.claviger("keys shred cancel default --version 1")
+    until("the era to be back", lambda: said(north.get_object, Bucket="fleet-one", Key="team/2024") == "")
+    in_force(policy)
+
+
+def said(call, *arguments, **named):
+    """What a client is told when it is refused; nothing if it is not."""
+    try:
+        call(*arguments, **named)
+        return ""
+    except botocore.exceptions.ClientError as error:
+        return f"{error.response['Error']['Code']}: {error.response['Error']['Message']}"
 
 
 @step("a lock by one operator stops every gateway within two seconds, what is being sent included; unlocked, all is well")

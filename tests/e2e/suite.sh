@@ -10,7 +10,8 @@
 #                                      restarts, outages, refusals, malformed requests
 #   tests/e2e/suite.sh accounts        clients with accounts of their own at Ceph RGW, and clients without a signature
 #   tests/e2e/suite.sh operations      the chapters of docs/operations.md, each command as it stands there
-#   tests/e2e/suite.sh recover         the key service is lost: everything comes back from ciphertext and recovery shares, by `claviger recover`
+#   tests/e2e/suite.sh recover         the key service is lost: everything comes back from ciphertext and recovery shares, by `claviger recover`,
+#                                      before Ceph RGW every version
 #   tests/e2e/suite.sh soak            a minute of mixed load with clients that vanish and clients that are slow (tests/soak)
 #   tests/e2e/suite.sh doubles         doubles of the providers that can't be run here (Amazon S3, R2, B2, ...), each with its profile;
 #                                      and uploads whose end is told twice
@@ -198,6 +199,12 @@ recover() {
     cargo build --quiet --manifest-path "$root/Cargo.toml" -p claviger-provider --example provider
     "$checker" "$here/recover.py" --claviger "$claviger" \
         --provider "${CARGO_TARGET_DIR:-$root/target}/debug/examples/provider" || failed="$failed recover"
+    say "every version, from a store that has versions"
+    start_rgw
+    # shellcheck disable=SC1091 # written by rgw.py
+    (. "$out/rgw/rgw.env" && "$checker" "$here/recover_versions.py" --claviger "$claviger" --endpoint "$AWS_ENDPOINT_URL" \
+        --access-key-id "$AWS_ACCESS_KEY_ID" --secret-access-key "$AWS_SECRET_ACCESS_KEY") || failed="$failed recover-versions"
+    "$root/tests/stores/rgw.py" stop --dir "$out/rgw"
 }
 
 accounts() {

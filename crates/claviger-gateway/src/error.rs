@@ -265,7 +265,7 @@ fn key_service_to_s3(error: &KeyServiceError) -> S3Error {
 
 fn release_to_s3(error: &ReleaseError) -> S3Error {
     match error {
-        ReleaseError::Denied { text } | ReleaseError::Frozen { text } => {
+        ReleaseError::Denied { text } | ReleaseError::Frozen { text } | ReleaseError::SealAnew { text } => {
             S3Error::new(ErrorCode::AccessDenied).with_message(text.clone())
         }
         ReleaseError::EpochQuarantined => S3Error::new(ErrorCode::AccessDenied).with_message(

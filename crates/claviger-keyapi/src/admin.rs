@@ -231,6 +231,9 @@ pub struct KeysetInfo {
     pub buckets: Vec<String>,
     /// Its versions, oldest first.
     pub versions: Vec<VersionInfo>,
+    /// Policy says that it is shredded by era: copies of what lies under an older version are encrypted anew.
+    #[serde(default)]
+    pub era_shred: bool,
 }
 
 /// One version of a keyset.

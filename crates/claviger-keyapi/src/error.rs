@@ -196,6 +196,13 @@ pub enum ReleaseError {
         /// Which, since when, and whether it can still be taken back; may be shown to the client.
         text: String,
     },
+    /// The source of a copy lies under an older version of a keyset that is shredded by era (docs/format.md §2.1): the copy has to be
+    /// encrypted anew, by whoever may read the source.
+    #[error("{text}")]
+    SealAnew {
+        /// Which versions, and what it takes; may be shown to the client.
+        text: String,
+    },
     /// No bucket is bound under this id now.
     #[error("no bucket is bound under this id")]
     UnknownBucket,
@@ -230,6 +237,7 @@ impl ReleaseError {
             Self::Frozen { .. } | Self::EpochQuarantined | Self::Destroyed { .. } => Blame::KeyService,
             Self::UnknownEpoch
             | Self::Denied { .. }
+            | Self::SealAnew { .. }
             | Self::UnknownBucket
             | Self::Malformed { .. }
             | Self::UploadExpired

@@ -72,6 +72,10 @@ pub struct SessionKeyset {
     pub verbs: Vec<Verb>,
     /// Verbs granted on some buckets or prefixes of it only.
     pub narrow_verbs: Vec<Verb>,
+    /// It is shredded by era: a copy of what lies under an older version MUST be encrypted anew (docs/format.md §2.1). Sent only where
+    /// it is so: a gateway that does not know of it refuses the answer, rather than make copies that are lost with their source.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub era_shred: bool,
     /// The current keyset record (docs/format.md §2.5), for the gateway to store in the system area under
     /// `.claviger/keyset/<hex keyset_id>` when what lies there differs. It holds nothing secret in the clear.
     pub record: Blob,
@@ -115,6 +119,9 @@ pub struct Lease {
     pub keyset_id: Id16,
     /// Milliseconds from the sending of the request, on the boot-time clock, until the key must be wiped.
     pub ttl_ms: u64,
+    /// The oldest version that the epoch is sealed to, in a keyset that is shredded by era; none in others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
 }
 
 /// What a derived key is for.
@@ -125,7 +132,8 @@ pub enum DerivePurpose {
     Read,
     /// Read its metadata: returns the unit keys of this envelope.
     Head,
-    /// Re-bind it to another name without reading it: returns the unit keys of this envelope and of new ones.
+    /// Re-bind it to another name without reading it: returns the unit keys of this envelope and of new ones. Refused with
+    /// [`crate::ReleaseError::SealAnew`] where the copy has to be encrypted anew.
     CopySource {
         /// Bucket id of the destination; same keyset as the source.
         dest_bucket_id: String,
@@ -252,6 +260,9 @@ pub struct Continued {
     pub etag_key: EtagKeyBytes,
     /// Milliseconds from the sending of the request until all of it must be wiped.
     pub ttl_ms: u64,
+    /// As [`Lease::version`], of the upload's epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
 }
 
 /// An upload that was completed or aborted. The service checks the token before it believes it.

@@ -17,7 +17,7 @@ use claviger_keyapi::{Id16, KeyServiceError};
 use sha2::{Digest as _, Sha256};
 
 use crate::ServiceError;
-use crate::admin::keysets::{fingerprint_text, keyset_info};
+use crate::admin::keysets::fingerprint_text;
 use crate::audit_record::{Outcome, Record, bounded};
 use crate::config::LEASE_TTL_S_MAX;
 use crate::keyset::{Destroyed, Doom, Keyset, Version, keyset_change};
@@ -58,7 +58,7 @@ impl Core {
             self.commit(&turn, vec![keyset_change(&vault.master, &row)], std::slice::from_ref(record))?;
             vault.put_keyset(row)?;
             let keyset = vault.keyset(&request.keyset).ok_or_else(unknown)?;
-            Ok(keyset_info(caller, &keyset))
+            Ok(self.keyset_info(caller, &keyset))
         })
     }
 

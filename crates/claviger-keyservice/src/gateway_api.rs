@@ -119,6 +119,7 @@ impl Core {
             name_key: names.then(|| NameKeyBytes::new(keyset.name_key.expose())),
             verbs,
             narrow_verbs,
+            era_shred: self.policy.load().is_shredded_by_era(&keyset.name),
             record: Blob(keyset.record(caller.vault.bindings.ids_of(keyset.public_id()), &*self.random)?),
         }))
     }

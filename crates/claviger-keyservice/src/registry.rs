@@ -24,6 +24,9 @@ pub(crate) struct OpenEpoch {
     pub(crate) wek: Wek,
     /// What it was opened with.
     version: u32,
+    /// The oldest version that its record names. Only the recipient that opened it is authentic; whatever others somebody put beside it,
+    /// this is no younger than what it was sealed to.
+    pub(crate) oldest_version: u32,
     pub(crate) keyset: Arc<Keyset>,
 }
 
@@ -233,7 +236,11 @@ impl RegisteredEpochs<'_> {
         let keyset = keyset.ok_or(ReleaseError::EpochRejected)?;
         let opened = keyset.open_roots().find_map(|root| Some((record.open(root).ok()?, root.version())));
         match opened {
-            Some((wek, version)) => Ok(OpenEpoch { header: *record.header(), wek, version, keyset }),
+            Some((wek, version)) => {
+                let named = record.recipients().map(|(version, _)| version);
+                let oldest_version = named.min().unwrap_or(version);
+                Ok(OpenEpoch { header: *record.header(), wek, version, oldest_version, keyset })
+            }
             None => Err(rejection(&keyset, record)),
         }
     }

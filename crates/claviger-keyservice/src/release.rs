@@ -124,6 +124,7 @@ impl Release<'_> {
             sealer_id: epoch.header.gateway_id.into(),
             keyset_id: epoch.keyset.public_id(),
             ttl_ms: self.lease_ttl_ms,
+            version: self.version_told(&epoch),
         })
     }
 
@@ -179,6 +180,7 @@ impl Release<'_> {
         }
         // Re-binding writes: the destination needs `write`, which covers a keyset.
         self.permit(Verb::Write, &source.epoch.keyset, None)?;
+        self.check_era(source.epoch)?;
         let name = checked_name(dest_bucket_id, dest_key)?;
         let sound = tlv_lengths.iter().all(|len| (1..=TLV_LEN_MAX).contains(len));
         if tlv_lengths.is_empty() || tlv_lengths.len() > COPY_LENGTHS_MAX || !sound {
@@ -226,6 +228,7 @@ impl Release<'_> {
             upload_key,
             etag_key: EtagKeyBytes::new(upload.dek.etag_key().expose()),
             ttl_ms: self.derive_ttl_ms,
+            version: upload.version,
         })
     }
 
@@ -277,7 +280,7 @@ impl Release<'_> {
         let dek = epoch.wek.dek(epoch_id, object_id);
         token.verify(&dek.upload_key(), &name).map_err(|_| ReleaseError::BindingMismatch)?;
         record.name_verified = Some(true);
-        Ok(OpenUpload { token, dek })
+        Ok(OpenUpload { token, dek, version: self.version_told(&epoch) })
     }
 
     /// Opens an epoch of a keyset that the caller is enrolled for; a registration on the way is written down by itself.
@@ -306,6 +309,33 @@ impl Release<'_> {
             return Err(ReleaseError::EpochQuarantined);
         }
         Ok(())
+    }
+
+    /// What a gateway has to know of an epoch where copies are bound to an era.
+    fn version_told(&self, epoch: &OpenEpoch) -> Option<u32> {
+        self.policy.is_shredded_by_era(&epoch.keyset.name).then_some(epoch.oldest_version)
+    }
+
+    /// docs/format.md §2.1: in a keyset that is shredded by era, what lies under an older version than the newest is bound to no other
+    /// name. Such a copy would be lost with its source.
+    fn check_era(&self, epoch: &OpenEpoch) -> Result<(), ReleaseError> {
+        let (name, old) = (&epoch.keyset.name, epoch.oldest_version);
+        if !self.policy.is_shredded_by_era(name) {
+            return Ok(());
+        }
+        // The keyset as it is now: an epoch that is kept has it as it was when it was opened, perhaps before a rotation.
+        let keyset = self.caller.vault.keyset_by_id(epoch.keyset.public_id());
+        let so = match keyset.and_then(|keyset| keyset.newest().map(|newest| newest.number)) {
+            Some(newest) if newest <= old => return Ok(()),
+            Some(newest) => format!(
+                "the newest is {newest}: the copy has to be encrypted anew, which takes the verb read on its source"
+            ),
+            None => "none is active: nothing is copied until it has a new version".to_owned(),
+        };
+        let text = format!(
+            "the source lies under version {old} of keyset {name}, which is shredded by era, and {so}"
+        );
+        Err(ReleaseError::SealAnew { text })
     }
 
     /// Puts what the caller claims into the record, and refuses what would not fit there.
@@ -403,6 +433,7 @@ struct Upload<'a> {
 struct OpenUpload {
     token: UploadToken,
     dek: Dek,
+    version: Option<u32>,
 }
 
 /// The name of an object, if it can be one.

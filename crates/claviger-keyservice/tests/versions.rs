@@ -8,17 +8,21 @@ use std::time::Duration;
 use claviger_format::{KeyVersionState, KeysetRecord, Root};
 use claviger_gateway::key_client::{self, ClientError, Recovery};
 use claviger_keyapi::admin::{self, AdminStatus, KeysetInfo, KeysetList, RetireRequest, VersionState};
-use claviger_keyapi::lifecycle::{self, CertificateAnswer, DESTROY_WAIT_S, VersionRequest};
+use claviger_keyapi::lifecycle::{
+    self, CertificateAnswer, DESTROY_WAIT_S, ResealAnswer, ResealRequest, VersionRequest,
+};
 use claviger_keyapi::proposals::{self, Action, Collected, ConfirmRequest, ProposalRequest};
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::tls::SpkiHash;
 use claviger_keyapi::wire::Blob;
 use claviger_keyapi::{
-    KeyService as _, KeyServiceError, LeaseItem, ReleaseError, SessionInfo, Verb, Watch, WatchEvent,
+    ContinueItem, ContinueUnit, DeriveItem, DerivePurpose, KeyService as _, KeyServiceError, LeaseItem,
+    ReleaseError, SessionInfo, Verb, Watch, WatchEvent,
 };
+use claviger_keyservice::Unlock;
 use claviger_keyservice::custody::shamir::{Share, combine};
-use common::{Epoch, Gateway, World, ask};
+use common::{Epoch, Gateway, Object, POLICY, World, ask};
 use futures_util::StreamExt as _;
 
 fn rotate() -> Action {
@@ -266,4 +270,124 @@ async fn shares_from_before_a_rotation_make_no_operator() {
     let retire = RetireRequest { keyset: "default".into() };
     ask::<KeysetInfo>(&world.operator(), admin::KEYSET_RETIRE, &retire).await.unwrap();
     assert!(recovered(&world, vec![old(1), old(2)], "thief").await.is_err());
+}
+
+const ERA: &str = "[[keyset]]\nname = \"default\"\nera_shred = true\n";
+
+/// What a gateway without lease is told when it asks to re-bind this object.
+async fn rebind(gateway: &Gateway, object: &Object) -> Result<(), ReleaseError> {
+    let bucket_id = object.name.bucket_id().as_str().to_owned();
+    let tlv_len = u32::from_be_bytes(object.header.as_bytes()[12..16].try_into().unwrap());
+    let purpose = DerivePurpose::CopySource {
+        dest_bucket_id: bucket_id.clone(),
+        dest_key: "copy".into(),
+        tlv_lengths: vec![tlv_len],
+    };
+    let (header, key) = (object.header.clone(), object.name.key().to_owned());
+    let item = DeriveItem { record: None, header, bucket_id, key, purpose, on_behalf_of: None };
+    gateway.keys.derive(vec![item]).await.unwrap().value.remove(0).map(drop)
+}
+
+/// The version that is told with a lease of the epoch.
+async fn told(gateway: &Gateway, epoch: &Epoch) -> Option<u32> {
+    let item = LeaseItem { epoch_id: epoch.id.into(), record: None };
+    gateway.keys.lease(vec![item]).await.unwrap().value.remove(0).unwrap().version
+}
+
+#[tokio::test]
+async fn in_a_keyset_that_is_shredded_by_era_nothing_older_than_the_newest_version_is_bound_to_another_name()
+{
+    let world = World::with(&format!("{POLICY}{ERA}"), Unlock::PassphraseFile).await;
+    let full = world.enrol("full").await;
+    assert!(full.keyset().era_shred && keyset(&world).await.era_shred);
+    let bucket_id = full.keys.bind_bucket("photos", None).await.unwrap().value.bucket_id;
+    let old = full.seal_epoch();
+    full.keys.register_epoch(&old.record).await.unwrap();
+    let before = full.seal_object(&old, &bucket_id, "2024");
+    rebind(&full, &before).await.unwrap();
+    assert_eq!(told(&full, &old).await, Some(1));
+
+    rotated(&world).await;
+    let refused = rebind(&full, &before).await.unwrap_err();
+    assert!(
+        matches!(&refused, ReleaseError::SealAnew { text } if text.contains("version 1") && text.contains("newest is 2")),
+        "{refused}"
+    );
+    let last = world.last_audit();
+    assert_eq!(
+        (last["outcome"].as_str(), last["reason"].as_str()),
+        (Some("refused"), Some(&*refused.to_string()))
+    );
+    assert_eq!(told(&full, &old).await, Some(1));
+    let after = world.gateway("full").await;
+    let new = after.seal_epoch();
+    after.keys.register_epoch(&new.record).await.unwrap();
+    let now = after.seal_object(&new, &bucket_id, "2026");
+    rebind(&after, &now).await.unwrap();
+    assert_eq!(told(&after, &new).await, Some(2));
+    let token = after.begin_upload(&old, &bucket_id, "in parts");
+    let item = ContinueItem {
+        record: None,
+        upload_token: token,
+        bucket_id: bucket_id.clone(),
+        key: "in parts".into(),
+        unit: ContinueUnit::Check,
+        on_behalf_of: None,
+    };
+    let continued = after.keys.continue_upload(vec![item]).await.unwrap().value.remove(0).unwrap();
+    assert_eq!(continued.version, Some(1));
+
+    // A recipient that somebody put beside the one that opens makes no epoch younger.
+    let late = full.seal_epoch();
+    let mut forged = late.record.clone();
+    let mut recipient = forged[97..].to_vec();
+    recipient[..4].copy_from_slice(&2u32.to_be_bytes());
+    forged[96] = 2;
+    forged.extend(recipient);
+    let item = LeaseItem { epoch_id: late.id.into(), record: Some(Blob(forged)) };
+    let lease = after.keys.lease(vec![item]).await.unwrap().value.remove(0).unwrap();
+    assert_eq!(lease.version, Some(1));
+
+    // Sealed anew to the newest version the epoch opens under that one; for whoever has the old record and shares it does not.
+    world.by_two(Action::Reseal { keyset: "default".into(), version: 1 }).await.unwrap();
+    let step = ResealRequest { keyset: "default".into(), version: 1, after: None };
+    let done: ResealAnswer = ask(&world.operator(), lifecycle::RESEAL, &step).await.unwrap();
+    assert!(done.resealed >= 1, "{done:?}");
+    assert!(matches!(rebind(&after, &before).await, Err(ReleaseError::SealAnew { .. })));
+
+    // With nothing that writes, nothing is bound either: not even what lies under the last version.
+    let retire = RetireRequest { keyset: "default".into() };
+    ask::<KeysetInfo>(&world.operator(), admin::KEYSET_RETIRE, &retire).await.unwrap();
+    let refused = rebind(&after, &now).await.unwrap_err();
+    assert!(
+        matches!(&refused, ReleaseError::SealAnew { text } if text.contains("none is active")),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn that_a_keyset_is_shredded_by_era_is_told_at_once_takes_nothing_away_and_holds_from_then_on() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let bucket_id = full.keys.bind_bucket("photos", None).await.unwrap().value.bucket_id;
+    let old = full.seal_epoch();
+    full.keys.register_epoch(&old.record).await.unwrap();
+    let before = full.seal_object(&old, &bucket_id, "2024");
+    rotated(&world).await;
+    rebind(&full, &before).await.unwrap();
+    assert_eq!(told(&full, &old).await, None);
+    assert!(!session(&full).await.keysets[0].era_shred);
+    let mut stream = full.keys.watch().await.unwrap();
+    next(&mut stream).await;
+
+    world.by_two(Action::Policy { text: format!("{POLICY}{ERA}") }).await.unwrap();
+    let heard = next(&mut stream).await;
+    assert!(matches!(heard, WatchEvent::Policy { less: false, .. }), "{heard:?}");
+    assert!(session(&full).await.keysets[0].era_shred);
+    assert!(matches!(rebind(&full, &before).await, Err(ReleaseError::SealAnew { .. })));
+
+    world.by_two(Action::Policy { text: POLICY.into() }).await.unwrap();
+    let heard = next(&mut stream).await;
+    assert!(matches!(heard, WatchEvent::Policy { less: false, .. }), "{heard:?}");
+    rebind(&full, &before).await.unwrap();
 }

@@ -14,7 +14,7 @@ use claviger_keyapi::{
 use moka::future::Cache;
 
 use super::era::{Era, Moment};
-use super::session::Session;
+use super::session::{KeysetAccess, Session};
 use crate::bindings::BoundBucket;
 use crate::error::GatewayError;
 use crate::system_area::SystemArea;
@@ -50,6 +50,8 @@ pub(crate) struct Asked<'a> {
 struct Leased {
     wek: Wek,
     keyset: Id16,
+    /// The oldest version of the epoch, where the service says so.
+    version: Option<u32>,
     until_boot_ms: u64,
     held: Moment,
 }
@@ -165,6 +167,29 @@ impl ReadKeys {
         Ok(self.session.keyset(bound.keyset_id).await?.grants(Verb::Lease))
     }
 
+    /// How this gateway may use the keyset of a bucket.
+    ///
+    /// # Errors
+    /// When the key service can't say.
+    pub(crate) async fn keyset(&self, bound: &BoundBucket) -> Result<Arc<KeysetAccess>, GatewayError> {
+        self.session.keyset(bound.keyset_id).await
+    }
+
+    /// Whether a copy of this object may stay in its epoch, as far as this gateway is the one to decide it: where it leases. Where it
+    /// does not, the service refuses to re-bind.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) async fn may_stay_in_its_epoch(&self, asked: Asked<'_>) -> Result<bool, GatewayError> {
+        let keyset = self.session.keyset(asked.bound.keyset_id).await?;
+        if !keyset.era_shred || !keyset.grants(Verb::Lease) {
+            return Ok(true);
+        }
+        let leased = self.leased(asked.bound, asked.envelope.epoch_id()).await?;
+        // Of a keyset that is only read the session names the newest version that opens; nothing is written under that.
+        Ok(keyset.psk.is_some() && keyset.is_of_this_era(leased.version))
+    }
+
     /// The right to seal one new envelope of `tlv_len` bytes for `dest` over an object that stays closed here
     /// (docs/format.md §5.4).
     ///
@@ -231,11 +256,11 @@ impl ReadKeys {
             let record = self.system.fetch_epoch(epoch_id).await?.ok_or(ReleaseError::UnknownEpoch)?;
             answer = only(self.keys.lease(ask(Some(Blob(record)))).await?)?;
         }
-        let Lease { wek, keyset_id, ttl_ms, .. } = answer.value?;
+        let Lease { wek, keyset_id, ttl_ms, version, .. } = answer.value?;
         ::metrics::counter!(crate::metrics::LEASES).increment(1);
         let wek = Wek::from_slice(wek.expose()).map_err(GatewayError::integrity("a lease"))?;
         let until_boot_ms = ends(answer.sent_boot_ms, ttl_ms);
-        Ok(Arc::new(Leased { wek, keyset: keyset_id, until_boot_ms, held }))
+        Ok(Arc::new(Leased { wek, keyset: keyset_id, version, until_boot_ms, held }))
     }
 
     async fn derived(

@@ -44,6 +44,8 @@ pub(crate) struct KeysetAccess {
     pub psk: Option<Psk>,
     verbs: Vec<Verb>,
     narrow_verbs: Vec<Verb>,
+    /// Copies have to lie under the newest version (docs/format.md §2.1).
+    pub era_shred: bool,
     /// The keyset record, for the system area.
     pub record: Vec<u8>,
 }
@@ -52,6 +54,12 @@ impl KeysetAccess {
     /// Whether the whole keyset is granted for `verb`.
     pub(crate) fn grants(&self, verb: Verb) -> bool {
         self.verbs.contains(&verb)
+    }
+
+    /// Whether a copy may lie in an epoch of which the service says that this is its oldest version. Only a keyset that is shredded by era
+    /// draws a line; what is not known is older there.
+    pub(crate) fn is_of_this_era(&self, version: Option<u32>) -> bool {
+        !self.era_shred || version.is_some_and(|version| version >= self.version)
     }
 
     /// Whether `verb` is granted at least somewhere in the keyset.
@@ -69,6 +77,7 @@ impl KeysetAccess {
             psk: keyset.psk.map(|psk| Psk::from_slice(psk.expose())).transpose().map_err(malformed)?,
             verbs: keyset.verbs,
             narrow_verbs: keyset.narrow_verbs,
+            era_shred: keyset.era_shred,
             record: keyset.record.0,
         })
     }

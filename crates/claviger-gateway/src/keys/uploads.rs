@@ -51,6 +51,8 @@ pub(crate) struct UnitRight {
 #[derive(Clone)]
 struct Begun {
     keyset_id: KeysetId,
+    /// What its epoch is sealed to.
+    version: u32,
     dek: Arc<Dek>,
 }
 
@@ -115,8 +117,19 @@ impl Uploads {
     }
 
     /// Keeps the key of an upload that begins here.
-    pub(crate) fn remember(&self, object_id: ObjectId, keyset_id: KeysetId, dek: Dek) {
-        self.begun.insert(object_id, Begun { keyset_id, dek: Arc::new(dek) });
+    pub(crate) fn remember(&self, object_id: ObjectId, keyset_id: KeysetId, version: u32, dek: Dek) {
+        self.begun.insert(object_id, Begun { keyset_id, version, dek: Arc::new(dek) });
+    }
+
+    /// The oldest version that an upload's epoch is sealed to; the key service tells it of uploads in keysets that are shredded by era.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(crate) async fn version(&self, asked: AskedUpload<'_>) -> Result<Option<u32>, GatewayError> {
+        if let Some(begun) = self.begun_and_checked(asked)? {
+            return Ok(Some(begun.version));
+        }
+        Ok(self.continued(asked, ContinueUnit::Check).await?.version)
     }
 
     /// Drops the keys of uploads in keysets that this gateway may not write any more. What is left of them goes on through the
@@ -135,11 +148,15 @@ impl Uploads {
     /// # Errors
     /// `NoSuchUpload` when the token was not made for this name.
     pub(crate) fn begun_here(&self, asked: AskedUpload<'_>) -> Result<Option<Arc<Dek>>, GatewayError> {
-        let Some(Begun { dek, .. }) = self.begun.get(&asked.token.fields().object_id) else {
+        Ok(self.begun_and_checked(asked)?.map(|begun| begun.dek))
+    }
+
+    fn begun_and_checked(&self, asked: AskedUpload<'_>) -> Result<Option<Begun>, GatewayError> {
+        let Some(begun) = self.begun.get(&asked.token.fields().object_id) else {
             return Ok(None);
         };
-        asked.token.verify(&dek.upload_key(), asked.name).map_err(|_| no_such_upload())?;
-        Ok(Some(dek))
+        asked.token.verify(&begun.dek.upload_key(), asked.name).map_err(|_| no_such_upload())?;
+        Ok(Some(begun))
     }
 
     /// The right to seal part `number` of `length` plaintext bytes.

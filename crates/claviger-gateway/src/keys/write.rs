@@ -38,6 +38,8 @@ pub(crate) struct NewObject {
     pub epoch_id: EpochId,
     /// Its identity, drawn afresh.
     pub object_id: ObjectId,
+    /// The version of the keyset that the epoch is sealed to.
+    pub version: u32,
 }
 
 struct WriteEpoch {
@@ -104,7 +106,8 @@ impl WriteEpochs {
         let keyset = self.session.keyset(keyset_id).await?;
         let epoch = self.epoch(&keyset, plaintext_len, held).await?;
         let object_id = ObjectId::draw(&*self.random).map_err(|_| GatewayError::Internal("no randomness"))?;
-        Ok(NewObject { dek: epoch.wek.dek(epoch.epoch_id, object_id), epoch_id: epoch.epoch_id, object_id })
+        let WriteEpoch { epoch_id, version, .. } = *epoch;
+        Ok(NewObject { dek: epoch.wek.dek(epoch_id, object_id), epoch_id, object_id, version })
     }
 
     async fn epoch(

@@ -1,11 +1,13 @@
 //! CopyObject: the provider moves the sealed body, a new envelope binds it to the new name (docs/format.md §5.4). Only
-//! what that can't do (another keyset, more than one server-side copy takes) streams through the gateway.
+//! what that can't do (another keyset, more than one server-side copy takes, an older version of a keyset that is shredded by era)
+//! streams through the gateway.
 
 use std::sync::Arc;
 
 use claviger_format::envelope::{self, OpenedEnvelope};
 use claviger_format::unit::{Kind, UnitContext, UnitGrant};
 use claviger_format::{Metadata, ObjectName, Salt};
+use claviger_keyapi::{KeyServiceError, ReleaseError};
 use claviger_s3::conditions::Verdict;
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::{CopyObject, CopySource, MetadataDirective};
@@ -62,10 +64,13 @@ pub(crate) async fn copy(call: &Call<'_>, op: CopyObject) -> Result<Response<Res
     let copied = found.head.passed.version();
     let tags = tagging::of_copy(call, &op, &source, &found).await?;
     let store_as = StoreAs { tags: tags.as_ref(), ..StoreAs::of_request(&op.headers, op.condition.as_ref()) };
-    let (result, passed) = if in_place {
-        rebind(call, &op, &source, found, &dest, store_as).await?
-    } else {
-        reseal(call, &op, &source, found, &dest, store_as).await?
+    let way = if in_place { rebound(call, &op, &source, &found, &dest).await? } else { Way::anew() };
+    let (result, passed) = match way {
+        Way::InStore(envelope) => copy_in_store(call, &op, &found, &dest, &envelope, store_as).await?,
+        Way::Anew { why } => {
+            let resealed = reseal(call, &op, &source, found, &dest, store_as).await;
+            resealed.map_err(|error| because(error, why))?
+        }
     };
     let mut response = reply::document(result.to_object_xml());
     passed.set_on(response.headers_mut());
@@ -101,30 +106,73 @@ fn new_metadata(call: &Call<'_>, op: &CopyObject, opened: &OpenedEnvelope) -> Me
     }
 }
 
-async fn rebind(
+/// How a copy is made.
+enum Way {
+    /// The body stays as it is, under this envelope.
+    InStore(String),
+    /// It is encrypted anew; `why` if the key service wants it so.
+    Anew { why: Option<String> },
+}
+
+impl Way {
+    fn anew() -> Self {
+        Self::Anew { why: None }
+    }
+}
+
+/// A gateway that may not read the source can't encrypt it anew. The client is told why that was wanted at all.
+fn because(error: GatewayError, why: Option<String>) -> GatewayError {
+    let is_denied = matches!(
+        error,
+        GatewayError::KeyService(KeyServiceError::Denied { .. })
+            | GatewayError::Release(ReleaseError::Denied { .. })
+    );
+    match why {
+        Some(text) if is_denied => ReleaseError::Denied { text }.into(),
+        _ => error,
+    }
+}
+
+/// The envelope of a copy within the keyset, unless the copy may not stay in the epoch of its source.
+async fn rebound(
     call: &Call<'_>,
     op: &CopyObject,
     source: &Source<'_>,
-    found: Found,
+    found: &Found,
     dest: &Destination<'_>,
+) -> Result<Way, GatewayError> {
+    let read_keys = &call.gateway.read_keys;
+    if !read_keys.leases(&source.bound).await? {
+        return match rebind_by_service(call, op, source, found, dest).await {
+            Err(GatewayError::Release(ReleaseError::SealAnew { text })) => Ok(Way::Anew { why: Some(text) }),
+            envelope => envelope.map(Way::InStore),
+        };
+    }
+    if !read_keys.may_stay_in_its_epoch(source.asked(found)).await? {
+        return Ok(Way::anew());
+    }
+    rebind_here(call, op, source, found.clone(), dest).await.map(Way::InStore)
+}
+
+async fn copy_in_store(
+    call: &Call<'_>,
+    op: &CopyObject,
+    found: &Found,
+    dest: &Destination<'_>,
+    envelope: &str,
     store_as: StoreAs<'_>,
 ) -> Result<(CopyResult, Passed), GatewayError> {
-    let (etag, version) = (found.head.etag.clone(), found.head.passed.version());
-    let envelope = if call.gateway.read_keys.leases(&source.bound).await? {
-        rebind_here(call, op, source, found, dest).await?
-    } else {
-        rebind_by_service(call, op, source, &found, dest).await?
-    };
-    let store_as = StoreAs { envelope: Some(&envelope), ..store_as };
+    let version = found.head.passed.version();
+    let store_as = StoreAs { envelope: Some(envelope), ..store_as };
     let from = CopyFrom {
         bucket: op.source.bucket.as_str(),
         key: op.source.key.as_str(),
-        etag: &etag,
+        etag: &found.head.etag,
         version: version.as_ref().or(op.source.version.as_ref()),
     };
     let to = (dest.permit.bucket(), dest.permit.key());
     let (mut result, stored) = call.upstream.copy_object(from, to, store_as).await?;
-    let mark = Mark::Envelope(&envelope);
+    let mark = Mark::Envelope(envelope);
     confirm(call.gateway, &call.upstream, dest.permit, &dest.bound, &stored, mark).await?;
     if let Some(tags) = store_as.tags.filter(|tags| !tags.is_empty() && call.upstream.wants_tags_after_copy())
     {
@@ -208,7 +256,7 @@ async fn rebind_by_service(
     envelope::seal_granted(grant, &opened.layout, &metadata).map_err(metadata::seal_error)
 }
 
-/// Opens the source and seals it anew under a key of the destination's keyset.
+/// Opens the source and seals it anew under a key of the destination's keyset: one of its newest version.
 async fn reseal(
     call: &Call<'_>,
     op: &CopyObject,
@@ -265,5 +313,15 @@ mod tests {
         let (lines, error) = tagged(200, &shown).await;
         assert_eq!(lines, ["HEAD /b/k", "PUT /b/k?tagging=&versionId=v7"]);
         assert_eq!(error, None);
+    }
+
+    #[test]
+    fn who_may_not_read_what_has_to_be_encrypted_anew_is_told_why_that_has_to_be() {
+        let denied = || GatewayError::from(KeyServiceError::Denied { text: "write-only".to_owned() });
+        let told = because(denied(), Some("shredded by era".to_owned())).to_s3("/b/k");
+        assert_eq!((told.code(), told.message()), (ErrorCode::AccessDenied, "shredded by era"));
+        assert_eq!(because(denied(), None).to_s3("/b/k").message(), "write-only");
+        let other = because(GatewayError::Replaced, Some("shredded by era".to_owned()));
+        assert!(matches!(other, GatewayError::Replaced), "another failure is itself");
     }
 }

@@ -132,7 +132,7 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     new: NewBody<'_>,
     source: S,
 ) -> Result<(Stored, Verified, u64), GatewayError> {
-    let NewObject { dek, epoch_id, object_id } =
+    let NewObject { dek, epoch_id, object_id, .. } =
         gateway.write_epochs.new_object(new.bound.keyset_id, new.length).await?;
     let writer = BodyWriter::begin(&dek, epoch_id, object_id, new.length, &*gateway.random)
         .map_err(GatewayError::integrity("beginning a body"))?;

@@ -46,6 +46,7 @@ pub(crate) struct Source<'a> {
 }
 
 /// An object at the provider whose envelope parses; nothing is authenticated yet.
+#[derive(Clone)]
 pub(crate) struct Found {
     /// What the provider says.
     pub head: StoredHead,
@@ -293,16 +294,8 @@ impl<'a> Source<'a> {
 /// # Errors
 /// When it is about another version, or may be; when nothing of ours is there.
 fn found(asked: Option<&VersionId>, head: StoredHead) -> Result<Found, GatewayError> {
-    match (asked, head.passed.version()) {
-        (Some(asked), Some(answered)) if *asked != answered => {
-            Err(GatewayError::UpstreamAnswer("another version than was asked for"))
-        }
-        // A store that ignores the id shows whatever is the newest.
-        (Some(asked), None) if !asked.is_null() => {
-            Err(GatewayError::UpstreamAnswer("no version to a question for one"))
-        }
-        _ => Found::new(head),
-    }
+    head.check_version(asked)?;
+    Found::new(head)
 }
 
 impl Found {

@@ -6,7 +6,7 @@ use claviger_s3::{ErrorCode, S3Error, VersionId};
 use http::header::HeaderMap;
 use http::{HeaderName, Method};
 
-use super::object::Which;
+use super::object::{StoredHead, Which};
 use super::passed::VERSION_ID;
 use super::transport::{StoreRequest, Upstream};
 use crate::config::UpstreamProfile;
@@ -76,6 +76,25 @@ impl Upstream {
             }
             Err(error) if error.is_upstream_not_found() => Err(no_such_version()),
             Err(error) => Err(error),
+        }
+    }
+}
+
+impl StoredHead {
+    /// Takes it for an answer to the question for version `asked`; for the newest if there is none.
+    ///
+    /// # Errors
+    /// When it is about another version, or may be.
+    pub(crate) fn check_version(&self, asked: Option<&VersionId>) -> Result<(), GatewayError> {
+        match (asked, self.passed.version()) {
+            (Some(asked), Some(answered)) if *asked != answered => {
+                Err(GatewayError::UpstreamAnswer("another version than was asked for"))
+            }
+            // A store that ignores the id shows whatever is the newest.
+            (Some(asked), None) if !asked.is_null() => {
+                Err(GatewayError::UpstreamAnswer("no version to a question for one"))
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -109,7 +109,7 @@ impl Core {
         self.commit(&turn, vec![keyset_change(&vault.master, &row)], std::slice::from_ref(record))?;
         vault.put_keyset(row)?;
         let keyset = vault.keyset_by_id(request.keyset_id).ok_or_else(unknown)?;
-        Ok(keyset_info(caller, &keyset))
+        Ok(self.keyset_info(caller, &keyset))
     }
 
     /// Ends writing: every version only opens from now on. Its way back is a new version.
@@ -131,7 +131,7 @@ impl Core {
             self.commit(&turn, vec![keyset_change(&vault.master, &row)], std::slice::from_ref(record))?;
             vault.put_keyset(row)?;
             let keyset = vault.keyset(&request.keyset).ok_or_else(unknown)?;
-            Ok(keyset_info(caller, &keyset))
+            Ok(self.keyset_info(caller, &keyset))
         })
     }
 
@@ -149,9 +149,34 @@ impl Core {
         ledger.rows().value(Kind::Keyset, &id)?.ok_or_else(tampered)
     }
 
-    pub(crate) fn list_keysets(caller: &Caller) -> KeysetList {
+    pub(crate) fn list_keysets(&self, caller: &Caller) -> KeysetList {
         let keysets = caller.vault.keysets();
-        KeysetList { keysets: keysets.iter().map(|keyset| keyset_info(caller, keyset)).collect() }
+        KeysetList { keysets: keysets.iter().map(|keyset| self.keyset_info(caller, keyset)).collect() }
+    }
+
+    /// A keyset for operators.
+    pub(crate) fn keyset_info(&self, caller: &Caller, keyset: &Keyset) -> KeysetInfo {
+        let bindings = caller.vault.bindings.all();
+        let last = keyset.versions.last();
+        KeysetInfo {
+            keyset_id: keyset.public_id(),
+            name: keyset.name.clone(),
+            version: keyset.newest().map(|version| version.number),
+            root_fingerprint: last.map_or_else(String::new, |version| fingerprint_text(&version.public_key)),
+            shares: last.map_or(0, |version| version.shares),
+            threshold: last.map_or(0, |version| version.threshold),
+            share_set: last.and_then(|version| version.set.clone()),
+            earlier_sets: last
+                .map(|version| version.earlier_sets.iter().map(earlier_info).collect())
+                .unwrap_or_default(),
+            buckets: bindings
+                .into_iter()
+                .filter(|b| b.keyset_id == keyset.public_id())
+                .map(|b| b.bucket)
+                .collect(),
+            versions: keyset.versions.iter().map(version_info).collect(),
+            era_shred: self.policy.load().is_shredded_by_era(&keyset.name),
+        }
     }
 }
 
@@ -199,30 +224,6 @@ fn open_test_epoch(root: &Root, combined: RootSecret, random: &dyn Random) -> Re
         Ok(())
     } else {
         Err(ServiceError::Share("they don't open a test epoch"))
-    }
-}
-
-/// A keyset for operators.
-pub(crate) fn keyset_info(caller: &Caller, keyset: &Keyset) -> KeysetInfo {
-    let bindings = caller.vault.bindings.all();
-    let last = keyset.versions.last();
-    KeysetInfo {
-        keyset_id: keyset.public_id(),
-        name: keyset.name.clone(),
-        version: keyset.newest().map(|version| version.number),
-        root_fingerprint: last.map_or_else(String::new, |version| fingerprint_text(&version.public_key)),
-        shares: last.map_or(0, |version| version.shares),
-        threshold: last.map_or(0, |version| version.threshold),
-        share_set: last.and_then(|version| version.set.clone()),
-        earlier_sets: last
-            .map(|version| version.earlier_sets.iter().map(earlier_info).collect())
-            .unwrap_or_default(),
-        buckets: bindings
-            .into_iter()
-            .filter(|b| b.keyset_id == keyset.public_id())
-            .map(|b| b.bucket)
-            .collect(),
-        versions: keyset.versions.iter().map(version_info).collect(),
     }
 }
 

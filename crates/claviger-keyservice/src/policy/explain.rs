@@ -108,6 +108,7 @@ impl Policy {
                 None => {
                     let mut because = vec![format!("line {}: {grant}", grant.line)];
                     because.extend(self.bound_in_words(&question.identity, verb, keyset));
+                    because.extend(self.era_in_words(&question.identity, verb, keyset));
                     return Ok(Decision { allowed: true, because });
                 }
                 Some(reason) => reasons.push(format!("line {}: {grant}: {reason}", grant.line)),
@@ -166,7 +167,7 @@ impl Policy {
         Ok(report)
     }
 
-    /// Every grant and budget in words, a line each, ordered: to compare two policies.
+    /// Every grant, budget and keyset in words, a line each, ordered: to compare two policies.
     #[must_use]
     pub fn describe(&self) -> Vec<String> {
         let operators = self.operators.iter().map(|(identity, verbs)| {
@@ -182,7 +183,8 @@ impl Policy {
                 .iter()
                 .map(move |(keyset, budget)| format!("{identity} has a budget in keyset {keyset}: {budget}"))
         });
-        let mut lines: Vec<String> = operators.chain(gateways).chain(budgets).collect();
+        let mut lines: Vec<String> =
+            operators.chain(gateways).chain(budgets).chain(self.eras_in_words()).collect();
         lines.sort();
         lines
     }

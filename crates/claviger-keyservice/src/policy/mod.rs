@@ -6,6 +6,7 @@
 //! loaded (docs/format.md §2.7).
 
 mod budget;
+mod era;
 mod explain;
 mod row;
 
@@ -21,6 +22,7 @@ use crate::ServiceError;
 use crate::toml_file::TomlFile;
 use crate::watch::{Rights, Scope};
 pub(crate) use budget::{Budget, Table};
+use era::Rules;
 pub use explain::{Decision, Question, TestReport};
 pub(crate) use row::PolicyRow;
 
@@ -73,6 +75,7 @@ pub struct Policy {
     gateways: BTreeMap<Identity, Vec<Grant>>,
     operators: BTreeMap<Identity, BTreeSet<AdminVerb>>,
     budgets: Table,
+    keysets: Rules,
     grants: usize,
 }
 
@@ -115,6 +118,8 @@ struct Raw {
     operator: Vec<Spanned<RawOperator>>,
     #[serde(default)]
     budget: Vec<Spanned<budget::RawBudget>>,
+    #[serde(default)]
+    keyset: Vec<Spanned<era::RawKeyset>>,
 }
 
 #[derive(Deserialize)]
@@ -174,6 +179,7 @@ impl Policy {
             gateways: BTreeMap::new(),
             operators: BTreeMap::new(),
             budgets: Table::new(),
+            keysets: Rules::new(),
             grants: raw.grant.len() + raw.operator.len(),
         };
         for grant in raw.grant {
@@ -185,6 +191,9 @@ impl Policy {
         policy.check_leases(&file)?;
         for budget in raw.budget {
             policy.add_budget(&file, budget)?;
+        }
+        for keyset in raw.keyset {
+            policy.add_keyset(&file, keyset)?;
         }
         Ok(policy)
     }
@@ -339,6 +348,7 @@ impl Policy {
             })
             .collect();
         unknown.dedup();
+        unknown.extend(self.era_warnings(keysets));
         unknown.extend(self.unbounded());
         unknown
     }

@@ -238,7 +238,7 @@ async fn operator(
             let request = parse(&body)?;
             blocking(core, move |core| core.retire_keyset(&caller, &request)).await
         }
-        O::KeysetList => encode(&Core::list_keysets(&caller)),
+        O::KeysetList => encode(&core.list_keysets(&caller)),
         O::Propose | O::Approve | O::Collect | O::Confirm | O::Withdraw | O::ProposalList => {
             four_eyes(core, caller, route, body).await
         }

@@ -31,14 +31,18 @@ struct Versions {
     keyset_id: Id16,
     seals: Option<u32>,
     open: Vec<u32>,
+    /// Left out where it is not so: what was told before this was known stays the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    era_shred: bool,
 }
 
 impl Versions {
-    fn of(keyset: &Keyset) -> Self {
+    fn of(keyset: &Keyset, era_shred: bool) -> Self {
         Self {
             keyset_id: keyset.public_id(),
             seals: keyset.newest().map(|version| version.number),
             open: keyset.open_roots().map(Root::version).collect(),
+            era_shred,
         }
     }
 
@@ -149,9 +153,11 @@ impl Eyes {
 
 impl Seen {
     fn now(core: &Core, caller: &Caller) -> Self {
-        let rights = core.policy.load().rights(&caller.row.identity, &caller.row.keysets);
+        let policy = core.policy.load();
+        let rights = policy.rights(&caller.row.identity, &caller.row.keysets);
         let keysets = caller.row.keysets.iter().filter_map(|name| caller.vault.keyset(name));
-        let versions = keysets.map(|keyset| Versions::of(&keyset)).collect();
+        let versions = keysets.map(|keyset| Versions::of(&keyset, policy.is_shredded_by_era(&keyset.name)));
+        let versions = versions.collect();
         let freezes = &caller.vault.freezes;
         let is_frozen = |name: &&String| freezes.stops(&caller.row.identity, Some(name)).is_some();
         let frozen = caller.row.keysets.iter().filter(is_frozen).cloned().collect();

@@ -101,7 +101,7 @@ async fn find(place: EnvelopePlace, bucket: &str, key: &str) -> Result<String, E
 async fn at_store(file: &Path, bucket: &str, key: &str) -> Result<String, Exit> {
     let config = StoreConfig::load(file).map_err(|error| Exit::usage(anyhow!("{error}")))?;
     let store = StoreReader::open(&config.upstream, Arc::new(SystemClock)).map_err(Exit::usage)?;
-    let object = store.head(bucket, key).await.context("the store").map_err(Exit::failed)?;
+    let object = store.head(bucket, key, None).await.context("the store").map_err(Exit::failed)?;
     object.envelope.ok_or_else(|| Exit::failed(anyhow!("the store has no envelope with this object")))
 }
 

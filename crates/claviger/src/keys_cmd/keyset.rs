@@ -275,6 +275,9 @@ async fn list(operator: &Operator) -> Result<(), Exit> {
         if keyset.versions.len() > 1 {
             keyset.versions.iter().for_each(say_version);
         }
+        if keyset.era_shred {
+            say!("  shredded by era: copies of what lies under an older version are encrypted anew");
+        }
         say!(
             "  buckets: {}",
             if keyset.buckets.is_empty() { "none".to_owned() } else { keyset.buckets.join(", ") }

@@ -27,7 +27,8 @@ const DAY_S: u32 = 24 * 3600;
 /// From the approval on nothing opens what is sealed under the version, so that whoever still needs it is heard of in time.
 /// Until the root is erased, a week later unless told otherwise, one operator takes it back: claviger keys shred cancel.
 ///
-/// Hazards. A copy that was made within the store (CopyObject) belongs to the time of its source: it is lost with it, however new it is.
+/// Hazards. A copy that was made within the store (CopyObject) belongs to the time of its source: it is lost with it, however new it is,
+/// unless policy said era_shred = true of the keyset when it was made.
 /// So are noncurrent versions and objects under a lock of that time: the provider keeps them, and nobody reads them. Objects are not
 /// deleted: a lifecycle rule or you remove the ciphertext. Recovery shares and older backups open it as before, until
 /// they are destroyed too; the certificate names them.
@@ -166,7 +167,10 @@ async fn plan(arguments: PlanArguments) -> Result<(), Exit> {
         let last = gateway.last_ms.map_or_else(|| "no session in the log".to_owned(), moment);
         say!("  {}  last session: {last}", gateway.identity);
     }
-    say!("Copies made within the store belong to the time of their source, and go with it.");
+    say!(
+        "Copies made within the store belong to the time of their source, and go with it; but for those that were made while policy \
+         had era_shred for the keyset."
+    );
     say!(
         "Buckets of the keyset: {}",
         if plan.buckets.is_empty() { "none".to_owned() } else { plan.buckets.join(", ") }

@@ -79,7 +79,7 @@ impl Dump {
                     let key = key.map_err(|_| Failure::NotText)?;
                     if key.starts_with(prefix) {
                         let mark = mark(&entry.metadata()?);
-                        items.push(Item { bucket: bucket.to_owned(), key, mark });
+                        items.push(Item { bucket: bucket.to_owned(), key, version: None, mark });
                     }
                 }
             }

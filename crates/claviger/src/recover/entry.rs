@@ -16,6 +16,12 @@ pub(super) struct Entry {
     pub(super) bucket: String,
     /// The key.
     pub(super) key: String,
+    /// Which version of it, as the store calls it; with --all-versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<String>,
+    /// A version that another one or a deletion had taken the place of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_older: bool,
     /// Where the content lies, below the folder.
     pub(super) file: String,
     /// Whether bucket, key and metadata are proved.
@@ -70,6 +76,13 @@ pub(super) struct ClientChecksum {
     of: String,
     /// Base64; with `-` and the number of parts behind it where it is composite.
     value: String,
+}
+
+impl Entry {
+    /// The version's id, if it is an older one.
+    pub(super) fn older(&self) -> Option<&str> {
+        self.version.as_deref().filter(|_| self.is_older)
+    }
 }
 
 impl ClientChecksum {

@@ -20,6 +20,7 @@ mod report;
 mod shares;
 mod source;
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -37,8 +38,8 @@ use dump::Dump;
 use failure::Failure;
 use keyring::Keyring;
 use output::Output;
-use report::{Report, shown};
-use source::{Item, Source, WAITS, retried};
+use report::{Report, shown, version_of};
+use source::{After, Deleted, Item, Page, Source, WAITS, retried};
 
 /// Get everything back with recovery shares: no key service, no database, no HSM, no gateway
 ///
@@ -48,11 +49,16 @@ use source::{Item, Source, WAITS, retried};
 ///   claviger recover --share one.txt --share two.png --share - --store gateway.toml --to /mnt/back
 ///   claviger recover --share … --dump /mnt/dump --bucket invoices --prefix 2026/ --to /mnt/back
 ///   claviger recover --share … --store gateway.toml --list          (the yearly drill)
+///   claviger recover --share … --store gateway.toml --all-versions --to /mnt/back
 ///
 /// Each object is verified, its bucket and key included. Contents go to DIR/BUCKET/KEY; every name,
 /// content header, user metadata, checksum and who sealed it to DIR/_index.jsonl; what failed to
 /// DIR/_failed.jsonl, and the rest goes on. A file has its name only once all of it has verified.
 /// A second run skips what is there and whole. docs/operations.md tells how keys become file names.
+///
+/// Of a bucket with versions the newest ones are recovered, or with --all-versions every one, each
+/// verified like any object. Which is the newest, when each was written and that something was
+/// deleted is the store's word; delete markers are listed in DIR/_deleted.jsonl.
 ///
 /// A dump without metadata (`aws s3 sync`, plain `rclone copy`) has lost the envelopes: contents
 /// are proved, names are not, and such files go to DIR/_name-unverified. `rclone copy --metadata`
@@ -85,6 +91,10 @@ pub(crate) struct Arguments {
     /// Only keys that begin so
     #[arg(long, value_name = "PREFIX", default_value = "")]
     prefix: String,
+
+    /// Of each key every version that the store has, older ones to DIR/_versions/BUCKET/KEY~ID
+    #[arg(long, conflicts_with = "dump")]
+    all_versions: bool,
 
     /// Folder that takes what is recovered: a new one, or that of an earlier run
     #[arg(long, value_name = "DIR", required_unless_present = "list", conflicts_with = "list")]
@@ -128,6 +138,7 @@ struct Recovery {
     source: Source,
     keyring: Keyring,
     output: Option<Output>,
+    all_versions: bool,
     report: Report,
 }
 
@@ -141,6 +152,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
         say!("the shares give the root of keyset {} version {}", root.keyset_id(), root.version());
     }
     let (source, system_bucket) = open_source(&arguments)?;
+    let all_versions = arguments.all_versions;
     let output = arguments.to.as_deref().map(Output::open).transpose().map_err(Exit::usage)?;
     let keyring = Keyring::load(&source, &system_bucket, roots, &arguments.bucket_ids).await;
     let keyring = keyring.with_context(|| format!("the system area ({system_bucket}) can't be read"))?;
@@ -153,7 +165,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
     };
     let buckets = buckets.into_iter().map(|name| Bucket { stored: name.clone(), name });
     let buckets: Vec<Bucket> = arguments.buckets.into_iter().chain(buckets).collect();
-    let recovery = Arc::new(Recovery { source, keyring, output, report: Report::new() });
+    let recovery = Arc::new(Recovery { source, keyring, output, all_versions, report: Report::new() });
     let ended = Box::pin(recovery.all(&buckets, &arguments.prefix, arguments.jobs)).await;
     finish(&recovery, ended)
 }
@@ -168,6 +180,11 @@ fn open_source(arguments: &Arguments) -> Result<(Source, String), Exit> {
         arguments.store.as_deref().ok_or_else(|| Exit::usage(anyhow!("--store or --dump is missing")))?;
     let config = StoreConfig::load(file).map_err(|error| Exit::usage(anyhow!("{error}")))?;
     let store = StoreReader::open(&config.upstream, Arc::new(SystemClock)).map_err(Exit::usage)?;
+    if arguments.all_versions && !store.has_versions() {
+        let text =
+            "the store has no versions, by its profile: leave --all-versions out, or mend upstream.profile";
+        return Err(Exit::usage(anyhow!(text)));
+    }
     let named = arguments.system_bucket.clone();
     Ok((Source::Store(store), named.unwrap_or(config.system_area.bucket)))
 }
@@ -192,13 +209,20 @@ impl Recovery {
         let places = Arc::new(Semaphore::new(jobs as usize));
         let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
         for bucket in buckets {
-            let mut after: Option<String> = None;
+            let mut after: Option<After> = None;
+            let mut newest = HashSet::new();
             loop {
-                let page = async || self.source.list(&bucket.stored, prefix, after.as_deref()).await;
-                let (items, next) = retried(page)
+                let page = async || {
+                    self.source.page(&bucket.stored, prefix, after.as_ref(), self.all_versions).await
+                };
+                let Page { items, deleted, next } = retried(page)
                     .await
                     .with_context(|| format!("bucket {} can't be listed", bucket.stored))?;
-                for item in items {
+                for marker in &deleted {
+                    self.deleted(&bucket.name, marker)?;
+                }
+                for mut item in items {
+                    keep_newest(&mut newest, &mut item);
                     let place = Arc::clone(&places).acquire_owned().await?;
                     let (recovery, name) = (Arc::clone(self), bucket.name.clone());
                     tasks.spawn(async move {
@@ -234,10 +258,23 @@ impl Recovery {
             Err(Failure::Output(error)) => Err(Failure::Output(error).into()),
             Err(failure) => {
                 let why = failure.to_string();
-                self.report.failed(bucket, &item.key, &why);
+                self.report.failed(bucket, item, &why);
                 if let Some(output) = &self.output {
-                    output.failed(bucket, &item.key, &why).map_err(Failure::Output)?;
+                    output.failed(bucket, item, &why).map_err(Failure::Output)?;
                 }
+                Ok(())
+            }
+        }
+    }
+
+    /// A delete marker: there is nothing to open.
+    fn deleted(&self, bucket: &str, marker: &Deleted) -> Result<(), Failure> {
+        self.report.deleted();
+        match &self.output {
+            Some(output) => output.deleted(bucket, marker).map_err(Failure::Output),
+            None => {
+                let (name, id) = (shown(bucket, &marker.key), &marker.version.id);
+                self.report.line(&format!("deleted  {name}  version {id}"));
                 Ok(())
             }
         }
@@ -254,17 +291,17 @@ impl Recovery {
         let found = self.source.find(item).await?;
         let known = object::identify(&self.keyring, &self.source, item, bucket, &found).await?;
         let len = known.committed_len(&self.source, item, &found).await?;
-        self.report.opened(known.epoch(), known.proof(), len);
+        self.report.opened(known.epoch(), known.proof(), item, len);
         let word = match known.proof() {
             entry::Proof::Verified => "opens",
             entry::Proof::Unverified => "opens, name unverified",
         };
-        self.report.line(&format!("{word}  {}  {len}", shown(bucket, known.key())));
+        self.report.line(&format!("{word}  {}{}  {len}", shown(bucket, known.key()), version_of(item)));
         Ok(())
     }
 
     async fn fetch(&self, output: &Output, bucket: &str, item: &Item) -> Result<(), Failure> {
-        if output.is_there(bucket, &item.key, &item.mark) {
+        if output.is_there(bucket, item) {
             self.report.already_there();
             return Ok(());
         }
@@ -274,19 +311,47 @@ impl Recovery {
         let content = known.read(&self.source, item, &found, body, &mut part).await?;
         let entry = known.entry(bucket, item, &content);
         output.place(part, entry, content.crc64).map_err(Failure::Output)?;
-        self.report.opened(known.epoch(), known.proof(), content.len);
+        self.report.opened(known.epoch(), known.proof(), item, content.len);
         Ok(())
+    }
+}
+
+/// Of a key one version is the newest, and lies under its name: the first that the store calls so. However many it does, none takes
+/// the place of another.
+fn keep_newest(newest: &mut HashSet<[u8; 16]>, item: &mut Item) {
+    let key = output::identity("", &item.key, None);
+    if let Some(version) = item.version.as_mut().filter(|version| version.is_latest) {
+        version.is_latest = newest.insert(key);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use claviger_s3::VersionId;
+
+    use super::source::{Mark, Version};
 
     #[test]
     fn a_bucket_may_have_another_name_at_the_store() {
         let bucket = |text: &str| text.parse::<Bucket>().unwrap();
         assert_eq!(bucket("a"), Bucket { stored: "a".to_owned(), name: "a".to_owned() });
         assert_eq!(bucket("moved=a"), Bucket { stored: "moved".to_owned(), name: "a".to_owned() });
+    }
+
+    #[test]
+    fn a_store_that_calls_every_version_the_newest_hides_none_behind_another() {
+        let mut newest = HashSet::new();
+        let mut is_latest = |key: &str, id: &str, is_latest: bool| {
+            let version = Some(Version { id: VersionId::parse(id).unwrap(), is_latest });
+            let mark = Mark { stored_len: 1, etag: String::new(), modified_ms: 0 };
+            let mut item = Item { bucket: "b".into(), key: key.into(), version, mark };
+            keep_newest(&mut newest, &mut item);
+            item.older().is_none()
+        };
+        assert!(!is_latest("a", "v0", false), "one that is none takes nobody's place");
+        assert!(is_latest("a", "v3", true));
+        assert!(!is_latest("a", "v2", true) && !is_latest("a", "v1", false));
+        assert!(is_latest("b", "v2", true));
     }
 }

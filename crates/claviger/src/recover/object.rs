@@ -270,6 +270,8 @@ impl Known {
         Entry {
             bucket: bucket.to_owned(),
             key: self.key.clone(),
+            version: item.version.as_ref().map(|version| version.id.to_string()),
+            is_older: item.older().is_some(),
             file: String::new(),
             name: self.proof(),
             size: content.len,

@@ -132,7 +132,7 @@ fn lone(path: &Path) -> Result<(Dump, Item), Exit> {
     let name = name.ok_or_else(|| Exit::usage(anyhow!("{} has no name in UTF-8", path.display())))?;
     let dump = Dump::open(folder).with_context(|| folder.display().to_string()).map_err(Exit::usage)?;
     let mark = Mark { stored_len: 0, etag: String::new(), modified_ms: 0 };
-    Ok((dump, Item { bucket: String::new(), key: name.to_owned(), mark }))
+    Ok((dump, Item { bucket: String::new(), key: name.to_owned(), version: None, mark }))
 }
 
 /// An envelope that was given as it is, or as a file.

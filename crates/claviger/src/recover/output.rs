@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! DIR/BUCKET/KEY                       verified content (names as in `place`)
+//! DIR/_versions/BUCKET/KEY~ID          the same of versions that another one, or a deletion, took the place of
 //! DIR/_name-unverified/BUCKET/KEY      content that is proved, under a name that is not
 //! DIR/_index.jsonl                     a line for each object: name, metadata, file, who sealed it
 //! DIR/_failed.jsonl                    a line for each object that failed in the last run
+//! DIR/_deleted.jsonl                   a line for each delete marker that the last run saw
 //! DIR/_summary.json                    counts of the last run, by gateway and epoch
 //! DIR/_partial/                        what is being written
 //! ```
@@ -28,10 +30,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::entry::{Entry, Proof};
 use super::place;
-use super::source::Mark;
+use super::source::{Deleted, Item, Mark};
 
 const INDEX: &str = "_index.jsonl";
 const FAILED: &str = "_failed.jsonl";
+const DELETED: &str = "_deleted.jsonl";
 const SUMMARY: &str = "_summary.json";
 const PARTIAL: &str = "_partial";
 const UNVERIFIED: &str = "_name-unverified";
@@ -49,6 +52,7 @@ pub(super) struct Output {
 struct Books {
     index: File,
     failed: File,
+    deleted: File,
     known: HashMap<[u8; 16], Known>,
 }
 
@@ -71,7 +75,18 @@ pub(super) struct PartFile {
 struct FailedLine<'a> {
     bucket: &'a str,
     key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
     why: &'a str,
+}
+
+#[derive(Serialize)]
+struct DeletedLine<'a> {
+    bucket: &'a str,
+    key: &'a str,
+    version: &'a str,
+    is_latest: bool,
+    deleted_ms: u64,
 }
 
 impl Output {
@@ -96,16 +111,19 @@ impl Output {
         private_folder(&partial)?;
         let known = read_index(&root.join(INDEX))?;
         let index = private(root.join(INDEX), OpenOptions::new().create(true).append(true))?;
-        let failed = private(root.join(FAILED), OpenOptions::new().create(true).write(true).truncate(true))?;
-        let books = Mutex::new(Books { index, failed, known });
+        let anew =
+            |name| private(root.join(name), OpenOptions::new().create(true).write(true).truncate(true));
+        let books = Mutex::new(Books { index, failed: anew(FAILED)?, deleted: anew(DELETED)?, known });
         Ok(Self { root: root.to_path_buf(), books, next_part: AtomicU64::new(0), _lock: lock })
     }
 
     /// Whether an earlier run recovered just this, and it is still there and whole.
-    pub(super) fn is_there(&self, bucket: &str, key: &str, mark: &Mark) -> bool {
-        let known = self.books().known.get(&digest(&[bucket, key])).copied();
-        let Some(known) = known.filter(|known| known.mark == digest_of_mark(mark)) else { return false };
-        candidates(bucket, key).into_iter().any(|path| {
+    pub(super) fn is_there(&self, bucket: &str, item: &Item) -> bool {
+        let known = self.books().known.get(&identity(bucket, &item.key, item.older())).copied();
+        let Some(known) = known.filter(|known| known.mark == digest_of_mark(&item.mark)) else {
+            return false;
+        };
+        candidates(bucket, &item.key, item.older()).into_iter().any(|path| {
             known.path == digest_of_path(&path)
                 && crc64_of(&self.root.join(path)).is_ok_and(|found| found == (known.size, known.crc64))
         })
@@ -134,7 +152,7 @@ impl Output {
         }
         part.file.sync_data()?;
         let mut books = self.books();
-        let object = digest(&[&entry.bucket, &entry.key]);
+        let object = identity(&entry.bucket, &entry.key, entry.older());
         let path = self.free_path(&books, &entry, object, &part)?;
         entry.file = path.to_string_lossy().into_owned();
         write_line(&mut books.index, &entry)?;
@@ -160,7 +178,8 @@ impl Output {
         let ours = books.known.get(&object).map(|known| known.path);
         let of_this_proof =
             |path: &PathBuf| path.starts_with(UNVERIFIED) == (entry.name == Proof::Unverified);
-        for path in candidates(&entry.bucket, &entry.key).into_iter().filter(of_this_proof) {
+        let candidates = candidates(&entry.bucket, &entry.key, entry.older());
+        for path in candidates.into_iter().filter(of_this_proof) {
             match place::make_parents(&self.root, &path) {
                 Err(error) if error.kind() == ErrorKind::NotADirectory => continue,
                 made => made?,
@@ -184,8 +203,20 @@ impl Output {
     ///
     /// # Errors
     /// The file system's.
-    pub(super) fn failed(&self, bucket: &str, key: &str, why: &str) -> io::Result<()> {
-        write_line(&mut self.books().failed, &FailedLine { bucket, key, why })
+    pub(super) fn failed(&self, bucket: &str, item: &Item, why: &str) -> io::Result<()> {
+        let version = item.version.as_ref().map(|version| version.id.as_str());
+        write_line(&mut self.books().failed, &FailedLine { bucket, key: &item.key, version, why })
+    }
+
+    /// Notes a delete marker.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(super) fn deleted(&self, bucket: &str, marker: &Deleted) -> io::Result<()> {
+        let Deleted { key, version, deleted_ms } = marker;
+        let (id, is_latest) = (version.id.as_str(), version.is_latest);
+        let line = DeletedLine { bucket, key, version: id, is_latest, deleted_ms: *deleted_ms };
+        write_line(&mut self.books().deleted, &line)
     }
 
     /// Writes the summary, and makes the index durable.
@@ -200,6 +231,7 @@ impl Output {
         let books = self.books();
         books.index.sync_all()?;
         books.failed.sync_all()?;
+        books.deleted.sync_all()?;
         drop(books);
         fs::remove_dir_all(self.root.join(PARTIAL))
     }
@@ -227,9 +259,13 @@ impl Drop for PartFile {
 }
 
 /// Where an object may lie: under its name if a file system can hold it, under its hash; verified, and not.
-fn candidates(bucket: &str, key: &str) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = place::natural(bucket, key).into_iter().collect();
-    paths.push(place::by_hash(bucket, key));
+fn candidates(bucket: &str, key: &str, older: Option<&str>) -> Vec<PathBuf> {
+    let (natural, by_hash) = match older {
+        None => (place::natural(bucket, key), place::by_hash(bucket, key)),
+        Some(id) => (place::natural_version(bucket, key, id), place::version_by_hash(bucket, key, id)),
+    };
+    let mut paths: Vec<PathBuf> = natural.into_iter().collect();
+    paths.push(by_hash);
     let unverified: Vec<PathBuf> = paths.iter().map(|path| Path::new(UNVERIFIED).join(path)).collect();
     paths.extend(unverified);
     paths
@@ -253,7 +289,7 @@ fn read_index(path: &Path) -> anyhow::Result<HashMap<[u8; 16], Known>> {
         let damaged = || anyhow!("{}: line {number} is damaged; give --to a new folder", path.display());
         let entry: Entry = serde_json::from_str(&line).map_err(|_| damaged())?;
         let crc64 = u64::from_str_radix(&entry.crc64nvme, 16).map_err(|_| damaged())?;
-        let object = digest(&[&entry.bucket, &entry.key]);
+        let object = identity(&entry.bucket, &entry.key, entry.older());
         let mark = digest_of_mark(&entry.store);
         known.insert(
             object,
@@ -283,6 +319,15 @@ fn private_io(path: PathBuf, options: &mut OpenOptions) -> io::Result<File> {
 fn private_folder(path: &Path) -> anyhow::Result<()> {
     let made = DirBuilder::new().mode(0o700).recursive(true).create(path);
     made.with_context(|| format!("can't make the folder {}", path.display()))
+}
+
+/// What the index knows an object by. The newest version of a key is the key's object, whatever its id: a run with all versions goes
+/// on where one without them ended.
+pub(super) fn identity(bucket: &str, key: &str, older: Option<&str>) -> [u8; 16] {
+    match older {
+        None => digest(&[bucket, key]),
+        Some(id) => digest(&[bucket, key, id]),
+    }
 }
 
 fn digest(fields: &[&str]) -> [u8; 16] {
@@ -323,4 +368,125 @@ fn crc64_of(path: &Path) -> io::Result<(u64, u64)> {
 
 fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
     Ok(fs::metadata(one)?.len() == fs::metadata(other)?.len() && crc64_of(one)? == crc64_of(other)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use claviger_s3::VersionId;
+
+    use super::super::entry::Sealed;
+    use super::super::source::Version;
+    use super::*;
+
+    fn item(key: &str, version: Option<(&str, bool)>) -> Item {
+        let version = version.map(|(id, is_latest)| Version { id: VersionId::parse(id).unwrap(), is_latest });
+        let mark = Mark { stored_len: 400, etag: format!("{version:?}"), modified_ms: 7 };
+        Item { bucket: "bkt".to_owned(), key: key.to_owned(), version, mark }
+    }
+
+    /// Puts content under the name that the item has; gives where it lies.
+    fn put(output: &Output, item: &Item, content: &[u8]) -> PathBuf {
+        let none = || "0".repeat(32);
+        let mut crc64 = Crc64::new();
+        crc64.update(content);
+        let entry = Entry {
+            bucket: "bkt".to_owned(),
+            key: item.key.clone(),
+            version: item.version.as_ref().map(|version| version.id.to_string()),
+            is_older: item.older().is_some(),
+            file: String::new(),
+            name: Proof::Verified,
+            size: content.len() as u64,
+            crc64nvme: format!("{:016x}", crc64.value()),
+            headers: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            checksum: None,
+            created_ms: 1,
+            sealed: Sealed {
+                gateway_id: none(),
+                epoch_id: none(),
+                keyset_id: none(),
+                object_id: none(),
+                bucket_id: None,
+            },
+            store: item.mark.clone(),
+        };
+        let mut part = output.part().unwrap();
+        part.write_all(content).unwrap();
+        output.place(part, entry, crc64.value()).unwrap();
+        let index = fs::read_to_string(output.root.join(INDEX)).unwrap();
+        let line: Entry = serde_json::from_str(index.lines().last().unwrap()).unwrap();
+        output.root.join(line.file)
+    }
+
+    fn is_file(path: &Path, content: &[u8]) -> bool {
+        fs::read(path).is_ok_and(|found| found == content)
+    }
+
+    #[test]
+    fn versions_lie_beside_each_other_and_another_run_finds_each_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("back");
+        let items = [
+            (item("k", Some(("v3", true))), "third", "bkt/k"),
+            (item("k", Some(("v2", false))), "second", "_versions/bkt/k~v2"),
+            (item("k", Some(("null", false))), "first", "_versions/bkt/k~null"),
+            // A key that looks like a version, and one below it.
+            (item("k~v2", Some(("null", true))), "another", "bkt/k~v2"),
+            (item("k~v2/x", Some(("v", false))), "below", "_versions/bkt/k~v2/x~v"),
+        ];
+        let output = Output::open(&root).unwrap();
+        let mut paths = Vec::new();
+        for (item, content, _) in &items {
+            assert!(!output.is_there("bkt", item));
+            paths.push(put(&output, item, content.as_bytes()));
+        }
+        output.close(&()).unwrap();
+        drop(output);
+        let output = Output::open(&root).unwrap();
+        for ((item, content, wanted), path) in items.iter().zip(&paths) {
+            assert!(output.is_there("bkt", item) && is_file(path, content.as_bytes()), "{item:?}");
+            // What has no place under its name goes by its hash.
+            let is_hashed = path.to_str().unwrap().contains("%sha256");
+            assert!(is_hashed || *path == root.join(wanted), "{path:?}");
+        }
+        assert_eq!(paths.iter().filter(|path| path.to_str().unwrap().contains("%sha256")).count(), 1);
+    }
+
+    #[test]
+    fn a_newer_version_takes_the_name_and_what_had_it_is_kept_as_an_older_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Output::open(&folder.path().join("back")).unwrap();
+        // A run without versions, one with them, and another after a write.
+        assert_eq!(put(&output, &item("k", None), b"one"), output.root.join("bkt/k"));
+        assert_eq!(put(&output, &item("k", Some(("v1", true))), b"one"), output.root.join("bkt/k"));
+        let (new, old) = (item("k", Some(("v2", true))), item("k", Some(("v1", false))));
+        assert!(!output.is_there("bkt", &new) && !output.is_there("bkt", &old));
+        let old_path = put(&output, &old, b"one");
+        assert_eq!(put(&output, &new, b"two"), output.root.join("bkt/k"));
+        assert!(is_file(&output.root.join("bkt/k"), b"two") && is_file(&old_path, b"one"));
+        assert_eq!(old_path, output.root.join("_versions/bkt/k~v1"));
+        assert!(output.is_there("bkt", &new) && output.is_there("bkt", &old));
+    }
+
+    #[test]
+    fn delete_markers_and_failures_name_their_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Output::open(&folder.path().join("back")).unwrap();
+        let version = Version { id: VersionId::parse("m1").unwrap(), is_latest: true };
+        output.deleted("bkt", &Deleted { key: "gone".into(), version, deleted_ms: 9 }).unwrap();
+        output.failed("bkt", &item("k", Some(("v1", false))), "damaged").unwrap();
+        output.failed("bkt", &item("k", None), "damaged").unwrap();
+        let text = |name| fs::read_to_string(output.root.join(name)).unwrap();
+        let marker =
+            "{\"bucket\":\"bkt\",\"key\":\"gone\",\"version\":\"m1\",\"is_latest\":true,\"deleted_ms\":9}\n";
+        assert_eq!(text(DELETED), marker);
+        let failed = text(FAILED);
+        assert!(
+            failed.lines().next().unwrap().contains("\"version\":\"v1\"")
+                && failed.matches("version").count() == 1
+        );
+    }
 }

@@ -4,6 +4,11 @@
 //! digits; `.` and `..` become `%2E` and `%2E%2E`, and nothing between two slashes becomes `%`. That can be undone, and no
 //! two keys meet. What does not fit a file system (a long component, `a` beside `a/b`) goes to `%sha256/` and the SHA-256 of
 //! its key in hexadecimal, which no other key is written as. The index knows each key as it is.
+//!
+//! Versions that another one took the place of lie in a tree of their own, `_versions`: the tree of a bucket is what a client saw
+//! last, and can be uploaded as it is. There a file is `KEY~ID`. In the id everything but letters, digits, `.`, `_` and `-` is
+//! written as `%` and two hexadecimal digits, so the last `~` is where the key ends, whatever `~` keys have. What does not fit
+//! goes by the SHA-256 of both.
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder};
@@ -19,12 +24,35 @@ const COMPONENT_LEN_MAX: usize = 255;
 const PATH_LEN_MAX: usize = 3_000;
 /// Folder of what has no place under its own name.
 const BY_HASH: &str = "%sha256";
+/// Folder of older versions.
+const VERSIONS: &str = "_versions";
 
 /// The path that shows the key, if a file system can hold it.
 pub(super) fn natural(bucket: &str, key: &str) -> Option<PathBuf> {
-    let mut path = PathBuf::from(bucket_folder(bucket));
-    for component in key.split('/') {
-        let component = escape(component);
+    below(PathBuf::from(bucket_folder(bucket)), key, "")
+}
+
+/// The path that shows the key and the id of an older version of it, if a file system can hold it.
+pub(super) fn natural_version(bucket: &str, key: &str, id: &str) -> Option<PathBuf> {
+    let mut suffix = String::from("~");
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-') {
+            suffix.push(char::from(byte));
+        } else {
+            // Writing to a String has no way to fail.
+            let _ = write!(suffix, "%{byte:02X}");
+        }
+    }
+    below(Path::new(VERSIONS).join(bucket_folder(bucket)), key, &suffix)
+}
+
+fn below(mut path: PathBuf, key: &str, suffix: &str) -> Option<PathBuf> {
+    let mut components = key.split('/').peekable();
+    while let Some(component) = components.next() {
+        let mut component = escape(component);
+        if components.peek().is_none() {
+            component.push_str(suffix);
+        }
         if component.len() > COMPONENT_LEN_MAX {
             return None;
         }
@@ -35,12 +63,22 @@ pub(super) fn natural(bucket: &str, key: &str) -> Option<PathBuf> {
 
 /// The path for a key that has none of its own.
 pub(super) fn by_hash(bucket: &str, key: &str) -> PathBuf {
-    let mut name = String::with_capacity(64);
-    for byte in Sha256::digest(key.as_bytes()) {
+    [&bucket_folder(bucket), BY_HASH, &sha256(key)].iter().collect()
+}
+
+/// The path for an older version that has none of its own.
+pub(super) fn version_by_hash(bucket: &str, key: &str, id: &str) -> PathBuf {
+    let name = format!("{}~{}", sha256(key), sha256(id));
+    [VERSIONS, &bucket_folder(bucket), BY_HASH, &name].iter().collect()
+}
+
+fn sha256(text: &str) -> String {
+    let mut hex = String::with_capacity(64);
+    for byte in Sha256::digest(text.as_bytes()) {
         // Writing to a String has no way to fail.
-        let _ = write!(name, "{byte:02x}");
+        let _ = write!(hex, "{byte:02x}");
     }
-    [&bucket_folder(bucket), BY_HASH, &name].iter().collect()
+    hex
 }
 
 /// Names that begin with `_` are this program's own, and no bucket's.
@@ -156,6 +194,39 @@ mod tests {
         let path = by_hash("bkt", &"k".repeat(1024));
         assert!(path.starts_with("bkt/%sha256"));
         assert_eq!(path.file_name().unwrap().len(), 64);
+    }
+
+    #[test]
+    fn no_two_versions_have_one_path_and_none_leads_out_of_their_tree() {
+        let ids =
+            ["null", "v1", "v2", "v1~v2", "..", ".", "/", "../x", "%2F", "a%2Fb", "a/b", "3sL4+kq/J", "V1"];
+        let keys = NASTY.iter().copied().chain(["a~v1", "a~v1~v2", "a~", "~", "a/~v1", "a~v1/b"]);
+        let mut paths = HashSet::new();
+        for key in keys {
+            for id in ids {
+                let path = natural_version("bkt", key, id).unwrap();
+                assert!(
+                    path.components().all(|part| matches!(part, Component::Normal(_))),
+                    "{key:?} {id}: {path:?}"
+                );
+                assert!(path.starts_with("_versions/bkt"), "{key:?} {id}: {path:?}");
+                let name = path.file_name().unwrap().to_str().unwrap();
+                assert!(!name.rsplit_once('~').unwrap().1.contains('/'));
+                assert!(paths.insert(path), "{key:?} {id} has the path of another");
+                assert!(
+                    paths.insert(version_by_hash("bkt", key, id)),
+                    "{key:?} {id} has the hash of another"
+                );
+            }
+        }
+        assert_eq!(
+            natural_version("bkt", "2026/a.pdf", "x/1").unwrap(),
+            Path::new("_versions/bkt/2026/a.pdf~x%2F1")
+        );
+        assert_eq!(natural_version("bkt", "k", &"v".repeat(1024)), None);
+        assert!(
+            version_by_hash("bkt", "k", &"v".repeat(1024)).file_name().unwrap().len() < COMPONENT_LEN_MAX
+        );
     }
 
     #[test]

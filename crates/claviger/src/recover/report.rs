@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::entry::Proof;
 use super::keyring::Origin;
+use super::source::Item;
 
 /// Counts, as `_summary.json` has them.
 #[derive(Debug, Default, Clone, Serialize)]
@@ -18,6 +19,10 @@ pub(super) struct Summary {
     pub(super) verified: Count,
     /// Content verified, name not.
     pub(super) name_unverified: Count,
+    /// Of both, versions that another one or a deletion took the place of.
+    pub(super) older_versions: u64,
+    /// Delete markers that were seen.
+    pub(super) delete_markers: u64,
     /// There from an earlier run, and whole.
     pub(super) already_there: u64,
     /// Not opened.
@@ -62,8 +67,9 @@ impl Report {
     }
 
     /// An object opened.
-    pub(super) fn opened(&self, epoch: &Origin, proof: Proof, len: u64) {
+    pub(super) fn opened(&self, epoch: &Origin, proof: Proof, item: &Item, len: u64) {
         let mut summary = self.summary();
+        summary.older_versions += u64::from(item.older().is_some());
         let count = match proof {
             Proof::Verified => &mut summary.verified,
             Proof::Unverified => &mut summary.name_unverified,
@@ -87,12 +93,17 @@ impl Report {
     }
 
     /// An object that does not open.
-    pub(super) fn failed(&self, bucket: &str, key: &str, why: &str) {
+    pub(super) fn failed(&self, bucket: &str, item: &Item, why: &str) {
         let mut summary = self.summary();
         summary.failed += 1;
         self.show(&summary);
         drop(summary);
-        self.line(&format!("FAILED  {}  {why}", shown(bucket, key)));
+        self.line(&format!("FAILED  {}{}  {why}", shown(bucket, &item.key), version_of(item)));
+    }
+
+    /// A delete marker.
+    pub(super) fn deleted(&self) {
+        self.summary().delete_markers += 1;
     }
 
     /// A line of the result, above the moving one.
@@ -122,6 +133,11 @@ pub(super) fn shown(bucket: &str, key: &str) -> String {
     format!("{bucket}/{key}").escape_debug().to_string()
 }
 
+/// Which version an item is, for people; nothing if that was not asked.
+pub(super) fn version_of(item: &Item) -> String {
+    item.version.as_ref().map(|version| format!("  version {}", version.id)).unwrap_or_default()
+}
+
 /// What came of it, in lines.
 pub(super) fn tell(
     summary: &Summary,
@@ -129,7 +145,8 @@ pub(super) fn tell(
     listed: bool,
 ) -> Vec<String> {
     let verb = if listed { "would open" } else { "recovered" };
-    let Summary { verified, name_unverified, already_there, failed, .. } = summary;
+    let Summary { verified, name_unverified, older_versions, delete_markers, already_there, failed, .. } =
+        summary;
     let mut lines = vec![format!(
         "{} objects {verb} and verified, name and content: {} bytes",
         verified.objects, verified.bytes
@@ -139,6 +156,13 @@ pub(super) fn tell(
             "{} objects {verb} with content verified, name and metadata UNVERIFIED (no envelope): {} bytes",
             name_unverified.objects, name_unverified.bytes
         ));
+    }
+    if *older_versions > 0 {
+        lines.push(format!("{older_versions} of them are older versions"));
+    }
+    if *delete_markers > 0 {
+        lines
+            .push(format!("{delete_markers} delete markers: the store says that these objects were deleted"));
     }
     if *already_there > 0 {
         lines.push(format!("{already_there} objects were there from an earlier run, and whole"));

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use claviger_gateway::GatewayError;
-use claviger_gateway::store_reader::{StoreReader, StoredBody, StoredObject};
+use claviger_gateway::store_reader::{ListedEntry, ListedObject, StoreReader, StoredBody, StoredObject};
+use claviger_s3::VersionId;
 use serde::{Deserialize, Serialize};
 
 use super::dump::{Dump, DumpedObject};
@@ -35,8 +36,54 @@ pub(super) struct Item {
     pub(super) bucket: String,
     /// The key under which it lies.
     pub(super) key: String,
+    /// Which of the key's versions it is; `None` if only the newest ones are asked for.
+    pub(super) version: Option<Version>,
     /// What tells this state of the object from a later one.
     pub(super) mark: Mark,
+}
+
+/// One of a key's versions, as the store calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) id: VersionId,
+    /// What a read without an id finds.
+    pub(super) is_latest: bool,
+}
+
+/// A delete marker: the object was deleted then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Deleted {
+    pub(super) key: String,
+    pub(super) version: Version,
+    /// Milliseconds since 1970.
+    pub(super) deleted_ms: u64,
+}
+
+/// A place in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct After {
+    key: String,
+    version: Option<VersionId>,
+}
+
+/// A page of a listing.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) items: Vec<Item>,
+    pub(super) deleted: Vec<Deleted>,
+    /// What to ask for next.
+    pub(super) next: Option<After>,
+}
+
+impl Item {
+    /// The id, if it is a version that a newer one or a delete marker took the place of.
+    pub(super) fn older(&self) -> Option<&str> {
+        self.version.as_ref().filter(|version| !version.is_latest).map(|version| version.id.as_str())
+    }
+
+    fn version_id(&self) -> Option<&VersionId> {
+        self.version.as_ref().map(|version| &version.id)
+    }
 }
 
 /// What a listing says of an object: a hint that it is the one of an earlier run, and nothing more.
@@ -101,9 +148,10 @@ impl Source {
         match self {
             Self::Store(store) => {
                 let page = store.list(bucket, prefix, after).await?;
-                let item = |object: claviger_gateway::store_reader::ListedObject| Item {
+                let item = |object: ListedObject| Item {
                     bucket: bucket.to_owned(),
                     key: object.key,
+                    version: None,
                     mark: Mark {
                         stored_len: object.stored_len,
                         etag: object.etag,
@@ -116,13 +164,42 @@ impl Source {
         }
     }
 
+    /// One page of a bucket: of its newest objects, or of all versions of them.
+    ///
+    /// # Errors
+    /// When they can't be listed.
+    pub(super) async fn page(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        after: Option<&After>,
+        all_versions: bool,
+    ) -> Result<Page, Failure> {
+        match self {
+            Self::Store(store) if all_versions => {
+                let after = after.and_then(|after| Some((after.key.as_str(), after.version.as_ref()?)));
+                let page = store.list_versions(bucket, prefix, after).await?;
+                let next = page.next.map(|(key, version)| After { key, version: Some(version) });
+                Ok(Page::of_versions(bucket, page.entries, next))
+            }
+            _ => {
+                let after = after.map(|after| after.key.as_str());
+                let (items, next) = self.list(bucket, prefix, after).await?;
+                let next = next.map(|key| After { key, version: None });
+                Ok(Page { items, deleted: Vec::new(), next })
+            }
+        }
+    }
+
     /// What is there, without its content.
     ///
     /// # Errors
     /// When it is gone or can't be read.
     pub(super) async fn find(&self, item: &Item) -> Result<Found, Failure> {
         match self {
-            Self::Store(store) => Ok(Found::stored(store.head(&item.bucket, &item.key).await?)),
+            Self::Store(store) => {
+                Ok(Found::stored(store.head(&item.bucket, &item.key, item.version_id()).await?))
+            }
             Self::Dump(dump) => Ok(Found::dumped(dump.find(&item.bucket, &item.key)?)),
         }
     }
@@ -134,7 +211,7 @@ impl Source {
     pub(super) async fn open(&self, item: &Item) -> Result<(Found, Body), Failure> {
         match self {
             Self::Store(store) => {
-                let (object, body) = store.get(&item.bucket, &item.key).await?;
+                let (object, body) = store.get(&item.bucket, &item.key, item.version_id()).await?;
                 Ok((Found::stored(object), Body::Store(body)))
             }
             Self::Dump(dump) => {
@@ -187,7 +264,7 @@ impl Source {
 
     async fn record_once(&self, system_bucket: &str, key: &str) -> Result<Option<Vec<u8>>, Failure> {
         let mark = Mark { stored_len: 0, etag: String::new(), modified_ms: 0 };
-        let item = Item { bucket: system_bucket.to_owned(), key: key.to_owned(), mark };
+        let item = Item { bucket: system_bucket.to_owned(), key: key.to_owned(), version: None, mark };
         let (found, mut body) = match self.open(&item).await {
             Err(Failure::Store(error)) if error.is_upstream_not_found() => return Ok(None),
             Err(Failure::File(error)) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -216,6 +293,25 @@ pub(super) async fn retried<T>(attempt: impl AsyncFn() -> Result<T, Failure>) ->
         }
     }
     attempt().await
+}
+
+impl Page {
+    fn of_versions(bucket: &str, entries: Vec<ListedEntry>, next: Option<After>) -> Self {
+        let mut page = Self { items: Vec::new(), deleted: Vec::new(), next };
+        for ListedEntry { key, version, is_latest, modified_ms, object } in entries {
+            let version = Version { id: version, is_latest };
+            match object {
+                Some((stored_len, etag)) => page.items.push(Item {
+                    bucket: bucket.to_owned(),
+                    key,
+                    version: Some(version),
+                    mark: Mark { stored_len, etag, modified_ms },
+                }),
+                None => page.deleted.push(Deleted { key, version, deleted_ms: modified_ms }),
+            }
+        }
+        page
+    }
 }
 
 impl Found {

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use claviger_env::{OsRandom, SystemClock};
-use claviger_format::{BucketId, KeysetId, Root, RootSecret};
+use claviger_format::{
+    BucketId, KeysetId, Layout, Metadata, ObjectId, Root, RootSecret, Salt, UploadFields, UploadToken,
+    envelope,
+};
 use claviger_keyapi::{
     Answered, Binding, ContinueItem, Continued, FinishedUpload, KeyFuture, PskBytes, PublicKey, Seed32,
     ServiceStatus, SessionInfo, SessionKeyset, Watch, WatchEvent, WekBytes,
@@ -18,7 +21,7 @@ use crate::bindings::Bindings;
 use crate::key_client::Sight;
 use crate::keys::holdings::Holdings;
 use crate::keys::seen::seen;
-use crate::keys::uploads::Uploads;
+use crate::keys::uploads::{AskedUpload, Uploads};
 use crate::keys::watch::Watcher;
 use crate::keys::write::WriteEpochs;
 use crate::ops::manifests::Manifests;
@@ -48,8 +51,17 @@ struct Service {
     knows: Mutex<bool>,
     /// While `Some`, leases wait for it after they were decided.
     delay: Mutex<Option<Arc<Notify>>>,
+    told: Mutex<Told>,
     asked: Notify,
     streams: Mutex<VecDeque<mpsc::UnboundedReceiver<WatchEvent>>>,
+}
+
+/// What it says of versions.
+#[derive(Clone, Copy)]
+struct Told {
+    era_shred: bool,
+    newest: u32,
+    of_epoch: Option<u32>,
 }
 
 impl Service {
@@ -65,16 +77,18 @@ impl KeyService for Service {
     fn session(&self) -> Answered<'_, SessionInfo> {
         async {
             self.known()?;
-            let root = Root::new(RootSecret::from_slice(&[1; 32]).unwrap(), KeysetId::new(KEYSET), 1);
+            let Told { era_shred, newest, .. } = *self.told.lock().unwrap();
+            let root = Root::new(RootSecret::from_slice(&[1; 32]).unwrap(), KeysetId::new(KEYSET), newest);
             let keyset = SessionKeyset {
                 keyset_id: Id16(KEYSET),
                 name: "default".into(),
-                version: 1,
+                version: newest,
                 public_key: PublicKey::new(root.public_key().unwrap().as_bytes()),
                 psk: Some(PskBytes::new(&[2; 32])),
                 name_key: None,
                 verbs: vec![Verb::Lease, Verb::Read, Verb::Write],
                 narrow_verbs: vec![],
+                era_shred,
                 record: Blob(vec![]),
             };
             let info = SessionInfo {
@@ -103,7 +117,8 @@ impl KeyService for Service {
                 delay.notified().await;
             }
             let (wek, keyset_id) = (WekBytes::new(&[6; 32]), Id16(KEYSET));
-            let lease = Lease { wek, sealer_id: Id16([3; 16]), keyset_id, ttl_ms: TTL_MS };
+            let version = self.told.lock().unwrap().of_epoch;
+            let lease = Lease { wek, sealer_id: Id16([3; 16]), keyset_id, ttl_ms: TTL_MS, version };
             Ok(Answer { value: vec![Ok(lease)], sent_boot_ms })
         }
         .boxed()
@@ -185,6 +200,7 @@ async fn gateway() -> Gateway {
         clock: clock.clone(),
         knows: Mutex::new(true),
         delay: Mutex::default(),
+        told: Mutex::new(Told { era_shred: false, newest: 1, of_epoch: None }),
         asked: Notify::new(),
         streams: Mutex::new([events].into()),
     });
@@ -223,6 +239,22 @@ impl Gateway {
 
     fn is_kept(&self) -> bool {
         self.read_keys.leases.contains_key(&EPOCH)
+    }
+
+    /// Whether a copy of an object of the epoch may stay in it, once the gateway has asked for its session again.
+    async fn stays(&self, told: Told) -> bool {
+        *self.service.told.lock().unwrap() = told;
+        self.session.refresh().await.unwrap();
+        let (random, object_id) = (OsRandom::new(Arc::new(SystemClock)).unwrap(), ObjectId::new([7; 16]));
+        let dek = Wek::from_slice(&[6; 32]).unwrap().dek(EPOCH, object_id);
+        let name = ObjectName::new(self.bound.bucket_id.clone(), "k").unwrap();
+        let layout = Layout::Single { salt: Salt::new([8; 16]), length: 5 };
+        let sealed =
+            envelope::seal(&dek, EPOCH, object_id, &name, &layout, &Metadata::default(), 1418, &random)
+                .unwrap();
+        let envelope = Envelope::parse(&sealed).unwrap();
+        let asked = Asked { bound: &self.bound, name: &name, envelope: &envelope, on_behalf_of: "" };
+        self.read_keys.may_stay_in_its_epoch(asked).await.unwrap()
     }
 
     async fn told(&self, event: WatchEvent) {
@@ -379,4 +411,52 @@ async fn under_a_session_of_more_than_a_day_no_epoch_begins() {
     gateway.session.refresh().await.unwrap();
     let failed = write().await;
     assert!(!matches!(failed, GatewayError::KeyService(_)), "{failed:?}");
+}
+
+#[tokio::test]
+async fn in_a_keyset_that_is_shredded_by_era_a_copy_stays_in_an_epoch_of_the_newest_version_alone() {
+    for (era_shred, newest, of_epoch, stays) in [
+        (false, 2, None, true),
+        (true, 2, Some(2), true),
+        (true, 2, Some(1), false),
+        // A lease from before the keyset was one: it says nothing of versions.
+        (true, 2, None, false),
+    ] {
+        let gateway = gateway().await;
+        assert_eq!(
+            gateway.stays(Told { era_shred, newest, of_epoch }).await,
+            stays,
+            "{era_shred} {newest} {of_epoch:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_is_kept_over_a_rotation_is_one_of_an_older_version() {
+    let gateway = gateway().await;
+    assert!(gateway.stays(Told { era_shred: true, newest: 1, of_epoch: Some(1) }).await);
+    // What is kept is looked at: whatever the service said of the epoch now would not be heard.
+    assert!(!gateway.stays(Told { era_shred: true, newest: 2, of_epoch: Some(2) }).await);
+    assert!(gateway.is_kept());
+}
+
+#[tokio::test]
+async fn an_upload_that_began_here_knows_its_version_without_asking() {
+    let gateway = gateway().await;
+    let uploads = &gateway.holdings.uploads;
+    let (object_id, dek) = (ObjectId::new([7; 16]), || Dek::from_slice(&[9; 32]).unwrap());
+    uploads.remember(object_id, gateway.bound.keyset_id, 3, dek());
+    let fields = UploadFields {
+        epoch_id: EPOCH,
+        object_id,
+        expires_ms: u64::MAX,
+        checksum: None,
+        upstream_upload_id: "upstream".into(),
+    };
+    let name = |key: &str| ObjectName::new(gateway.bound.bucket_id.clone(), key).unwrap();
+    let (mine, other) = (name("k"), name("l"));
+    let token = UploadToken::issue(&dek().upload_key(), fields, &mine).unwrap();
+    let asked = |name| AskedUpload { token: &token, name, on_behalf_of: "" };
+    assert_eq!(uploads.version(asked(&mine)).await.unwrap(), Some(3));
+    assert!(uploads.version(asked(&other)).await.is_err(), "it is checked first");
 }

@@ -53,7 +53,8 @@ pub(crate) async fn begin(
     let bound = gateway.bindings.resolve(permit.bucket()).await?;
     let name = bound.name(permit.key())?;
     let now_ms = gateway.clock.now_ms();
-    let NewObject { dek, epoch_id, object_id } = gateway.write_epochs.new_object(bound.keyset_id, 0).await?;
+    let NewObject { dek, epoch_id, object_id, version } =
+        gateway.write_epochs.new_object(bound.keyset_id, 0).await?;
     let tlv_len_max = metadata::tlv_len_max(&gateway.config.upstream);
     let random = &*gateway.random;
     let envelope =
@@ -79,7 +80,7 @@ pub(crate) async fn begin(
     }
     // Listings show it from now on.
     begun.keep();
-    gateway.uploads.remember(object_id, bound.keyset_id, dek);
+    gateway.uploads.remember(object_id, bound.keyset_id, version, dek);
     Ok(NamedUpload {
         upstream: call.upstream.clone(),
         permit,

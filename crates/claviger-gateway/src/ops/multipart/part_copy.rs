@@ -35,6 +35,7 @@ pub(crate) async fn copy(
     let read = call.permit::<ReadObject>(op.source.bucket.as_str(), op.source.key.as_str())?;
     let write = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
     let upload = NamedUpload::locate(call, write, &op.upload_id).await?;
+    check_era(call, &upload).await?;
     let _share = call.gateway.stream_share().await?;
     let source = Source::locate(call, &read, op.source.version.as_ref()).await?;
     let found = find_source(&source, &op.source).await?;
@@ -52,6 +53,21 @@ pub(crate) async fn copy(
     let mut response = reply::document(result.to_part_xml());
     reply::set_copied_version(response.headers_mut(), copied.as_ref());
     Ok(response)
+}
+
+/// A part lies where its upload began. In a keyset that is shredded by era a copy has to lie under the newest version
+/// (docs/format.md §2.1), so an upload from before the last rotation takes none.
+///
+/// # Errors
+/// `NoSuchUpload`, which tells whoever copies to begin the upload anew.
+async fn check_era(call: &Call<'_>, upload: &NamedUpload) -> Result<(), GatewayError> {
+    let keyset = call.gateway.read_keys.keyset(&upload.bound).await?;
+    if !keyset.era_shred || keyset.is_of_this_era(call.gateway.uploads.version(upload.asked()).await?) {
+        return Ok(());
+    }
+    let text = "The upload began under an older version of a keyset that is shredded by era: a part that is copied into it would be \
+                lost with that version. Abort it, and begin the upload anew.";
+    Err(S3Error::new(ErrorCode::NoSuchUpload).with_message(text).into())
 }
 
 /// The range has to lie inside the source: nothing saturates here, unlike in a GET.
