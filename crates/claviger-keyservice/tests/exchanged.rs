@@ -5,7 +5,10 @@ mod common;
 
 use std::path::PathBuf;
 
-use claviger_keyapi::admin::{self, AdminStatus, BudgetList, RevokeAnswer, RevokeRequest, UnlockRequest};
+use claviger_keyapi::admin::{
+    self, AdminStatus, BackupBegun, BackupPart, BackupReadRequest, BudgetList, RevokeAnswer, RevokeRequest,
+    UnlockRequest,
+};
 use claviger_keyapi::proposals::Action;
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::secret::SecretText;
@@ -183,4 +186,68 @@ async fn a_time_that_is_still_to_come_says_that_a_clock_is_wrong_and_put_right_i
     let answer = revoke(&world, "second", stolen_ms).await.unwrap();
     assert_eq!((answer.quarantined, answer.unread.len()), (1, 0), "{answer:?}");
     assert_eq!(lease(&full, &epoch).await, Err(ReleaseError::EpochQuarantined));
+}
+
+/// All of a backup, or why there is none.
+async fn backup(world: &World) -> Result<Vec<u8>, KeyServiceError> {
+    let operator = world.operator();
+    let begun: BackupBegun = ask(&operator, admin::BACKUP_BEGIN, &Empty {}).await?;
+    let mut bytes = Vec::new();
+    for part in 0.. {
+        let request = BackupReadRequest { backup_id: begun.backup_id, part };
+        let part: BackupPart = ask(&operator, admin::BACKUP_READ, &request).await?;
+        bytes.extend_from_slice(&part.bytes.0);
+        if part.last {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+#[tokio::test]
+async fn a_backup_of_a_log_that_was_exchanged_ends_with_an_error() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let before = world.audit().len();
+    registered(&full).await;
+    let hand = Hand::on(&world);
+    hand.hides_all_but(before);
+    let refused = backup(&world).await;
+    hand.puts_back();
+    assert!(refused.is_err());
+    assert!(!backup(&world).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_database_that_shows_a_backup_other_rows_makes_no_backup() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    full.keys.bind_bucket("photos", None).await.unwrap();
+    registered(&full).await;
+    assert!(!backup(&world).await.unwrap().is_empty());
+    // What the service has in memory it does not read again; a snapshot does.
+    for change in [
+        "DELETE FROM row WHERE kind = 'binding'",
+        "DELETE FROM epoch",
+        "DELETE FROM row WHERE kind = 'policy'",
+    ] {
+        let database = world.database();
+        database.execute_batch("CREATE TEMP TABLE rows_then AS SELECT * FROM row; CREATE TEMP TABLE epochs_then AS SELECT * FROM epoch").unwrap();
+        assert_eq!(database.execute(change, []).unwrap(), 1, "{change}");
+        let refused = backup(&world).await.map(drop).unwrap_err();
+        assert!(
+            matches!(&refused, KeyServiceError::Conflict { text } if text.contains("other rows")),
+            "{refused:?}"
+        );
+        database
+            .execute_batch("DELETE FROM row; INSERT INTO row SELECT * FROM rows_then; DROP TABLE rows_then")
+            .unwrap();
+        database
+            .execute_batch(
+                "DELETE FROM epoch; INSERT INTO epoch SELECT * FROM epochs_then; DROP TABLE epochs_then",
+            )
+            .unwrap();
+        drop(database);
+        assert!(!backup(&world).await.unwrap().is_empty(), "{change}");
+    }
 }

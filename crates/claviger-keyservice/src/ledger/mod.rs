@@ -26,6 +26,7 @@ mod pending;
 mod rows;
 mod settle;
 mod sum;
+mod tally;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -48,6 +49,7 @@ pub(crate) use rows::Rows;
 use settle::Settled;
 pub(crate) use settle::is_settled;
 use sum::Sum;
+pub(crate) use tally::Tally;
 
 const STATE_ROW: &str = "ledger";
 const EPOCHS_PER_PAGE: u32 = 10_000;
