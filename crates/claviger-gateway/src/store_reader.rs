@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use claviger_env::Clock;
-use claviger_s3::ETag;
+use claviger_s3::{ETag, VersionId};
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
 
@@ -145,6 +145,20 @@ impl StoreReader {
     /// The store's error.
     pub async fn head(&self, bucket: &str, key: &str) -> Result<StoredObject, GatewayError> {
         Ok(StoredObject::of(self.upstream.head_object(bucket, key, Which::default()).await?))
+    }
+
+    /// What the store says of one version of an object.
+    ///
+    /// # Errors
+    /// The store's error.
+    pub async fn head_version(
+        &self,
+        bucket: &str,
+        key: &str,
+        version: &VersionId,
+    ) -> Result<StoredObject, GatewayError> {
+        let which = Which { version: Some(version), ..Which::default() };
+        Ok(StoredObject::of(self.upstream.head_object(bucket, key, which).await?))
     }
 
     /// A whole object.
