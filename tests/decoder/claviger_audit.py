@@ -174,13 +174,15 @@ def parse_line(line: bytes) -> tuple[int, bytes, bytes]:
 class Pruning:
     """Which records may be missing: those that a signed record `prune` covers, once the retention of the first record is over.
 
-    Only one of what was done, by a proposal, with a seal at its end: what somebody adds while the service is down has none.
+    Only one of what was done, by a proposal, with a seal at its end: what somebody adds while the service is down has none. Where
+    seals have begun, the time of a record without one does not count either.
     """
 
     def __init__(self, signed: int):
         self.signed, self.retention_ms = signed, RETENTION_S * 1000
         self.open: tuple[int, int] | None = None  # first and last pruned line that nothing allows yet
         self.neighbour_ms = self.kept_ms = 0
+        self.sealed = False  # there was a record with a seal
 
     def gone(self, index: int) -> None:
         self.open = (self.open[0] if self.open else index, index)
@@ -188,12 +190,15 @@ class Pruning:
 
     def kept(self, index: int, record: bytes) -> None:
         fields = json.loads(record)
-        self.kept_ms = fields.get("time_ms", 0)
+        has_seal = SEALED.fullmatch(record) is not None
+        self.sealed |= has_seal
+        if has_seal or not self.sealed:
+            self.kept_ms = fields.get("time_ms", 0)
         if index == 0 and "retention_s" in fields:
             self.retention_ms = fields["retention_s"] * 1000
         if fields.get("action") != "prune" or fields.get("outcome") != "done" or fields.get("proposal") is None:
             return
-        if SEALED.fullmatch(record) is None or index >= self.signed or self.open is None:
+        if not has_seal or index >= self.signed or self.open is None:
             return
         before, end = fields.get("before_ms", 0), fields.get("pruned_before", 0)
         is_old = before + self.retention_ms <= fields["time_ms"]

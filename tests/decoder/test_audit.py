@@ -138,6 +138,30 @@ def pruned(folder: pathlib.Path, key: audit.Key) -> None:
         path.write_bytes(data)
 
 
+def times_that_count() -> None:
+    """What has no seal makes no neighbour younger, once there was a record with one."""
+    day = 86_400_000
+
+    def verdict(neighbour: dict, sealed_neighbour: bool, sealed_first: bool) -> bool:
+        def record(is_sealed: bool, **fields) -> bytes:
+            seal = {"seal": "0f" * 16} if is_sealed else {}
+            return audit.json.dumps(fields | seal, separators=(",", ":")).encode()
+
+        pruning = audit.Pruning(1000)
+        pruning.kept(0, record(sealed_first, action="init", time_ms=day, retention_s=90 * 86_400))
+        pruning.gone(1)
+        pruning.kept(2, record(sealed_neighbour, action="start", outcome="done", **neighbour))
+        pruning.gone(3)
+        prune = {"action": "prune", "outcome": "done", "proposal": "1", "time_ms": 200 * day, "before_ms": 100 * day}
+        pruning.kept(4, record(True, **prune, pruned_before=4))
+        return pruning.open is None
+
+    for sealed_first in (True, False):
+        assert verdict({"time_ms": 5 * day}, False, sealed_first)
+        assert verdict({"time_ms": 9_000_000_000_000}, False, sealed_first) == sealed_first
+        assert not verdict({"time_ms": 100 * day}, True, sealed_first)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--writer")
@@ -145,6 +169,7 @@ def main() -> int:
     cargo = ["cargo", "run", "--quiet", "--package", "claviger-keyservice", "--example", "audit_folder", "--"]
     program = [chosen] if chosen else cargo
     known_answers()
+    times_that_count()
     with tempfile.TemporaryDirectory() as scratch:
         first, second = pathlib.Path(scratch, "first"), pathlib.Path(scratch, "second")
         written = subprocess.run([*program, first, str(RECORDS), str(UNSIGNED)], check=True, cwd=TOP, stdout=subprocess.PIPE)

@@ -8,7 +8,7 @@ use crate::tree::{Frontier, Subtrees};
 pub type Tile = (TilePath, Vec<u8>);
 
 /// A log's tree, growing at its end. Holds a few hundred hashes, however large the log is.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LogTree {
     frontier: Frontier,
     /// The bundle of the last entries.
@@ -82,14 +82,17 @@ impl LogTree {
         }
     }
 
+    /// The hashes of a level's last tile, which is not full.
+    pub(crate) fn last_tile(&self, level: u8) -> &[Hash] {
+        self.levels.get(usize::from(level)).map_or(&[], Vec::as_slice)
+    }
+
     /// The tiles that are not full: with the full ones they are the tree at this size.
     #[must_use]
     pub fn partials(&self) -> Vec<Tile> {
         let content = |path: &TilePath| match path.kind {
             TileKind::Entries => self.bundle.clone(),
-            TileKind::Hashes { level } => {
-                self.levels.get(usize::from(level)).map_or(Vec::new(), |tile| bytes(tile))
-            }
+            TileKind::Hashes { level } => bytes(self.last_tile(level)),
         };
         TilePath::partials(self.size()).into_iter().map(|path| (path, content(&path))).collect()
     }

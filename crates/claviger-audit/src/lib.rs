@@ -6,9 +6,10 @@
 //! (Ed25519) and tlog-proof. `docs/key-service-api.md` ("Audit log") says how the key service uses them.
 //!
 //! Reading order: [`line`](mod@line) (a record as it lies in the log, and its entry), [`pruned`] and [`pruning`] (one that was removed), [`tree`] and [`proof`] (RFC 6962), [`tile`] and
-//! [`builder`] (the tree as files), [`note`], [`checkpoint`] and [`cosignature`] (what is signed), [`log_proof`] (a proof as a
+//! [`builder`] (the tree as files), [`anchor`] (files held against a tree in memory), [`note`], [`checkpoint`] and [`cosignature`] (what is signed), [`log_proof`] (a proof as a
 //! file), [`verify`](mod@verify) (all of it), [`memory`] (what others keep of it).
 
+pub mod anchor;
 pub mod builder;
 pub mod checkpoint;
 pub mod cosignature;
@@ -24,6 +25,7 @@ pub mod tile;
 pub mod tree;
 pub mod verify;
 
+pub use anchor::Anchor;
 pub use builder::LogTree;
 pub use checkpoint::{Checkpoint, SignedCheckpoint};
 pub use hash::{HASH_LEN, Hash, empty_root, leaf_hash, node_hash};

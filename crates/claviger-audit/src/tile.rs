@@ -205,6 +205,9 @@ pub enum TileError<E> {
     /// It has another length than its name says.
     #[error("{0} has a wrong length")]
     Length(TilePath),
+    /// Its hashes don't lead to the root.
+    #[error("{0} is not the tile of these records")]
+    Altered(TilePath),
     /// It can't be read.
     #[error("{0}")]
     Read(E),

@@ -9,6 +9,9 @@ use crate::wire::Id16;
 /// Longest reason, in bytes: it stands in the proposal and in the audit log.
 pub const REASON_LEN_MAX: usize = 500;
 
+/// Longest id of a version at a store, in bytes: what S3 allows.
+pub const VERSION_LEN_MAX: usize = 1024;
+
 /// The key of one object, with all that it takes to open that object without a key service.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

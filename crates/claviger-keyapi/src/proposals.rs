@@ -113,6 +113,10 @@ pub enum Action {
         key: String,
         /// The header of its envelope, as stored: which object version it is, and the proof of its name.
         header: EnvelopeHeader,
+        /// The store's id of that version, as the one who proposes it says; none if he says that it is the newest one. The service can
+        /// check neither. Up to [`crate::disclosure::VERSION_LEN_MAX`] bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
         /// Why and to whom, for the other operator and the log; up to [`crate::disclosure::REASON_LEN_MAX`] bytes, not empty.
         reason: String,
     },

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use claviger_audit::pruned::{LogLine, Pruned};
+use claviger_audit::pruning::Pruning;
 use claviger_audit::{Line, pruning};
 use serde::{Deserialize, Serialize};
 
@@ -96,26 +97,36 @@ impl Core {
         before_ms: u64,
     ) -> Result<Record, ServiceError> {
         self.check_pruning(vault, before_ms)?;
-        let (mut end, mut some) = (0, false);
-        self.own_lines(vault)?.each(0, |index, line| {
-            if let Some(line) = line {
-                let Ok(fields) = serde_json::from_str::<Fields>(line.record) else { return false };
+        let mut task = Task { before_ms, pruned_before: 0, recorded_from: self.audit.records() };
+        // What every verifier will make of it.
+        let (mut verifier, mut some) = (Pruning::new(), false);
+        self.own_lines(vault)?.each(0, |line, record| {
+            if let Some(record) = record {
+                let Ok(fields) = serde_json::from_str::<Fields>(record.record) else { return false };
                 if fields.time_ms >= before_ms {
                     return false;
                 }
                 some |= is_release(&fields);
             }
-            end = index + 1;
+            task.pruned_before = line.index() + 1;
+            match line {
+                LogLine::Record(record) if is_to_go(record, &task) => {
+                    let gone = Pruned { index: record.index, entry: record.entry() };
+                    verifier.take(&LogLine::Pruned(gone), u64::MAX);
+                }
+                line => verifier.take(line, u64::MAX),
+            }
             true
         })?;
         if !some {
             let text = "there is no record of a release before that moment".to_owned();
             return Err(ServiceError::Question(text));
         }
-        self.audit.begin_file()?;
         let mut record = info.record("prune", Outcome::Done);
         record.before_ms = Some(before_ms);
-        record.pruned_before = Some(end);
+        record.pruned_before = Some(task.pruned_before);
+        check_verdict(verifier, &record)?;
+        self.audit.begin_file()?;
         Ok(record)
     }
 
@@ -167,6 +178,21 @@ impl Core {
         fs::remove_file(&path).map_err(|e| ServiceError::io(&path, e))?;
         sync_folder(folder.path())
     }
+}
+
+/// A log that is signed and does not verify can't be mended any more: what a verifier would not allow is not begun.
+fn check_verdict(verifier: Pruning, record: &Record) -> Result<(), ServiceError> {
+    let mut record = record.clone();
+    record.proposal.get_or_insert_default();
+    let bytes = record.to_bytes();
+    let record = std::str::from_utf8(&bytes).map_err(|_| ServiceError::Damaged("audit record"))?;
+    if verifier.ends_well_with(record) {
+        return Ok(());
+    }
+    Err(ServiceError::Question(
+        "nothing is pruned: whoever verifies the log would not find it allowed, by the times in its records"
+            .to_owned(),
+    ))
 }
 
 /// Whether the service wrote down the same as done, by a proposal: the task's file is not believed.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, bounded};
-use crate::leases::{Coverage, Leases};
+use crate::leases::{Coverage, Leases, Wanted};
 use crate::ledger::Turn;
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
@@ -25,9 +25,11 @@ use crate::vault::{IdentityRow, Vault};
 
 /// A gateway goes on sealing under an epoch for an hour; it may have been registered that long before the theft, and a little
 /// more for clocks.
-const SEALING_MS: u64 = 3_600_000 + 600_000;
+pub(crate) const SEALING_MS: u64 = 3_600_000 + 600_000;
 /// What was registered so long after a revocation, by the clock of another replica perhaps, was not leased before it.
 const AFTER_MS: u64 = 60_000;
+/// Clocks of operators may be ahead by so much.
+const AHEAD_MS: u64 = 60_000;
 const QUARANTINED_MAX: usize = 100_000;
 
 /// An epoch in quarantine; the id of its row is the epoch's.
@@ -144,13 +146,21 @@ impl Core {
             let text = "only gateways seal and lease epochs: leave out the time".to_owned();
             return Err(KeyServiceError::Malformed { text }.into());
         }
+        check_since(identity, since_ms, caller.info.now_ms)?;
+        let of_identity: Vec<Id16> = caller
+            .vault
+            .identities()
+            .iter()
+            .filter(|row| row.identity == *identity)
+            .map(|row| row.uid)
+            .collect();
+        let wanted = Wanted::new(Some(identity), &of_identity, since_ms);
         // Before the turn: other brakes must not wait until a log is read.
-        let log = self.own_lines(&caller.vault)?;
         let mut leases = Leases::default();
-        leases.read_as_far_as_it_goes(&log, Some(identity), since_ms)?;
-        let Reach { sealed, leasable } = self.reach(&caller.vault, identity, since_ms)?;
+        leases.read_as_far_as_it_goes(&self.own_lines(&caller.vault)?, &wanted)?;
+        let Reach { sealed, leasable } = self.reach(&caller.vault, (identity, since_ms), &leases.sealed)?;
         let turn = self.change_as(caller)?;
-        leases.read_as_far_as_it_goes(&log, Some(identity), since_ms)?;
+        leases.read_as_far_as_it_goes(&self.own_lines(&turn.vault)?, &wanted)?;
         let Coverage { read, unread } = self.coverage(&turn.vault, &mut leases, &request.logs, since_ms)?;
         if !unread.is_empty() {
             let text =
@@ -201,9 +211,14 @@ impl Core {
         Ok(quarantined)
     }
 
-    /// What this identity sealed since then, and what it could have leased: every epoch of its keysets that was registered before it was
-    /// revoked. It is revoked: nothing more of it is registered, and nothing more leased to it.
-    fn reach(&self, vault: &Vault, identity: &Identity, since_ms: u64) -> Result<Reach, ServiceError> {
+    /// What this identity sealed since then, by the registry's times or by the log's order, and what it could have leased: every epoch
+    /// of its keysets that was registered before it was revoked, or when the clock showed a time that is still to come. It is revoked: nothing more of it is registered, and nothing more leased to it.
+    fn reach(
+        &self,
+        vault: &Vault,
+        (identity, since_ms): (&Identity, u64),
+        registered: &BTreeSet<Id16>,
+    ) -> Result<Reach, ServiceError> {
         let gateways = vault.identities();
         let gateways: Vec<_> = gateways.iter().filter(|row| row.identity == *identity).collect();
         let keysets_of = |row: &IdentityRow| -> BTreeSet<Id16> {
@@ -214,6 +229,7 @@ impl Core {
                 .collect()
         };
         let keysets: Vec<BTreeSet<Id16>> = gateways.iter().map(|row| keysets_of(row)).collect();
+        let now_ms = self.clock.now_ms();
         let mut reach = Reach { sealed: Vec::new(), leasable: Vec::new() };
         self.each_epoch(vault, |epoch| {
             for (row, keysets) in gateways.iter().zip(&keysets) {
@@ -221,8 +237,11 @@ impl Core {
                     row.revoked_ms.map_or(u64::MAX, |revoked_ms| revoked_ms.saturating_add(AFTER_MS));
                 let entry = QuarantineRow { epoch_id: Id16(epoch.epoch_id), gateway_id: row.uid, since_ms };
                 let is_sealed = Id16(epoch.gateway_id) == row.uid;
-                let is_leasable = keysets.contains(&Id16(epoch.keyset_id)) && epoch.first_seen_ms <= until_ms;
-                if is_sealed && epoch.first_seen_ms >= since_ms.saturating_sub(SEALING_MS) {
+                let is_of_then = epoch.first_seen_ms <= until_ms || epoch.first_seen_ms > now_ms;
+                let is_leasable = keysets.contains(&Id16(epoch.keyset_id)) && is_of_then;
+                let is_since = epoch.first_seen_ms >= since_ms.saturating_sub(SEALING_MS)
+                    || registered.contains(&Id16(epoch.epoch_id));
+                if is_sealed && is_since {
                     reach.sealed.push(entry);
                 } else if is_leasable && reach.leasable.len() <= QUARANTINED_MAX {
                     // One more than there is room for is as good as all of them.
@@ -232,6 +251,17 @@ impl Core {
         })?;
         Ok(reach)
     }
+}
+
+/// The time of a theft lies before now. One that does not says that a clock is wrong, and nothing would be found.
+fn check_since(identity: &Identity, since_ms: u64, now_ms: u64) -> Result<(), ServiceError> {
+    if since_ms <= now_ms.saturating_add(AHEAD_MS) {
+        return Ok(());
+    }
+    let text = format!(
+        "{identity} is revoked, and nothing is in quarantine: by this service's clock ({now_ms}, Unix milliseconds) the time that you          gave ({since_ms}) is still to come. Set right whose clock is wrong, and revoke again with the time"
+    );
+    Err(KeyServiceError::Conflict { text }.into())
 }
 
 /// Epochs in which a gateway could have forged objects.

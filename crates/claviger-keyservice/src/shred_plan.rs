@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::ServiceError;
 use crate::audit_log::OwnLines;
-use crate::leases::Leases;
+use crate::leases::{Leases, Wanted};
 use crate::service::{Caller, Core};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -41,7 +41,7 @@ impl Core {
         let log = self.own_lines(&caller.vault)?;
         let Told { used, sessions } = read_log(&log, &lost, since_ms)?;
         let mut leases = Leases::default();
-        leases.read_on(&log, None, since_ms)?;
+        leases.read_on(&log, &Wanted::new(None, &[], since_ms))?;
         let unread = self.coverage(&caller.vault, &mut leases, &[], since_ms)?.unread;
         let mut gateways: Vec<GatewayEpochs> = sealers
             .into_iter()

@@ -65,6 +65,8 @@ pub(crate) struct Vault {
     behind: AtomicBool,
     /// Whether it may have the pending row of a change that counts for nobody.
     leftover: AtomicBool,
+    /// Whether a change was refused since the newest state.
+    refused: AtomicBool,
 }
 
 /// The log that this replica writes.
@@ -190,6 +192,7 @@ impl Vault {
             ledger: Mutex::new(ledger),
             behind: AtomicBool::new(false),
             leftover: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
         })
     }
 
@@ -240,6 +243,15 @@ impl Vault {
 
     pub(crate) fn set_leftover(&self, has_leftover: bool) {
         self.leftover.store(has_leftover, Ordering::Release);
+    }
+
+    /// Whether a change that was to follow the newest state was refused.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_refused(&self, was_refused: bool) {
+        self.refused.store(was_refused, Ordering::Release);
     }
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -371,7 +371,7 @@ async fn a_log_that_somebody_edited_hides_no_lease_from_a_quarantine() {
     let answer: RevokeAnswer = ask(&world.operator(), admin::REVOKE, &request).await.unwrap();
     assert_eq!(answer.quarantined, 1, "{answer:?}");
     assert!(
-        answer.unread.iter().any(|log| log.contains("is not the one that the service wrote")),
+        answer.unread.iter().any(|log| log.contains("not those that the service wrote there")),
         "{answer:?}"
     );
 }

@@ -46,7 +46,7 @@ fn disclose(object: &Object) -> Action {
 
 fn disclose_as(header: &EnvelopeHeader, bucket: &str, key: &str, reason: &str) -> Action {
     let header = header.clone();
-    Action::Disclose { bucket: bucket.into(), key: key.into(), header, reason: reason.into() }
+    Action::Disclose { bucket: bucket.into(), key: key.into(), header, version: None, reason: reason.into() }
 }
 
 async fn propose(operator: &KeyClient, action: Action) -> Result<ProposalInfo, KeyServiceError> {
@@ -101,7 +101,10 @@ async fn two_operators_hand_out_one_key_once_and_the_log_had_it_before() {
     let (first, second) = (site.world.operator(), site.world.second_operator());
     let proposal = propose(&first, disclose(&site.object)).await.unwrap();
     let (id, words) = (proposal.id, proposal.words.join("\n"));
-    for told in [REASON, "object photos/2026/a b.txt", "keyset default", "stays handed out"] {
+    let sealed = "registered 2026-05-28T20:26:40Z";
+    for told in
+        [REASON, "object photos/2026/a b.txt", "keyset default", "stays handed out", sealed, "newest version"]
+    {
         assert!(words.contains(told), "{told}: {words}");
     }
     assert!(conflict(collect(&first, &id).await).contains("not approved yet"));

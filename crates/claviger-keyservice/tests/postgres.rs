@@ -436,6 +436,23 @@ fn a_takeover_whose_answer_is_lost_is_waited_for_all_the_same() {
 }
 
 #[test]
+fn a_server_whose_clock_is_set_forward_in_the_middle_of_a_takeover_shortens_no_wait() {
+    let service = Service::new();
+    let _first = vanished(&service);
+    let former = holder(&service);
+    let (second, _folder) = standby(&service, long_wait());
+    eventually("the takeover's beginning", || holder(&service) != former);
+    let written_ms = SystemClock.boot_ms();
+    // By the server's clock the wait is over, and the second attempt finds it so.
+    service.database.sql("UPDATE claviger.holder SET quiet_at = clock_timestamp() - interval '1 hour'");
+    service.database.break_sessions();
+    eventually("the takeover", || second.role() == Role::Active);
+    let waited_ms = SystemClock.boot_ms() - written_ms;
+    assert!(waited_ms > 2_000, "it went by the server's clock alone, and waited for {waited_ms} ms only");
+    assert!(waited_ms < 10_000, "{waited_ms} ms");
+}
+
+#[test]
 fn a_replica_that_waits_at_its_takeover_is_not_taken_for_one_that_hangs() {
     let service = Service::new();
     let _first = vanished(&service);

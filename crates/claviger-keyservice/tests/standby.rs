@@ -8,20 +8,22 @@ mod postgres_server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_env::Clock;
 use claviger_keyapi::ServiceState;
-use claviger_keyapi::admin::{self, AdminStatus};
+use claviger_keyapi::admin::{self, AdminStatus, RollbackAccepted};
 use claviger_keyapi::proposals::{Action, FreezeRequest, FreezeTarget};
 use claviger_keyapi::routes::Empty;
 use claviger_keyservice::audit_log::AuditFolder;
+use claviger_keyservice::custody::unlock::hsm::make_key;
 use claviger_keyservice::join::{JoinOptions, join};
 use claviger_keyservice::store::location::Location;
 use claviger_keyservice::store::postgres::{PostgresConfig, Timing};
 use claviger_keyservice::{Config, KeyService, Limits, Unlock};
-use common::{POLICY, TestClock, World, ask};
+use common::{POLICY, SOFTHSM_CONF, TestClock, World, ask, softhsm};
 use postgres_server::{Database, Server};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -44,6 +46,10 @@ struct Running {
 
 impl Pair {
     async fn new() -> Self {
+        Self::unlocked_by(Unlock::PassphraseFile).await
+    }
+
+    async fn unlocked_by(unlock: Unlock) -> Self {
         let database = tokio::task::spawn_blocking(|| Database::new(&Server::shared())).await.unwrap();
         // The holder may be slow for a while on a busy machine, and is not to be replaced for it.
         let timing = Timing {
@@ -55,7 +61,10 @@ impl Pair {
         };
         let store = Location::Postgres(PostgresConfig { timing, ..database.config() });
         let clock = TestClock::running();
-        let mut world = World::at(clock, Limits::default(), store, POLICY, Unlock::PassphraseFile).await;
+        let mut world = World::at(clock, Limits::default(), store, POLICY, unlock).await;
+        if unlock == Unlock::Pkcs11 {
+            serves(&world).await;
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config = Config {
             state_dir: world.path("second-state"),
@@ -67,7 +76,7 @@ impl Pair {
         let options = JoinOptions {
             name: "second".to_owned(),
             share_files: Vec::new(),
-            passphrase_file: Some(world.path("passphrase")),
+            passphrase_file: (unlock == Unlock::PassphraseFile).then(|| world.path("passphrase")),
         };
         let clock: Arc<dyn Clock> = world.clock.clone();
         let (joining, random) = (config.clone(), Arc::clone(&world.random));
@@ -175,6 +184,12 @@ async fn serves(world: &World) {
     panic!("the first replica does not serve within 15 s: {:?}", world.service().health());
 }
 
+/// What a replica remembers of the only other one; what is just being written has another name.
+fn witnessed_in(folder: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).ok()?;
+    entries.map(|entry| entry.unwrap().path()).find(|path| path.extension().is_none())
+}
+
 fn covered(note: &Path) -> usize {
     fs::read_to_string(note).unwrap().lines().nth(1).unwrap().parse().unwrap()
 }
@@ -198,14 +213,13 @@ async fn what_a_standby_witnessed_cannot_be_cut_off() {
     let seen = pair.world.config.state_dir.join("witnessed");
     // A machine that does much else takes its time.
     for _ in 0..600 {
-        let by_the_other = fs::read_dir(&seen).ok().and_then(|mut entries| entries.next());
-        let size = by_the_other.map_or(0, |entry| covered(&entry.unwrap().path()));
+        let size = witnessed_in(&seen).map_or(0, |note| covered(&note));
         if size > witnessed && covered(&pair.config.checkpoint_file) > witnessed {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let by_the_other = fs::read_dir(&seen).unwrap().next().unwrap().unwrap().path();
+    let by_the_other = witnessed_in(&seen).unwrap();
     for note in [pair.audit().join("checkpoint"), pair.config.checkpoint_file.clone(), by_the_other] {
         assert!(covered(&note) > witnessed, "{}: {witnessed}", note.display());
     }
@@ -229,6 +243,122 @@ async fn what_a_standby_witnessed_cannot_be_cut_off() {
     pair.is(ServiceState::Standby, "remembers").await;
     let remembered = covered(&pair.config.checkpoint_file);
     assert!(remembered > witnessed, "what contradicts is not overwritten");
+    takes_over_once_two_operators_accept_it(&pair).await;
+    pair.stop().await;
+}
+
+/// A standby that is contradicted, while nobody serves.
+async fn takes_over_once_two_operators_accept_it(pair: &Pair) {
+    let address = pair.config.listen.to_string();
+    let (first, second) = (pair.world.operator_at(&address), pair.world.second_operator_at(&address));
+    for _ in 0..2 {
+        // Twice the same one is one.
+        let accepted: RollbackAccepted = ask(&first, admin::ACCEPT_ROLLBACK, &Empty {}).await.unwrap();
+        assert_eq!((accepted.by.len(), accepted.needed), (1, 2));
+    }
+    // Longer than it takes to take over.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    pair.is(ServiceState::Standby, "remembers").await;
+    let accepted: RollbackAccepted = ask(&second, admin::ACCEPT_ROLLBACK, &Empty {}).await.unwrap();
+    assert_eq!(accepted.by.len(), 2);
+    serves_at_last(pair).await;
+    let records: Vec<String> = pair.lines();
+    let told = records.iter().filter(|line| line.contains("\"action\":\"rollback-accepted\""));
+    let told: Vec<_> = told.collect();
+    assert!(told.len() == 1 && told[0].contains("admin:first, admin:second"), "{told:?}");
+    assert!(told[0].contains("remembers") && told[0].contains("\"seal\":\""), "{told:?}");
+    let status: AdminStatus = ask(&first, admin::STATUS, &Empty {}).await.unwrap();
+    assert!(status.frozen.is_empty(), "what the rollback undid has to be repeated");
+}
+
+/// Until the second replica serves, whatever it says before.
+async fn serves_at_last(pair: &Pair) {
+    for _ in 0..300 {
+        if pair.service().health().0 == ServiceState::Unlocked {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it does not serve within 30 s: {:?}", pair.service().health());
+}
+
+/// A token with the key that wraps the master; the HSM's library finds it by the environment of this process.
+fn softhsm_in(folder: &Path) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let tokens = folder.join("tokens");
+    fs::create_dir(&tokens).unwrap();
+    let conf = folder.join("softhsm2.conf");
+    let text = format!(
+        "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
+        tokens.display()
+    );
+    fs::write(&conf, text).unwrap();
+    let pin = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join("pin"));
+    std::io::Write::write_all(&mut pin.unwrap(), b"4711\n").unwrap();
+    let install = "which softhsm2-util || { root=; [ \"$(id -u)\" = 0 ] || root=sudo; $root apt-get update -q && \
+                   DEBIAN_FRONTEND=noninteractive $root apt-get install -y -q --no-install-recommends softhsm2; }";
+    assert!(Command::new("sh").args(["-c", install]).output().unwrap().status.success(), "softhsm2");
+    let made = Command::new("softhsm2-util")
+        .args("--init-token --free --so-pin 7777 --pin 4711 --label".split(' '))
+        .arg("claviger test")
+        .env(SOFTHSM_CONF, &conf)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// The scenario runs in a process of its own, whose environment names the token.
+#[test]
+fn a_replica_joins_and_takes_over_with_an_hsm_and_without_it_it_waits() {
+    if std::env::var_os(SOFTHSM_CONF).is_some() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        return runtime.block_on(Box::pin(a_pair_with_an_hsm()));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    softhsm_in(folder.path());
+    let itself = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "a_replica_joins_and_takes_over_with_an_hsm_and_without_it_it_waits",
+            "--nocapture",
+        ])
+        .env(SOFTHSM_CONF, folder.path().join("softhsm2.conf"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&itself.stdout);
+    let errors = String::from_utf8_lossy(&itself.stderr);
+    assert!(itself.status.success() && said.contains("1 passed"), "{said}{errors}");
+}
+
+async fn a_pair_with_an_hsm() {
+    make_key(&softhsm()).unwrap();
+    let mut pair = Pair::unlocked_by(Unlock::Pkcs11).await;
+    pair.start().await;
+    pair.is(ServiceState::Standby, "").await;
+    pair.has_witnessed(1).await;
+    // It was unlocked in advance: a token that is gone at the takeover keeps nobody out.
+    let (tokens, away) =
+        (softhsm().pin_file.with_file_name("tokens"), softhsm().pin_file.with_file_name("away"));
+    fs::rename(&tokens, &away).unwrap();
+    fs::create_dir(&tokens).unwrap();
+    pair.world.stop().await;
+    serves_at_last(&pair).await;
+    let status: AdminStatus =
+        ask(&pair.world.operator_at(&pair.config.listen.to_string()), admin::STATUS, &Empty {})
+            .await
+            .unwrap();
+    assert_eq!(status.state, ServiceState::Unlocked);
+    pair.stop().await;
+
+    // One that starts without it stays locked, and takes over by itself when it is back.
+    pair.start().await;
+    for _ in 0..20 {
+        assert_ne!(pair.service().health().0, ServiceState::Unlocked);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    fs::remove_dir(&tokens).unwrap();
+    fs::rename(&away, &tokens).unwrap();
+    serves_at_last(&pair).await;
     pair.stop().await;
 }
 

@@ -33,6 +33,8 @@ pub(super) enum Message {
     Checkpoint(SyncSender<bool>),
     /// Writes the partial tiles of the tree as it is, and answers with its size and root.
     Settle(SyncSender<(u64, Hash)>),
+    /// Answers with the tree as it is.
+    Tree(SyncSender<LogTree>),
     /// Signs and writes a last checkpoint, then wipes the key and answers.
     WipeKey(SyncSender<()>),
 }
@@ -123,6 +125,10 @@ impl Keeper {
                     self.write_partials()?;
                     // Whoever asked may have given up.
                     let _ = done.send((self.tree.size(), self.tree.root()));
+                }
+                Message::Tree(done) => {
+                    // Whoever asked may have given up.
+                    let _ = done.send(self.tree.clone());
                 }
                 Message::WipeKey(done) => {
                     wipes = true;

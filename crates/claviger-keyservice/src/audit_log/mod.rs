@@ -17,6 +17,7 @@
 //! `claviger_audit` says what a line, a tile and a checkpoint are.
 
 mod backward;
+mod blocks;
 mod folder;
 mod found;
 mod head;
@@ -110,7 +111,7 @@ pub struct AuditLog {
     shared: Arc<Shared>,
     folder: Option<AuditFolder>,
     found: Found,
-    mender: Mender,
+    mender: Arc<Mender>,
 }
 
 struct Shared {
@@ -248,7 +249,7 @@ impl AuditLog {
             shared,
             folder,
             found: Found::default(),
-            mender: Mender::default(),
+            mender: Arc::default(),
         })
     }
 

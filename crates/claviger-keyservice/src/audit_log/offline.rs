@@ -63,6 +63,20 @@ impl AuditFolder {
     /// # Errors
     /// [`OfflineError`].
     pub fn verify(&self, key: &VerifierKey, remembered: Vec<Remembered>) -> Result<Verified, OfflineError> {
+        self.verify_each(key, remembered, |_| {})
+    }
+
+    /// The same, and hands over every line, in order. What was handed over is worth nothing before this returns: then these lines,
+    /// and no others, are verified.
+    ///
+    /// # Errors
+    /// [`OfflineError`].
+    pub fn verify_each(
+        &self,
+        key: &VerifierKey,
+        remembered: Vec<Remembered>,
+        mut take: impl FnMut(&LogLine<'_>),
+    ) -> Result<Verified, OfflineError> {
         let missing = || OfflineError::Checkpoint("there is no checkpoint in its folder".into());
         let bytes = self.checkpoint()?.ok_or_else(missing)?;
         let checkpoint = SignedCheckpoint::open(&bytes, key)
@@ -85,7 +99,7 @@ impl AuditFolder {
                         unfinished_len = len;
                         break;
                     }
-                    Next::Line(line) => drop(verifier.line(line)?),
+                    Next::Line(line) => take(&verifier.line(line)?),
                     Next::End => break,
                 }
             }

@@ -1,13 +1,14 @@
 //! Making a backup of a service that runs, and handing it to an operator part by part.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use claviger_audit::{Anchor, LogLine, LogTree, line};
 use claviger_env::Clock;
 use claviger_keyapi::admin::{BackupBegun, BackupPart, BackupReadRequest};
 use claviger_keyapi::wire::Blob;
@@ -20,6 +21,7 @@ use crate::audit_log::{AuditFolder, CHECKPOINT_FILE};
 use crate::audit_record::{Outcome, Record};
 use crate::custody::backup_wrap::SealedWrap;
 use crate::custody::unlock::{META_MASTER, Stored, Wrap};
+use crate::ledger::{Mark, Tally};
 use crate::service::{Caller, Core, Work};
 use crate::store::postgres::META_INSTANCE;
 use crate::store::snapshot::{Item, Snapshot};
@@ -72,8 +74,18 @@ impl Core {
         let folder = self.config.audit_folder();
         // Before the records, so that it covers none that are not in the backup.
         let checkpoint = self.newest_checkpoint(&folder)?;
-        let source =
-            Source { header, wrap, snapshot: self.store.snapshot()?, log: open_log(&folder)?, checkpoint };
+        let source = Source {
+            header,
+            wrap,
+            rows: SourceRows {
+                vault: Arc::downgrade(&turn.vault),
+                mark: turn.mark(),
+                snapshot: self.store.snapshot()?,
+            },
+            // Before the files: what is written since is not in the backup.
+            log: SourceLog { anchor: self.audit.anchor()?, files: open_log(&folder)? },
+            checkpoint,
+        };
         drop(turn);
         let (to, parts) = sync_channel(1);
         let writer =
@@ -155,9 +167,23 @@ fn wraps_header(wraps: Vec<SealedWrap>, made_ms: u64) -> Line {
 struct Source {
     header: Line,
     wrap: Option<Vec<u8>>,
-    snapshot: Snapshot,
-    log: Vec<LogFile>,
+    rows: SourceRows,
+    log: SourceLog,
     checkpoint: Option<Vec<u8>>,
+}
+
+/// The rows, and the state that they have to add up to.
+struct SourceRows {
+    /// A service that is locked forgets what they are checked with; then the backup ends.
+    vault: Weak<Vault>,
+    mark: Mark,
+    snapshot: Snapshot,
+}
+
+/// The log's files, and the tree of what they have to hold.
+struct SourceLog {
+    anchor: Anchor,
+    files: Vec<LogFile>,
 }
 
 /// A file of the log as far as it went when the backup began.
@@ -224,15 +250,8 @@ impl Writer {
         if let Some(value) = source.wrap {
             self.line(&Line::Meta { name: META_MASTER.to_owned(), value: Blob(value) })?;
         }
-        let mut snapshot = source.snapshot;
-        while let Some(page) = snapshot.next_page()? {
-            for item in page.into_iter().filter(|item| !is_left_out(item)) {
-                self.line(&Line::of(item))?;
-            }
-        }
-        for log in source.log {
-            self.log(log)?;
-        }
+        self.rows(source.rows)?;
+        self.logs(source.log)?;
         if let Some(note) = source.checkpoint {
             self.line(&Line::Audit { file: CHECKPOINT_FILE.to_owned(), bytes: Blob(note) })?;
         }
@@ -241,17 +260,61 @@ impl Writer {
         self.flush()
     }
 
-    fn log(&mut self, log: LogFile) -> Result<(), ServiceError> {
-        let mut rest = log.file.take(log.len);
-        loop {
-            let mut bytes = Vec::new();
-            let piece = rest.by_ref().take(AUDIT_PIECE_LEN as u64).read_to_end(&mut bytes);
-            piece.map_err(|e| ServiceError::io(Path::new(&log.name), e))?;
-            if bytes.is_empty() {
-                return Ok(());
+    /// All rows, if they are the ones that are in force: nobody learns at the restore that others were shown here.
+    fn rows(&mut self, SourceRows { vault, mark, mut snapshot }: SourceRows) -> Result<(), ServiceError> {
+        let vault = || vault.upgrade().ok_or(ServiceError::LockedMeanwhile);
+        let mut tally = Tally::default();
+        while let Some(page) = snapshot.next_page()? {
+            let vault = vault()?;
+            for item in page.into_iter().filter(|item| !is_left_out(item)) {
+                tally.take(&vault.master, &item)?;
+                self.line(&Line::of(item))?;
             }
-            self.line(&Line::Audit { file: log.name.clone(), bytes: Blob(bytes) })?;
         }
+        if tally.is_of(&vault()?.master, &mark) {
+            return Ok(());
+        }
+        Err(unusable(
+            "the database shows the backup other rows than those in force; look at who can change what it shows",
+        ))
+    }
+
+    /// The log as it was when the backup began, if that is what lies in its folder.
+    fn logs(&mut self, SourceLog { anchor, files }: SourceLog) -> Result<(), ServiceError> {
+        let mut tree = LogTree::new();
+        for log in files {
+            self.log(log, &mut tree, anchor.size())?;
+        }
+        if (tree.size(), tree.root()) == (anchor.size(), anchor.root()) {
+            return Ok(());
+        }
+        Err(unusable(
+            "the audit log's files are not those that the service wrote; the log must not be edited",
+        ))
+    }
+
+    fn log(&mut self, log: LogFile, tree: &mut LogTree, size: u64) -> Result<(), ServiceError> {
+        let mut rest = BufReader::new(log.file.take(log.len));
+        let (mut piece, mut bytes) = (Vec::new(), Vec::new());
+        while tree.size() < size {
+            bytes.clear();
+            let read = rest.by_ref().take(line::LINE_LEN_MAX as u64).read_until(b'\n', &mut bytes);
+            if read.map_err(|e| ServiceError::io(Path::new(&log.name), e))? == 0 {
+                break;
+            }
+            let found = bytes.strip_suffix(b"\n").and_then(|line| LogLine::parse(line).ok());
+            let found = found.filter(|line| line.index() == tree.size());
+            tree.push(&found.ok_or(ServiceError::Damaged("line of the audit log"))?.entry(), &mut Vec::new());
+            piece.extend_from_slice(&bytes);
+            if piece.len() >= AUDIT_PIECE_LEN {
+                let bytes = Blob(std::mem::take(&mut piece));
+                self.line(&Line::Audit { file: log.name.clone(), bytes })?;
+            }
+        }
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.line(&Line::Audit { file: log.name, bytes: Blob(piece) })
     }
 
     fn line(&mut self, line: &Line) -> Result<(), ServiceError> {
@@ -287,6 +350,12 @@ impl Writer {
         }
         false
     }
+}
+
+/// Of a backup that nobody could restore. The one who asked is told why.
+fn unusable(text: &str) -> ServiceError {
+    KeyServiceError::Conflict { text: format!("this would be a backup that nobody can restore: {text}") }
+        .into()
 }
 
 /// The wraps of the master, of which at most the one that counts is in a backup, and not a passphrase's; and what ties the rows

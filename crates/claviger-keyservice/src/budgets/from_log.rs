@@ -274,7 +274,7 @@ mod tests {
     }
 
     fn own(folder: &Path) -> OwnLines {
-        OwnLines::new(folder, key(), None)
+        OwnLines::of_folder(folder, key(), None)
     }
 
     fn part(log: &OwnLines) -> Part<'_> {
@@ -342,31 +342,43 @@ mod tests {
         let folder = log_of(&[Some(1), Some(2), Some(3)], true);
         let path = folder.path().join(format!("{:020}.jsonl", 0));
         let text = std::fs::read_to_string(&path).unwrap();
-        let sealed = OwnLines::new(folder.path(), key(), Some(0));
+        let sealed = || OwnLines::of_folder(folder.path(), key(), Some(0));
+        let known = sealed();
         let table = table(10);
-        let count = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            let at = Part { now_ms: 41 * DAY_MS, boot_ms: 100_000, ..part(&sealed) };
-            Counted::read(&table, at).map(|counted| used(&counted, &table))
-        };
         let start = |time_ms: u64| {
             line(3, &format!("{{\"time_ms\":{time_ms},\"action\":\"start\",\"outcome\":\"done\"}}"))
         };
         // Forty days from now on the clock, so that all that stands before it is as old as that.
         std::fs::write(&path, text.clone() + &start(40 * DAY_MS)).unwrap();
-        let counted = Counted::read(&table, part(&sealed)).unwrap();
+        let counted = Counted::read(&table, part(&sealed())).unwrap();
         assert_eq!(used(&counted, &table), 3);
-        // Sealed, it would be the clock's word.
-        assert_eq!(count(&text).unwrap(), 0);
+        // The clock's word counts.
+        std::fs::write(&path, &text).unwrap();
+        let at = Part { now_ms: 41 * DAY_MS, boot_ms: 100_000, ..part(&known) };
+        assert_eq!(used(&Counted::read(&table, at).unwrap(), &table), 0);
         for forged in [
             text.replace("derive", "derivE"),
             text.replace("released", "refused"),
-            text.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>() + &start(0),
             text.clone() + &line(3, "{\"time_ms\":0,\"action\":\"unfreeze\",\"outcome\":\"done\"}"),
         ] {
             std::fs::write(&path, &forged).unwrap();
-            let counted = Counted::read(&table, part(&sealed));
-            assert!(counted.is_err() || used(&counted.unwrap(), &table) == 3, "{forged}");
+            // While the service runs, and before it began.
+            for log in [&known, &sealed()] {
+                let counted = Counted::read(&table, part(log));
+                assert!(counted.is_err() || used(&counted.unwrap(), &table) == 3, "{forged}");
+            }
+        }
+        // The end of the log is hidden for a while, or its beginning.
+        for shown in [0, 1, 2] {
+            let lines: Vec<&str> = text.lines().collect();
+            for part_of_it in [&lines[..shown], &lines[shown + 1..]] {
+                std::fs::write(&path, part_of_it.iter().map(|line| format!("{line}\n")).collect::<String>())
+                    .unwrap();
+                assert!(
+                    matches!(Counted::read(&table, part(&known)), Err(ServiceError::Audit(_))),
+                    "{shown}"
+                );
+            }
         }
         // A gap that no pruning explains.
         let first = text.lines().next().unwrap();
@@ -375,7 +387,7 @@ mod tests {
         claviger_audit::Pruned { index: 0, entry: parsed.entry() }.write(&mut gap);
         let hidden = text.replace(&format!("{first}\n"), std::str::from_utf8(&gap).unwrap());
         std::fs::write(&path, hidden).unwrap();
-        assert!(matches!(Counted::read(&table, part(&sealed)), Err(ServiceError::Audit(_))));
+        assert!(matches!(Counted::read(&table, part(&sealed())), Err(ServiceError::Audit(_))));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The turn of a change: written down, then made.
 
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 
 use super::pending::{PENDING_ROW, PendingRow};
-use super::{Ledger, Mark, Turn, with_state};
+use super::{Ledger, Mark, StateRow, Turn, with_state};
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::service::Core;
@@ -16,10 +16,13 @@ const ROWS_PER_RECORD_MAX: usize = 400;
 const STATE_EVERY_RECORDS: u64 = 10_000;
 
 impl Ledger {
-    /// The pending row of a change that nobody wrote down has to go before anything else is written.
+    /// The pending row of a change that nobody wrote down has to go before anything else is written. With it the state row says that this
+    /// attempt is over: a copy of the pending row that somebody puts back is not completed.
     fn drop_pending(&mut self, vault: &Vault) {
-        self.unapplied = Some(vec![Change::Delete(Kind::Pending, PENDING_ROW.to_owned())]);
+        let state = StateRow::new(&self.mark, self.state_log, self.attempt);
+        self.unapplied = Some(with_state(&vault.master, Vec::new(), &state));
         vault.set_leftover(true);
+        vault.set_refused(true);
     }
 }
 
@@ -46,8 +49,9 @@ impl Core {
         let (sum, rows) = ledger.after(master, &changes);
         let seq = ledger.mark.seq + 1;
         let mark = Mark { seq, state: sum.digest(master, seq) };
-        let pending =
-            row(master, Kind::Pending, PENDING_ROW, &PendingRow::new(mark.clone(), ledger.log, &changes));
+        ledger.attempt += 1;
+        let pending = PendingRow::new(mark.clone(), ledger.log, ledger.attempt, &changes);
+        let pending = row(master, Kind::Pending, PENDING_ROW, &pending);
         if let Err(error) = self.noted(self.store.apply(&[Change::Put(Kind::Pending, pending)])) {
             // It may be there all the same.
             ledger.drop_pending(&turn.vault);
@@ -60,9 +64,11 @@ impl Core {
         // From here on it counts, whatever happens to the database.
         self.remember_state(&mark);
         ledger.accept(mark.clone(), sum, &changes);
-        ledger.unapplied = Some(with_state(master, changes, &mark, ledger.log));
+        let state = StateRow::new(&mark, ledger.log, ledger.attempt);
+        ledger.unapplied = Some(with_state(master, changes, &state));
         drop(ledger);
         turn.vault.set_behind(true);
+        turn.vault.set_refused(false);
         if let Err(error) = self.bring_up_to_date(&turn.vault) {
             tracing::error!(%error, "a change was written down; the database takes it later");
         }
@@ -98,6 +104,18 @@ impl Core {
         vault.set_behind(false);
         vault.set_leftover(false);
         Ok(())
+    }
+
+    /// A change was refused for want of room, and whoever works at the database may have kept its pending row, and the state row of that
+    /// time. Another state after this one makes both worthless to a replica that takes over.
+    pub(crate) fn outdate_refused(&self, vault: &Arc<Vault>) -> Result<(), ServiceError> {
+        // Of one's own changes the log decides.
+        if !vault.was_refused() || vault.logs().len() < 2 {
+            return Ok(());
+        }
+        let turn = self.change(vault)?;
+        let record = self.local_info()?.record("dropped", Outcome::Done);
+        self.commit(&turn, Vec::new(), &[record])
     }
 
     /// Rows of a release that had no ledger become one: each stands in the log from now on.

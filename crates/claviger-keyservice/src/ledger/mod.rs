@@ -13,7 +13,8 @@
 //! 4. memory follows.
 //!
 //! With several replicas, state and pending row name the log in which they are written down. A pending change of another replica
-//! is always completed, in the log of the one that completes it (`settle`).
+//! is completed, in the log of the one that completes it (`settle`), unless that one had taken it back: attempts have numbers, and the
+//! state row names the newest that is done with.
 //!
 //! Step 2 decides. After a crash a pending change whose state stands in the log is made, any other is dropped. So nothing
 //! counts that was not written down, and nothing that was acknowledged is lost.
@@ -25,6 +26,7 @@ mod pending;
 mod rows;
 mod settle;
 mod sum;
+mod tally;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -47,6 +49,7 @@ pub(crate) use rows::Rows;
 use settle::Settled;
 pub(crate) use settle::is_settled;
 use sum::Sum;
+pub(crate) use tally::Tally;
 
 const STATE_ROW: &str = "ledger";
 const EPOCHS_PER_PAGE: u32 = 10_000;
@@ -70,9 +73,16 @@ struct StateRow {
     /// The log in which that state was written down; none from releases that had one log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     log: Option<Id16>,
+    /// Number of the newest attempt at a change of which it is known what became of it.
+    #[serde(default)]
+    attempt: u64,
 }
 
 impl StateRow {
+    fn new(mark: &Mark, log: Option<Id16>, attempt: u64) -> Self {
+        Self { seq: mark.seq, state: mark.state.clone(), log, attempt }
+    }
+
     fn mark(&self) -> Mark {
         Mark { seq: self.seq, state: self.state.clone() }
     }
@@ -106,6 +116,10 @@ pub(crate) struct Ledger {
     mark: Mark,
     /// The log in which changes are written down.
     log: Option<Id16>,
+    /// The one in which this state was.
+    state_log: Option<Id16>,
+    /// Number of the newest attempt at a change.
+    attempt: u64,
     sum: Sum,
     rows: Rows,
     epochs: Epochs,
@@ -168,6 +182,9 @@ impl Ledger {
         let mut ledger = Self::read(master, store)?;
         ledger.log = witness.log;
         let is_mine = stored.as_ref().is_none_or(|stored| witness.is_mine(stored.log));
+        if let Some(stored) = &stored {
+            (ledger.state_log, ledger.attempt) = (stored.log, stored.attempt);
+        }
         match (stored.map(|stored| stored.mark()), &newest) {
             (None, None) => return Ok(Opened::Before(ledger)),
             (Some(stored), Some(log)) => {
@@ -195,6 +212,8 @@ impl Ledger {
         let mut ledger = Self {
             mark: Mark { seq: 0, state: String::new() },
             log: None,
+            state_log: None,
+            attempt: 0,
             sum: Sum::default(),
             rows: Rows::default(),
             epochs: Epochs::default(),
@@ -313,6 +332,7 @@ impl Ledger {
     /// Memory follows what was written down.
     fn accept(&mut self, mark: Mark, sum: Sum, changes: &[Change]) {
         self.mark = mark;
+        self.state_log = self.log;
         self.sum = sum;
         for change in changes {
             match change {
@@ -356,10 +376,9 @@ pub(crate) fn not_behind(stored: &Mark, seen: &Mark) -> Result<(), ServiceError>
     agree(stored, seen, false)
 }
 
-/// The transaction that makes a change: with it goes the pending row, and the state row follows.
-fn with_state(master: &Master, mut changes: Vec<Change>, mark: &Mark, log: Option<Id16>) -> Vec<Change> {
-    let state = StateRow { seq: mark.seq, state: mark.state.clone(), log };
-    changes.push(Change::Put(Kind::State, row(master, Kind::State, STATE_ROW, &state)));
+/// The transaction that makes a change, or takes back an attempt at one: with it goes the pending row, and the state row follows.
+fn with_state(master: &Master, mut changes: Vec<Change>, state: &StateRow) -> Vec<Change> {
+    changes.push(Change::Put(Kind::State, row(master, Kind::State, STATE_ROW, state)));
     changes.push(Change::Delete(Kind::Pending, PENDING_ROW.to_owned()));
     changes
 }
@@ -373,6 +392,8 @@ pub(crate) fn found(master: &Master, changes: Vec<Change>, record: &mut Record) 
     let empty = Ledger {
         mark: Mark { seq: 0, state: String::new() },
         log: None,
+        state_log: None,
+        attempt: 0,
         sum: Sum::default(),
         rows: Rows::default(),
         epochs: Epochs::default(),
@@ -382,7 +403,7 @@ pub(crate) fn found(master: &Master, changes: Vec<Change>, record: &mut Record) 
     let mark = Mark { seq: 1, state: sum.digest(master, 1) };
     record.rows = rows;
     record.set_state(&mark);
-    with_state(master, changes, &mark, None)
+    with_state(master, changes, &StateRow::new(&mark, None, 0))
 }
 
 #[cfg(test)]

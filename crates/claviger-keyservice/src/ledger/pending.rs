@@ -19,6 +19,9 @@ pub(super) struct PendingRow {
     /// The log in which it is being written down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) log: Option<Id16>,
+    /// Number of the attempt.
+    #[serde(default)]
+    pub(super) attempt: u64,
     changes: Vec<StoredChange>,
 }
 
@@ -45,8 +48,8 @@ struct StoredEpoch {
 }
 
 impl PendingRow {
-    pub(super) fn new(mark: Mark, log: Option<Id16>, changes: &[Change]) -> Self {
-        Self { mark, log, changes: changes.iter().map(StoredChange::from).collect() }
+    pub(super) fn new(mark: Mark, log: Option<Id16>, attempt: u64, changes: &[Change]) -> Self {
+        Self { mark, log, attempt, changes: changes.iter().map(StoredChange::from).collect() }
     }
 
     /// A copy of the changes.
@@ -152,7 +155,7 @@ mod tests {
             Change::ReplaceEpoch { row: epoch, old_mac: vec![9; 32] },
         ];
         let mark = Mark { seq: 7, state: "00".into() };
-        let stored = serde_json::to_vec(&PendingRow::new(mark, Some(Id16([9; 16])), &changes)).unwrap();
+        let stored = serde_json::to_vec(&PendingRow::new(mark, Some(Id16([9; 16])), 3, &changes)).unwrap();
         let back: PendingRow = serde_json::from_slice(&stored).unwrap();
         assert_eq!(back.changes().unwrap(), changes);
     }

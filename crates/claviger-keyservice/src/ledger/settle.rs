@@ -34,7 +34,8 @@ pub(super) struct Settled {
 /// One of this log's own is made if the log tells of it, else it is dropped: nobody was told that it was done. Of one that another
 /// replica left it can't be known here whether that one wrote it down and acknowledged it before it died. To drop it could
 /// undo a revocation that somebody relies on. To make it does no more than somebody with the right to it asked for: the row
-/// is there only after everything was checked, and its MAC says so.
+/// is there only after everything was checked, and its MAC says so. One that the other had taken back, of which the number of the
+/// attempt tells, was put back by somebody else, and is dropped.
 pub(super) fn settle_pending(
     master: &Master,
     store: &dyn Store,
@@ -46,7 +47,9 @@ pub(super) fn settle_pending(
         return Ok(Settled { stored, newest });
     };
     let pending: PendingRow = read_row(master, Kind::Pending, found)?;
-    let follows = stored.as_ref().map_or(0, |stored| stored.seq) + 1 == pending.mark.seq;
+    let (seq, attempt) = stored.as_ref().map_or((0, 0), |stored| (stored.seq, stored.attempt));
+    let follows = seq + 1 == pending.mark.seq;
+    let is_open = pending.attempt > attempt;
     let mark = pending.mark.clone();
     let is_written = newest.as_ref() == Some(&mark);
     match (follows, witness.is_mine(pending.log)) {
@@ -54,7 +57,7 @@ pub(super) fn settle_pending(
             let stored = Some(apply(master, store, pending, witness)?);
             Ok(Settled { stored, newest })
         }
-        (true, false) => {
+        (true, false) if is_open => {
             let stored = Some(complete(master, store, pending, stored.as_ref(), witness)?);
             Ok(Settled { stored, newest: Some(mark) })
         }
@@ -98,9 +101,9 @@ fn apply(
     pending: PendingRow,
     witness: &Witness<'_>,
 ) -> Result<StateRow, ServiceError> {
-    let mark = pending.mark.clone();
-    store.apply(&with_state(master, pending.changes()?, &mark, witness.log))?;
-    Ok(StateRow { seq: mark.seq, state: mark.state, log: witness.log })
+    let state = StateRow::new(&pending.mark, witness.log, pending.attempt);
+    store.apply(&with_state(master, pending.changes()?, &state))?;
+    Ok(state)
 }
 
 #[cfg(test)]
@@ -134,7 +137,7 @@ mod tests {
         let changes = [binding(master, "b")];
         let sum = Ledger::read(master, &store).unwrap().after(master, &changes).0;
         let second = Mark { seq: 2, state: sum.digest(master, 2) };
-        let pending = PendingRow::new(second.clone(), Some(OTHER), &changes);
+        let pending = PendingRow::new(second.clone(), Some(OTHER), 1, &changes);
         store
             .apply(&[Change::Put(Kind::Pending, row(master, Kind::Pending, PENDING_ROW, &pending))])
             .unwrap();
@@ -180,6 +183,23 @@ mod tests {
         let (opened, _) = open(&master, &store, &first, true);
         assert!(matches!(opened, Err(ServiceError::OlderLog { database: 2, log: 1 })));
         assert_eq!(open(&master, &store, &second, true).0.unwrap(), 2);
+    }
+
+    #[test]
+    fn what_another_replica_took_back_is_completed_by_nobody_who_finds_it_put_back() {
+        let (folder, master) = (tempfile::tempdir().unwrap(), Master::new(&[1; 32]));
+        let (store, first, _) = left_unfinished(&master, folder.path());
+        let state = StateRow::new(&first, None, 1);
+        let pending = store.rows(Kind::Pending).unwrap();
+        store.apply(&with_state(&master, Vec::new(), &state)).unwrap();
+        assert!(store.rows(Kind::Pending).unwrap().is_empty());
+        store.apply(&[Change::Put(Kind::Pending, pending[0].clone())]).unwrap();
+        let (opened, written) = open(&master, &store, &first, true);
+        assert_eq!((opened.unwrap(), written.len()), (1, 0));
+        assert!(store.rows(Kind::Pending).unwrap().is_empty());
+        assert_eq!(store.rows(Kind::Binding).unwrap().len(), 1);
+        // The next attempt is another one.
+        assert_eq!(stored_state(&master, &store).unwrap().unwrap().attempt, 1);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use claviger_keyapi::{Id16, Role};
 
 use super::commit::takes_away;
 use super::log::newest_state;
+use super::stored_mark;
 use crate::audit_log::{AuditLog, AuditSink};
 use crate::audit_record::Outcome;
 use crate::files::read_secret;
@@ -379,9 +380,21 @@ fn a_change_that_was_refused_for_want_of_room_is_completed_by_nobody() {
             _ => assert!(matches!(refused, ServiceError::Store(_)), "perhaps: {refused}"),
         }
         assert_eq!(is_pending(), fault == Fault::FullThenLost);
+        let (vault, before) = (core.vault().unwrap(), core.vault().unwrap().mark());
         core.mend().unwrap();
         assert!(!is_pending(), "{fault:?}");
-        assert!(core.vault().unwrap().freezes.all().is_empty());
+        assert!(vault.freezes.all().is_empty());
+        assert_eq!(vault.mark(), before, "of one's own changes the log decides");
+        // Where others can take over, there is another state as soon as there is room: the state row of before is an older one.
+        let mut other = vault.logs().pop().unwrap();
+        other.log_id = Id16([9; 16]);
+        vault.put_log(other);
+        core.mend().unwrap();
+        assert_eq!(vault.mark().seq, before.seq + 1, "{fault:?}");
+        assert!(core.audit.tail(1).unwrap()[0].contains("\"action\":\"dropped\""));
+        assert_eq!(stored_mark(&vault.master, &*core.store).unwrap(), Some(vault.mark()));
+        core.mend().unwrap();
+        assert_eq!(vault.mark().seq, before.seq + 1, "once");
     }
 }
 

@@ -6,7 +6,7 @@ use claviger_keyapi::proposals::{Action, Collected, FreezeTarget, UnlockTo};
 use claviger_keyapi::{Id16, Identity};
 
 use super::destroy::check_reseal;
-use super::disclose::Wanted;
+use super::disclose::{Wanted, check_version};
 use super::{ProposalRow, conflict, rule};
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, RequestInfo};
@@ -47,7 +47,8 @@ impl Core {
                 let order = order(identity, keysets, *ttl_s, *replace);
                 self.check_order(&turn.vault, &order, operators)?;
             }
-            Action::Disclose { bucket, key, header, reason } => {
+            Action::Disclose { bucket, key, header, version, reason } => {
+                check_version(version.as_deref())?;
                 self.check_disclosure(turn, &Wanted { bucket, key, header, reason }, operators)?;
             }
             Action::Policy { text } => drop(self.checked_policy(turn, text)?),
@@ -205,7 +206,7 @@ impl Core {
         record: &mut Record,
     ) -> Result<Collected, ServiceError> {
         let vault = &turn.vault;
-        if let Action::Disclose { bucket, key, header, reason } = &row.action {
+        if let Action::Disclose { bucket, key, header, reason, .. } = &row.action {
             return self.disclose(turn, row, &Wanted { bucket, key, header, reason }, record);
         }
         let Action::Enrol { identity, keysets, ttl_s, replace } = &row.action else {

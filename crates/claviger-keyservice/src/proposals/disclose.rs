@@ -2,9 +2,9 @@
 //! patient. What decides over `derive` decides here too (`release`), except that the verb is the operators', and both need it.
 
 use claviger_format::{Dek, Error as FormatError, ObjectId, UnitHeader, envelope};
-use claviger_keyapi::disclosure::{ObjectKey, REASON_LEN_MAX};
-use claviger_keyapi::proposals::Collected;
-use claviger_keyapi::{DekBytes, EnvelopeHeader, Identity, KeyServiceError, ReleaseError};
+use claviger_keyapi::disclosure::{ObjectKey, REASON_LEN_MAX, VERSION_LEN_MAX};
+use claviger_keyapi::proposals::{Action, Collected};
+use claviger_keyapi::{DekBytes, EnvelopeHeader, Id16, Identity, KeyServiceError, ReleaseError};
 
 use super::custody::unknown;
 use super::{ProposalRow, conflict, malformed};
@@ -15,6 +15,8 @@ use crate::ledger::Turn;
 use crate::registry::{OpenEpoch, OpenError, RegisteredEpochs};
 use crate::release::checked_name;
 use crate::service::Core;
+use crate::vault::Vault;
+use crate::wording::moment;
 
 /// What is to be handed out, and why.
 pub(super) struct Wanted<'a> {
@@ -83,6 +85,31 @@ impl Core {
         }))
     }
 
+    /// Which object version is meant, for the one who is to approve: by what the service knows, and by what the proposer says.
+    pub(super) fn disclosed_version(&self, vault: &Vault, action: &Action) -> Vec<String> {
+        let Action::Disclose { header, version, .. } = action else { return Vec::new() };
+        let Ok(header) = UnitHeader::parse(header.as_bytes()) else { return Vec::new() };
+        let epoch = self.registered_epoch(vault, &Id16::from(header.context.epoch_id).0);
+        let sealed = match epoch.ok().flatten() {
+            Some(row) => format!(
+                "sealed in an epoch that was registered {} and began {} by its gateway's clock: not before, and about an hour after it                  at the latest",
+                moment(row.first_seen_ms),
+                moment(row.created_ms)
+            ),
+            None => "when it was sealed can't be told now: its epoch can't be read".to_owned(),
+        };
+        let said = match version {
+            Some(version) => format!("said to be the version {version} at the store"),
+            None => "said to be the newest version at the store".to_owned(),
+        };
+        vec![
+            sealed,
+            format!(
+                "{said}; the service can't know that, and a store can show an older one: compare with when it was sealed"
+            ),
+        ]
+    }
+
     /// The key, if nothing stands against it: the brakes, the quarantine, the end of a version, another name.
     fn object_key(
         &self,
@@ -119,13 +146,26 @@ impl Core {
     }
 }
 
+/// What a line on somebody's screen can't have: ends of lines, and what turns the text around.
+fn is_odd(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// It stands on the other operator's screen.
+pub(super) fn check_version(version: Option<&str>) -> Result<(), ServiceError> {
+    let is_one = |version: &str| (1..=VERSION_LEN_MAX).contains(&version.len()) && !version.contains(is_odd);
+    if version.is_none_or(is_one) {
+        return Ok(());
+    }
+    Err(malformed("the id of a version is one line of at most 1024 bytes, as the store shows it"))
+}
+
 /// It stands in the log for ever, and on the other operator's screen.
 fn check_reason(reason: &str) -> Result<(), ServiceError> {
-    let turns_text = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if reason.trim().is_empty() {
         return Err(malformed("say why, and to whom it goes: the other operator and the log are told"));
     }
-    if reason.len() > REASON_LEN_MAX || reason.chars().any(|c| c.is_control() || turns_text(c)) {
+    if reason.len() > REASON_LEN_MAX || reason.contains(is_odd) {
         return Err(malformed("the reason is one line of at most 500 bytes"));
     }
     Ok(())

@@ -226,10 +226,12 @@ impl Core {
     }
 
     fn proposal_info(&self, vault: &Vault, row: &ProposalRow) -> ProposalInfo {
+        let mut words = words(&self.policy.load(), vault, &row.action);
+        words.extend(self.disclosed_version(vault, &row.action));
         ProposalInfo {
             id: row.id.clone(),
             action: row.action.clone(),
-            words: words(&self.policy.load(), vault, &row.action),
+            words,
             proposer: row.proposer.identity.clone(),
             proposed_ms: row.proposed_ms,
             expires_ms: row.expires_ms,

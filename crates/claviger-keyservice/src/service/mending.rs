@@ -60,8 +60,9 @@ impl Core {
         let Ok(vault) = self.vault() else { return Ok(()) };
         if vault.is_behind() || vault.has_leftover() {
             let turn = self.change(&vault)?;
-            return self.bring_up_to_date(&turn.vault);
+            self.bring_up_to_date(&turn.vault)?;
         }
+        self.outdate_refused(&vault)?;
         if self.writes.trouble().is_some() { self.probe() } else { Ok(()) }
     }
 

@@ -185,14 +185,14 @@ impl Core {
         Ok(())
     }
 
-    /// This replica's log, as far as something may be concluded from it.
+    /// This replica's log as it is now, as far as something may be concluded from it. Blocks.
     ///
     /// # Errors
-    /// [`ServiceError::Damaged`] before it is known which one it is.
+    /// [`ServiceError::Damaged`] before it is known which one it is; [`ServiceError::Audit`] if the log has failed.
     pub(crate) fn own_lines(&self, vault: &Vault) -> Result<OwnLines, ServiceError> {
         let OwnLog { log_id, sealed_from } = vault.own_log().ok_or(ServiceError::Damaged("log key"))?;
         let key = SealKey::new(vault.master.lines_secret(&log_id.0));
-        Ok(OwnLines::new(&self.config.audit_folder(), key, sealed_from))
+        self.audit.own_lines(key, sealed_from)
     }
 
     /// Which log this is, as far as its folder says so.

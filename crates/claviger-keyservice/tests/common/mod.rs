@@ -21,6 +21,7 @@ use claviger_keyapi::proposals::{
 use claviger_keyapi::{EnvelopeHeader, KeyService as _, KeyServiceError, SessionInfo, SessionKeyset};
 use claviger_keyservice::custody::paper::Form;
 use claviger_keyservice::custody::unlock::establish::Method;
+use claviger_keyservice::custody::unlock::hsm::{HsmConfig, WrapMechanism};
 use claviger_keyservice::store::location::Location;
 use claviger_keyservice::{Config, InitOptions, KeyService, Limits, NewOperator, ServiceError, Unlock, init};
 use serde::Serialize;
@@ -147,12 +148,16 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
-        let config = Config { store, limits, ..config(folder.path(), address, unlock) };
+        let pkcs11 = (unlock == Unlock::Pkcs11).then(softhsm);
+        let config = Config { store, limits, pkcs11, ..config(folder.path(), address, unlock) };
         let operators = [UnsignedIdentity::generate().unwrap(), UnsignedIdentity::generate().unwrap()];
         let mut options = init_options(folder.path(), &[operators[0].csr(), operators[1].csr()]);
         if unlock == Unlock::Quorum {
             let (dir, forms) = (folder.path().join("unlock"), vec![Form::Text]);
             options.unlock = Method::Quorum { shares: 3, threshold: 2, dir, forms };
+        }
+        if let Some(hsm) = &config.pkcs11 {
+            options.unlock = Method::Pkcs11(hsm.clone());
         }
         let report = init(&config, &options, &shared, &random).unwrap();
         let names = [("admin:first", "admin"), ("admin:second", "second-admin")];
@@ -293,7 +298,11 @@ impl World {
     }
 
     pub(crate) fn second_operator(&self) -> Arc<KeyClient> {
-        KeyClient::open_operator("", &self.path("second-admin"), self.clock.clone()).unwrap()
+        self.second_operator_at("")
+    }
+
+    pub(crate) fn second_operator_at(&self, address: &str) -> Arc<KeyClient> {
+        KeyClient::open_operator(address, &self.path("second-admin"), self.clock.clone()).unwrap()
     }
 
     pub(crate) fn audit(&self) -> Vec<serde_json::Value> {
@@ -322,6 +331,22 @@ fn config(folder: &Path, listen: std::net::SocketAddr, unlock: Unlock) -> Config
         store: Location::Sqlite,
         pkcs11: None,
         limits: Limits::default(),
+    }
+}
+
+/// Where SoftHSM's configuration lies, which it finds by the environment of the whole process; its PIN lies beside it.
+pub(crate) const SOFTHSM_CONF: &str = "SOFTHSM2_CONF";
+
+/// The key `master` in the HSM of this process.
+pub(crate) fn softhsm() -> HsmConfig {
+    let conf = PathBuf::from(std::env::var_os(SOFTHSM_CONF).expect("an HSM"));
+    HsmConfig {
+        module: "/usr/lib/softhsm/libsofthsm2.so".into(),
+        token: "claviger test".to_owned(),
+        serial: None,
+        key: "master".to_owned(),
+        pin_file: conf.with_file_name("pin"),
+        mechanism: WrapMechanism::AesGcm,
     }
 }
 

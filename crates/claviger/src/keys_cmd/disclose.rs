@@ -10,6 +10,7 @@ use claviger_keyapi::disclosure::KeyFile;
 use claviger_keyapi::proposals::{self, Action, Collected, ProposalRequest};
 use claviger_keyapi::wiping;
 use claviger_keyservice::files::{parent, write_secret_new};
+use claviger_s3::VersionId;
 
 use super::Operator;
 use super::connection::Connection;
@@ -26,6 +27,10 @@ use crate::recover::open::{envelope_kept_with, envelope_text};
 ///   claviger keys collect ID --key-file FILE
 /// Whoever has that file, the stored object and its envelope opens it with `claviger open`, without
 /// any service.
+///
+/// The other operator is told when the object was sealed (by its epoch), and which version of it you say
+/// that is: the newest one, or --version-id. The service can check the time and not the version: a store
+/// can show an older one under the right name.
 ///
 /// The service releases the key only if the object was sealed under exactly this bucket and key, and
 /// nothing of it is frozen, in quarantine, or under a key version that opens nothing any more; that is
@@ -49,6 +54,10 @@ pub(super) struct DiscloseArguments {
 
     #[command(flatten)]
     place: EnvelopePlace,
+
+    /// Which version of it, in a bucket with versions: the store's id. Without it, the newest
+    #[arg(long, value_name = "ID")]
+    version_id: Option<String>,
 
     /// Why, and to whom; for the other operator and the log
     #[arg(long, value_name = "TEXT")]
@@ -76,32 +85,35 @@ struct EnvelopePlace {
 }
 
 pub(super) async fn run(arguments: DiscloseArguments) -> Result<(), Exit> {
-    let DiscloseArguments { object, place, reason, operator } = arguments;
+    let DiscloseArguments { object, place, version_id, reason, operator } = arguments;
     let (bucket, key) = split(&object)?;
-    let envelope = Envelope::parse(&find(place, bucket, key).await?);
+    let envelope = Envelope::parse(&find(place, (bucket, key), version_id.as_deref()).await?);
     let envelope = envelope.context("the object's envelope").map_err(Exit::usage)?;
     let action = Action::Disclose {
         bucket: bucket.to_owned(),
         key: key.to_owned(),
         header: EnvelopeHeader::new(&envelope.header_bytes()),
+        version: version_id,
         reason,
     };
     propose(&operator, action).await.map(drop)
 }
 
-async fn find(place: EnvelopePlace, bucket: &str, key: &str) -> Result<String, Exit> {
+async fn find(place: EnvelopePlace, object: (&str, &str), version: Option<&str>) -> Result<String, Exit> {
     match (place.envelope, place.copy, place.store) {
         (Some(given), ..) => envelope_text(&given),
         (None, Some(path), _) => envelope_kept_with(&path),
-        (None, None, Some(file)) => at_store(&file, bucket, key).await,
+        (None, None, Some(file)) => at_store(&file, object, version).await,
         (None, None, None) => Err(Exit::usage(anyhow!("say where its envelope is: --store or --envelope"))),
     }
 }
 
-async fn at_store(file: &Path, bucket: &str, key: &str) -> Result<String, Exit> {
+async fn at_store(file: &Path, (bucket, key): (&str, &str), version: Option<&str>) -> Result<String, Exit> {
     let config = StoreConfig::load(file).map_err(|error| Exit::usage(anyhow!("{error}")))?;
     let store = StoreReader::open(&config.upstream, Arc::new(SystemClock)).map_err(Exit::usage)?;
-    let object = store.head(bucket, key, None).await.context("the store").map_err(Exit::failed)?;
+    let version = version.map(VersionId::parse).transpose();
+    let version = version.map_err(|_| Exit::usage(anyhow!("that is no id of a version")))?;
+    let object = store.head(bucket, key, version.as_ref()).await.context("the store").map_err(Exit::failed)?;
     object.envelope.ok_or_else(|| Exit::failed(anyhow!("the store has no envelope with this object")))
 }
 

@@ -9,6 +9,8 @@ use anyhow::{Context as _, anyhow};
 use claviger_format::{BucketId, Dek, Envelope, ObjectName};
 use claviger_keyapi::disclosure::{KeyFile, ObjectKey};
 use claviger_keyservice::files::{parent, read_secret};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::dump::Dump;
 use super::entry::Entry;
@@ -33,7 +35,8 @@ const ENVELOPE_LEN_MAX: u64 = 32 << 10;
 ///   claviger open --key-file k.key --object k.sealed --envelope k.envelope --out k
 ///
 /// All of it is verified: that this is the object of exactly the bucket and key that the key file
-/// names, complete and unchanged. The new file has its name only then; what fails leaves none. It is
+/// names, complete and unchanged. The new file has its name only then; what fails leaves none, and a
+/// file of that name that somebody made meanwhile is left as it is. The new one is
 /// plaintext, and the key file opens the object to everybody who has it: guard both.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -180,9 +183,22 @@ impl Unfinished {
         Ok(Self { path, file })
     }
 
-    fn finish(self, out: &Path) -> io::Result<()> {
-        self.file.sync_all()?;
-        fs::rename(&self.path, out)
+    /// Gives it its name, unless a file has that by now.
+    fn finish(self, out: &Path) -> anyhow::Result<()> {
+        self.file.sync_all().with_context(|| self.path.display().to_string())?;
+        rename_new(&self.path, out).with_context(|| out.display().to_string())
+    }
+}
+
+/// Renames a file, and replaces none.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that can't do that has links, or neither.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        done => Ok(done?),
     }
 }
 
@@ -190,5 +206,35 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         // It has got its name, or is to go.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_came_meanwhile_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("report.pdf");
+        let write = || {
+            let mut unfinished = Unfinished::create(&out).unwrap();
+            unfinished.file.write_all(b"mine").unwrap();
+            unfinished
+        };
+        let unfinished = write();
+        fs::write(&out, "somebody else's").unwrap();
+        assert!(unfinished.finish(&out).is_err());
+        assert_eq!(fs::read_to_string(&out).unwrap(), "somebody else's");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing unfinished is left");
+        fs::remove_file(&out).unwrap();
+        std::os::unix::fs::symlink("nowhere", &out).unwrap();
+        assert!(write().finish(&out).is_err(), "a link that leads nowhere is a name, too");
+        fs::remove_file(&out).unwrap();
+        write().finish(&out).unwrap();
+        assert_eq!(fs::read_to_string(&out).unwrap(), "mine");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -58,6 +58,7 @@ fn hand_out(service: &KeyService, header: &EnvelopeHeader) -> Result<ObjectKey, 
         bucket: "photos".into(),
         key: "k".into(),
         header: header.clone(),
+        version: None,
         reason: "a test".into(),
     };
     let proposal = core.settle_blocking(core.propose(&first, ProposeRequest { action, ttl_s: None }))?;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
-use super::config::Timing;
 use super::fault::Fault;
 use super::schema;
 use super::session::{CONNECT_TIMEOUT, late};
+use super::worker::Shared;
 use crate::ServiceError;
 
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -177,11 +177,15 @@ pub(super) async fn check_instance(client: &Client, claim: &Claim) -> Result<(),
 /// The row says when that is, by the server's clock, for all of them: who vanished without a word may release until then, whoever
 /// came after him, whether that one has waited, and whether it is this very process that tries again because an answer was lost.
 /// Only one that ran in the same place is dead for certain, and one that said that it ended releases nothing; neither puts the moment
-/// off.
+/// off. What this process knows of the moment by its own clock counts as well: the server's may be set forward meanwhile.
 ///
 /// While it waits it says something as often as one that works: a third replica must not take it for one that hangs.
-pub(super) async fn take_over(client: &Client, claim: &Claim, timing: &Timing) -> Result<(), Fault> {
+pub(super) async fn take_over(client: &Client, claim: &Claim, shared: &Shared) -> Result<(), Fault> {
+    let timing = &shared.timing;
     let wait = timing.take_over_after;
+    let known_ms = shared.quiet_from();
+    // Should the answer be lost.
+    shared.set_quiet_from(known_ms.max(shared.after(wait)));
     let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
     let mine: [(&(dyn ToSql + Sync), Type); 3] =
         [(&claim.process.as_slice(), Type::BYTEA), (&claim.place, Type::TEXT), (&wait_ms, Type::INT8)];
@@ -195,7 +199,10 @@ pub(super) async fn take_over(client: &Client, claim: &Claim, timing: &Timing) -
     );
     let rest_ms: i64 = in_time(written).await?.try_get(0)?;
     // A server whose clock was set back says more than that.
-    let mut rest = Duration::from_millis(u64::try_from(rest_ms).unwrap_or(0)).min(wait);
+    let rest = Duration::from_millis(u64::try_from(rest_ms).unwrap_or(0)).min(wait);
+    let quiet_ms = known_ms.max(shared.after(rest));
+    shared.set_quiet_from(quiet_ms);
+    let mut rest = Duration::from_millis(quiet_ms.saturating_sub(shared.clock.boot_ms()));
     if !rest.is_zero() {
         tracing::warn!(
             "a key service elsewhere held the database and did not say that it ended: waiting for it"

@@ -135,7 +135,7 @@ impl Session {
             return Ok(());
         }
         self.locked(live, until_ms)?;
-        self.runtime.block_on(hold::take_over(&live.client, claim, &self.shared.timing))?;
+        self.runtime.block_on(hold::take_over(&live.client, claim, &self.shared))?;
         self.prove(live)
     }
 

@@ -6,6 +6,8 @@
 //! session is ended. Is the lock free, a standby waits a moment (the other one may only have lost its connection), takes it,
 //! writes down that it did, and then waits until no former holder can release anything any more (`hold`).
 
+use std::sync::Arc;
+
 use tokio_postgres::types::{ToSql, Type};
 
 use super::fault::Fault;
@@ -39,13 +41,13 @@ impl Session {
         let (Some(live), Purpose::Serve(claim)) = (self.live.take(), self.purpose.clone()) else {
             return Ok(());
         };
-        let timing = self.shared.timing;
+        let shared = Arc::clone(&self.shared);
         let taken = self.runtime.block_on(async {
             let lock = hold::lock(&live.client, None, || false);
             if !tokio::time::timeout(CONNECT_TIMEOUT, lock).await.unwrap_or_else(|_| Err(late()))? {
                 return Ok(false);
             }
-            hold::take_over(&live.client, &claim, &timing).await?;
+            hold::take_over(&live.client, &claim, &shared).await?;
             Ok(true)
         });
         // Whatever comes of it, the next attempt begins with another look.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use claviger_env::Clock;
 use tokio_postgres::{Client, Error};
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     role: AtomicU8,
     /// Whether this process would work with the rows if it could.
     ready: AtomicBool,
+    /// From when on nobody who held the database before this process can release anything, on the boot-time clock.
+    quiet_ms: AtomicU64,
     pub(super) timing: Timing,
     trouble: Mutex<Option<String>>,
 }
@@ -66,6 +69,20 @@ impl Shared {
 
     pub(super) fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
+    }
+
+    /// From when on nobody who held the database before can release anything, as far as this process knows it.
+    pub(super) fn quiet_from(&self) -> u64 {
+        self.quiet_ms.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_quiet_from(&self, boot_ms: u64) {
+        self.quiet_ms.store(boot_ms, Ordering::Release);
+    }
+
+    /// So long from now, on the boot-time clock.
+    pub(super) fn after(&self, time: Duration) -> u64 {
+        self.clock.boot_ms().saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     }
 
     pub(super) fn problem(&self) -> Option<String> {
@@ -123,6 +140,7 @@ impl Worker {
             clock,
             role: AtomicU8::new(Role::Active as u8),
             ready: AtomicBool::new(true),
+            quiet_ms: AtomicU64::new(0),
             timing: config.timing,
             trouble: Mutex::new(None),
         });
