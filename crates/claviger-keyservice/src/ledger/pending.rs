@@ -19,6 +19,9 @@ pub(super) struct PendingRow {
     /// The log in which it is being written down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) log: Option<Id16>,
+    /// Number of the state that it follows, if it is not the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<u64>,
     changes: Vec<StoredChange>,
 }
 
@@ -46,7 +49,18 @@ struct StoredEpoch {
 
 impl PendingRow {
     pub(super) fn new(mark: Mark, log: Option<Id16>, changes: &[Change]) -> Self {
-        Self { mark, log, changes: changes.iter().map(StoredChange::from).collect() }
+        Self { mark, log, after: None, changes: changes.iter().map(StoredChange::from).collect() }
+    }
+
+    /// The same, where the states in between are left out.
+    pub(super) fn after(self, seq: u64) -> Self {
+        let is_next = seq.checked_add(1) == Some(self.mark.seq);
+        Self { after: (!is_next).then_some(seq), ..self }
+    }
+
+    /// Whether it leads on from the state of this number.
+    pub(super) fn follows(&self, seq: u64) -> bool {
+        self.after.or_else(|| self.mark.seq.checked_sub(1)) == Some(seq)
     }
 
     /// A copy of the changes.
