@@ -620,6 +620,11 @@ user = "{server['user']}"
     def says(self, address, state, seconds=60):
         until(lambda: state in self.site.status("--address", address), f"{address} to say {state}", seconds)
 
+    def is_ready(self, address, seconds=60):
+        """It has heard from the one that serves, so that it would take over."""
+        self.says(address, "Standby", seconds)
+        until(lambda: "can't take over" not in self.site.status("--address", address), f"{address} to be ready", seconds)
+
     def unlock(self, address):
         self.says(address, "ocked")
         for share in self.shares:
@@ -643,11 +648,12 @@ user = "{server['user']}"
         until(lambda: cosigned.is_dir() and any(cosigned.iterdir()), "b to cosign")
         site.run(f'claviger audit verify keyservice/audit --key {keys["(the first)"]} --witness {witness}')
         site.run(f'claviger audit verify keyservice/audit --key {keys["(the first)"]} --witness {witness[:-5]}AAAA=', wanted=2)
+        self.is_ready(self.second, 240)
         site.stop("keyservice")
-        self.says(self.second, "Unlocked", 240)
+        self.says(self.second, "Unlocked", 60)
         site.run("claviger keyservice --config keyservice.toml")
         self.unlock(self.first)
-        self.says(self.first, "Standby")
+        self.is_ready(self.first)
         site.stop("replica", signal.SIGKILL)
         self.says(self.first, "Unlocked", 90)
         site.run("claviger audit replicas keyservice/audit b/audit")

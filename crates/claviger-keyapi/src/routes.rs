@@ -207,6 +207,19 @@ body!(
         /// here once another replica serves.
         #[serde(default)]
         logs: Vec<String>,
+        /// The state that the service is in: one sequence for all of its replicas. None from one that tells of none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<LedgerState>,
+    }
+);
+body!(
+    /// A state of all that the service decides by: identities, policy, freezes, epochs.
+    #[derive(Clone, PartialEq, Eq)]
+    LedgerState {
+        /// Counts changes; only grows.
+        number: u64,
+        /// Digest of that state, 64 hex digits.
+        digest: String,
     }
 );
 body!(

@@ -128,7 +128,8 @@ impl Core {
         }
     }
 
-    fn tell_of_contradiction(&self, text: String) {
+    /// Writes down that two replicas can't both be right.
+    pub(crate) fn tell_of_contradiction(&self, text: String) {
         tracing::error!(%text, "the replicas' logs contradict each other");
         let refusal = KeyServiceError::Conflict { text };
         let recorded = self.local_info().and_then(|info| {

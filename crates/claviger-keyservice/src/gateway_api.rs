@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use claviger_format::{BucketId, EpochRecord};
-use claviger_keyapi::routes::{BindRequest, BindingAnswer, BindingsAnswer, EpochAnswer};
+use claviger_keyapi::routes::{
+    BindRequest, BindingAnswer, BindingsAnswer, EpochAnswer, LedgerState, LogHead,
+};
 use claviger_keyapi::wire::Blob;
 use claviger_keyapi::{
     Binding, Id16, KeyServiceError, NameKeyBytes, PskBytes, PublicKey, ReleaseError, Seed32, SessionInfo,
@@ -15,6 +17,7 @@ use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, bounded};
 use crate::bindings::{BindingRow, ClosingRow};
 use crate::keyset::Keyset;
+use crate::ledger::Mark;
 use crate::registry::{OpenError, Registry};
 use crate::release::Release;
 use crate::service::{Caller, Core, Work};
@@ -48,6 +51,15 @@ impl Core {
         };
         let result = run(&mut release);
         Work::new(result, release.records)
+    }
+
+    /// The log as it is now, and which state of the ledger the service is in: a gateway that has seen a later one asks nothing more.
+    pub(crate) fn log_head(&self, caller: &Caller, from: u64) -> Result<LogHead, ServiceError> {
+        let logs = caller.vault.logs().iter().map(|log| log.key.to_string()).collect();
+        let head = self.audit.head(from, logs)?;
+        // Durable in the log, so that no crash takes it back.
+        let Mark { seq, state } = caller.vault.mark();
+        Ok(LogHead { state: Some(LedgerState { number: seq, digest: state }), ..head })
     }
 
     pub(crate) fn session(&self, caller: &Caller) -> Work<SessionInfo> {

@@ -99,6 +99,13 @@ impl Outside {
         }
     }
 
+    /// A standby's log is borne out. What operators accept may be meant for its takeover.
+    pub(crate) fn borne_out(&self) {
+        let mut inner = self.inner();
+        let accepted = std::mem::take(&mut inner.accepted);
+        *inner = Inner { accepted, ..Inner::default() };
+    }
+
     fn accepted(&self, now_boot_ms: u64) -> Vec<(Identity, SpkiHash)> {
         let mut inner = self.inner();
         inner.accepted.retain(|one| now_boot_ms < one.boot_ms.saturating_add(ACCEPTANCE_TTL_MS));
@@ -250,16 +257,38 @@ impl Core {
             some => some,
         };
         let Some(problem) = problem else { return Ok(None) };
+        let record = info.record("rollback-accepted", Outcome::Done);
+        self.accepted_by_two(rows, record, problem, remedy_for(is_missing)).map(Some)
+    }
+
+    /// Whether two operators say that this replica is to go on with what is here.
+    ///
+    /// # Errors
+    /// [`ServiceError::Tampered`]; a policy that is none.
+    pub(crate) fn is_accepted_by_two(&self, rows: &Rows) -> Result<bool, ServiceError> {
+        Ok(self.accepting_operators(rows)?.len() >= OPERATORS_NEEDED)
+    }
+
+    /// The record of it that they do, in spite of this, filled in.
+    ///
+    /// # Errors
+    /// [`ServiceError::Unvouched`] if not.
+    pub(crate) fn accepted_by_two(
+        &self,
+        rows: &Rows,
+        mut record: Record,
+        problem: String,
+        remedy: &'static str,
+    ) -> Result<Record, ServiceError> {
         let by = self.accepting_operators(rows)?;
         if by.len() < OPERATORS_NEEDED {
-            return Err(unvouched(problem, is_missing));
+            return Err(ServiceError::Unvouched { problem, remedy });
         }
-        let mut record = info.record("rollback-accepted", Outcome::Done);
         let names: Vec<String> = by.iter().map(ToString::to_string).collect();
         record.subject = Some(names.join(", "));
         record.what = Some(bounded(&problem));
-        tracing::warn!(%problem, by = names.join(", "), "operators accepted a rollback");
-        Ok(Some(record))
+        tracing::warn!(%problem, by = names.join(", "), "operators accepted to go on with what is here");
+        Ok(record)
     }
 
     /// Of a log that would get its key now: whether somebody remembers that it had one.
@@ -360,13 +389,12 @@ impl Core {
     }
 }
 
-fn unvouched(problem: String, is_missing: bool) -> ServiceError {
-    let remedy = if is_missing {
+fn remedy_for(is_missing: bool) -> &'static str {
+    if is_missing {
         "a gateway that ran since shows one by itself; or claviger keys unlock --checkpoint FILE; if nobody has one, two \
          operators: claviger keys unlock --accept-rollback"
     } else {
         "put back the newest database and state folder; if they are lost, two operators: claviger keys unlock \
          --accept-rollback, and then repeat every revocation since"
-    };
-    ServiceError::Unvouched { problem, remedy }
+    }
 }

@@ -113,6 +113,10 @@ async fn site() -> Site {
     // It comes up at the same address.
     world.config = stood_by;
     world.start().await.unwrap();
+    // It never heard of the one that served.
+    for operator in [world.operator(), world.second_operator()] {
+        ask::<admin::RollbackAccepted>(&operator, admin::ACCEPT_ROLLBACK, &Empty {}).await.unwrap();
+    }
     serves(&world).await;
     let second = world.gateway("second").await;
     Site { world, first, earlier, stolen_ms, second, leased, untouched, _database: Arc::new(database) }

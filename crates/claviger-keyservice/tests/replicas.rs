@@ -85,11 +85,15 @@ impl Replica {
 
     /// What an operator hears there, if he hears anything soon.
     async fn state(&self, world: &World) -> Option<ServiceState> {
+        self.status(world).await.map(|status| status.state)
+    }
+
+    async fn status(&self, world: &World) -> Option<AdminStatus> {
         let address = self.config.listen.to_string();
         let operator = KeyClient::open_operator(&address, &world.path("admin"), world.clock.clone()).unwrap();
         let asked = operator.transport().call::<_, AdminStatus>(admin::STATUS, &Empty {});
         let answer = tokio::time::timeout(Duration::from_secs(1), asked).await;
-        answer.ok()?.ok().map(|answer| answer.value.state)
+        answer.ok()?.ok().map(|answer| answer.value)
     }
 }
 
@@ -163,6 +167,7 @@ async fn replicas_lose_nothing_and_contradict_nobody() {
     for fault in ["killed", "cut off", "frozen", "killed"] {
         let n = active(&world, &replicas).await;
         served.push(n);
+        others_stand_by(&world, &replicas, n, fault).await;
         strike(&mut replicas[n], fault);
         // Another one serves.
         goes_on(&world, &replicas, &load, fault).await;
@@ -202,6 +207,7 @@ async fn replicas_lose_nothing_and_contradict_nobody() {
 async fn a_locked_standby_takes_nothing_over(world: &World, replicas: &mut [Replica], load: &Load) {
     let first = active(world, replicas).await;
     let locked = (first + 1) % replicas.len();
+    others_stand_by(world, replicas, first, "before a lock").await;
     let address = replicas[locked].config.listen.to_string();
     let operator = KeyClient::open_operator(&address, &world.path("admin"), world.clock.clone()).unwrap();
     let answer = operator.transport().call::<_, AdminStatus>(admin::LOCK, &Empty {}).await.unwrap();
@@ -304,17 +310,24 @@ fn come_back(replica: &mut Replica, fault: &str) {
     }
 }
 
-/// Whoever comes back serves nothing, and unlocks itself as a standby.
+/// All but the one that serves.
+async fn others_stand_by(world: &World, replicas: &[Replica], active: usize, when: &str) {
+    for replica in replicas.iter().enumerate().filter(|(n, _)| *n != active).map(|(_, replica)| replica) {
+        stands_by(world, replica, when).await;
+    }
+}
+
+/// Whoever comes back serves nothing, unlocks itself as a standby, and hears from the others: it would take over.
 async fn stands_by(world: &World, replica: &Replica, fault: &str) {
     let mut last = None;
-    for _ in 0..200 {
-        last = replica.state(world).await;
-        if last == Some(ServiceState::Standby) {
+    for _ in 0..300 {
+        last = replica.status(world).await.map(|status| (status.state, status.problems));
+        if matches!(&last, Some((ServiceState::Standby, problems)) if problems.is_empty()) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("{fault}: it does not stand by within 20 s: {last:?}");
+    panic!("{fault}: it does not stand by within 30 s: {last:?}");
 }
 
 /// All logs verify, no two of them tell of different states under one number, none is missing, and every key that was released

@@ -13,21 +13,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_env::Clock;
+use claviger_gateway::key_client::{KeyClient, Witness};
 use claviger_keyapi::ServiceState;
 use claviger_keyapi::admin::{self, AdminStatus, RollbackAccepted};
 use claviger_keyapi::proposals::{Action, FreezeRequest, FreezeTarget};
 use claviger_keyapi::routes::Empty;
 use claviger_keyservice::audit_log::AuditFolder;
 use claviger_keyservice::custody::unlock::hsm::make_key;
+use claviger_keyservice::audit_log::states::{States, compare};
 use claviger_keyservice::join::{JoinOptions, join};
 use claviger_keyservice::store::location::Location;
-use claviger_keyservice::store::postgres::{PostgresConfig, Timing};
+use claviger_keyservice::store::postgres::{PostgresConfig, Server as Reached, Timing};
 use claviger_keyservice::{Config, KeyService, Limits, Unlock};
 use common::{POLICY, SOFTHSM_CONF, TestClock, World, ask, softhsm};
 use postgres_server::{Database, Server};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+/// How old a word may be: replicas look every two seconds, and answers take two looks.
+const WORD_MS: u64 = 12_000;
 
 /// A service whose second replica stands by.
 struct Pair {
@@ -58,6 +63,7 @@ impl Pair {
             heartbeat: Duration::from_millis(300),
             patience_ms: 1_000,
             join_wait_ms: 0,
+            word_ms: WORD_MS,
         };
         let store = Location::Postgres(PostgresConfig { timing, ..database.config() });
         let clock = TestClock::running();
@@ -128,6 +134,41 @@ impl Pair {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("not {wanted:?} with \"{says}\" within 15 s: {:?}", self.service().health());
+    }
+
+    /// Until it would take over.
+    async fn is_ready(&self) {
+        for _ in 0..200 {
+            if self.service().health() == (ServiceState::Standby, Vec::new()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("not ready to take over within 20 s: {:?}", self.service().health());
+    }
+
+    /// Until it is known that it does not take over, although nobody else serves.
+    async fn stays_out(&self, says: &str) {
+        // Longer than it waits for an active one that is gone.
+        for _ in 0..30 {
+            self.is(ServiceState::Standby, says).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn both_accept(&self) {
+        let address = self.config.listen.to_string();
+        for name in ["admin", "second-admin"] {
+            let operator =
+                KeyClient::open_operator(&address, &self.world.path(name), self.world.clock.clone()).unwrap();
+            ask::<admin::RollbackAccepted>(&operator, admin::ACCEPT_ROLLBACK, &Empty {}).await.unwrap();
+        }
+    }
+
+    /// States of which both logs tell, held against each other.
+    fn states(&self) -> States {
+        let folders = [self.world.config.state_dir.join("audit"), self.audit()];
+        compare(&folders.map(|folder| AuditFolder::new(&folder))).unwrap()
     }
 
     fn audit(&self) -> PathBuf {
@@ -384,8 +425,8 @@ async fn a_standby_believes_no_line_that_it_did_not_write() {
     pair.stop().await;
     fs::write(pair.log_file(), &text).unwrap();
     pair.start().await;
-    pair.is(ServiceState::Standby, "").await;
     // Its log is in order, so it takes over.
+    pair.is_ready().await;
     pair.world.stop().await;
     pair.is(ServiceState::Unlocked, "").await;
     let operator = pair.world.operator_at(&pair.config.listen.to_string());
@@ -418,4 +459,127 @@ async fn of_several_replicas_one_whose_checkpoint_is_lost_goes_on_if_two_operato
     }
     serves(world).await;
     world.stop().await;
+}
+
+/// What the administrator of the database alone can do to a replica that is off, or locked, for a while: everything that was done
+/// since is gone, and each row is one that the service wrote.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_was_off_takes_nothing_over_alone_and_two_operators_can_accept_it() {
+    let mut pair = Pair::new().await;
+    let enrolled = pair.world.enrol("full").await;
+    let witness = |address: &str| {
+        let keys = KeyClient::open(address, &pair.world.path("full"), pair.world.clock.clone()).unwrap();
+        Witness::new(keys, &pair.world.path("memory"), pair.world.clock.clone())
+    };
+    drop(enrolled);
+    let at_first = witness(&pair.world.config.listen.to_string());
+    let at_second = witness(&pair.config.listen.to_string());
+    pair.start().await;
+    pair.has_witnessed(1).await;
+    pair.is_ready().await;
+    pair.stop().await;
+    pair.keep_rows();
+    freeze(&pair.world).await;
+    at_first.look().await.unwrap();
+    pair.world.stop().await;
+    pair.put_rows_back();
+
+    pair.start().await;
+    pair.stays_out("can't be certain").await;
+    pair.both_accept().await;
+    pair.is(ServiceState::Unlocked, "").await;
+    // It counts on above everything that the other one can have counted, so that gateways follow, and an auditor can tell.
+    at_second.look().await.unwrap();
+    let states = pair.states();
+    assert_eq!(states.anew.len(), 1);
+    assert!(states.anew[0] >= common::WALL_CLOCK_MS && states.is_one_history(), "{states:?}");
+    let accepted = pair.lines().into_iter().find(|line| line.contains("\"present-accepted\"")).unwrap();
+    assert!(accepted.contains("can't be certain") && accepted.contains("admin:second"), "{accepted}");
+    pair.stop().await;
+}
+
+/// A second server, with a copy of the database as it is now, in which somebody else seems to serve.
+struct Copy {
+    server: Arc<Server>,
+    socket: PathBuf,
+    holder: std::process::Child,
+}
+
+impl Copy {
+    fn of(pair: &Pair) -> Self {
+        let (server, name) = (Server::start(), &pair.database.name);
+        server.sql("postgres", &format!("CREATE DATABASE {name}"));
+        let old = &pair.database.server.info;
+        let psql = |command: &str, socket: &Path, port: u16| {
+            format!("{command} -h {} -p {port} -d {name}", socket.display())
+        };
+        let pipe = format!(
+            "set -e -o pipefail; {} | {} -X -q -v ON_ERROR_STOP=1 > /dev/null",
+            psql("pg_dump", &old.socket, old.port),
+            psql("psql", &server.info.socket, server.info.port),
+        );
+        assert!(std::process::Command::new("bash").args(["-c", &pipe]).status().unwrap().success());
+        let lock = "SELECT pg_advisory_lock(x'636c617669676572'::bit(64)::bigint)";
+        // It says something ever and again, so that nobody takes it for one that hangs.
+        let hold = format!(
+            "(echo \"{lock};\"; while echo 'SELECT 1;'; do sleep 0.3; done) | exec {} -X -q > /dev/null",
+            psql("psql", &server.info.socket, server.info.port)
+        );
+        let holder = std::process::Command::new("bash").args(["-c", &hold]).spawn().unwrap();
+        let socket = server.info.socket.join(format!(".s.PGSQL.{}", server.info.port));
+        Self { server, socket, holder }
+    }
+
+    /// Nobody seems to serve any more.
+    fn let_go(&mut self, name: &str) {
+        self.holder.kill().unwrap();
+        self.holder.wait().unwrap();
+        let others = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = 'psql' \
+                      AND datname = current_database() AND pid <> pg_backend_pid()";
+        self.server.sql(name, others);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_is_shown_a_copy_of_the_database_does_not_take_over_when_the_true_one_is_gone() {
+    let mut pair = Pair::new().await;
+    // The way to the database leads over something that its administrator can turn elsewhere.
+    let Location::Postgres(config) = pair.config.store.clone() else { panic!("no server") };
+    let way = pair.world.path("way");
+    fs::create_dir(&way).unwrap();
+    let name = way.join(format!(".s.PGSQL.{}", config.port));
+    let turn_to = |socket: &Path| {
+        let fresh = way.join("fresh");
+        std::os::unix::fs::symlink(socket, &fresh).unwrap();
+        fs::rename(&fresh, &name).unwrap();
+    };
+    turn_to(&pair.database.server.info.socket.join(format!(".s.PGSQL.{}", config.port)));
+    pair.config.store = Location::Postgres(PostgresConfig { server: Reached::Socket(way.clone()), ..config });
+    pair.start().await;
+    pair.is_ready().await;
+
+    let mut copy = Copy::of(&pair);
+    turn_to(&copy.socket);
+    pair.database.sql(
+        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = current_database() \
+         AND pid <> pg_backend_pid() AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted)",
+    );
+    freeze(&pair.world).await;
+    // It says so while the other one still serves.
+    tokio::time::sleep(Duration::from_millis(WORD_MS)).await;
+    pair.is(ServiceState::Standby, "can't be certain").await;
+    assert_eq!(pair.world.service().health().0, ServiceState::Unlocked);
+    pair.world.stop().await;
+    copy.let_go(&pair.database.name);
+    pair.stays_out("can't be certain").await;
+
+    // Shown the truth again, it knows of the freeze, and needs a person all the same.
+    turn_to(&pair.database.server.info.socket.join(format!(".s.PGSQL.{}", pair.database.server.info.port)));
+    copy.server.sql("postgres", "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name LIKE 'claviger%'");
+    pair.both_accept().await;
+    pair.is(ServiceState::Unlocked, "").await;
+    let operator = pair.world.operator_at(&pair.config.listen.to_string());
+    let status: AdminStatus = ask(&operator, admin::STATUS, &Empty {}).await.unwrap();
+    assert_eq!(status.frozen.len(), 1);
+    pair.stop().await;
 }

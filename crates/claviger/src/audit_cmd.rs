@@ -23,6 +23,7 @@ use claviger_audit::verify::Remembered;
 use claviger_audit::{LogProof, SignedCheckpoint, VerifierKey};
 use claviger_keyservice::audit_log::AuditFolder;
 use claviger_keyservice::audit_log::offline::{OfflineError, check_proof};
+use claviger_keyservice::audit_log::sessions::Back;
 use claviger_keyservice::audit_log::states::{Fork, compare};
 
 use time::OffsetDateTime;
@@ -70,8 +71,10 @@ enum Command {
     Search(SearchArguments),
     /// Hold the logs of all replicas of one service against each other
     ///
-    /// Finds replicas that went apart (different states under one number) and states that no log tells
-    /// of. Whether each log is as it was written, `claviger audit verify` tells, one by one.
+    /// Finds replicas that went apart (different states under one number), one that went on from an
+    /// older state than another had told of before, and states that no log tells of. A log that does
+    /// not fit its own checkpoint, signed with the key that it names itself, is named, and accuses
+    /// nobody. Whether that is the true key, `claviger audit verify` tells, one by one.
     #[command(verbatim_doc_comment)]
     Replicas(ReplicasArguments),
     /// Hand records on to another system: to standard output, to syslog, or to a collector of OpenTelemetry
@@ -304,26 +307,46 @@ fn search(arguments: &SearchArguments) -> Result<(), Exit> {
     select::each(&folder, 0, &arguments.selection, |line, _| say!("{}", select::text(line)))
 }
 
+/// What to add where not all of it is signed.
+fn unless(is_signed: bool) -> &'static str {
+    if is_signed {
+        return "";
+    }
+    "; not all of these records are under a good checkpoint, and whoever can write a folder can have added them"
+}
+
 fn replicas(dirs: &[PathBuf]) -> Result<(), Exit> {
     let folders = dirs.iter().map(|dir| open(dir)).collect::<Result<Vec<_>, _>>()?;
     let states = compare(&folders).map_err(Exit::usage)?;
     for (dir, told) in dirs.iter().zip(&states.told) {
         say!("{}: tells of {told} states", dir.display());
     }
+    for (place, why) in &states.unverified {
+        let dir = dirs[*place].display();
+        say!("{dir}: {why}; look with claviger audit verify. Until then what it tells accuses nobody");
+    }
     for Fork { number, folders: (one, other), is_signed } in &states.forks {
         let (one, other) = (dirs[*one].display(), dirs[*other].display());
-        let unless = if *is_signed {
-            ""
-        } else {
-            "; one of the two records is under no checkpoint, and whoever can write its folder can have added it"
-        };
-        say!("state {number}: {one} and {other} went apart{unless}");
+        say!("state {number}: {one} and {other} went apart{}", unless(*is_signed));
+    }
+    for Back { folders: (one, other), from, told, by_numbers, is_signed } in &states.backs {
+        let (one, other) = (dirs[*one].display(), dirs[*other].display());
+        let before = if *by_numbers { "" } else { ", by the clocks of both, more than ten minutes before" };
+        say!(
+            "state {from}: {one} went on from there, and {other} had told of state {told}{before}: what was done since is undone{}",
+            unless(*is_signed)
+        );
     }
     for (first, last) in &states.missing {
         say!("states {first} to {last}: no log tells of them; one is missing, or was cut off");
     }
-    if states.forks.is_empty() && states.missing.is_empty() {
-        say!("together     one history of {} states", states.newest);
+    for number in &states.anew {
+        say!(
+            "state {number}: two operators had accepted that what others knew was given up (record rollback-accepted or present-accepted), and numbers began anew"
+        );
+    }
+    if states.is_one_history() {
+        say!("together     one history of {} states", states.known);
         return Ok(());
     }
     Err(Exit::failed(anyhow!("the logs are not one history")))

@@ -5,6 +5,8 @@
 //! logs/<…>/checkpoint                                     its newest checkpoint that was believed, a signed note
 //! logs/<…>/removed                                        only while the service does not name that log among its own
 //! logs/<…>/contradiction                                  only after one: what was shown instead, and why it is none
+//! logs/state                                              the newest state that the service said it is in, whichever replica it was
+//! logs/contradiction                                      only after it showed an older one, or another one of that number
 //! ```
 //! A service with several replicas has several logs. Of those that did not show themselves yet only the key lies there: a log that
 //! one of them named is known when it comes, any other one is another service's.
@@ -20,7 +22,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use claviger_audit::{LogMemory, VerifierKey};
-use claviger_keyapi::routes::LogHead;
+use claviger_keyapi::routes::{LedgerState, LogHead};
 
 use super::durable;
 
@@ -28,6 +30,7 @@ const KEY: &str = "key";
 const CHECKPOINT: &str = "checkpoint";
 const REMOVED: &str = "removed";
 const CONTRADICTION: &str = "contradiction";
+const STATE: &str = "state";
 /// Most logs that are remembered, with those of replicas that are gone.
 pub(super) const LOGS_MAX: usize = 64;
 /// What the names of our logs begin with (docs/key-service-api.md, "Audit log").
@@ -76,10 +79,15 @@ impl LogShelf {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Remembered::Nothing),
             entries => entries?,
         };
+        if let Some(bytes) = read(&self.folder.join(CONTRADICTION))? {
+            let text = String::from_utf8_lossy(&bytes);
+            return Ok(Remembered::Stopped(self.with_remedy_for_state(text.trim_end())));
+        }
         let mut logs = Vec::new();
         for entry in entries {
             let folder = entry?.path();
-            if holds_nothing(&folder)? {
+            // Beside the folders lies the state.
+            if !folder.is_dir() || holds_nothing(&folder)? {
                 continue;
             }
             match read_log(&folder)? {
@@ -131,6 +139,38 @@ impl LogShelf {
         durable::remove(&folder, REMOVED)?;
         // What is left, if anything, holds nothing of a log.
         fs::remove_dir(&folder).or(Ok(()))
+    }
+
+    /// The newest state that the service said it is in. Blocks.
+    pub(super) fn state(&self) -> io::Result<Option<LedgerState>> {
+        let Some(bytes) = read(&self.folder.join(STATE))? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes);
+        let parsed = text.trim_end().split_once(' ').and_then(|(number, digest)| {
+            Some(LedgerState { number: number.parse().ok()?, digest: digest.to_owned() })
+        });
+        let damaged = || io::Error::new(ErrorKind::InvalidData, "the file `state` is not what was written");
+        parsed.map(Some).ok_or_else(damaged)
+    }
+
+    /// Remembers it. Durable when this returns. Blocks.
+    pub(super) fn keep_state(&self, state: &LedgerState) -> io::Result<()> {
+        durable::make_private(&self.folder)?;
+        durable::replace(&self.folder, STATE, format!("{} {}\n", state.number, state.digest).as_bytes())
+    }
+
+    /// Remembers that the service contradicted it. Blocks.
+    pub(super) fn keep_contradicted_state(&self, why: &str) -> io::Result<()> {
+        durable::replace(&self.folder, CONTRADICTION, format!("{why}\n").as_bytes())
+    }
+
+    /// What to tell the operator of that.
+    pub(super) fn with_remedy_for_state(&self, why: &str) -> String {
+        let folder = self.folder.display();
+        format!(
+            "{why}; nothing is asked of it any more. Hold the logs of its replicas against each other (claviger audit replicas; \
+             docs/operations.md, \"A gateway that no longer trusts its key service\"); when that is settled remove \
+             {folder}/{CONTRADICTION} and {folder}/{STATE}"
+        )
     }
 
     /// The folder, for messages.

@@ -10,6 +10,7 @@
 mod logs;
 mod service;
 mod sight;
+mod states;
 
 use std::mem::{Discriminant, discriminant};
 use std::path::Path;
@@ -197,6 +198,7 @@ impl Witness {
         };
         self.vouched.store(0, Ordering::Relaxed);
         let (memory, is_removed) = match logs::whose(&logs, &shown) {
+            // Whoever forgot all logs forgets the state as well.
             Whose::First => (None, false),
             Whose::Known(kept) => (Some(kept.memory), kept.is_removed),
             Whose::Strangers(key) => return Err(self.stop(self.shelf.strange(key.as_ref(), &shown.key))),
@@ -205,6 +207,7 @@ impl Witness {
             // What it shows is not remembered either: nobody says that it is the service's.
             Ok((same, _)) if is_removed => Err(self.stop(self.shelf.removed(same.key()))),
             Ok((newer, is_newer)) => {
+                self.believe_state(logs.is_empty(), &shown).await?;
                 if is_newer {
                     ::metrics::gauge!(KEY_SERVICE_LOG_RECORDS).set(newer.size() as f64);
                     self.on_disk(move |shelf| shelf.keep(&newer)).await?;

@@ -1,6 +1,6 @@
 //! What lay in the folder when the log was opened, as one reading found it, and whether it is to be gone on with.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use claviger_audit::{Checkpoint, LogTree, Note, SignedCheckpoint, VerifierKey};
 
@@ -8,6 +8,9 @@ use super::recovery::Recovered;
 use super::{AuditLog, SealKey, Uncovered, check_lines};
 use crate::ServiceError;
 use crate::ledger::Mark;
+
+/// The index from which on lines are sealed, if they are.
+type SealedFrom = Option<u64>;
 
 #[derive(Default)]
 pub(super) struct Found {
@@ -19,8 +22,9 @@ pub(super) struct Found {
     name: Option<String>,
     /// A digest of the records behind the checkpoint.
     tail: [u8; 32],
-    /// They were written by the service.
-    is_checked: AtomicBool,
+    /// They were written by the service, if lines are sealed from there on: what passes in a log without seals need not pass in one that has
+    /// them.
+    checked: Mutex<Option<SealedFrom>>,
     /// The newest state of the ledger that the records tell of.
     state: Option<Mark>,
 }
@@ -30,7 +34,7 @@ impl Found {
     pub(super) fn of(recovered: Recovered) -> (LogTree, Self) {
         let Recovered { tree, found: note, name, tail, state, torn_len: _, last: _ } = recovered;
         let records = tree.size();
-        (tree, Self { note, records, name, tail, is_checked: AtomicBool::new(false), state })
+        (tree, Self { note, records, name, tail, checked: Mutex::default(), state })
     }
 }
 
@@ -68,15 +72,17 @@ impl AuditLog {
     /// [`ServiceError::Forged`] if not; [`ServiceError::Audit`] if they were exchanged; [`ServiceError::Io`].
     pub(crate) fn check_tail(&self, sealed_from: Option<u64>, key: &SealKey) -> Result<(), ServiceError> {
         // A log without files is one of a test. What was found is in the tree: checked once, it may be pruned.
-        let Some(folder) = self.folder.as_ref().filter(|_| !self.found.is_checked.load(Ordering::Acquire))
-        else {
+        // Where nothing of it is sealed it is the same whether anything is to be.
+        let sealed_from = sealed_from.filter(|from| *from < self.found.records);
+        let mut checked = self.found.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(folder) = self.folder.as_ref().filter(|_| *checked != Some(sealed_from)) else {
             return Ok(());
         };
         let covered = self.found.note.as_ref().and_then(|note| Checkpoint::parse(note.text()).ok());
         let from = covered.map_or(0, |checkpoint| checkpoint.size);
         let digest = check_lines(folder, Uncovered { from, end: self.found.records, sealed_from }, key)?;
         if digest == self.found.tail {
-            self.found.is_checked.store(true, Ordering::Release);
+            *checked = Some(sealed_from);
             return Ok(());
         }
         let text = "the lines behind its checkpoint are not those that the service found when it started; the log must not be edited";

@@ -46,6 +46,7 @@ impl AuditLog {
             checkpoint: signed.note().to_string(),
             proof: proof.iter().map(Hash::to_base64).collect(),
             logs,
+            state: None,
         })
     }
 

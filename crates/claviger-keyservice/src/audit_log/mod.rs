@@ -27,6 +27,7 @@ mod own;
 mod rebuild;
 mod recovery;
 mod seal;
+pub mod sessions;
 pub mod states;
 mod tail;
 mod tile_files;

@@ -41,17 +41,38 @@ impl Core {
         changes: Vec<Change>,
         records: &[Record],
     ) -> Result<(), ServiceError> {
+        self.commit_from(turn, 0, changes, records)
+    }
+
+    /// Begins to count anew above every number that a history which was given up can have reached: from the time, in milliseconds
+    /// since 1970. Nobody makes a thousand changes a second for years. So whoever remembers a state of that history can go on with this
+    /// one without being told, and with no other.
+    ///
+    /// # Errors
+    /// Those of [`Self::commit`].
+    pub(crate) fn begin_anew(&self, turn: &Turn<'_>, record: Record) -> Result<(), ServiceError> {
+        self.commit_from(turn, self.clock.now_ms(), Vec::new(), &[record])
+    }
+
+    /// The state that a change leads to has at least this number.
+    fn commit_from(
+        &self,
+        turn: &Turn<'_>,
+        seq_min: u64,
+        changes: Vec<Change>,
+        records: &[Record],
+    ) -> Result<(), ServiceError> {
         let master = &turn.vault.master;
-        let is_urgent = changes.iter().any(takes_away);
+        let is_urgent = seq_min > 0 || changes.iter().any(takes_away);
         self.bring_up_to_date(&turn.vault)?;
         let mut ledger = turn.vault.ledger();
         ledger.epochs.check(&changes)?;
         let (sum, rows) = ledger.after(master, &changes);
-        let seq = ledger.mark.seq + 1;
+        let seq = seq_min.max(ledger.mark.seq + 1);
         let mark = Mark { seq, state: sum.digest(master, seq) };
         ledger.attempt += 1;
         let pending = PendingRow::new(mark.clone(), ledger.log, ledger.attempt, &changes);
-        let pending = row(master, Kind::Pending, PENDING_ROW, &pending);
+        let pending = row(master, Kind::Pending, PENDING_ROW, &pending.after(ledger.mark.seq));
         if let Err(error) = self.noted(self.store.apply(&[Change::Put(Kind::Pending, pending)])) {
             // It may be there all the same.
             ledger.drop_pending(&turn.vault);

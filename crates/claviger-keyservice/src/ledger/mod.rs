@@ -368,6 +368,26 @@ pub(crate) fn stored_mark(master: &Master, store: &dyn Store) -> Result<Option<M
     Ok(settle::stored_state(master, store)?.map(|row| row.mark()))
 }
 
+/// Where a database stands.
+pub(crate) struct Reached {
+    pub(crate) stored: Mark,
+    /// Where a change leads that is decided and follows from there.
+    pub(crate) pending: Option<Mark>,
+}
+
+/// The state that the database is in, and the one to which it will be brought, as far as their rows' MACs vouch for them; `None` before
+/// there was a ledger.
+///
+/// # Errors
+/// [`ServiceError::Tampered`]; those of the database.
+pub(crate) fn reached_mark(master: &Master, store: &dyn Store) -> Result<Option<Reached>, ServiceError> {
+    // In this order: what is pending first may be made meanwhile.
+    let pending = settle::stored_pending(master, store)?;
+    let Some(stored) = settle::stored_state(master, store)? else { return Ok(None) };
+    let pending = pending.filter(|pending| pending.follows(stored.seq) && pending.is_open(Some(&stored)));
+    Ok(Some(Reached { stored: stored.mark(), pending: pending.map(|pending| pending.mark) }))
+}
+
 /// Whether the database is at a state that was seen before, or beyond it.
 ///
 /// # Errors

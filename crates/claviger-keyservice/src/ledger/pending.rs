@@ -3,7 +3,7 @@
 use claviger_keyapi::wire::{Blob, Id16};
 use serde::{Deserialize, Serialize};
 
-use super::Mark;
+use super::{Mark, StateRow};
 use crate::ServiceError;
 use crate::store::{Change, EpochRow, Kind, Row};
 
@@ -21,7 +21,10 @@ pub(super) struct PendingRow {
     pub(super) log: Option<Id16>,
     /// Number of the attempt.
     #[serde(default)]
-    pub(super) attempt: u64,
+    attempt: u64,
+    /// Number of the state that it follows, if it is not the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<u64>,
     changes: Vec<StoredChange>,
 }
 
@@ -49,7 +52,28 @@ struct StoredEpoch {
 
 impl PendingRow {
     pub(super) fn new(mark: Mark, log: Option<Id16>, attempt: u64, changes: &[Change]) -> Self {
-        Self { mark, log, attempt, changes: changes.iter().map(StoredChange::from).collect() }
+        Self { mark, log, attempt, after: None, changes: changes.iter().map(StoredChange::from).collect() }
+    }
+
+    /// The same, where the states in between are left out.
+    pub(super) fn after(self, seq: u64) -> Self {
+        let is_next = seq.checked_add(1) == Some(self.mark.seq);
+        Self { after: (!is_next).then_some(seq), ..self }
+    }
+
+    /// Number of the attempt.
+    pub(super) const fn attempt(&self) -> u64 {
+        self.attempt
+    }
+
+    /// Whether it leads on from the state of this number.
+    pub(super) fn follows(&self, seq: u64) -> bool {
+        self.after.or_else(|| self.mark.seq.checked_sub(1)) == Some(seq)
+    }
+
+    /// Whether it is not known yet what became of this attempt.
+    pub(super) fn is_open(&self, stored: Option<&StateRow>) -> bool {
+        self.attempt > stored.map_or(0, |stored| stored.attempt)
     }
 
     /// A copy of the changes.

@@ -322,3 +322,42 @@ fn an_epoch_that_the_database_hides_is_not_unknown() {
     // One that is not registered is not hidden.
     assert!(core.registered_epoch(&full.vault, &[8; 16]).unwrap().is_none());
 }
+
+#[test]
+fn lines_that_were_checked_by_a_row_that_does_not_count_are_checked_again() {
+    let home = folder_in_memory();
+    made(home.path());
+    let pass = read_secret(&home.path().join("passphrase")).unwrap();
+    let before = {
+        let (service, store) = over(home.path(), &HashMap::new());
+        service.unlock(&pass).unwrap();
+        let core = &service.core;
+        let vault = core.vault().unwrap();
+        let log = LogKey::open_or_make(&vault.master, &*core.store, core.log_id(), &*random()).unwrap();
+        let record = core.local_info().unwrap().record("test", Outcome::Done);
+        let commit = |change| {
+            core.commit(&core.change(&vault).unwrap(), vec![change], std::slice::from_ref(&record)).unwrap();
+        };
+        commit(log.unsealed(&vault.master));
+        let before = rows_of(&store.truth);
+        commit(log.sealed(&vault.master, core.audit.records()));
+        before
+    };
+    let file = config_in(home.path()).audit_folder().join("00000000000000000000.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (index, salt, epoch) = (text.lines().count(), "00".repeat(16), "11".repeat(16));
+    let record = format!(
+        "{{\"v\":1,\"time_ms\":1,\"request_id\":\"0\",\"action\":\"lease\",\"outcome\":\"released\",\"epoch_id\":\"{epoch}\"}}"
+    );
+    let forged = format!("{{\"index\":{index},\"salt\":\"{salt}\",\"record\":{record}}}\n");
+    std::fs::write(&file, text + &forged).unwrap();
+    let (service, store) = over(home.path(), &before);
+    // The row of the log as it was before its lines were sealed lets them pass, and is not the one that counts.
+    store.lie_about(Kind::Log, |_| true);
+    assert!(matches!(service.unlock(&pass), Err(ServiceError::Stale { kind: "log", .. })));
+    store.lies.lock().unwrap().clear();
+    for _ in 0..2 {
+        let refused = service.unlock(&pass);
+        assert!(matches!(refused, Err(ServiceError::Forged { .. })), "{refused:?}");
+    }
+}

@@ -14,6 +14,13 @@ pub(super) fn stored_state(master: &Master, store: &dyn Store) -> Result<Option<
     stored.map(|row| read_row::<StateRow>(master, Kind::State, row)).transpose()
 }
 
+/// The change that was decided and not made, its MAC checked.
+pub(super) fn stored_pending(master: &Master, store: &dyn Store) -> Result<Option<PendingRow>, ServiceError> {
+    let rows = store.rows(Kind::Pending)?;
+    let found = rows.iter().find(|row| row.id == PENDING_ROW);
+    found.map(|row| read_row::<PendingRow>(master, Kind::Pending, row)).transpose()
+}
+
 /// Whether the database holds no change that was cut short.
 ///
 /// # Errors
@@ -42,14 +49,9 @@ pub(super) fn settle_pending(
     witness: &Witness<'_>,
 ) -> Result<Settled, ServiceError> {
     let (stored, newest) = (stored_state(master, store)?, witness.newest.clone());
-    let rows = store.rows(Kind::Pending)?;
-    let Some(found) = rows.iter().find(|row| row.id == PENDING_ROW) else {
-        return Ok(Settled { stored, newest });
-    };
-    let pending: PendingRow = read_row(master, Kind::Pending, found)?;
-    let (seq, attempt) = stored.as_ref().map_or((0, 0), |stored| (stored.seq, stored.attempt));
-    let follows = seq + 1 == pending.mark.seq;
-    let is_open = pending.attempt > attempt;
+    let Some(pending) = stored_pending(master, store)? else { return Ok(Settled { stored, newest }) };
+    let follows = pending.follows(stored.as_ref().map_or(0, |stored| stored.seq));
+    let is_open = pending.is_open(stored.as_ref());
     let mark = pending.mark.clone();
     let is_written = newest.as_ref() == Some(&mark);
     match (follows, witness.is_mine(pending.log)) {
@@ -87,11 +89,9 @@ fn complete(
     mine.log = witness.log;
     // First: should this replica die after it wrote the change down, only its own log may decide.
     store.apply(&[Change::Put(Kind::Pending, row(master, Kind::Pending, PENDING_ROW, &mine))])?;
-    let mark = mine.mark.clone();
-    if witness.newest.as_ref() != Some(&mark) {
-        let rows = ledger.after(master, &mine.peek()?).1;
-        (witness.complete)(&mark, rows)?;
-    }
+    // Also if this replica has heard of that state already: its log has to tell of the rows.
+    let rows = ledger.after(master, &mine.peek()?).1;
+    (witness.complete)(&mine.mark, rows)?;
     apply(master, store, mine, witness)
 }
 
@@ -101,7 +101,7 @@ fn apply(
     pending: PendingRow,
     witness: &Witness<'_>,
 ) -> Result<StateRow, ServiceError> {
-    let state = StateRow::new(&pending.mark, witness.log, pending.attempt);
+    let state = StateRow::new(&pending.mark, witness.log, pending.attempt());
     store.apply(&with_state(master, pending.changes()?, &state))?;
     Ok(state)
 }

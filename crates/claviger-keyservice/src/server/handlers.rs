@@ -156,8 +156,7 @@ pub(crate) async fn gateway(
         }
         G::LogHead => {
             let request: routes::ConsistencyRequest = parse(&body)?;
-            let logs = caller.vault.logs().iter().map(|log| log.key.to_string()).collect();
-            blocking(core, move |core| Work::silent(core.audit.head(request.from, logs))).await
+            blocking(core, move |core| Work::silent(core.log_head(&caller, request.from))).await
         }
         G::Lease | G::Derive | G::Continue | G::Finish => keys(core, caller, route, body).await,
     }

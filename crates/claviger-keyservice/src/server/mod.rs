@@ -77,6 +77,7 @@ pub(crate) async fn serve(
                 // With the connections, so that nothing of the service is left when this returns.
                 connections.spawn(record_attempts(Arc::clone(&core)));
                 connections.spawn(housekeeping(Arc::clone(&core)));
+                connections.spawn(exchanging_words(Arc::clone(&core)));
                 continue;
             }
             _ = tend.tick() => {
@@ -142,6 +143,12 @@ fn unrecorded_refusals(core: &Core, action: &'static str, refusals: &Refusals) -
 async fn housekeeping(core: Arc<Core>) {
     // If it panicked it is tried again in a few seconds, like everything that failed.
     let _ = tokio::task::spawn_blocking(move || core.keep_house()).await;
+}
+
+/// Apart from the rest, which may take long: the other replicas rely on it.
+async fn exchanging_words(core: Arc<Core>) {
+    // If it panicked it is tried again in a few seconds.
+    let _ = tokio::task::spawn_blocking(move || core.exchange_words()).await;
 }
 
 type Reply = Response<Either<Full<Bytes>, WatchBody>>;

@@ -10,6 +10,7 @@ mod replicas;
 mod standing;
 pub(crate) mod tls;
 pub(crate) mod unlocking;
+mod words;
 
 use std::future::Future;
 use std::sync::atomic::AtomicU64;
@@ -48,6 +49,7 @@ use standing::Roll;
 pub(crate) use standing::Standing;
 use tls::{read_locked_tls, server_config};
 use unlocking::Unlocking;
+use words::Words;
 
 /// A key service.
 #[derive(Clone)]
@@ -82,6 +84,7 @@ pub(crate) struct Core {
     pub(crate) unlocking: Unlocking,
     pub(crate) outside: Outside,
     pub(crate) cosigning: Cosigning,
+    words: Words,
     pub(crate) pruner: Pruner,
     pub(crate) watchers: Watchers,
     vault: RwLock<Option<Arc<Vault>>>,
@@ -237,6 +240,7 @@ impl KeyService {
                 unlocking: Unlocking::default(),
                 outside: Outside::default(),
                 cosigning: Cosigning::default(),
+                words: Words::default(),
                 pruner: Pruner::default(),
                 watchers: Watchers::new(),
                 vault: RwLock::new(None),

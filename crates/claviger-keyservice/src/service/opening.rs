@@ -25,8 +25,6 @@ struct Unlocked<'a> {
     turn: Turn<'a>,
     tls: TlsState,
     log_key: SigningKey,
-    /// That operators accepted a rollback.
-    accepted: Option<Record>,
 }
 
 impl Core {
@@ -61,19 +59,15 @@ impl Core {
         if opened.is_err() {
             self.audit.stop_sealing();
         }
-        let mut records = Vec::new();
         match &opened {
-            Ok(opened) => {
-                record.set_state(&opened.turn.mark());
-                records.extend(opened.accepted.iter().map(Record::to_bytes));
-            }
+            Ok(opened) => record.set_state(&opened.turn.mark()),
             Err(error) => record = record.refused_call(&error.outward()),
         }
-        records.push(record.to_bytes());
         // Written before anyone can use what was opened.
-        self.audit.append_blocking(records)?;
+        self.audit.append_blocking(vec![record.to_bytes()])?;
         self.outside.tried(&opened);
-        let Unlocked { turn, tls, log_key, .. } = opened?;
+        let Unlocked { turn, tls, log_key } = opened?;
+        self.remember_state(&turn.mark());
         self.audit.copy_checkpoints_to(&self.config.checkpoint_file);
         self.audit.sign_with(log_key)?;
         self.unlocking.collector.wipe();
@@ -120,10 +114,14 @@ impl Core {
         self.count_budgets(&turn.vault, policy.budgets())?;
         self.policy.store(Arc::new(policy));
         self.name_log(&turn, &log, info)?;
+        if let Some(record) = accepted {
+            // What others remember of the history that was given up is behind them now.
+            self.begin_anew(&turn, record)?;
+        }
         self.register_witness_key(&turn, info)?;
         let tls = self.unlocked_tls(&turn.vault.authority, info.now_ms)?;
         replace_locked_tls(&self.config, &turn.vault.authority, info.now_ms, &*self.random)?;
-        Ok(Unlocked { turn, tls, log_key: log.key, accepted })
+        Ok(Unlocked { turn, tls, log_key: log.key })
     }
 
     /// The ledger, once it is certain that this is the log to go on with: its checkpoint is signed, the service wrote what lies
@@ -158,16 +156,28 @@ impl Core {
         let mut accepted = match &opened {
             Some(opened) => self.check_outside(opened.rows(), log, info)?,
             // Once more below.
-            None => self.check_outside(&Rows::read(master, &*self.store, &Kind::LEDGER)?, log, info)?,
+            None => {
+                let rows = Rows::read(master, &*self.store, &Kind::LEDGER)?;
+                match self.check_outside(&rows, log, info)? {
+                    None => self.check_present(master, &rows, info)?,
+                    some => some,
+                }
+            }
         };
         self.audit.seal_with(seal_key)?;
-        if let Some(opened) = opened {
-            return Ok((opened, accepted));
-        }
-        let opened = open()?;
-        if accepted.is_some() {
-            // What was pending may be about those who did, and only now it is known which rows count.
-            accepted = self.check_outside(opened.rows(), log, info)?;
+        let opened = match opened {
+            Some(opened) => opened,
+            None => {
+                let opened = open()?;
+                if accepted.take().is_some() {
+                    // What was pending may be about those who did, and only now it is known which rows count.
+                    accepted = self.check_outside(opened.rows(), log, info)?;
+                }
+                opened
+            }
+        };
+        if accepted.is_none() {
+            accepted = self.check_present(master, opened.rows(), info)?;
         }
         Ok((opened, accepted))
     }

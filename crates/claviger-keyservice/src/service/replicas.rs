@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Core, TlsState};
 use crate::ServiceError;
-use crate::audit_log::AS_A_STANDBY;
+use crate::audit_log::{AS_A_STANDBY, SealKey};
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::custody::Master;
 use crate::custody::unlock::Unwrapped;
-use crate::ledger::{Mark, Rows, not_behind, stored_mark};
-use crate::log_key::LogKey;
+use crate::ledger::{Mark, Rows, not_behind, reached_mark};
+use crate::log_key::{LogInfo, LogKey, registered};
 use crate::store::{Kind, Role};
 use crate::vault::load_authority;
 
@@ -115,7 +115,10 @@ impl Core {
         self.audit.append_blocking(vec![record.to_bytes()])?;
         let unwrapped = checked?;
         self.unlocking.collector.wipe();
-        *self.standby() = Some(Arc::new(Standby { unwrapped, found: Mutex::default() }));
+        // Nothing is in order that it did not look at.
+        let problem = Some("it was unlocked a moment ago, and looks at the database now".to_owned());
+        let found = Mutex::new(Found { problem, ..Found::default() });
+        *self.standby() = Some(Arc::new(Standby { unwrapped, found }));
         tracing::info!("unlocked; another replica may serve: standing by");
         Ok(())
     }
@@ -179,7 +182,10 @@ impl Core {
             return Ok(());
         }
         let looked = self.look(&standby, &info, now_boot_ms);
-        self.store.stand_ready(looked.is_ok());
+        // It may have taken over while it looked.
+        if self.store.role() == Role::Standby {
+            self.store.stand_ready(looked.is_ok());
+        }
         let problem = looked.err().map(|error| error.to_string());
         let mut found = standby.found();
         if let Some(problem) = problem.as_ref().filter(|problem| found.problem.as_ref() != Some(*problem)) {
@@ -199,17 +205,34 @@ impl Core {
             self.sign_as_a_standby(standby, &master, log, info)?;
         }
         let signs = standby.found().signs;
+        // First the words, then the rows: these may be newer, and nothing else.
+        let known = self.newest_known();
+        let exchanged = self.exchange_standing_by(&master);
+        let seen = exchanged.and_then(|()| self.see(&master));
+        let newest = self.newest_known();
+        if known != newest {
+            standby.found().unwritten = newest;
+        }
+        self.write_down_what_was_seen(standby, info, (now_boot_ms, signs), seal_key)?;
+        seen?;
         let known_to_all_ms = since_ms.saturating_add(self.config.store.join_wait_ms());
         if !is_first && info.now_ms < known_to_all_ms {
             // Or they would take it for another service's.
             let text = "it joined a moment ago; gateways that hold no stream have yet to hear of its log";
             return Err(ServiceError::Question(text.to_owned()));
         }
-        let stored = stored_mark(&master, &*self.store)?.ok_or(ServiceError::Damaged("ledger"))?;
-        let known = self.saw(&stored)?;
-        if known.as_ref() != Some(&stored) {
-            standby.found().unwritten = Some(stored);
-        }
+        let logs = registered(&master, &Rows::read(&master, &*self.store, &[Kind::Log])?)?;
+        self.check_certain(&master, &logs)
+    }
+
+    /// Sees to it that what was seen can't be taken for unseen again.
+    fn write_down_what_was_seen(
+        &self,
+        standby: &Standby,
+        info: &RequestInfo,
+        (now_boot_ms, signs): (u64, bool),
+        seal_key: SealKey,
+    ) -> Result<(), ServiceError> {
         let Some(due) = standby.found().due(now_boot_ms).filter(|_| signs) else { return Ok(()) };
         let mut record = info.record("witness", Outcome::Done);
         record.set_state(&due);
@@ -225,8 +248,21 @@ impl Core {
             self.audit.write_checkpoint()?;
         }
         let mut found = standby.found();
-        (found.unwritten, found.written_boot_ms) = (None, Some(now_boot_ms));
+        // What came meanwhile is written down the next time.
+        if found.unwritten.as_ref() == Some(&due) {
+            found.unwritten = None;
+        }
+        found.written_boot_ms = Some(now_boot_ms);
         Ok(())
+    }
+
+    /// Whether it may take over: it knows the present, or two operators say that this is it.
+    fn check_certain(&self, master: &Master, logs: &[LogInfo]) -> Result<(), ServiceError> {
+        let Some(word_ms) = self.config.store.word_ms() else { return Ok(()) };
+        let Err(error) = self.bear_out(master, logs, word_ms) else { return Ok(()) };
+        let rows = Rows::read(master, &*self.store, &[Kind::Identity, Kind::Policy])?;
+        // Whose word counts is looked at again in the rows that it takes over.
+        if self.is_accepted_by_two(&rows)? { Ok(()) } else { Err(error) }
     }
 
     /// A standby holds its log to what an unlock holds it to, before it adds to it or says anything of what it saw; then it signs, for
@@ -243,6 +279,11 @@ impl Core {
         if log.unstored.is_some() {
             return Err(ServiceError::NotRegistered);
         }
+        // Every log has sealed lines since its replica served last. A row that says otherwise is an old one, or the log's next unlock
+        // will tell from where on; until then it is not known which of its lines were forged.
+        if log.sealed_from.is_none() {
+            return Ok(());
+        }
         self.audit.check_found(log.verifier())?;
         let seal_key = log.seal_key(master);
         self.audit.check_tail(log.sealed_from, &seal_key)?;
@@ -257,18 +298,47 @@ impl Core {
         self.audit.seal_with(seal_key)?;
         self.audit.copy_checkpoints_to(&self.config.checkpoint_file);
         self.audit.sign_with(log.key)?;
-        self.outside.tried(&Ok::<_, ServiceError>(()));
+        self.outside.borne_out();
         standby.found().signs = true;
         Ok(())
     }
 
-    /// Remembers a state of the database, and gives the one that was remembered. One that lies before it is not believed.
-    fn saw(&self, stored: &Mark) -> Result<Option<Mark>, ServiceError> {
+    /// Remembers the state of the database. One that lies before one that was seen or heard of is not believed, unless a change that
+    /// is to be completed leads from it to that one.
+    fn see(&self, master: &Master) -> Result<(), ServiceError> {
+        let reached = reached_mark(master, &*self.store)?.ok_or(ServiceError::Damaged("ledger"))?;
         let mut log = self.log_state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(newest) = &log.newest {
-            not_behind(stored, newest)?;
+        let Some(newest) = log.newest.clone() else {
+            log.newest = Some(reached.stored);
+            return Ok(());
+        };
+        if reached.pending.as_ref() == Some(&newest) {
+            return Ok(());
         }
-        Ok(log.newest.replace(stored.clone()))
+        not_behind(&reached.stored, &newest)?;
+        log.newest = Some(reached.stored);
+        Ok(())
+    }
+
+    /// Remembers a state that another replica tells of, if it is newer than what this one knows; gives the newest.
+    ///
+    /// # Errors
+    /// [`ServiceError::Tampered`] if there are two of one number.
+    pub(super) fn heard_of(&self, mark: &Mark) -> Result<Mark, ServiceError> {
+        let mut log = self.log_state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &log.newest {
+            Some(newest) if newest.seq > mark.seq => Ok(newest.clone()),
+            Some(newest) => {
+                not_behind(mark, newest)?;
+                Ok(log.newest.insert(mark.clone()).clone())
+            }
+            None => Ok(log.newest.insert(mark.clone()).clone()),
+        }
+    }
+
+    /// The newest state that this replica's log tells of, or that it saw or heard of since.
+    pub(super) fn newest_known(&self) -> Option<Mark> {
+        self.log_state.lock().unwrap_or_else(PoisonError::into_inner).newest.clone()
     }
 
     /// This replica works with the rows now: it loads them and serves.

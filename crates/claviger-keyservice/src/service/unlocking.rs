@@ -287,7 +287,12 @@ impl Core {
         let counting = self.counts_still().then(|| {
             "budgets count only the newest part of the log so far; the rest is being read".to_owned()
         });
-        let notes = hsm.into_iter().chain(copy).chain(counting).chain(self.cosigning.notes());
+        let notes = hsm
+            .into_iter()
+            .chain(copy)
+            .chain(counting)
+            .chain(self.cosigning.notes())
+            .chain(self.words.problem());
         notes.chain(self.doom_notes()).collect()
     }
 

@@ -47,6 +47,24 @@ impl Location {
         }
     }
 
+    /// How old the word of another replica may be that bears out what this one sees, in milliseconds; `None` where there are none.
+    pub(crate) fn word_ms(&self) -> Option<u64> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres(config) => Some(config.timing.word_ms),
+        }
+    }
+
+    /// How long a takeover waits for the former one, in milliseconds.
+    pub(crate) fn take_over_ms(&self) -> u64 {
+        match self {
+            Self::Sqlite => 0,
+            Self::Postgres(config) => {
+                u64::try_from(config.timing.take_over_after.as_millis()).unwrap_or(u64::MAX)
+            }
+        }
+    }
+
     /// How often replicas look at each other's logs, in milliseconds; `None` where there are none.
     pub(crate) fn cosign_every_ms(&self) -> Option<u64> {
         match self {

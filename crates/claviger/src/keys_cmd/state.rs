@@ -34,7 +34,10 @@ const PAGE: u32 = 1000;
 /// for a service that has its secret and waits for this. If what is remembered does not fit, the
 /// service was put back to an earlier day. Two operators can say that it is to go on all the same,
 /// each with --accept-rollback, then it is unlocked as always: revocations, freezes and policies
-/// since that day are gone, and gateways that remember it have to be told (docs/operations.md).
+/// since that day are gone, and gateways that remember that log have to be told (docs/operations.md).
+///
+/// One of several replicas that can't be certain that the database shows it the present stands by
+/// and says so; two operators can let it take over in the same way.
 ///
 /// A locked service can't prove more than that it has the disk of the one you know. Bring secrets
 /// only to a machine that you know is yours.
@@ -107,7 +110,7 @@ struct UnlockWith {
     #[arg(long, group = "way")]
     hsm: bool,
 
-    /// Say, as one of two operators, that the audit log as it is there is to be gone on with; good for 15 minutes
+    /// Say, as one of two operators, that what is there is to be gone on with; good for 15 minutes
     #[arg(long, group = "way")]
     accept_rollback: bool,
 

@@ -17,6 +17,7 @@ use futures_util::future::join_all;
 use super::*;
 
 mod logs;
+mod states;
 
 /// A clock that stands where it is put.
 #[derive(Default)]
@@ -68,6 +69,7 @@ impl KeyService for Show {
             checkpoint: head.checkpoint.clone(),
             proof: head.proof.clone(),
             logs: head.logs.clone(),
+            state: head.state.clone(),
         });
         self.looked.fetch_add(1, Ordering::Relaxed);
         let refusal = self.refuses.lock().unwrap().clone();
@@ -142,6 +144,7 @@ fn head(name: &str, seed: u8, size: u64, content: &[u8]) -> LogHead {
         // What is asked from the size that is there needs no proof, anything else is refused without one.
         proof: Vec::new(),
         logs: vec![key.verifier().to_string()],
+        state: None,
     }
 }
 

@@ -36,6 +36,9 @@ pub struct Timing {
     pub patience_ms: u64,
     /// How long a replica that joined waits before it may take over, in milliseconds: gateways look at the log once a minute.
     pub join_wait_ms: u64,
+    /// How old the last word of the one that worked may be when a standby begins to take over, in milliseconds: it may have hung for
+    /// `hold_ms` before it is ended, and `patience_ms` after that.
+    pub word_ms: u64,
 }
 
 impl Default for Timing {
@@ -46,12 +49,13 @@ impl Default for Timing {
             heartbeat: Duration::from_secs(2),
             patience_ms: 4_000,
             join_wait_ms: 150_000,
+            word_ms: 25_000,
         }
     }
 }
 
 impl Timing {
-    /// For tests, where nobody wants to wait: a tenth of everything, on machines whose clocks are one.
+    /// For tests, where nobody wants to wait: a tenth of everything but what a busy machine may take, on machines whose clocks are one.
     #[must_use]
     pub fn tenth() -> Self {
         let real = Self::default();
@@ -61,6 +65,7 @@ impl Timing {
             heartbeat: real.heartbeat / 10,
             patience_ms: real.patience_ms / 10,
             join_wait_ms: 500,
+            word_ms: real.word_ms,
         }
     }
 }
