@@ -44,6 +44,7 @@ pub(crate) fn config_in(folder: &Path) -> Config {
         listen: ([127, 0, 0, 1], 0).into(),
         advertise: "127.0.0.1:1".into(),
         admin_listen: None,
+        admin_socket: None,
         policy: None,
         unlock: Unlock::Operator,
         passphrase_file: Some(folder.join("passphrase")),

@@ -117,8 +117,8 @@ pub(crate) struct Operator {
     #[arg(long, value_name = "DIR", env = "CLAVIGER_OPERATOR")]
     identity: PathBuf,
 
-    /// The service's host:port, if it is not the one that the identity was made with
-    #[arg(long, value_name = "HOST:PORT", default_value = "", hide_default_value = true)]
+    /// The service's host:port, or unix:PATH for its admin_socket, if it is not the one that the identity was made with
+    #[arg(long, value_name = "HOST:PORT|unix:PATH", default_value = "", hide_default_value = true)]
     address: String,
 }
 
