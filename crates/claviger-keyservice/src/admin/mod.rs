@@ -50,7 +50,7 @@ impl Core {
             notes: self.notes(),
             unlock: self.unlock_state(),
             policy_sha256: self.policy.load().sha256().to_owned(),
-            epochs: self.store.epoch_count()?,
+            epochs: self.epochs_known(),
             gateways: vault
                 .as_ref()
                 .map_or(0, |v| v.identities().iter().filter(|row| is_gateway(row)).count() as u64),
