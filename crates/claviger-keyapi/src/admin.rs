@@ -361,8 +361,31 @@ pub struct RevokeAnswer {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuarantineList {
-    /// By gateway and epoch.
+    /// By gateway and epoch, up to 10,000.
     pub epochs: Vec<QuarantinedEpoch>,
+    /// Gateways that were revoked with a time: what each sealed since is held, however much that is.
+    #[serde(default)]
+    pub gateways: Vec<HeldGateway>,
+    /// How many epochs more there are than are listed.
+    #[serde(default)]
+    pub left_out: u64,
+}
+
+/// A gateway that was revoked with a time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldGateway {
+    /// Which enrolment.
+    pub gateway_id: Id16,
+    /// Its name.
+    pub identity: Option<Identity>,
+    /// The time that was named, Unix milliseconds: what it sealed since (and up to 70 minutes before) is held.
+    pub since_ms: u64,
+    /// How many epochs are held for it without being named one by one, those that were accepted since among them; 0 until they were
+    /// counted.
+    pub epochs: u64,
+    /// All of its keysets' epochs that were registered until then are held, Unix milliseconds: not every log was read.
+    pub leasable_until_ms: Option<u64>,
 }
 
 /// One of them.

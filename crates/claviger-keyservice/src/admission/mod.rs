@@ -54,6 +54,8 @@ const PARTS: usize = 4;
 const RENEWALS_PER_MINUTE_MAX: u32 = 1;
 /// Buckets that one gateway binds or unbinds in a minute. Each is a change of the ledger, for which everybody else waits.
 const BINDING_CHANGES_PER_MINUTE_MAX: u32 = 300;
+/// Epochs of one gateway that are registered in a minute. An honest one seals one an hour; the rest is for catching up after a restore.
+const REGISTRATIONS_PER_MINUTE_MAX: u32 = 300;
 
 /// A stranger's place.
 pub(crate) type StrangersPlace = Place<IpAddr, ()>;
@@ -77,6 +79,7 @@ pub(crate) struct Admission {
     urgent_turns: Shared,
     pub(crate) renewals: Rate,
     pub(crate) binding_changes: Rate,
+    pub(crate) registrations: Rate,
 }
 
 impl Admission {
@@ -102,6 +105,7 @@ impl Admission {
             urgent_turns: Shared::new(OPERATORS_TURNS, OPERATORS_TURNS / PARTS),
             renewals: Rate::new(RENEWALS_PER_MINUTE_MAX),
             binding_changes: Rate::new(BINDING_CHANGES_PER_MINUTE_MAX),
+            registrations: Rate::new(REGISTRATIONS_PER_MINUTE_MAX),
         }
     }
 

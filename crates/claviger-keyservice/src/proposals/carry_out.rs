@@ -70,7 +70,7 @@ impl Core {
                 }
             }
             Action::AcceptEpochs { gateway_id, epochs } => {
-                turn.vault.quarantine.chosen(*gateway_id, epochs)?;
+                drop(self.acceptance(&turn.vault, *gateway_id, epochs)?);
             }
         }
         Ok(())
@@ -140,13 +140,13 @@ impl Core {
                 Deed { changes: vec![unregister(*log_id)], record, after }
             }
             Action::AcceptEpochs { gateway_id, epochs } => {
-                let epochs = turn.vault.quarantine.chosen(*gateway_id, epochs)?;
+                let accepted = self.acceptance(&turn.vault, *gateway_id, epochs)?;
                 let mut record = info.record("epochs-accept", Outcome::Done);
                 record.subject = Some(gateway_id.to_string());
                 Deed {
-                    changes: epochs.iter().map(crate::quarantine::delete).collect(),
+                    changes: accepted.changes(&turn.vault),
                     record,
-                    after: Box::new(move |_, vault| vault.quarantine.remove(&epochs)),
+                    after: Box::new(move |_, vault| accepted.carry_out(vault)),
                 }
             }
             Action::ChangeUnlock { to: UnlockTo::Pkcs11 } => self.change_to_hsm(turn, info)?,

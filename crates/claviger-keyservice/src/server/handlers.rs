@@ -255,7 +255,9 @@ async fn operator(
             let request = parse(&body)?;
             blocking(core, move |core| Work::silent(core.list_epochs(&caller, &request))).await
         }
-        O::QuarantineList => encode(&Core::list_quarantine(&caller)),
+        O::QuarantineList => blocking(core, move |core| Work::silent(core.list_quarantine(&caller))).await,
+        O::BindingList => {
+            let request = parse(&body)?;
         O::PolicyShow => blocking(core, move |_| Work::silent(Core::show_policy(&caller))).await,
         O::ReplicaList => encode(&core.list_replicas(&caller)),
         O::BudgetList => encode(&core.list_budgets(&caller)),
