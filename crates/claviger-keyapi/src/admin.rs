@@ -37,6 +37,8 @@ pub const IDENTITY_LIST: &str = "/v1/admin/identity/list";
 pub const EPOCH_LIST: &str = "/v1/admin/epochs";
 /// `{}` → [`QuarantineList`].
 pub const QUARANTINE_LIST: &str = "/v1/admin/epochs/quarantine";
+/// [`BindingListRequest`] → [`BindingList`].
+pub const BINDING_LIST: &str = "/v1/admin/bindings";
 /// `{}` → [`PolicyInForce`].
 pub const POLICY_SHOW: &str = "/v1/admin/policy/show";
 /// `{}` → [`BudgetList`].
@@ -355,6 +357,42 @@ pub struct RevokeAnswer {
     /// could have leased is in quarantine.
     #[serde(default)]
     pub unread: Vec<String>,
+}
+
+/// Which bindings to list, by name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BindingListRequest {
+    /// Only of this keyset.
+    #[serde(default)]
+    pub keyset: Option<String>,
+    /// Only after this name.
+    #[serde(default)]
+    pub after: Option<String>,
+}
+
+/// Bindings, by name, up to 1,000.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BindingList {
+    /// These.
+    pub bindings: Vec<BindingInfo>,
+    /// Whether there are more after the last.
+    pub more: bool,
+}
+
+/// One bucket that is bound.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BindingInfo {
+    /// Name.
+    pub bucket: String,
+    /// Its id.
+    pub bucket_id: String,
+    /// Name of its keyset.
+    pub keyset: String,
+    /// Since when, Unix milliseconds.
+    pub created_ms: u64,
 }
 
 /// Epochs that are not released until two operators accept them.

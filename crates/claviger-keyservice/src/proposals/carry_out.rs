@@ -7,6 +7,7 @@ use claviger_keyapi::{Id16, Identity};
 
 use super::destroy::check_reseal;
 use super::disclose::Wanted;
+use super::unbind::check_unbind;
 use super::{ProposalRow, conflict, rule};
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, RequestInfo};
@@ -64,6 +65,7 @@ impl Core {
                 check_request(&turn.vault.master, turn.vault.ledger().rows(), request, 0)?;
             }
             Action::RemoveReplica { log_id } => drop(self.removable(turn, *log_id)?),
+            Action::Unbind { buckets } => drop(check_unbind(&turn.vault, buckets)?),
             Action::Unfreeze { target } => {
                 if turn.vault.freezes.get(target).is_none() {
                     return Err(conflict(&format!("{target} is not frozen")));
@@ -117,6 +119,7 @@ impl Core {
                 self.doom(turn, info, row, (keyset, *version, *wait_s))?
             }
             Action::Unfreeze { target } => unfreeze(info, target),
+            Action::Unbind { buckets } => self.unbind_by_operators(turn, info, row, buckets)?,
             Action::Prune { before_ms } => {
                 let record = self.prune_record(&turn.vault, info, *before_ms)?;
                 let (decided, recorded_from) = (record.clone(), self.audit.records());
