@@ -46,6 +46,8 @@ const SOURCE_KNOWN_MS: u64 = 86_400_000;
 const BODIES_LEN_MAX: usize = 64 << 20;
 /// The same of operators, whose bodies are short but for what other replicas' logs tell.
 const OPERATORS_BODIES_LEN_MAX: usize = 32 << 20;
+/// The same of what operators ask in an emergency.
+const URGENT_BODIES_LEN_MAX: usize = 4 << 20;
 /// Requests of operators that are worked on at once; as many besides of those that lock the service or ask for its state.
 const OPERATORS_TURNS: usize = 16;
 /// The part of it that one name gets at most: a quarter. Strangers have one together.
@@ -74,6 +76,7 @@ pub(crate) struct Admission {
     operators_sources: Mutex<BTreeMap<Identity, Vec<(IpAddr, u64)>>>,
     bodies: Shared,
     operators_bodies: Shared,
+    urgent_bodies: Shared,
     turns: Shared,
     operators_turns: Shared,
     urgent_turns: Shared,
@@ -100,6 +103,7 @@ impl Admission {
             operators_sources: Mutex::default(),
             bodies: Shared::new(BODIES_LEN_MAX, BODIES_LEN_MAX / PARTS),
             operators_bodies: Shared::new(OPERATORS_BODIES_LEN_MAX, OPERATORS_BODIES_LEN_MAX / PARTS),
+            urgent_bodies: Shared::new(URGENT_BODIES_LEN_MAX, URGENT_BODIES_LEN_MAX / PARTS),
             turns: Shared::new(turns, turns / PARTS),
             operators_turns: Shared::new(OPERATORS_TURNS, OPERATORS_TURNS / PARTS),
             urgent_turns: Shared::new(OPERATORS_TURNS, OPERATORS_TURNS / PARTS),
@@ -153,6 +157,19 @@ impl Admission {
     pub(crate) async fn body(&self, who: Option<&Identity>, len_max: usize) -> Result<Part, KeyServiceError> {
         let bodies = if is_operator(who) { &self.operators_bodies } else { &self.bodies };
         bodies.take(who, len_max).await
+    }
+
+    /// The same for what operators ask in an emergency: no answer that they leave unread takes it up.
+    pub(crate) async fn urgent_body(
+        &self,
+        who: Option<&Identity>,
+        len_max: usize,
+    ) -> Result<Part, KeyServiceError> {
+        if is_operator(who) {
+            self.urgent_bodies.take(who, len_max).await
+        } else {
+            self.body(who, len_max).await
+        }
     }
 
     /// A turn for what blocks. It has to be moved into the work, which goes on when the caller hangs up.

@@ -203,10 +203,18 @@ enum Answer {
     Stream(WatchBody),
 }
 
-/// An answer, and the room that it takes up until it is sent: who asks and does not read fills his share of it and no more.
-struct Sent {
+/// An answer, and the room that it takes up until it is sent: who asks and does not read fills his share of it and no more. What is
+/// urgent takes up none.
+pub(crate) struct Sent {
     body: Body,
-    _room: Part,
+    _room: Option<Part>,
+}
+
+#[cfg(test)]
+impl Sent {
+    pub(crate) fn into_body(self) -> Body {
+        self.body
+    }
 }
 
 impl AsRef<[u8]> for Sent {
@@ -269,12 +277,9 @@ async fn respond(
                 Ok(Answer::Stream(watch::begin(core, peer.clone(), caller)))
             }
             _ => {
-                let by = asker(&client, route);
-                let asked = Asked::by(Arc::clone(&core), by.cloned());
-                let body = handle(asked, &client, info, route, admitted, body).await?;
-                drop(room);
-                let room = core.admission.body(by, body.len()).await?;
-                Ok(Answer::Json(Sent { body, _room: room }))
+                let asked = Asked::by(core, asker(&client, route).cloned());
+                let asked = asked.with_room(route.answer_room(), room).await?;
+                handle(asked, &client, info, route, admitted, body).await.map(Answer::Json)
             }
         }
     });
@@ -310,7 +315,12 @@ async fn read_body(
     if declared.is_some_and(|len| len > len_max) {
         return Err(too_long());
     }
-    let room = core.admission.body(asker(client, route), declared.unwrap_or(len_max)).await?;
+    let (by, len) = (asker(client, route), declared.unwrap_or(len_max));
+    let room = if route.is_urgent(len) {
+        core.admission.urgent_body(by, len).await?
+    } else {
+        core.admission.body(by, len).await?
+    };
     let mut out = WipingBuffer::with_capacity(declared.unwrap_or(4096));
     while let Some(frame) = body.frame().await {
         let broken = || KeyServiceError::Malformed { text: "the body broke off".to_owned() };
