@@ -33,7 +33,7 @@ pub(super) struct ListArguments {
 ///
 /// For names that a stolen gateway took, or whose gateway is gone; else a gateway unbinds a bucket when a
 /// client deletes it. Whatever lies in such a bucket is not opened any more under its name, for good.
-/// Which names a gateway bound stands in the audit log: claviger audit search --identity gateway:NAME
+/// Which names a gateway bound stands in the audit log: claviger audit search AUDIT --identity gateway:NAME
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct UnbindArguments {
