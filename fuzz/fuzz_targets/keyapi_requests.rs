@@ -23,7 +23,7 @@ fn body<T: Serialize + DeserializeOwned>(data: &[u8]) {
 
 fuzz_target!(|input: (u8, Vec<u8>)| {
     let (which, data) = (input.0, input.1.as_slice());
-    match which % 35 {
+    match which % 36 {
         0 => body::<Empty>(data),
         1 => body::<BindingRequest>(data),
         2 => body::<BindRequest>(data),
@@ -58,6 +58,7 @@ fuzz_target!(|input: (u8, Vec<u8>)| {
         31 => body::<VersionRequest>(data),
         32 => body::<ReplicaRequest>(data),
         33 => body::<KeyFile>(data),
+        34 => body::<BindingListRequest>(data),
         _ => texts(data),
     }
 });

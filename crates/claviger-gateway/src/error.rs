@@ -272,6 +272,7 @@ fn release_to_s3(error: &ReleaseError) -> S3Error {
             "The object belongs to an epoch in quarantine: a stolen gateway could have forged it. Operators of the key service \
              can accept the epoch.",
         ),
+        ReleaseError::TooManyEpochs => S3Error::new(ErrorCode::SlowDown),
         // What S3 says of objects under a KMS key that is disabled or gone: final, so that nobody tries again and again.
         ReleaseError::Destroyed { text } => {
             S3Error::new(ErrorCode::KMSInvalidStateException).with_message(text.clone())

@@ -37,6 +37,8 @@ pub const IDENTITY_LIST: &str = "/v1/admin/identity/list";
 pub const EPOCH_LIST: &str = "/v1/admin/epochs";
 /// `{}` → [`QuarantineList`].
 pub const QUARANTINE_LIST: &str = "/v1/admin/epochs/quarantine";
+/// [`BindingListRequest`] → [`BindingList`].
+pub const BINDING_LIST: &str = "/v1/admin/bindings";
 /// `{}` → [`PolicyInForce`].
 pub const POLICY_SHOW: &str = "/v1/admin/policy/show";
 /// `{}` → [`BudgetList`].
@@ -360,12 +362,71 @@ pub struct RevokeAnswer {
     pub unread: Vec<String>,
 }
 
+/// Which bindings to list, by name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BindingListRequest {
+    /// Only of this keyset.
+    #[serde(default)]
+    pub keyset: Option<String>,
+    /// Only after this name.
+    #[serde(default)]
+    pub after: Option<String>,
+}
+
+/// Bindings, by name, up to 1,000.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BindingList {
+    /// These.
+    pub bindings: Vec<BindingInfo>,
+    /// Whether there are more after the last.
+    pub more: bool,
+}
+
+/// One bucket that is bound.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BindingInfo {
+    /// Name.
+    pub bucket: String,
+    /// Its id.
+    pub bucket_id: String,
+    /// Name of its keyset.
+    pub keyset: String,
+    /// Since when, Unix milliseconds.
+    pub created_ms: u64,
+}
+
 /// Epochs that are not released until two operators accept them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuarantineList {
-    /// By gateway and epoch.
+    /// By gateway and epoch, up to 10,000.
     pub epochs: Vec<QuarantinedEpoch>,
+    /// Gateways that were revoked with a time: what each sealed since is held, however much that is.
+    #[serde(default)]
+    pub gateways: Vec<HeldGateway>,
+    /// How many epochs more there are than are listed.
+    #[serde(default)]
+    pub left_out: u64,
+}
+
+/// A gateway that was revoked with a time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldGateway {
+    /// Which enrolment.
+    pub gateway_id: Id16,
+    /// Its name.
+    pub identity: Option<Identity>,
+    /// The time that was named, Unix milliseconds: what it sealed since (and up to 70 minutes before) is held.
+    pub since_ms: u64,
+    /// How many epochs are held for it without being named one by one, those that were accepted since among them; 0 until they were
+    /// counted.
+    pub epochs: u64,
+    /// All of its keysets' epochs that were registered until then are held, Unix milliseconds: not every log was read.
+    pub leasable_until_ms: Option<u64>,
 }
 
 /// One of them.

@@ -190,6 +190,9 @@ pub enum ReleaseError {
     /// A stolen gateway could have forged objects in this epoch; two operators have to accept it first.
     #[error("the epoch is in quarantine: a gateway that was revoked could have forged objects in it")]
     EpochQuarantined,
+    /// Its gateway registers too many epochs at once. Another time it is taken.
+    #[error("the epoch's gateway registers too many epochs; ask again in a minute")]
+    TooManyEpochs,
     /// The key version that the epoch was sealed under is destroyed, or about to be.
     #[error("{text}")]
     Destroyed {
@@ -234,7 +237,9 @@ impl ReleaseError {
             Self::EpochRejected | Self::EpochRevoked | Self::KeysetMismatch | Self::BindingMismatch => {
                 Blame::Stored
             }
-            Self::Frozen { .. } | Self::EpochQuarantined | Self::Destroyed { .. } => Blame::KeyService,
+            Self::Frozen { .. } | Self::EpochQuarantined | Self::TooManyEpochs | Self::Destroyed { .. } => {
+                Blame::KeyService
+            }
             Self::UnknownEpoch
             | Self::Denied { .. }
             | Self::SealAnew { .. }
@@ -245,8 +250,7 @@ impl ReleaseError {
         }
     }
 
-    /// Whether the same item may succeed later without any change. Refusals are final; only a missing record can be
-    /// supplied.
+    /// Whether the same item may succeed with its record. A missing one can be supplied; other refusals stand.
     #[must_use]
     pub fn wants_record(&self) -> bool {
         matches!(self, Self::UnknownEpoch)

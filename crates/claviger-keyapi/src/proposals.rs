@@ -26,6 +26,19 @@ pub const PROPOSAL_TTL_S: u32 = 24 * 3600;
 /// Longest life of a proposal, in seconds.
 pub const PROPOSAL_TTL_S_MAX: u32 = 7 * 24 * 3600;
 
+/// Most buckets of one [`Action::Unbind`].
+pub const UNBIND_MAX: usize = 200;
+
+/// A bucket as it is bound now: what is bound under its name later is not meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoundBucket {
+    /// Name.
+    pub bucket: String,
+    /// Its id.
+    pub bucket_id: String,
+}
+
 /// What takes two operators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -119,6 +132,12 @@ pub enum Action {
         version: Option<String>,
         /// Why and to whom, for the other operator and the log; up to [`crate::disclosure::REASON_LEN_MAX`] bytes, not empty.
         reason: String,
+    },
+    /// The end of buckets' bindings, where no gateway is there to do it. What lies in the buckets is not opened any more under these
+    /// names, and a name that is bound again gets another id.
+    Unbind {
+        /// Which, at most [`UNBIND_MAX`].
+        buckets: Vec<BoundBucket>,
     },
     /// Another replica, whose log releases nothing before.
     AddReplica {

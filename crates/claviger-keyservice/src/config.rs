@@ -40,6 +40,8 @@ pub struct Config {
     pub advertise: String,
     /// Health and metrics; loopback only.
     pub admin_listen: Option<SocketAddr>,
+    /// A socket in the file system, for operators on this machine: nobody in the network can hold it.
+    pub admin_socket: Option<PathBuf>,
     /// The policy file that a state folder of a release before is taken over with. Otherwise the policy lies in the database.
     pub policy: Option<PathBuf>,
     /// How it is unlocked.
@@ -98,6 +100,7 @@ struct Raw {
     listen: SocketAddr,
     advertise: Option<Spanned<String>>,
     admin_listen: Option<Spanned<SocketAddr>>,
+    admin_socket: Option<PathBuf>,
     policy: Option<PathBuf>,
     unlock: Spanned<Unlock>,
     passphrase_file: Option<PathBuf>,
@@ -146,6 +149,7 @@ impl Config {
             listen: raw.listen,
             advertise: raw.advertise.map_or_else(|| raw.listen.to_string(), Spanned::into_inner),
             admin_listen: raw.admin_listen.map(Spanned::into_inner),
+            admin_socket: raw.admin_socket.map(|p| folder.join(p)),
             policy: raw.policy.map(|p| folder.join(p)),
             unlock: raw.unlock.into_inner(),
             passphrase_file: raw.passphrase_file.map(|p| folder.join(p)),

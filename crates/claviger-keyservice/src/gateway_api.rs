@@ -9,7 +9,7 @@ use claviger_keyapi::routes::{
 use claviger_keyapi::wire::Blob;
 use claviger_keyapi::{
     Binding, Id16, KeyServiceError, NameKeyBytes, PskBytes, PublicKey, ReleaseError, Seed32, SessionInfo,
-    SessionKeyset, Verb,
+    SessionKeyset, UnavailableReason, Verb,
 };
 use zeroize::Zeroizing;
 
@@ -336,6 +336,8 @@ impl Core {
                 text: "the epoch record does not authenticate, or another has its id".to_owned(),
             }
             .into(),
+            OpenError::Refused(ReleaseError::Frozen { text }) => KeyServiceError::Frozen { text }.into(),
+            OpenError::Refused(ReleaseError::TooManyEpochs) => too_many_epochs().into(),
             OpenError::Refused(other) => KeyServiceError::Denied { text: other.to_string() }.into(),
         })?;
         Ok(())
@@ -348,6 +350,11 @@ impl Core {
             |keyset_id: [u8; 16]| self.keysets_of(caller).any(|k| k.public_id() == Id16(keyset_id));
         Ok(EpochAnswer { record: row.filter(|row| enrolled(row.keyset_id)).map(|row| Blob(row.record)) })
     }
+}
+
+/// The minute that counts began with the first of them.
+fn too_many_epochs() -> KeyServiceError {
+    KeyServiceError::Unavailable { reason: UnavailableReason::Busy, retry_after_ms: 60_000 }
 }
 
 /// Nothing stops the caller, nor the keyset if one is named.

@@ -6,117 +6,63 @@
 //!
 //! What it sealed stands in the registry. What it leased stands in the log of the replica that served it; where one may have whose
 //! log was not read, every epoch counts that it could have leased.
+//!
+//! How many that are is up to the thief. So what he sealed, and what he could have leased, is not named but described: by one row for
+//! the gateway, which holds however many there are, and which is there before anything is read. Named are only epochs of others that
+//! he did lease, and epochs that were accepted out of such a description.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+mod rows;
 
-use claviger_keyapi::admin::{RevokeAnswer, RevokeRequest};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use claviger_keyapi::admin::{HeldGateway, QuarantineList, QuarantinedEpoch, RevokeAnswer, RevokeRequest};
 use claviger_keyapi::{Id16, Identity, KeyServiceError, Role};
-use serde::{Deserialize, Serialize};
 
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, bounded};
 use crate::leases::{Coverage, Leases, Wanted};
-use crate::ledger::Turn;
 use crate::service::{Caller, Core, Work};
 use crate::store::{Change, Kind};
 use crate::vault::{IdentityRow, Vault};
+use rows::{AcceptedRow, EpochHeld, GatewayRow, Leasable};
+pub(crate) use rows::{Quarantine, QuarantineRow, Registered, SEALING_MS};
 
-/// A gateway goes on sealing under an epoch for an hour; it may have been registered that long before the theft, and a little
-/// more for clocks.
-pub(crate) const SEALING_MS: u64 = 3_600_000 + 600_000;
 /// What was registered so long after a revocation, by the clock of another replica perhaps, was not leased before it.
 const AFTER_MS: u64 = 60_000;
 /// Clocks of operators may be ahead by so much.
 const AHEAD_MS: u64 = 60_000;
-const QUARANTINED_MAX: usize = 100_000;
+/// Most epochs that one revocation names. Who leased more of others' is held to have leased all that he could.
+const NAMED_MAX: usize = 100_000;
+/// Most epochs that are listed at once.
+const LISTED_MAX: usize = 10_000;
 
-/// An epoch in quarantine; the id of its row is the epoch's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct QuarantineRow {
-    pub(crate) epoch_id: Id16,
-    /// The gateway that was revoked, not always the one that sealed it.
-    pub(crate) gateway_id: Id16,
-    pub(crate) since_ms: u64,
+/// What two operators let go.
+pub(crate) struct Acceptance {
+    gone: Vec<QuarantineRow>,
+    new: Vec<QuarantineRow>,
 }
 
-/// The quarantine in memory.
-#[derive(Default)]
-pub(crate) struct Quarantine {
-    rows: RwLock<HashMap<Id16, QuarantineRow>>,
-    sum: AtomicU64,
-}
-
-impl Quarantine {
-    pub(crate) fn load(rows: Vec<QuarantineRow>) -> Self {
-        let quarantine = Self::default();
-        quarantine.put(rows);
-        quarantine
+impl Acceptance {
+    /// As the database is told.
+    pub(crate) fn changes(&self, vault: &Vault) -> Vec<Change> {
+        let gone = self.gone.iter().map(|row| Change::Delete(Kind::Quarantine, row.id()));
+        gone.chain(self.new.iter().map(|row| put(vault, row))).collect()
     }
 
-    /// A number that is another one for other epochs.
-    pub(crate) fn sum(&self) -> u64 {
-        self.sum.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn holds(&self, epoch_id: Id16) -> bool {
-        self.read().contains_key(&epoch_id)
-    }
-
-    pub(crate) fn all(&self) -> Vec<QuarantineRow> {
-        let mut rows: Vec<_> = self.read().values().cloned().collect();
-        rows.sort_by_key(|row| (row.gateway_id, row.epoch_id));
-        rows
-    }
-
-    /// The epochs that an acceptance means: those named, or all of the gateway's.
-    pub(crate) fn chosen(&self, gateway_id: Id16, named: &[Id16]) -> Result<Vec<Id16>, ServiceError> {
-        let rows = self.read();
-        let own: BTreeSet<Id16> =
-            rows.values().filter(|row| row.gateway_id == gateway_id).map(|row| row.epoch_id).collect();
-        let refuse = |text: String| Err(KeyServiceError::Conflict { text }.into());
-        if own.is_empty() {
-            return refuse(format!("no epoch of gateway {gateway_id} is in quarantine"));
-        }
-        if let Some(other) = named.iter().find(|epoch_id| !own.contains(epoch_id)) {
-            return refuse(format!("epoch {other} is not in quarantine for gateway {gateway_id}"));
-        }
-        Ok(if named.is_empty() { own.into_iter().collect() } else { named.to_vec() })
-    }
-
-    fn put(&self, new: Vec<QuarantineRow>) {
-        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
-        rows.extend(new.into_iter().map(|row| (row.epoch_id, row)));
-        self.sum.store(sum_of(&rows), Ordering::Release);
-    }
-
-    pub(crate) fn remove(&self, epochs: &[Id16]) {
-        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
-        rows.retain(|epoch_id, _| !epochs.contains(epoch_id));
-        self.sum.store(sum_of(&rows), Ordering::Release);
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Id16, QuarantineRow>> {
-        // Writers insert and remove whole rows.
-        self.rows.read().unwrap_or_else(PoisonError::into_inner)
+    /// As memory follows.
+    pub(crate) fn carry_out(self, vault: &Vault) {
+        vault.quarantine.change(&self.gone, self.new);
     }
 }
 
-fn sum_of(rows: &HashMap<Id16, QuarantineRow>) -> u64 {
-    let number = |id: &Id16| id.0.iter().take(8).fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
-    rows.keys().map(number).fold(0, u64::wrapping_add)
-}
-
-/// The change that takes an epoch out of quarantine.
-pub(crate) fn delete(epoch_id: &Id16) -> Change {
-    Change::Delete(Kind::Quarantine, epoch_id.to_string())
+fn put(vault: &Vault, row: &QuarantineRow) -> Change {
+    Change::Put(Kind::Quarantine, vault.row(Kind::Quarantine, &row.id(), row))
 }
 
 impl Core {
-    /// Revokes, and with a time puts into quarantine what could have been forged since. The brake comes first: if the rest
-    /// fails the identity is revoked all the same, and asking again goes on where it failed.
+    /// Revokes, and with a time puts into quarantine what could have been forged since. The brakes come first: if the rest
+    /// fails the identity is revoked and what it sealed is held back all the same, and asking again goes on where it failed.
     pub(crate) fn revoke_since(&self, caller: &Caller, request: &RevokeRequest) -> Work<RevokeAnswer> {
         let identity = &request.identity;
         let Some(since_ms) = request.since_ms else {
@@ -130,35 +76,61 @@ impl Core {
         }
         let mut record = caller.info.record("quarantine", Outcome::Done);
         record.subject = Some(identity.to_string());
+        record.what = Some(format!("since {since_ms}, what it sealed"));
+        let held =
+            Work::changing(record.clone(), |record| self.hold_sealed(caller, identity, since_ms, record));
+        if held.result.is_err() {
+            return held.map(|_| RevokeAnswer::default());
+        }
+        let taken_back = held.result.unwrap_or_default();
         record.what = Some(format!("since {since_ms}"));
-        Work::changing(record, |record| self.try_quarantine(caller, request, since_ms, record))
+        Work::changing(record, |record| self.try_quarantine(caller, request, (since_ms, taken_back), record))
+    }
+
+    /// Holds back all that it sealed since then, without looking at it. How many acceptances were taken back with that.
+    fn hold_sealed(
+        &self,
+        caller: &Caller,
+        identity: &Identity,
+        since_ms: u64,
+        record: &Record,
+    ) -> Result<u32, ServiceError> {
+        if identity.role() != Role::Gateway {
+            let text = "only gateways seal and lease epochs: leave out the time".to_owned();
+            return Err(KeyServiceError::Malformed { text }.into());
+        }
+        check_since(identity, since_ms, caller.info.now_ms)?;
+        let turn = self.change_as(caller)?;
+        let quarantine = &turn.vault.quarantine;
+        let mut new = Vec::new();
+        let mut gone = Vec::new();
+        for row in enrolments(&turn.vault, identity)? {
+            let mut held = quarantine.gateway(row.uid).unwrap_or_else(|| GatewayRow::new(row.uid, since_ms));
+            held.since_ms = held.since_ms.min(since_ms);
+            new.push(QuarantineRow::Gateway(held));
+            gone.extend(quarantine.accepted_of(row.uid));
+        }
+        let deleted = gone.iter().map(|row| Change::Delete(Kind::Quarantine, row.id()));
+        let changes = deleted.chain(new.iter().map(|row| put(&turn.vault, row))).collect();
+        self.commit(&turn, changes, std::slice::from_ref(record))?;
+        quarantine.change(&gone, new);
+        Ok(u32::try_from(gone.len()).unwrap_or(u32::MAX))
     }
 
     fn try_quarantine(
         &self,
         caller: &Caller,
         request: &RevokeRequest,
-        since_ms: u64,
+        (since_ms, taken_back): (u64, u32),
         record: &mut Record,
     ) -> Result<RevokeAnswer, ServiceError> {
         let identity = &request.identity;
-        if identity.role() != Role::Gateway {
-            let text = "only gateways seal and lease epochs: leave out the time".to_owned();
-            return Err(KeyServiceError::Malformed { text }.into());
-        }
-        check_since(identity, since_ms, caller.info.now_ms)?;
-        let of_identity: Vec<Id16> = caller
-            .vault
-            .identities()
-            .iter()
-            .filter(|row| row.identity == *identity)
-            .map(|row| row.uid)
-            .collect();
-        let wanted = Wanted::new(Some(identity), &of_identity, since_ms);
+        let gateways: Vec<Id16> = enrolments(&caller.vault, identity)?.iter().map(|row| row.uid).collect();
+        let wanted = Wanted::new(Some(identity), &gateways, since_ms);
         // Before the turn: other brakes must not wait until a log is read.
         let mut leases = Leases::default();
         leases.read_as_far_as_it_goes(&self.own_lines(&caller.vault)?, &wanted)?;
-        let Reach { sealed, leasable } = self.reach(&caller.vault, (identity, since_ms), &leases.sealed)?;
+        let reach = self.reach(&caller.vault, identity)?;
         let turn = self.change_as(caller)?;
         leases.read_as_far_as_it_goes(&self.own_lines(&turn.vault)?, &wanted)?;
         let Coverage { read, unread } = self.coverage(&turn.vault, &mut leases, &request.logs, since_ms)?;
@@ -167,89 +139,148 @@ impl Core {
                 format!("since {since_ms}, all that it could have leased; not read: {}", unread.join(", "));
             record.what = Some(bounded(&text));
         }
-        let rows = turn.vault.identities();
-        let gateways: Vec<_> = rows.iter().filter(|row| row.identity == *identity).collect();
-        if gateways.is_empty() {
-            let text = format!("{identity} was never enrolled");
-            return Err(KeyServiceError::Conflict { text }.into());
+        let enrolments = enrolments(&turn.vault, identity)?;
+        // What the log shows behind the theft by its order alone is of no time that a row could describe.
+        let told = leases.epochs.iter().chain(&leases.sealed);
+        let mut leased: BTreeSet<Id16> =
+            told.filter(|epoch_id| !reach.sealed.contains(*epoch_id)).copied().collect();
+        let holds_all = !unread.is_empty() || leased.len() > NAMED_MAX;
+        if holds_all {
+            leased.extend(reach.ahead.iter().copied());
         }
-        let mut found = sealed;
-        for row in gateways {
-            let leased = leases.epochs.iter().copied();
-            found.extend(leased.map(|epoch_id| QuarantineRow { epoch_id, gateway_id: row.uid, since_ms }));
-        }
-        if !unread.is_empty() {
-            found.extend(leasable);
-        }
-        let quarantined = self.put_in_quarantine(&turn, found, record)?;
-        Ok(RevokeAnswer { quarantined, read, unread })
+        let held = reach.held(&turn.vault, &enrolments, holds_all);
+        let is_named = |epoch_id: &Id16| {
+            !turn.vault.quarantine.names(*epoch_id) && (!held.all || !reach.leasable.contains(epoch_id))
+        };
+        let first = enrolments.first().map_or(Id16([0; 16]), |row| row.uid);
+        let named = leased.into_iter().filter(is_named).take(NAMED_MAX);
+        let named: Vec<_> = named
+            .map(|epoch_id| QuarantineRow::Epoch(EpochHeld { epoch_id, gateway_id: first, since_ms }))
+            .collect();
+        let count = held.more.saturating_add(named.len() as u64).saturating_add(u64::from(taken_back));
+        let new: Vec<QuarantineRow> =
+            held.rows.into_iter().map(QuarantineRow::Gateway).chain(named).collect();
+        let changes = new.iter().map(|row| put(&turn.vault, row)).collect();
+        self.commit(&turn, changes, std::slice::from_ref(record))?;
+        turn.vault.quarantine.change(&[], new);
+        Ok(RevokeAnswer { quarantined: u32::try_from(count).unwrap_or(u32::MAX), read, unread })
     }
 
-    fn put_in_quarantine(
-        &self,
-        turn: &Turn<'_>,
-        mut found: Vec<QuarantineRow>,
-        record: &Record,
-    ) -> Result<u32, ServiceError> {
-        found.retain(|row| !turn.vault.quarantine.holds(row.epoch_id));
-        found.sort_by_key(|row| row.epoch_id);
-        found.dedup_by_key(|row| row.epoch_id);
-        if turn.vault.quarantine.read().len() + found.len() > QUARANTINED_MAX {
-            let text = format!(
-                "the identity is revoked, and nothing is in quarantine: it would be more than {QUARANTINED_MAX} epochs. Freeze the keyset, \
-                 and bring the logs of all replicas, which tell what was leased"
-            );
-            return Err(KeyServiceError::Conflict { text }.into());
+    /// What this identity sealed and what it could have leased, counted as its rows would hold it. It is revoked: nothing more of it is
+    /// registered, and nothing more leased to it.
+    fn reach(&self, vault: &Vault, identity: &Identity) -> Result<Reach, ServiceError> {
+        let mut rows: Vec<(GatewayRow, Leasable)> = Vec::new();
+        for row in enrolments(vault, identity)? {
+            let held =
+                vault.quarantine.gateway(row.uid).unwrap_or_else(|| GatewayRow::new(row.uid, u64::MAX));
+            let (now, before) = (leasable(vault, &row), held.leasable.clone());
+            rows.push((held, before.map_or(now.clone(), |before| before.or(now))));
         }
-        let put = |row: &QuarantineRow| {
-            let id = row.epoch_id.to_string();
-            Change::Put(Kind::Quarantine, turn.vault.row(Kind::Quarantine, &id, row))
-        };
-        self.commit(turn, found.iter().map(put).collect(), std::slice::from_ref(record))?;
-        let quarantined = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        turn.vault.quarantine.put(found);
-        Ok(quarantined)
-    }
-
-    /// What this identity sealed since then, by the registry's times or by the log's order, and what it could have leased: every epoch
-    /// of its keysets that was registered before it was revoked, or when the clock showed a time that is still to come. It is revoked: nothing more of it is registered, and nothing more leased to it.
-    fn reach(
-        &self,
-        vault: &Vault,
-        (identity, since_ms): (&Identity, u64),
-        registered: &BTreeSet<Id16>,
-    ) -> Result<Reach, ServiceError> {
-        let gateways = vault.identities();
-        let gateways: Vec<_> = gateways.iter().filter(|row| row.identity == *identity).collect();
-        let keysets_of = |row: &IdentityRow| -> BTreeSet<Id16> {
-            row.keysets
-                .iter()
-                .filter_map(|name| vault.keyset(name))
-                .map(|keyset| keyset.public_id())
-                .collect()
-        };
-        let keysets: Vec<BTreeSet<Id16>> = gateways.iter().map(|row| keysets_of(row)).collect();
         let now_ms = self.clock.now_ms();
-        let mut reach = Reach { sealed: Vec::new(), leasable: Vec::new() };
+        let mut reach = Reach::default();
         self.each_epoch(vault, |epoch| {
-            for (row, keysets) in gateways.iter().zip(&keysets) {
-                let until_ms =
-                    row.revoked_ms.map_or(u64::MAX, |revoked_ms| revoked_ms.saturating_add(AFTER_MS));
-                let entry = QuarantineRow { epoch_id: Id16(epoch.epoch_id), gateway_id: row.uid, since_ms };
-                let is_sealed = Id16(epoch.gateway_id) == row.uid;
-                let is_of_then = epoch.first_seen_ms <= until_ms || epoch.first_seen_ms > now_ms;
-                let is_leasable = keysets.contains(&Id16(epoch.keyset_id)) && is_of_then;
-                let is_since = epoch.first_seen_ms >= since_ms.saturating_sub(SEALING_MS)
-                    || registered.contains(&Id16(epoch.epoch_id));
-                if is_sealed && is_since {
-                    reach.sealed.push(entry);
-                } else if is_leasable && reach.leasable.len() <= QUARANTINED_MAX {
-                    // One more than there is room for is as good as all of them.
-                    reach.leasable.push(entry);
+            let epoch = Registered::from(epoch);
+            if let Some((row, _)) = rows.iter().find(|(row, _)| row.sealed(&epoch)) {
+                reach.sealed.insert(epoch.epoch_id);
+                reach.counts.entry(row.gateway_id).or_default().0 += 1;
+            } else if let Some((row, _)) = rows.iter().find(|(_, leasable)| leasable.covers(&epoch)) {
+                if reach.leasable.len() < NAMED_MAX {
+                    reach.leasable.insert(epoch.epoch_id);
                 }
+                reach.counts.entry(row.gateway_id).or_default().1 += 1;
+            } else if epoch.first_seen_ms > now_ms
+                && rows.iter().any(|(_, leasable)| leasable.keysets.contains(&epoch.keyset_id))
+            {
+                reach.ahead(&epoch);
             }
         })?;
         Ok(reach)
+    }
+
+    /// What it means to accept these epochs of a gateway, or all of them if none is named.
+    ///
+    /// # Errors
+    /// [`KeyServiceError::Conflict`]: nothing of it, or not one of these, is in quarantine.
+    pub(crate) fn acceptance(
+        &self,
+        vault: &Vault,
+        gateway_id: Id16,
+        named: &[Id16],
+    ) -> Result<Acceptance, ServiceError> {
+        let quarantine = &vault.quarantine;
+        let refuse = |text: String| Err(KeyServiceError::Conflict { text }.into());
+        let mut accepted = Acceptance { gone: Vec::new(), new: Vec::new() };
+        if named.is_empty() {
+            accepted.gone = quarantine.all_of(gateway_id);
+            if accepted.gone.is_empty() {
+                return refuse(format!("no epoch of gateway {gateway_id} is in quarantine"));
+            }
+            return Ok(accepted);
+        }
+        for epoch_id in named.iter().collect::<BTreeSet<_>>() {
+            let own = quarantine.epoch_of(gateway_id, *epoch_id);
+            let is_described = match self.registered_epoch(vault, &epoch_id.0)? {
+                Some(row) => quarantine.describes(gateway_id, &Registered::from(&row)),
+                None => false,
+            };
+            if own.is_none() && !is_described {
+                return refuse(format!("epoch {epoch_id} is not in quarantine for gateway {gateway_id}"));
+            }
+            accepted.gone.extend(own);
+            if is_described {
+                accepted.new.push(QuarantineRow::Accepted(AcceptedRow { accepted: *epoch_id, gateway_id }));
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// What lies in quarantine: the gateways, and their epochs as far as a list goes.
+    pub(crate) fn list_quarantine(&self, caller: &Caller) -> Result<QuarantineList, ServiceError> {
+        let vault = &caller.vault;
+        let mut epochs: Vec<QuarantinedEpoch> = vault.quarantine.named();
+        let gateways: Vec<HeldGateway> = vault
+            .quarantine
+            .gateways()
+            .into_iter()
+            .map(|row| HeldGateway {
+                gateway_id: row.gateway_id,
+                identity: vault.identity(row.gateway_id).map(|known| known.identity.clone()),
+                since_ms: row.since_ms,
+                epochs: row.epochs,
+                leasable_until_ms: row.leasable.map(|leasable| leasable.until_ms),
+            })
+            .collect();
+        let mut left_out = 0;
+        if !gateways.is_empty() {
+            self.each_epoch(vault, |row| {
+                let Some(held) = vault.quarantine.described(&Registered::from(row)) else { return };
+                if epochs.len() < LISTED_MAX { epochs.push(held) } else { left_out += 1 }
+            })?;
+        }
+        left_out += u64::try_from(epochs.len().saturating_sub(LISTED_MAX)).unwrap_or(u64::MAX);
+        epochs.sort_by_key(|epoch| (epoch.gateway_id, epoch.epoch_id));
+        epochs.truncate(LISTED_MAX);
+        Ok(QuarantineList { epochs, gateways, left_out })
+    }
+}
+
+/// Every enrolment of a name, also those that were revoked before.
+fn enrolments(vault: &Vault, identity: &Identity) -> Result<Vec<Arc<IdentityRow>>, ServiceError> {
+    let mut rows: Vec<_> = vault.identities().into_iter().filter(|row| row.identity == *identity).collect();
+    rows.sort_by_key(|row| (row.enrolled_ms, row.uid));
+    if rows.is_empty() {
+        let text = format!("{identity} was never enrolled");
+        return Err(KeyServiceError::Conflict { text }.into());
+    }
+    Ok(rows)
+}
+
+/// All that this enrolment could have leased: every epoch of its keysets that was registered before it was revoked.
+fn leasable(vault: &Vault, row: &IdentityRow) -> Leasable {
+    let keysets = row.keysets.iter().filter_map(|name| vault.keyset(name));
+    Leasable {
+        keysets: keysets.map(|keyset| keyset.public_id()).collect(),
+        until_ms: row.revoked_ms.map_or(u64::MAX, |revoked_ms| revoked_ms.saturating_add(AFTER_MS)),
     }
 }
 
@@ -259,13 +290,63 @@ fn check_since(identity: &Identity, since_ms: u64, now_ms: u64) -> Result<(), Se
         return Ok(());
     }
     let text = format!(
-        "{identity} is revoked, and nothing is in quarantine: by this service's clock ({now_ms}, Unix milliseconds) the time that you          gave ({since_ms}) is still to come. Set right whose clock is wrong, and revoke again with the time"
+        "{identity} is revoked, and nothing is in quarantine: by this service's clock ({now_ms}, Unix milliseconds) the time that you \
+         gave ({since_ms}) is still to come. Set right whose clock is wrong, and revoke again with the time"
     );
     Err(KeyServiceError::Conflict { text }.into())
 }
 
 /// Epochs in which a gateway could have forged objects.
+#[derive(Default)]
 struct Reach {
-    sealed: Vec<QuarantineRow>,
-    leasable: Vec<QuarantineRow>,
+    /// What its rows hold because it sealed them.
+    sealed: HashSet<Id16>,
+    /// Others that it could have leased, up to [`NAMED_MAX`]; beyond that naming them is of no use.
+    leasable: HashSet<Id16>,
+    /// Of the same keysets, up to as many: registered when the clock showed a time that is still to come.
+    ahead: BTreeSet<Id16>,
+    /// That time at the latest, if there are more.
+    ahead_until_ms: Option<u64>,
+    /// How many there are of the first two for each enrolment.
+    counts: BTreeMap<Id16, (u64, u64)>,
+}
+
+/// The rows of the gateway's enrolments as they are to be.
+struct Held {
+    rows: Vec<GatewayRow>,
+    /// Whether one of them holds all that could have been leased.
+    all: bool,
+    /// Epochs that they hold and did not before.
+    more: u64,
+}
+
+impl Reach {
+    fn ahead(&mut self, epoch: &Registered) {
+        if self.ahead.len() < NAMED_MAX {
+            self.ahead.insert(epoch.epoch_id);
+        } else {
+            self.ahead_until_ms = self.ahead_until_ms.max(Some(epoch.first_seen_ms));
+        }
+    }
+
+    fn held(&self, vault: &Vault, enrolments: &[Arc<IdentityRow>], holds_all: bool) -> Held {
+        let mut held = Held { rows: Vec::new(), all: false, more: 0 };
+        for row in enrolments {
+            let Some(mut row_held) = vault.quarantine.gateway(row.uid) else { continue };
+            if holds_all {
+                let mut now = leasable(vault, row);
+                // More than can be named: then also what is registered until that time.
+                now.until_ms = now.until_ms.max(self.ahead_until_ms.unwrap_or(0));
+                row_held.leasable =
+                    Some(row_held.leasable.take().map_or(now.clone(), |before| before.or(now)));
+            }
+            held.all |= row_held.leasable.is_some();
+            let (sealed, leasable) = self.counts.get(&row.uid).copied().unwrap_or_default();
+            let epochs = if row_held.leasable.is_some() { sealed + leasable } else { sealed };
+            held.more += epochs.saturating_sub(row_held.epochs);
+            row_held.epochs = epochs;
+            held.rows.push(row_held);
+        }
+        held
+    }
 }

@@ -11,6 +11,7 @@ use crate::audit_record::{Outcome, Record, RequestInfo};
 use crate::custody::Master;
 use crate::keyset::Keyset;
 use crate::ledger::Turn;
+use crate::quarantine::Registered;
 use crate::service::{Caller, Core};
 use crate::store::{Change, EpochRow, Kind};
 use crate::vault::Vault;
@@ -28,6 +29,20 @@ pub(crate) struct OpenEpoch {
     /// this is no younger than what it was sealed to.
     pub(crate) oldest_version: u32,
     pub(crate) keyset: Arc<Keyset>,
+    /// When it was registered, Unix milliseconds.
+    first_seen_ms: u64,
+}
+
+impl OpenEpoch {
+    /// What the quarantine goes by.
+    pub(crate) fn registered(&self) -> Registered {
+        Registered {
+            epoch_id: self.header.epoch_id.into(),
+            gateway_id: self.header.gateway_id.into(),
+            keyset_id: self.keyset.public_id(),
+            first_seen_ms: self.first_seen_ms,
+        }
+    }
 }
 
 /// Epochs that were opened since unlock.
@@ -156,17 +171,40 @@ impl Registry<'_> {
         }
         let keyset = self.check_enrolled(header.keyset_id.into())?;
         self.check_sealer(&record, &keyset)?;
-        let epoch = self.registered_epochs().open_record(&record)?;
+        self.check_thawed(&keyset)?;
+        let epoch = self.registered_epochs().open_record(&record, self.caller.info.now_ms)?;
         // Again, and together with the insertion: what is not registered when its sealer is revoked never will be.
         let turn = self.core.change_as(self.caller).map_err(ServiceError::from)?;
         self.check_sealer(&record, &keyset)?;
-        match self.registered(epoch_id)? {
+        self.check_thawed(&keyset)?;
+        let epoch = match self.registered(epoch_id)? {
             // Someone was faster.
-            Some(row) if row.wek_commit == *record.wek_commit() => {}
+            Some(row) if row.wek_commit == *record.wek_commit() => {
+                OpenEpoch { first_seen_ms: row.first_seen_ms, ..epoch }
+            }
             Some(_) => return Err(ReleaseError::EpochRejected.into()),
-            None => self.insert(&turn, &record, bytes, &registration(&self.caller.info, &epoch))?,
-        }
+            None => {
+                self.take_registration(&record)?;
+                self.insert(&turn, &record, bytes, &registration(&self.caller.info, &epoch))?;
+                epoch
+            }
+        };
         Ok(Arc::new(epoch))
+    }
+
+    /// What is frozen registers nothing: neither the gateway that asks, nor anything in this keyset.
+    fn check_thawed(&self, keyset: &Keyset) -> Result<(), ReleaseError> {
+        match self.vault().freezes.stops(&self.caller.row.identity, Some(&keyset.name)) {
+            Some(text) => Err(ReleaseError::Frozen { text }),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts for the one that sealed it, whoever brings the record: nobody's flood keeps another from registering his own.
+    fn take_registration(&self, record: &EpochRecord) -> Result<(), ReleaseError> {
+        let sealer = Id16::from(record.header().gateway_id);
+        let taken = self.core.admission.registrations.take(sealer, self.core.clock.boot_ms());
+        taken.map_err(|_| ReleaseError::TooManyEpochs)
     }
 
     fn check_sealer(&self, record: &EpochRecord, keyset: &Keyset) -> Result<(), ReleaseError> {
@@ -225,13 +263,13 @@ impl RegisteredEpochs<'_> {
         let candidates = [Some(row.record.as_slice()), offered];
         let opened = candidates.into_iter().flatten().find_map(|bytes| {
             let record = EpochRecord::parse(bytes).ok()?;
-            let epoch = self.open_record(&record).ok()?;
+            let epoch = self.open_record(&record, row.first_seen_ms).ok()?;
             (*record.wek_commit() == row.wek_commit).then_some(epoch)
         });
-        opened.ok_or_else(|| self.why_not(&row.record))
+        opened.ok_or_else(|| self.why_not(row))
     }
 
-    fn open_record(&self, record: &EpochRecord) -> Result<OpenEpoch, ReleaseError> {
+    fn open_record(&self, record: &EpochRecord, first_seen_ms: u64) -> Result<OpenEpoch, ReleaseError> {
         let keyset = self.vault.keyset_by_id(Id16::from(record.header().keyset_id));
         let keyset = keyset.ok_or(ReleaseError::EpochRejected)?;
         let opened = keyset.open_roots().find_map(|root| Some((record.open(root).ok()?, root.version())));
@@ -239,16 +277,23 @@ impl RegisteredEpochs<'_> {
             Some((wek, version)) => {
                 let named = record.recipients().map(|(version, _)| version);
                 let oldest_version = named.min().unwrap_or(version);
-                Ok(OpenEpoch { header: *record.header(), wek, version, oldest_version, keyset })
+                Ok(OpenEpoch {
+                    header: *record.header(),
+                    wek,
+                    version,
+                    oldest_version,
+                    keyset,
+                    first_seen_ms,
+                })
             }
             None => Err(rejection(&keyset, record)),
         }
     }
 
     /// Why the registry's own record of an epoch does not open.
-    fn why_not(&self, bytes: &[u8]) -> ReleaseError {
-        let Ok(record) = EpochRecord::parse(bytes) else { return ReleaseError::EpochRejected };
-        self.open_record(&record).err().unwrap_or(ReleaseError::EpochRejected)
+    fn why_not(&self, row: &EpochRow) -> ReleaseError {
+        let Ok(record) = EpochRecord::parse(&row.record) else { return ReleaseError::EpochRejected };
+        self.open_record(&record, row.first_seen_ms).err().unwrap_or(ReleaseError::EpochRejected)
     }
 }
 

@@ -305,7 +305,7 @@ impl Release<'_> {
         if let Some(text) = vault.freezes.stops(&self.caller.row.identity, Some(&epoch.keyset.name)) {
             return Err(ReleaseError::Frozen { text });
         }
-        if vault.quarantine.holds(epoch.header.epoch_id.into()) {
+        if vault.quarantine.holds(&epoch.registered()) {
             return Err(ReleaseError::EpochQuarantined);
         }
         Ok(())

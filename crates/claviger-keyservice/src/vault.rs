@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use claviger_env::Clock;
 use claviger_format::Random;
@@ -257,6 +257,16 @@ impl Vault {
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // Its changes are a few map operations that don't panic half way.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many epochs are registered; `None` while a change is being made.
+    pub(crate) fn epoch_count(&self) -> Option<u64> {
+        let ledger = match self.ledger.try_lock() {
+            Ok(ledger) => ledger,
+            Err(TryLockError::Poisoned(ledger)) => ledger.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(ledger.epoch_count())
     }
 
     /// A row with its MAC, ready to be stored.

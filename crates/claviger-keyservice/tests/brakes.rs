@@ -130,6 +130,27 @@ async fn a_freeze_spares_others_and_unknown_things_can_not_be_frozen() {
 }
 
 #[tokio::test]
+async fn in_a_frozen_keyset_no_epoch_is_registered_in_any_way() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    freeze(&world, keyset()).await;
+    let epoch = full.seal_epoch();
+    assert!(matches!(full.keys.register_epoch(&epoch.record).await, Err(KeyServiceError::Frozen { .. })));
+    let item = LeaseItem {
+        epoch_id: epoch.id.into(),
+        record: Some(claviger_keyapi::wire::Blob(epoch.record.clone())),
+    };
+    let leased = full.keys.lease(vec![item]).await.unwrap().value.remove(0);
+    assert!(is_frozen(&leased));
+    let is_registration =
+        |record: &serde_json::Value| record["action"] == "register-epoch" && record["outcome"] == "done";
+    assert_eq!(count(&world, is_registration), 0);
+    unfreeze(&world, keyset()).await;
+    full.keys.register_epoch(&epoch.record).await.unwrap();
+    assert_eq!(count(&world, is_registration), 1);
+}
+
+#[tokio::test]
 async fn nobody_freezes_names_that_never_were_and_what_is_frozen_may_be_frozen_again() {
     let world = World::new().await;
     world.enrol("full").await;

@@ -10,12 +10,17 @@ use std::time::Duration;
 
 use claviger_gateway::key_client::{self, ClientError, KeyClient};
 use claviger_keyapi::admin::{self, AdminStatus, RevokeAnswer, RevokeRequest};
-use claviger_keyapi::proposals::{Action, FreezeRequest, FreezeTarget};
+use claviger_keyapi::proposals::{
+    self, Action, ApproveAnswer, Collected, FreezeRequest, FreezeTarget, ProposalInfo, ProposalRequest,
+    ProposeRequest,
+};
 use claviger_keyapi::routes::{self, Empty};
-use claviger_keyapi::{KeyService as _, KeyServiceError, LeaseItem, ServiceState, UnavailableReason};
+use claviger_keyapi::{
+    KeyService as _, KeyServiceError, LeaseItem, ReleaseError, ServiceState, UnavailableReason,
+};
 use claviger_keyservice::{Limits, Unlock};
 use common::raw::{self, Raw};
-use common::{Epoch, Gateway, POLICY, World, ask};
+use common::{Epoch, Gateway, POLICY, World, ask, enrol};
 
 /// Connections of one identity.
 const SHARE: usize = 16;
@@ -383,4 +388,80 @@ async fn who_asks_and_does_not_read_fills_his_share_of_the_memory_and_no_more() 
         }
     };
     tokio::time::timeout(Duration::from_secs(10), has_room).await.expect("the room is not given back");
+}
+
+#[tokio::test]
+async fn an_operator_who_reads_no_answers_can_still_stop_what_he_wants_and_loses_nothing_that_was_done() {
+    let world = World::new().await;
+    let text = format!("{POLICY}#{}\n", "x".repeat(40_000));
+    assert!(world.by_two(Action::Policy { text }).await.unwrap().done);
+    let (first, second) = (world.operator(), world.second_operator());
+    let request = ProposeRequest { action: enrol("gateway:second", &["default"], false), ttl_s: None };
+    let proposal: ProposalInfo = ask(&first, proposals::PROPOSE, &request).await.unwrap();
+    let request = ProposalRequest { id: proposal.id };
+    ask::<ApproveAnswer>(&second, proposals::APPROVE, &request).await.unwrap();
+
+    let mut held = Vec::new();
+    let mut is_full = false;
+    while !is_full {
+        let mut line = raw::connect_deaf(&world, "admin").await;
+        for _ in 0..100 {
+            let answer = line.ask_and_leave(admin::POLICY_SHOW, "{}").await.unwrap();
+            is_full = answer.status().as_u16() == 503;
+            held.push(answer);
+            if is_full {
+                break;
+            }
+        }
+        assert!(held.len() < 500, "there is no end of it");
+    }
+    // Before it is done, not afterwards.
+    busy_for(ask::<Collected>(&first, proposals::COLLECT, &request).await);
+    let mut line = raw::connect(&world, Some("admin")).await;
+    let freeze = FreezeRequest { target: FreezeTarget::Everything, reason: "theft".into() };
+    let freeze = serde_json::to_string(&freeze).unwrap();
+    assert_eq!(line.try_ask(admin::FREEZE, &freeze).await, Some(200));
+    assert_eq!(line.try_ask(admin::STATUS, "{}").await, Some(200));
+    assert_eq!(count(&world, "freeze", "done"), 1);
+    drop((held, line));
+    let collected = async {
+        loop {
+            match ask::<Collected>(&first, proposals::COLLECT, &request).await {
+                Ok(collected) => return collected,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    let collected = tokio::time::timeout(Duration::from_secs(10), collected).await.expect("it is lost");
+    assert!(matches!(collected, Collected::EnrolToken(_)));
+}
+
+#[tokio::test]
+async fn a_gateway_registers_so_many_epochs_in_a_minute_and_nobody_else_pays_for_it() {
+    let world = World::new().await;
+    let (full, second) = (world.enrol("full").await, world.enrol("second").await);
+    for _ in 0..300 {
+        full.keys.register_epoch(&full.seal_epoch().record).await.unwrap();
+    }
+    let (late, own) = (full.seal_epoch(), second.seal_epoch());
+    assert_eq!(busy_for(full.keys.register_epoch(&late.record).await), 60_000);
+    let item = |epoch: &Epoch| LeaseItem {
+        epoch_id: epoch.id.into(),
+        record: Some(claviger_keyapi::wire::Blob(epoch.record.clone())),
+    };
+    let mut both = second.keys.lease(vec![item(&late), item(&own)]).await.unwrap().value;
+    assert!(both.pop().unwrap().is_ok(), "what it registers itself");
+    assert_eq!(both.pop().unwrap().err(), Some(ReleaseError::TooManyEpochs), "whoever brings it");
+    // However many there are, one row holds them all.
+    let request = RevokeRequest {
+        identity: "gateway:full".parse().unwrap(),
+        since_ms: Some(claviger_env::Clock::now_ms(&*world.clock)),
+        logs: vec![],
+    };
+    let answer: RevokeAnswer = ask(&world.operator(), admin::REVOKE, &request).await.unwrap();
+    assert_eq!(answer.quarantined, 300);
+    let rows = "SELECT count(*) FROM row WHERE kind = 'quarantine'";
+    let rows: u32 = world.database().query_row(rows, [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 1);
+    assert_eq!(status(&world.operator()).await.quarantined, 300);
 }

@@ -4,14 +4,17 @@
 mod common;
 
 use claviger_gateway::key_client::{self, KeyClient, Recovery, StoredIdentity};
-use claviger_keyapi::admin::{self, AdminStatus, PolicyInForce, RevokeAnswer, RevokeRequest};
+use claviger_keyapi::admin::{
+    self, AdminStatus, BindingList, BindingListRequest, PolicyInForce, RevokeAnswer, RevokeRequest,
+};
 use claviger_keyapi::proposals::{
-    self, Action, ApproveAnswer, Collected, ProposalInfo, ProposalList, ProposalRequest, ProposeRequest,
+    self, Action, ApproveAnswer, BoundBucket, Collected, ProposalInfo, ProposalList, ProposalRequest,
+    ProposeRequest,
 };
 use claviger_keyapi::routes::Empty;
 use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::tls::SpkiHash;
-use claviger_keyapi::{KeyServiceError, Role, ServiceState};
+use claviger_keyapi::{KeyService as _, KeyServiceError, Role, ServiceState};
 use claviger_keyservice::{ServiceError, init};
 use common::{POLICY, World, ask, enrol, stored};
 
@@ -192,6 +195,40 @@ async fn a_policy_that_two_could_never_change_again_is_refused_at_init_and_later
     let options = common::init_options(world.folder.path(), &csrs[..1]);
     let made = init(&config, &options, &clock, &world.random);
     assert!(matches!(&made, Err(ServiceError::Question(text)) if text.contains("two operators")), "{made:?}");
+}
+
+#[tokio::test]
+async fn two_operators_unbind_what_no_gateway_unbinds_and_only_what_they_saw() {
+    let world = World::new().await;
+    let (full, second) = (world.enrol("full").await, world.enrol("second").await);
+    let mut buckets = Vec::new();
+    for bucket in ["photos", "scans"] {
+        let bucket_id = full.keys.bind_bucket(bucket, None).await.unwrap().value.bucket_id;
+        buckets.push(BoundBucket { bucket: bucket.into(), bucket_id });
+    }
+    let list: BindingList =
+        ask(&world.operator(), admin::BINDING_LIST, &BindingListRequest::default()).await.unwrap();
+    let listed: Vec<_> = list.bindings.iter().map(|bound| (&*bound.bucket, &*bound.bucket_id)).collect();
+    assert_eq!(listed, buckets.iter().map(|bound| (&*bound.bucket, &*bound.bucket_id)).collect::<Vec<_>>());
+    let first = world.operator();
+    let id = propose(&first, Action::Unbind { buckets: buckets.clone() }).await.unwrap();
+    assert!(is_denied(&approve(&first, &id).await), "not by himself");
+    // One of them is another bucket by now: nothing is done.
+    full.keys.unbind_bucket("scans", &buckets[1].bucket_id).await.unwrap();
+    assert!(is_conflict(&approve(&world.second_operator(), &id).await));
+    assert!(second.keys.binding("photos").await.unwrap().value.is_some());
+    let none = Action::Unbind { buckets: Vec::new() };
+    assert!(propose(&first, none).await.is_err());
+    let one = Action::Unbind { buckets: buckets[..1].to_vec() };
+    assert!(world.by_two(one.clone()).await.unwrap().done);
+    assert_eq!(second.keys.binding("photos").await.unwrap().value, None);
+    let record = world.audit().into_iter().rev().find(|record| record["action"] == "unbind").unwrap();
+    assert_eq!((&record["what"], &record["outcome"]), (&"photos".into(), &"done".into()));
+    assert!(is_conflict(&world.by_two(one).await));
+    // The name is closed for as long as others may know what it was bound to.
+    world.clock.advance(60_000);
+    let again = full.keys.bind_bucket("photos", None).await.unwrap().value;
+    assert_ne!(again.bucket_id, buckets[0].bucket_id);
 }
 
 #[tokio::test]

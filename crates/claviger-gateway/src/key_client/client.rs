@@ -1,6 +1,5 @@
 //! The key service's trait over the channel.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +25,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::addresses::Target;
 use super::enrolment::{check_usable, new_request};
 use super::lines::Lines;
 use super::transport::Over;
@@ -176,20 +176,20 @@ impl KeyClient {
     }
 
     /// A connection of its own to one address.
-    fn transport_to(&self, target: SocketAddr, accept: Accept) -> Result<Transport, ClientError> {
+    fn transport_to(&self, target: &Target, accept: Accept) -> Result<Transport, ClientError> {
         let identity = StoredIdentity::load(&self.folder)?;
         Transport::new(&target.to_string(), &identity, accept, Arc::clone(&self.clock))
     }
 
     /// A locked service shows another name, which everything else refuses. What goes there is no secret, and of use to it alone.
-    async fn show_at(&self, target: SocketAddr, checkpoint: &str) -> Result<(), ClientError> {
+    async fn show_at(&self, target: Target, checkpoint: &str) -> Result<(), ClientError> {
         let request = CheckpointRequest { checkpoint: checkpoint.to_owned() };
-        let transport = self.transport_to(target, Accept::AnyState)?;
+        let transport = self.transport_to(&target, Accept::AnyState)?;
         transport.call::<_, Empty>(routes::CHECKPOINT, &request).await.map(drop)
     }
 
-    async fn is_locked_at(&self, target: SocketAddr) -> Result<bool, ClientError> {
-        match self.transport_to(target, Accept::Unlocked)?.connect_now().await {
+    async fn is_locked_at(&self, target: Target) -> Result<bool, ClientError> {
+        match self.transport_to(&target, Accept::Unlocked)?.connect_now().await {
             Ok(()) => Ok(false),
             Err(error) if error.outward() == KeyServiceError::Locked => Ok(true),
             Err(error) => Err(error),
@@ -314,9 +314,9 @@ impl KeyService for KeyClient {
     fn vouch_elsewhere<'a>(&'a self, checkpoint: &'a str) -> KeyFuture<'a, ()> {
         async move {
             let (targets, connected) = self.transport.places().await.map_err(|error| error.outward())?;
-            let others = targets.into_iter().filter(|target| Some(*target) != connected);
+            let others = targets.into_iter().filter(|target| Some(target) != connected.as_ref());
             join_all(others.map(async |target| {
-                let is_locked = Box::pin(self.is_locked_at(target)).await?;
+                let is_locked = Box::pin(self.is_locked_at(target.clone())).await?;
                 if is_locked { Box::pin(self.show_at(target, checkpoint)).await } else { Ok(()) }
             }))
             .await

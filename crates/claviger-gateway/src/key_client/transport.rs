@@ -1,7 +1,6 @@
 //! One HTTP/2 connection to the key service, made again when it breaks: to the replica that serves, where there are several.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -22,14 +21,15 @@ use rustls::ClientConfig;
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
-use super::addresses::Addresses;
+use super::addresses::{Addresses, Target};
 use super::lines::Lines;
 use super::{ClientError, StoredIdentity};
 
@@ -81,7 +81,7 @@ pub struct Transport {
 #[derive(Clone)]
 struct Connection {
     sender: Sender,
-    to: SocketAddr,
+    to: Target,
     number: Line,
     /// Ends it with all that goes over it.
     driver: AbortHandle,
@@ -94,7 +94,7 @@ impl std::fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// A channel to `address` (`host:port`, or several divided by commas) with an identity. Connects when it is first used.
+    /// A channel to `address` (`host:port` or `unix:PATH`, or several divided by commas) with an identity. Connects when it is first used.
     ///
     /// # Errors
     /// [`ClientError::Tls`] if the identity can't be used.
@@ -136,10 +136,10 @@ impl Transport {
     }
 
     /// Where the service may be, and where it is connected.
-    pub(super) async fn places(&self) -> Result<(Vec<SocketAddr>, Option<SocketAddr>), ClientError> {
+    pub(super) async fn places(&self) -> Result<(Vec<Target>, Option<Target>), ClientError> {
         let connected = {
             let connection = self.connection.lock().await;
-            connection.as_ref().filter(|there| !there.sender.is_closed()).map(|there| there.to)
+            connection.as_ref().filter(|there| !there.sender.is_closed()).map(|there| there.to.clone())
         };
         Ok((self.addresses.targets().await?, connected))
     }
@@ -201,7 +201,7 @@ impl Transport {
                 let value = serde_json::from_slice(&answer).map_err(|_| unintelligible(path))?;
                 return Ok((Answer { value, sent_boot_ms }, from.number));
             }
-            let refusal = self.refusal(path, &answer, from.to).await;
+            let refusal = self.refusal(path, &answer, &from.to).await;
             if others == 0 || !is_of_standby(&refusal) {
                 return Err(refusal);
             }
@@ -223,7 +223,7 @@ impl Transport {
             return Ok(Lines::new(answer.into_body()));
         }
         let (_, body) = self.in_time(read(answer)).await?;
-        Err(self.refusal(path, &body, from.to).await)
+        Err(self.refusal(path, &body, &from.to).await)
     }
 
     async fn in_time<T>(
@@ -233,16 +233,16 @@ impl Transport {
         match tokio::time::timeout(REQUEST_TIMEOUT, exchange).await {
             Ok(done) => done,
             Err(_) => {
-                let asked = self.connection.lock().await.as_ref().map(|connection| connection.to);
+                let asked = self.connection.lock().await.as_ref().map(|connection| connection.to.clone());
                 if let Some(asked) = asked {
-                    self.leave(asked).await;
+                    self.leave(&asked).await;
                 }
                 Err(ClientError::Timeout(self.addresses.text()))
             }
         }
     }
 
-    async fn refusal(&self, path: &str, body: &[u8], from: SocketAddr) -> ClientError {
+    async fn refusal(&self, path: &str, body: &[u8], from: &Target) -> ClientError {
         let Ok(refusal) = serde_json::from_slice::<ErrorAnswer>(body) else { return unintelligible(path) };
         tracing::debug!(path, request_id = refusal.request_id, error = %refusal.error, "the key service refused");
         let error = ClientError::from(refusal.error);
@@ -261,21 +261,21 @@ impl Transport {
 
     /// Where there are others, asks one of them from now on. A stream that is held over the connection ends with it: what there is
     /// to be heard, another one tells.
-    async fn leave(&self, from: SocketAddr) {
+    async fn leave(&self, from: &Target) {
         if self.addresses.count() < 2 {
             return;
         }
-        self.addresses.is_standby(from);
+        self.addresses.is_standby(from.clone());
         let mut connection = self.connection.lock().await;
-        if let Some(left) = connection.take_if(|there| there.to == from) {
+        if let Some(left) = connection.take_if(|there| there.to == *from) {
             left.driver.abort();
         }
     }
 
     /// Unless another one was made meanwhile.
-    async fn drop_connection(&self, to: SocketAddr) {
+    async fn drop_connection(&self, to: &Target) {
         let mut connection = self.connection.lock().await;
-        if connection.as_ref().is_some_and(|there| there.to == to) {
+        if connection.as_ref().is_some_and(|there| there.to == *to) {
             *connection = None;
         }
     }
@@ -347,7 +347,7 @@ impl Transport {
     async fn connect_to_any(&self) -> Result<Connection, ClientError> {
         let mut failure = None;
         for to in self.addresses.targets().await? {
-            let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(to)).await;
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(&to)).await;
             match connected.unwrap_or_else(|_| Err(ClientError::Timeout(to.to_string()))) {
                 Ok(connection) => {
                     self.addresses.reached(to);
@@ -364,10 +364,25 @@ impl Transport {
         Err(failure.unwrap_or_else(|| self.addresses.nowhere()))
     }
 
-    async fn connect(&self, to: SocketAddr) -> Result<Connection, ClientError> {
+    async fn connect(&self, to: &Target) -> Result<Connection, ClientError> {
         let failed = |reason| ClientError::Connect { address: to.to_string(), reason };
-        let stream = TcpStream::connect(to).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
+        match to {
+            Target::Ip(address) => {
+                let stream = TcpStream::connect(address).await.map_err(failed)?;
+                stream.set_nodelay(true).map_err(failed)?;
+                self.connect_over(stream, to).await
+            }
+            Target::Local(path) => {
+                self.connect_over(UnixStream::connect(path).await.map_err(failed)?, to).await
+            }
+        }
+    }
+
+    async fn connect_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        to: &Target,
+    ) -> Result<Connection, ClientError> {
         let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
         let stream = TlsConnector::from(config)
             .connect(tls::server_name(), stream)
@@ -385,7 +400,7 @@ impl Transport {
             }
         });
         let number = self.made.fetch_add(1, Ordering::AcqRel) + 1;
-        Ok(Connection { sender, to, number, driver: driver.abort_handle() })
+        Ok(Connection { sender, to: to.clone(), number, driver: driver.abort_handle() })
     }
 }
 

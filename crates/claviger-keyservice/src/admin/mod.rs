@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use claviger_keyapi::admin::{
     AdminStatus, AuditTail, AuditTailRequest, EpochInfo, EpochList, EpochListRequest, FreezeInfo,
-    IdentityInfo, IdentityList, QuarantineList, QuarantinedEpoch, UnlockRequest,
+    IdentityInfo, IdentityList, UnlockRequest,
 };
 use claviger_keyapi::{Id16, Role};
 
@@ -50,7 +50,7 @@ impl Core {
             notes: self.notes(),
             unlock: self.unlock_state(),
             policy_sha256: self.policy.load().sha256().to_owned(),
-            epochs: self.store.epoch_count()?,
+            epochs: self.epochs_known(),
             gateways: vault
                 .as_ref()
                 .map_or(0, |v| v.identities().iter().filter(|row| is_gateway(row)).count() as u64),
@@ -59,7 +59,7 @@ impl Core {
                 .as_ref()
                 .map_or_else(Vec::new, |v| v.freezes.all().into_iter().map(freeze_info).collect()),
             proposals: vault.as_ref().map_or(0, |v| v.proposals().len() as u64),
-            quarantined: vault.as_ref().map_or(0, |v| v.quarantine.all().len() as u64),
+            quarantined: vault.as_ref().map_or(0, |v| v.quarantine.count()),
         })
     }
 
@@ -79,16 +79,6 @@ impl Core {
             .collect();
         identities.sort_by(|a, b| (&a.identity, a.enrolled_ms).cmp(&(&b.identity, b.enrolled_ms)));
         IdentityList { identities }
-    }
-
-    pub(crate) fn list_quarantine(caller: &Caller) -> QuarantineList {
-        let rows = caller.vault.quarantine.all();
-        let info = |row: &crate::quarantine::QuarantineRow| QuarantinedEpoch {
-            epoch_id: row.epoch_id,
-            gateway_id: row.gateway_id,
-            since_ms: row.since_ms,
-        };
-        QuarantineList { epochs: rows.iter().map(info).collect() }
     }
 
     pub(crate) fn list_epochs(

@@ -13,20 +13,26 @@ use claviger_keyapi::{Identity, KeyServiceError, Role, UnavailableReason};
 
 use crate::attempts::Attempts;
 use crate::identity::Peer;
-use places::Places;
 pub(crate) use places::{Place, Use};
+use places::{Places, WhenEven};
 pub(crate) use rates::Rate;
 pub(crate) use turns::Part;
 use turns::Shared;
 
 /// Connections that have shown no certificate that counts (yet).
 const STRANGERS_MAX: usize = 256;
+/// The same from where an operator came within a day: other addresses, however many, take none of these.
+const OPERATORS_STRANGERS_MAX: usize = 64;
+/// The same over the socket of this machine.
+const LOCAL_STRANGERS_MAX: usize = 16;
 /// The same from one address (IPv6: one /64).
 const STRANGERS_PER_SOURCE_MAX: usize = 32;
 /// Connections of one source in a minute that came to nothing: handshakes that failed, and whoever has no certificate that counts, or
 /// makes one connection after the other. Each costs us a key agreement and a signature; someone behind the same address who enrols
 /// or mends his certificate has room enough.
 const WASTED_PER_MINUTE_MAX: u32 = 300;
+/// What stands for the socket of this machine where an address has to stand.
+pub(crate) const THIS_MACHINE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// Connections of one identity. A gateway has one, two while it changes its certificate, one more for each process that runs with its
 /// identity; an operator one for each command that runs.
 const CONNECTIONS_PER_IDENTITY_MAX: usize = 16;
@@ -40,6 +46,8 @@ const SOURCE_KNOWN_MS: u64 = 86_400_000;
 const BODIES_LEN_MAX: usize = 64 << 20;
 /// The same of operators, whose bodies are short but for what other replicas' logs tell.
 const OPERATORS_BODIES_LEN_MAX: usize = 32 << 20;
+/// The same of what operators ask in an emergency.
+const URGENT_BODIES_LEN_MAX: usize = 4 << 20;
 /// Requests of operators that are worked on at once; as many besides of those that lock the service or ask for its state.
 const OPERATORS_TURNS: usize = 16;
 /// The part of it that one name gets at most: a quarter. Strangers have one together.
@@ -48,6 +56,8 @@ const PARTS: usize = 4;
 const RENEWALS_PER_MINUTE_MAX: u32 = 1;
 /// Buckets that one gateway binds or unbinds in a minute. Each is a change of the ledger, for which everybody else waits.
 const BINDING_CHANGES_PER_MINUTE_MAX: u32 = 300;
+/// Epochs of one gateway that are registered in a minute. An honest one seals one an hour; the rest is for catching up after a restore.
+const REGISTRATIONS_PER_MINUTE_MAX: u32 = 300;
 
 /// A stranger's place.
 pub(crate) type StrangersPlace = Place<IpAddr, ()>;
@@ -57,6 +67,8 @@ pub(crate) type EnrolledPlace = Place<Identity, Peer>;
 /// The bounds of one running service.
 pub(crate) struct Admission {
     strangers: Places<IpAddr, ()>,
+    operators_strangers: Places<IpAddr, ()>,
+    local_strangers: Places<IpAddr, ()>,
     wasted: Attempts,
     gateways: Places<Identity, Peer>,
     operators: Places<Identity, Peer>,
@@ -64,11 +76,13 @@ pub(crate) struct Admission {
     operators_sources: Mutex<BTreeMap<Identity, Vec<(IpAddr, u64)>>>,
     bodies: Shared,
     operators_bodies: Shared,
+    urgent_bodies: Shared,
     turns: Shared,
     operators_turns: Shared,
     urgent_turns: Shared,
     pub(crate) renewals: Rate,
     pub(crate) binding_changes: Rate,
+    pub(crate) registrations: Rate,
 }
 
 impl Admission {
@@ -76,28 +90,38 @@ impl Admission {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let turns = (4 * cores).max(16);
         Self {
-            strangers: Places::new(STRANGERS_MAX, STRANGERS_PER_SOURCE_MAX),
+            strangers: strangers(STRANGERS_MAX),
+            operators_strangers: strangers(OPERATORS_STRANGERS_MAX),
+            local_strangers: strangers(LOCAL_STRANGERS_MAX),
             wasted: Attempts::up_to(WASTED_PER_MINUTE_MAX),
-            gateways: Places::new(connections_max, CONNECTIONS_PER_IDENTITY_MAX),
-            operators: Places::new(OPERATORS_CONNECTIONS_MAX, CONNECTIONS_PER_IDENTITY_MAX),
+            gateways: Places::new(connections_max, CONNECTIONS_PER_IDENTITY_MAX, WhenEven::TurnAway),
+            operators: Places::new(
+                OPERATORS_CONNECTIONS_MAX,
+                CONNECTIONS_PER_IDENTITY_MAX,
+                WhenEven::TurnAway,
+            ),
             operators_sources: Mutex::default(),
             bodies: Shared::new(BODIES_LEN_MAX, BODIES_LEN_MAX / PARTS),
             operators_bodies: Shared::new(OPERATORS_BODIES_LEN_MAX, OPERATORS_BODIES_LEN_MAX / PARTS),
+            urgent_bodies: Shared::new(URGENT_BODIES_LEN_MAX, URGENT_BODIES_LEN_MAX / PARTS),
             turns: Shared::new(turns, turns / PARTS),
             operators_turns: Shared::new(OPERATORS_TURNS, OPERATORS_TURNS / PARTS),
             urgent_turns: Shared::new(OPERATORS_TURNS, OPERATORS_TURNS / PARTS),
             renewals: Rate::new(RENEWALS_PER_MINUTE_MAX),
             binding_changes: Rate::new(BINDING_CHANGES_PER_MINUTE_MAX),
+            registrations: Rate::new(REGISTRATIONS_PER_MINUTE_MAX),
         }
     }
 
-    /// A place for someone who connects; `None` if there is none. It is told to end when somebody else needs it more.
-    pub(crate) fn stranger(&self, address: IpAddr, now: Now) -> Option<StrangersPlace> {
+    /// A place for someone who connects, from an address or over the socket of this machine; `None` if there is none. It is told to end
+    /// when somebody else needs it more, or comes later.
+    pub(crate) fn stranger(&self, address: Option<IpAddr>, now: Now) -> Option<StrangersPlace> {
+        let Some(address) = address else { return self.local_strangers.enter(THIS_MACHINE, ()) };
         let source = source(address);
-        if !self.wasted.admits(address, now.ms) && !self.is_an_operators(source, now.boot_ms) {
-            return None;
+        if self.is_an_operators(source, now.boot_ms) {
+            return self.operators_strangers.enter(source, ());
         }
-        self.strangers.enter(source, ())
+        if self.wasted.admits(address, now.ms) { self.strangers.enter(source, ()) } else { None }
     }
 
     /// A connection from there came to nothing, or may.
@@ -105,12 +129,19 @@ impl Admission {
         self.wasted.failed(address, now_ms);
     }
 
-    /// A place for one whose certificate counts, and who comes from there.
-    pub(crate) fn enrolled(&self, peer: &Peer, address: IpAddr, now_boot_ms: u64) -> Option<EnrolledPlace> {
+    /// A place for one whose certificate counts, and who comes from there; no address is the socket of this machine.
+    pub(crate) fn enrolled(
+        &self,
+        peer: &Peer,
+        address: Option<IpAddr>,
+        now_boot_ms: u64,
+    ) -> Option<EnrolledPlace> {
         match peer.identity.role() {
             Role::Gateway => self.gateways.enter(peer.identity.clone(), peer.clone()),
             Role::Admin => {
-                self.operator_came(&peer.identity, source(address), now_boot_ms);
+                if let Some(address) = address {
+                    self.operator_came(&peer.identity, source(address), now_boot_ms);
+                }
                 self.operators.enter(peer.identity.clone(), peer.clone())
             }
         }
@@ -126,6 +157,19 @@ impl Admission {
     pub(crate) async fn body(&self, who: Option<&Identity>, len_max: usize) -> Result<Part, KeyServiceError> {
         let bodies = if is_operator(who) { &self.operators_bodies } else { &self.bodies };
         bodies.take(who, len_max).await
+    }
+
+    /// The same for what operators ask in an emergency: no answer that they leave unread takes it up.
+    pub(crate) async fn urgent_body(
+        &self,
+        who: Option<&Identity>,
+        len_max: usize,
+    ) -> Result<Part, KeyServiceError> {
+        if is_operator(who) {
+            self.urgent_bodies.take(who, len_max).await
+        } else {
+            self.body(who, len_max).await
+        }
     }
 
     /// A turn for what blocks. It has to be moved into the work, which goes on when the caller hangs up.
@@ -170,6 +214,10 @@ impl Now {
     }
 }
 
+fn strangers(most: usize) -> Places<IpAddr, ()> {
+    Places::new(most, STRANGERS_PER_SOURCE_MAX, WhenEven::EndOldest)
+}
+
 fn is_operator(who: Option<&Identity>) -> bool {
     who.is_some_and(|who| who.role() == Role::Admin)
 }
@@ -206,32 +254,53 @@ mod tests {
     fn a_source_whose_connections_come_to_nothing_waits_for_the_next_minute() {
         let admission = Admission::new(8);
         for _ in 0..WASTED_PER_MINUTE_MAX {
-            assert!(admission.stranger(ONE, at(0)).is_some());
+            assert!(admission.stranger(Some(ONE), at(0)).is_some());
             admission.wasted(ONE, 0);
         }
-        assert!(admission.stranger(ONE, at(59_999)).is_none());
-        assert!(admission.stranger("::ffff:192.0.2.1".parse().unwrap(), at(59_999)).is_none());
-        assert!(admission.stranger(OTHER, at(0)).is_some());
-        assert!(admission.stranger(ONE, at(60_000)).is_some());
+        assert!(admission.stranger(Some(ONE), at(59_999)).is_none());
+        assert!(admission.stranger(Some("::ffff:192.0.2.1".parse().unwrap()), at(59_999)).is_none());
+        assert!(admission.stranger(Some(OTHER), at(0)).is_some());
+        assert!(admission.stranger(Some(ONE), at(60_000)).is_some());
     }
 
     #[test]
     fn where_an_operator_came_from_within_a_day_nobody_shuts_him_out() {
         let admission = Admission::new(8);
-        drop(admission.enrolled(&peer("admin:first"), ONE, 0));
+        drop(admission.enrolled(&peer("admin:first"), Some(ONE), 0));
         for address in [ONE, OTHER] {
             (0..WASTED_PER_MINUTE_MAX).for_each(|_| admission.wasted(address, 0));
         }
-        assert!(admission.stranger(ONE, at(1)).is_some());
-        assert!(admission.stranger(OTHER, at(1)).is_none());
-        assert!(admission.stranger(ONE, Now { ms: 1, boot_ms: SOURCE_KNOWN_MS }).is_none());
+        assert!(admission.stranger(Some(ONE), at(1)).is_some());
+        assert!(admission.stranger(Some(OTHER), at(1)).is_none());
+        assert!(admission.stranger(Some(ONE), Now { ms: 1, boot_ms: SOURCE_KNOWN_MS }).is_none());
         // He can't make it forget where others came from.
         for n in 0..=255 {
-            drop(admission.enrolled(&peer("admin:second"), [198, 51, 100, n].into(), 0));
+            drop(admission.enrolled(&peer("admin:second"), Some([198, 51, 100, n].into()), 0));
         }
-        assert!(admission.stranger(ONE, at(1)).is_some());
+        assert!(admission.stranger(Some(ONE), at(1)).is_some());
         let known: usize = admission.operators_sources.lock().unwrap().values().map(Vec::len).sum();
         assert_eq!(known, 1 + SOURCES_PER_OPERATOR_MAX);
+    }
+
+    #[test]
+    fn however_many_addresses_sit_or_come_again_the_newest_gets_a_place_and_an_operators_stays_his() {
+        let admission = Admission::new(8);
+        let address = |n: usize| {
+            let [high, low] = u16::try_from(n).unwrap().to_be_bytes();
+            Some(IpAddr::from([198, 51, high, low]))
+        };
+        drop(admission.enrolled(&peer("admin:first"), Some(ONE), 0));
+        let sit: Vec<_> =
+            (0..STRANGERS_MAX).map(|n| admission.stranger(address(n), at(0)).unwrap()).collect();
+        assert!(admission.stranger(Some(OTHER), at(0)).is_some(), "an operator who was never there");
+        let mut known = admission.stranger(Some(ONE), at(0)).unwrap();
+        let come: Vec<_> = (300..500).map(|n| admission.stranger(address(n), at(0))).collect();
+        assert!(come.iter().flatten().count() > 100);
+        drop((sit, come));
+        let mut told = std::pin::pin!(known.told_to_end());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(told.as_mut().poll(&mut context).is_pending(), "others take none of the operators' places");
+        assert!(admission.stranger(None, at(0)).is_some(), "nor of this machine's");
     }
 
     #[test]
@@ -239,12 +308,12 @@ mod tests {
         let admission = Admission::new(2);
         let gateways: Vec<_> = ["gateway:a", "gateway:b"]
             .iter()
-            .map(|name| admission.enrolled(&peer(name), ONE, 0).unwrap())
+            .map(|name| admission.enrolled(&peer(name), Some(ONE), 0).unwrap())
             .collect();
-        assert!(admission.enrolled(&peer("gateway:c"), ONE, 0).is_none());
-        assert!(admission.enrolled(&peer("admin:first"), ONE, 0).is_some());
+        assert!(admission.enrolled(&peer("gateway:c"), Some(ONE), 0).is_none());
+        assert!(admission.enrolled(&peer("admin:first"), Some(ONE), 0).is_some());
         drop(gateways);
-        assert!(admission.enrolled(&peer("gateway:c"), ONE, 0).is_some());
+        assert!(admission.enrolled(&peer("gateway:c"), Some(ONE), 0).is_some());
     }
 
     #[tokio::test(start_paused = true)]

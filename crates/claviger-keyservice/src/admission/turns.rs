@@ -22,8 +22,18 @@ pub(super) struct Shared {
 
 /// A part that somebody has, given back when it is dropped.
 pub(crate) struct Part {
-    _own: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+    own: OwnedSemaphorePermit,
+    of_all: OwnedSemaphorePermit,
+}
+
+impl Part {
+    /// Gives back what is beyond so much.
+    pub(crate) fn keep(&mut self, amount: usize) {
+        for permit in [&mut self.own, &mut self.of_all] {
+            let surplus = permit.num_permits().saturating_sub(amount);
+            drop(permit.split(surplus));
+        }
+    }
 }
 
 impl Shared {
@@ -37,7 +47,7 @@ impl Shared {
         let taking = async {
             let own = self.share_of(who).acquire_many_owned(amount).await?;
             let of_all = Arc::clone(&self.all).acquire_many_owned(amount).await?;
-            Ok::<_, AcquireError>(Part { _own: own, _of_all: of_all })
+            Ok::<_, AcquireError>(Part { own, of_all })
         };
         match tokio::time::timeout(PATIENCE, taking).await {
             Ok(Ok(part)) => Ok(part),
@@ -72,6 +82,17 @@ mod tests {
         assert_eq!(take(9).await.err(), Some(busy()), "all have all of it");
         drop(held);
         assert!(take(0).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_needed_after_all_is_there_for_others() {
+        let shared = Shared::new(4, 4);
+        let mut part = shared.take(Some(&name(0)), 4).await.unwrap();
+        part.keep(1);
+        assert!(shared.take(Some(&name(0)), 3).await.is_ok());
+        assert_eq!(shared.take(Some(&name(1)), 4).await.err(), Some(busy()), "it has one of them");
+        drop(part);
+        assert!(shared.take(Some(&name(1)), 4).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

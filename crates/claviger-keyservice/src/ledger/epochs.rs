@@ -32,6 +32,10 @@ fn tampered(epoch_id: &[u8; 16]) -> ServiceError {
 }
 
 impl Epochs {
+    pub(super) fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+
     pub(super) fn put(&mut self, epoch_id: [u8; 16], mac: &[u8]) {
         self.0.insert(epoch_id, beginning(mac));
     }

@@ -269,6 +269,11 @@ impl Ledger {
         &self.mark
     }
 
+    /// How many epochs are registered.
+    pub(crate) fn epoch_count(&self) -> u64 {
+        self.epochs.count()
+    }
+
     /// The rows that count, all of them and nothing else.
     pub(crate) fn rows(&self) -> &Rows {
         &self.rows

@@ -213,7 +213,8 @@ fn check(service: &KeyService, store: &TwoFaced) {
     assert!(vault.freezes.stops(&gateway(), None).is_some(), "frozen");
     assert!(vault.tokens().is_empty() && vault.proposals().is_empty(), "used up");
     assert!(vault.bindings.get("photos").is_none(), "unbound");
-    assert!(vault.quarantine.holds(Id16(EPOCH)), "in quarantine");
+    let epoch = core.registered_epoch(&vault, &EPOCH).unwrap().unwrap();
+    assert!(vault.quarantine.holds(&(&epoch).into()), "in quarantine");
     assert!(vault.keyset("default").unwrap().newest().is_none(), "retired");
     let policy = Core::show_policy(&operator_of(service, "admin:first")).unwrap();
     assert!(policy.text.ends_with("\n\n") && core.policy.load().sha256() == policy.sha256, "changed");
@@ -317,6 +318,8 @@ fn an_epoch_that_the_database_hides_is_not_unknown() {
     let revoked = || core.settle_blocking(core.revoke_since(&first, &stolen()));
     is_hidden(revoked().err());
     assert!(full.vault.active(&gateway()).is_none(), "revoked all the same");
+    let epoch = store.truth.epoch(&EPOCH).unwrap().unwrap();
+    assert!(full.vault.quarantine.holds(&(&epoch).into()), "and held back before anything is read");
     store.hides_epochs.store(false, Ordering::Relaxed);
     assert_eq!(revoked().unwrap().quarantined, 1);
     // One that is not registered is not hidden.

@@ -7,6 +7,7 @@ use claviger_keyapi::{Id16, Identity};
 
 use super::destroy::check_reseal;
 use super::disclose::{Wanted, check_version};
+use super::unbind::check_unbind;
 use super::{ProposalRow, conflict, rule};
 use crate::ServiceError;
 use crate::audit_record::{Outcome, Record, RequestInfo};
@@ -65,13 +66,14 @@ impl Core {
                 check_request(&turn.vault.master, turn.vault.ledger().rows(), request, 0)?;
             }
             Action::RemoveReplica { log_id } => drop(self.removable(turn, *log_id)?),
+            Action::Unbind { buckets } => drop(check_unbind(&turn.vault, buckets)?),
             Action::Unfreeze { target } => {
                 if turn.vault.freezes.get(target).is_none() {
                     return Err(conflict(&format!("{target} is not frozen")));
                 }
             }
             Action::AcceptEpochs { gateway_id, epochs } => {
-                turn.vault.quarantine.chosen(*gateway_id, epochs)?;
+                drop(self.acceptance(&turn.vault, *gateway_id, epochs)?);
             }
         }
         Ok(())
@@ -118,6 +120,7 @@ impl Core {
                 self.doom(turn, info, row, (keyset, *version, *wait_s))?
             }
             Action::Unfreeze { target } => unfreeze(info, target),
+            Action::Unbind { buckets } => self.unbind_by_operators(turn, info, row, buckets)?,
             Action::Prune { before_ms } => {
                 let record = self.prune_record(&turn.vault, info, *before_ms)?;
                 let (decided, recorded_from) = (record.clone(), self.audit.records());
@@ -141,13 +144,13 @@ impl Core {
                 Deed { changes: vec![unregister(*log_id)], record, after }
             }
             Action::AcceptEpochs { gateway_id, epochs } => {
-                let epochs = turn.vault.quarantine.chosen(*gateway_id, epochs)?;
+                let accepted = self.acceptance(&turn.vault, *gateway_id, epochs)?;
                 let mut record = info.record("epochs-accept", Outcome::Done);
                 record.subject = Some(gateway_id.to_string());
                 Deed {
-                    changes: epochs.iter().map(crate::quarantine::delete).collect(),
+                    changes: accepted.changes(&turn.vault),
                     record,
-                    after: Box::new(move |_, vault| vault.quarantine.remove(&epochs)),
+                    after: Box::new(move |_, vault| accepted.carry_out(vault)),
                 }
             }
             Action::ChangeUnlock { to: UnlockTo::Pkcs11 } => self.change_to_hsm(turn, info)?,

@@ -133,7 +133,7 @@ impl Core {
         if epoch.keyset.public_id() != binding.keyset_id {
             return Err(told(ReleaseError::KeysetMismatch.into()));
         }
-        if vault.quarantine.holds(epoch_id.into()) {
+        if vault.quarantine.holds(&epoch.registered()) {
             return Err(told(ReleaseError::EpochQuarantined.into()));
         }
         let dek = epoch.wek.dek(epoch_id, object_id);

@@ -10,6 +10,7 @@ mod destroy;
 mod disclose;
 mod rotation;
 mod rules;
+mod unbind;
 
 use claviger_keyapi::proposals::{
     Action, ApproveAnswer, Collected, PROPOSAL_TTL_S, PROPOSAL_TTL_S_MAX, ProposalInfo, ProposalList,

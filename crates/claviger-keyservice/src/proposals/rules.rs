@@ -5,6 +5,7 @@ use claviger_keyapi::EnvelopeHeader;
 use claviger_keyapi::proposals::{Action, UnlockTo};
 use sha2::{Digest as _, Sha256};
 
+use super::unbind::unbound;
 use crate::log_key::keys_of;
 use crate::policy::{AdminVerb, Policy};
 use crate::vault::Vault;
@@ -29,7 +30,7 @@ pub(crate) fn rule(action: &Action) -> Rule {
         Action::ChangeUnlock { to: UnlockTo::Pkcs11 } => (AdminVerb::Unlock, false),
         Action::ChangeUnlock { .. } => (AdminVerb::Unlock, true),
         Action::Reshare { .. } | Action::Rotate { .. } => (AdminVerb::Keyset, true),
-        Action::Destroy { .. } | Action::Reseal { .. } => (AdminVerb::Keyset, false),
+        Action::Destroy { .. } | Action::Reseal { .. } | Action::Unbind { .. } => (AdminVerb::Keyset, false),
         Action::AddReplica { .. } | Action::RemoveReplica { .. } => (AdminVerb::Enrol, false),
         Action::Disclose { .. } => (AdminVerb::Disclose, true),
     };
@@ -72,6 +73,10 @@ pub(crate) fn headline(action: &Action) -> String {
         Action::Destroy { keyset, version, wait_s } => {
             format!("destroy version {version} of keyset {keyset}, {} after it is approved", days(*wait_s))
         }
+        Action::Unbind { buckets } => match buckets.as_slice() {
+            [one] => format!("unbind bucket {}", one.bucket),
+            several => format!("unbind {} buckets", several.len()),
+        },
         Action::Disclose { reason, .. } => format!("hand out the key of one object: {reason}"),
         Action::Reseal { keyset, version } => {
             format!("seal the epochs of version {version} of keyset {keyset} to its newest version as well")
@@ -144,6 +149,7 @@ pub(crate) fn words(policy: &Policy, vault: &Vault, action: &Action) -> Vec<Stri
                 "then, by one operator: claviger keys keyset reseal {keyset} --version {version} --run"
             ));
         }
+        Action::Unbind { buckets } => words.extend(unbound(vault, buckets)),
         Action::Disclose { bucket, key, header, .. } => words.extend(disclosed(vault, bucket, key, header)),
         Action::AddReplica { request } => {
             // They were checked when it was proposed.

@@ -1,5 +1,7 @@
 //! Who is asking, and whether he may: decided before the body is read, and again when it is there.
 
+use std::sync::Arc;
+
 use claviger_keyapi::{KeyServiceError, Role};
 
 use super::Client;
@@ -7,7 +9,7 @@ use super::routes::{OperatorRoute, Route};
 use crate::audit_record::{Outcome, RequestInfo};
 use crate::identity::Peer;
 use crate::policy::AdminVerb;
-use crate::service::{Caller, Core, UNRECORDED};
+use crate::service::{Age, Caller, Core, UNRECORDED};
 
 /// What is known of the one who asks.
 pub(super) enum Admitted {
@@ -18,7 +20,7 @@ pub(super) enum Admitted {
 
 /// Everything that can be decided without the body. Refusals go to the audit log, unless a stranger could make them.
 pub(super) async fn admit(
-    core: &Core,
+    core: &Arc<Core>,
     client: &Client,
     route: Route,
     info: &RequestInfo,
@@ -42,7 +44,7 @@ pub(super) async fn admit(
             Ok(Admitted::Caller(authenticated(core, peer, Role::Gateway, info).await?))
         }
         Route::Operator(OperatorRoute::Lock, Some(verb)) if core.stands_by() => {
-            let identity = locked_operator(core, peer, info).await?;
+            let identity = known(core, peer, (Role::Admin, Age::Any), info).await?;
             permit(core, &identity, verb, info).await?;
             Ok(Admitted::Without)
         }
@@ -54,8 +56,11 @@ pub(super) async fn admit(
             Ok(Admitted::Caller(caller))
         }
         Route::Unlock(_) | Route::OperatorStatus => {
-            let verb = if route == Route::OperatorStatus { AdminVerb::Inspect } else { AdminVerb::Unlock };
-            let identity = locked_operator(core, peer, info).await?;
+            let (verb, age) = match route {
+                Route::OperatorStatus => (AdminVerb::Inspect, Age::Any),
+                _ => (AdminVerb::Unlock, Age::Now),
+            };
+            let identity = known(core, peer, (Role::Admin, age), info).await?;
             permit(core, &identity, verb, info).await?;
             Ok(Admitted::Without)
         }
@@ -75,30 +80,22 @@ async fn authenticated(
     }
 }
 
-async fn locked_operator(
-    core: &Core,
-    peer: Option<&Peer>,
-    info: &RequestInfo,
-) -> Result<claviger_keyapi::Identity, KeyServiceError> {
-    known(core, peer, Role::Admin, info).await
-}
-
-async fn enrolled(core: &Core, peer: Option<&Peer>, info: &RequestInfo) -> Result<(), KeyServiceError> {
+async fn enrolled(core: &Arc<Core>, peer: Option<&Peer>, info: &RequestInfo) -> Result<(), KeyServiceError> {
     let role = peer.map_or(Role::Gateway, |peer| peer.identity.role());
-    known(core, peer, role, info).await.map(drop)
+    known(core, peer, (role, Age::Now), info).await.map(drop)
 }
 
 /// Someone who is enrolled, as far as that is known while the service is locked.
 async fn known(
-    core: &Core,
+    core: &Arc<Core>,
     peer: Option<&Peer>,
-    role: Role,
+    (role, age): (Role, Age),
     info: &RequestInfo,
 ) -> Result<claviger_keyapi::Identity, KeyServiceError> {
     if core.vault().is_ok() {
         return Ok(authenticated(core, peer, role, info).await?.row.identity.clone());
     }
-    match core.enrolled_of_locked(peer, role, info.now_ms).map_err(|error| error.outward()) {
+    match core.enrolled_of_locked(peer, role, info.now_ms, age).await {
         Ok(identity) => Ok(identity),
         Err(refusal) => Err(log_refusal(core, peer, info, refusal).await?),
     }

@@ -6,19 +6,25 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use claviger_keyapi::Role;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::{answer, count_refused};
-use crate::admission::{EnrolledPlace, Now, StrangersPlace, Use};
+use crate::admission::{EnrolledPlace, Now, StrangersPlace, THIS_MACHINE, Use};
 use crate::identity::{Peer, peer};
 use crate::metrics::{CONNECTIONS_ENDED, HANDSHAKES_REFUSED};
 use crate::service::{Core, Standing};
 
+/// For the first message of a handshake, which comes as soon as the connection is there.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
+/// For the handshake from then on.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Life of a connection without a certificate that counts.
 const STRANGER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -32,10 +38,27 @@ const HEADERS_LEN_MAX: u32 = 16 << 10;
 /// Someone who connected and is a stranger until he shows a certificate that counts.
 pub(super) struct Guest {
     pub(super) place: StrangersPlace,
-    pub(super) source: IpAddr,
+    /// None came over the socket of this machine.
+    pub(super) source: Option<IpAddr>,
     /// Says when the service goes down.
     pub(super) goes_down: watch::Receiver<bool>,
 }
+
+impl Guest {
+    /// His connection came to nothing. Over the socket of this machine comes only whom its file mode lets.
+    fn wasted(&self, core: &Core) {
+        if let Some(source) = self.source {
+            core.admission.wasted(source, core.clock.now_ms());
+        }
+    }
+}
+
+/// What bytes come over.
+pub(super) trait Line: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl Line for TcpStream {}
+
+impl Line for UnixStream {}
 
 /// At the other end of a connection. The TLS layer has checked that the certificate is one of ours; whether it counts is
 /// asked at every request.
@@ -53,12 +76,12 @@ enum End {
     GoesDown,
 }
 
-pub(super) async fn connection(core: Arc<Core>, stream: TcpStream, mut guest: Guest) {
-    // Best effort: without it small answers wait for an acknowledgement.
-    let _ = stream.set_nodelay(true);
+pub(super) async fn connection<L: Line>(core: Arc<Core>, stream: L, mut guest: Guest) {
     let Some(tls) = handshake(&core, stream, &mut guest).await else { return };
     let peer = tls.get_ref().1.peer_certificates().and_then(|chain| peer(chain.first()?));
     match peer {
+        // The socket of this machine is for operators.
+        Some(peer) if guest.source.is_none() && peer.identity.role() == Role::Gateway => count_refused(),
         Some(peer) if core.standing(&peer) == Standing::Counts => {
             let place = core.admission.enrolled(&peer, guest.source, core.clock.boot_ms());
             let Some(place) = place else { return count_refused() };
@@ -67,59 +90,68 @@ pub(super) async fn connection(core: Arc<Core>, stream: TcpStream, mut guest: Gu
         peer => {
             // Who can't be known now, because a locked service can't ask its database, wasted nothing.
             if peer.as_ref().is_none_or(|peer| core.standing(peer) == Standing::CountsNot) {
-                core.admission.wasted(guest.source, core.clock.now_ms());
+                guest.wasted(&core);
             }
             stranger(core, tls, peer, guest).await;
         }
     }
 }
 
-async fn handshake(core: &Core, stream: TcpStream, guest: &mut Guest) -> Option<TlsStream<TcpStream>> {
+/// However it ends without a connection, it counts as wasted: also for who has to give way because the next one came from there.
+async fn handshake<L: Line>(core: &Core, stream: L, guest: &mut Guest) -> Option<TlsStream<L>> {
     let config = core.current_tls()?;
     // Of the strangers those give way first who are done with it.
     let _under_way = guest.place.used().begin(core.clock.boot_ms());
-    let accepting = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream));
-    let accepted = tokio::select! {
-        accepted = accepting => accepted,
-        () = guest.place.told_to_end() => {
-            count_refused();
-            return None;
+    let accepting = async {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+        match tokio::time::timeout(HELLO_TIMEOUT, hello).await? {
+            Ok(begun) => tokio::time::timeout(HANDSHAKE_TIMEOUT, begun.into_stream(config)).await,
+            Err(error) => Ok(Err(error)),
         }
     };
+    let accepted = tokio::select! {
+        accepted = accepting => Some(accepted),
+        () = guest.place.told_to_end() => None,
+    };
     match accepted {
-        Ok(Ok(tls)) => return Some(tls),
-        Ok(Err(error)) => {
+        Some(Ok(Ok(tls))) => return Some(tls),
+        Some(Ok(Err(error))) => {
             metrics::counter!(HANDSHAKES_REFUSED).increment(1);
             tracing::info!(%error, "handshake refused");
         }
-        Err(_) => {}
+        Some(Err(_)) => {}
+        None => count_refused(),
     }
-    core.admission.wasted(guest.source, core.clock.now_ms());
+    guest.wasted(core);
     None
 }
 
 /// All that he can do is enrol, or hear why his certificate does not count.
-async fn stranger(core: Arc<Core>, tls: TlsStream<TcpStream>, peer: Option<Peer>, guest: Guest) {
+async fn stranger<L: Line>(core: Arc<Core>, tls: TlsStream<L>, peer: Option<Peer>, guest: Guest) {
     let Guest { mut place, source, goes_down } = guest;
+    let source = source.unwrap_or(THIS_MACHINE);
     let client = Client { peer, source, is_enrolled: false, used: Arc::clone(place.used()) };
     let going = serve(core, tls, client, 1, ended(goes_down, &mut place));
     let _ = tokio::time::timeout(STRANGER_TIMEOUT, going).await;
 }
 
-async fn enrolled(
+async fn enrolled<L: Line>(
     core: Arc<Core>,
-    tls: TlsStream<TcpStream>,
+    tls: TlsStream<L>,
     peer: Peer,
     mut place: EnrolledPlace,
     guest: Guest,
 ) {
-    let Guest { place: strangers_place, source, goes_down } = guest;
+    let Guest { place: strangers_place, source: came_from, goes_down } = guest;
     drop(strangers_place);
     let began = Now::of(&*core.clock);
+    let source = came_from.unwrap_or(THIS_MACHINE);
     let client = Client { peer: Some(peer), source, is_enrolled: true, used: Arc::clone(place.used()) };
     serve(Arc::clone(&core), tls, client, STREAMS_MAX, ended(goes_down, &mut place)).await;
     let now = Now::of(&*core.clock);
-    if now.boot_ms < began.boot_ms.saturating_add(WORTH_MS) {
+    if let Some(source) = came_from
+        && now.boot_ms < began.boot_ms.saturating_add(WORTH_MS)
+    {
         core.admission.wasted(source, now.ms);
     }
 }
@@ -136,14 +168,15 @@ async fn ended<K: Eq + std::hash::Hash + Clone, T>(
 }
 
 /// Answers what is asked over a connection.
-async fn serve(
+async fn serve<L: Line>(
     core: Arc<Core>,
-    tls: TlsStream<TcpStream>,
+    tls: TlsStream<L>,
     client: Client,
     streams_max: u32,
     end: impl Future<Output = End>,
 ) {
     let client = Arc::new(client);
+    let of = Arc::clone(&client);
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -159,6 +192,10 @@ async fn serve(
         }
         end = end => end,
     };
+    if matches!(end, End::Told) && !of.is_enrolled && !of.used.is_busy() {
+        // A stranger who waits for nothing is nobody whom a farewell helps, and there may be many of them.
+        return count_refused();
+    }
     connection.as_mut().graceful_shutdown();
     match end {
         End::Told => {

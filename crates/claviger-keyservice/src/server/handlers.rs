@@ -13,22 +13,63 @@ use claviger_keyapi::{BATCH_ITEMS_MAX, Identity, KeyServiceError, admin};
 use serde::Serialize;
 
 use super::admit::Admitted;
-use super::routes::{GatewayRoute, OperatorRoute, Route, UnlockRoute};
-use super::{Body, Client, encode, parse};
+use super::routes::{AnswerRoom, GatewayRoute, OperatorRoute, Route, UnlockRoute};
+use super::{Body, Client, Sent, encode, parse};
 use crate::ServiceError;
+use crate::admission::Part;
 use crate::audit_record::RequestInfo;
 use crate::service::{Caller, Core, Work};
 
-/// The service, asked by somebody: his share of its turns is what the work takes.
+/// The service, asked by somebody: his share of its turns and of its memory is what the work takes.
 pub(crate) struct Asked {
     core: Arc<Core>,
     by: Option<Identity>,
+    /// What his body takes up.
+    body: Option<Part>,
+    answer: Room,
+}
+
+/// The room for an answer.
+enum Room {
+    NotNeeded,
+    Taken(Part),
+    Later,
 }
 
 impl Asked {
     /// `None` is a stranger.
     pub(crate) fn by(core: Arc<Core>, by: Option<Identity>) -> Self {
-        Self { core, by }
+        Self { core, by, body: None, answer: Room::Later }
+    }
+
+    /// With the room of his body, and with that of the answer if it is taken before anything is done.
+    ///
+    /// # Errors
+    /// `unavailable` (`busy`): there is none, and nothing was done.
+    pub(super) async fn with_room(mut self, wanted: AnswerRoom, body: Part) -> Result<Self, KeyServiceError> {
+        self.body = Some(body);
+        self.answer = match wanted {
+            AnswerRoom::Urgent => Room::NotNeeded,
+            AnswerRoom::Before(len) => Room::Taken(self.core.admission.body(self.by.as_ref(), len).await?),
+            AnswerRoom::After => Room::Later,
+        };
+        Ok(self)
+    }
+
+    /// The answer, with its room. May take a second: what depends on the moment is asked after it.
+    async fn send<T: Serialize>(self, answer: &T) -> Result<Sent, KeyServiceError> {
+        let Self { core, by, body: read, answer: room } = self;
+        drop(read);
+        let body = encode(answer)?;
+        let room = match room {
+            Room::NotNeeded => None,
+            Room::Taken(mut room) => {
+                room.keep(body.len());
+                Some(room)
+            }
+            Room::Later => Some(core.admission.body(by.as_ref(), body.len()).await?),
+        };
+        Ok(Sent { body, _room: room })
     }
 }
 
@@ -47,7 +88,7 @@ pub(super) async fn handle(
     route: Route,
     admitted: Admitted,
     body: Body,
-) -> Result<Body, KeyServiceError> {
+) -> Result<Sent, KeyServiceError> {
     match (route, admitted) {
         (Route::Enrol, _) => {
             let (source, request) = (client.source, parse(&body)?);
@@ -57,7 +98,10 @@ pub(super) async fn handle(
             let (source, request) = (client.source, parse(&body)?);
             blocking(core, move |core| core.recover(&info, source, &request)).await
         }
-        (Route::Status, _) => encode(&core.status()),
+        (Route::Status, _) => {
+            let status = core.status();
+            core.send(&status).await
+        }
         (Route::Checkpoint, _) => {
             let request = parse(&body)?;
             blocking(core, move |core| core.show_checkpoint(&info, &request)).await
@@ -80,7 +124,7 @@ pub(super) async fn handle(
         (Route::Gateway(route), Admitted::Caller(caller)) => {
             let service = Arc::clone(&core.core);
             let answer = gateway(core, caller, route, body).await?;
-            // Again: what was prepared may have taken longer than this one may speak for the service.
+            // Again: what was prepared, or room for it, may have taken longer than this one may speak for the service.
             service.check_serves()?;
             Ok(answer)
         }
@@ -95,7 +139,7 @@ async fn unlock(
     info: RequestInfo,
     route: UnlockRoute,
     body: Body,
-) -> Result<Body, KeyServiceError> {
+) -> Result<Sent, KeyServiceError> {
     match route {
         UnlockRoute::Passphrase => {
             let request: admin::UnlockRequest = parse(&body)?;
@@ -122,7 +166,7 @@ pub(crate) async fn gateway(
     caller: Caller,
     route: GatewayRoute,
     body: Body,
-) -> Result<Body, KeyServiceError> {
+) -> Result<Sent, KeyServiceError> {
     use GatewayRoute as G;
     match route {
         G::Session => {
@@ -131,7 +175,8 @@ pub(crate) async fn gateway(
         }
         G::Binding => {
             let request: routes::BindingRequest = parse(&body)?;
-            encode(&core.binding(&caller, &request.bucket))
+            let binding = core.binding(&caller, &request.bucket);
+            core.send(&binding).await
         }
         G::Bindings => {
             parse::<Empty>(&body)?;
@@ -163,7 +208,7 @@ pub(crate) async fn gateway(
 }
 
 /// The routes that release keys, or end an upload.
-async fn keys(core: Asked, caller: Caller, route: GatewayRoute, body: Body) -> Result<Body, KeyServiceError> {
+async fn keys(core: Asked, caller: Caller, route: GatewayRoute, body: Body) -> Result<Sent, KeyServiceError> {
     match route {
         GatewayRoute::Lease => {
             let items = batch(parse::<LeaseRequest>(&body)?.items)?;
@@ -205,7 +250,7 @@ async fn operator(
     caller: Caller,
     route: OperatorRoute,
     body: Body,
-) -> Result<Body, KeyServiceError> {
+) -> Result<Sent, KeyServiceError> {
     use OperatorRoute as O;
     match route {
         O::Lock => always(core, move |core| core.lock_by_operator(&caller.info)).await,
@@ -237,7 +282,10 @@ async fn operator(
             let request = parse(&body)?;
             blocking(core, move |core| core.retire_keyset(&caller, &request)).await
         }
-        O::KeysetList => encode(&core.list_keysets(&caller)),
+        O::KeysetList => {
+            let keysets = core.list_keysets(&caller);
+            core.send(&keysets).await
+        }
         O::Propose | O::Approve | O::Collect | O::Confirm | O::Withdraw | O::ProposalList => {
             four_eyes(core, caller, route, body).await
         }
@@ -249,15 +297,25 @@ async fn operator(
             let request: admin::RevokeRequest = parse(&body)?;
             blocking(core, move |core| core.revoke_since(&caller, &request)).await
         }
-        O::IdentityList => encode(&Core::list_identities(&caller)),
+        O::IdentityList => core.send(&Core::list_identities(&caller)).await,
         O::EpochList => {
             let request = parse(&body)?;
             blocking(core, move |core| Work::silent(core.list_epochs(&caller, &request))).await
         }
-        O::QuarantineList => encode(&Core::list_quarantine(&caller)),
+        O::QuarantineList => blocking(core, move |core| Work::silent(core.list_quarantine(&caller))).await,
+        O::BindingList => {
+            let request = parse(&body)?;
+            blocking(core, move |_| Work::silent(Core::list_bindings(&caller, &request))).await
+        }
         O::PolicyShow => blocking(core, move |_| Work::silent(Core::show_policy(&caller))).await,
-        O::ReplicaList => encode(&core.list_replicas(&caller)),
-        O::BudgetList => encode(&core.list_budgets(&caller)),
+        O::ReplicaList => {
+            let replicas = core.list_replicas(&caller);
+            core.send(&replicas).await
+        }
+        O::BudgetList => {
+            let budgets = core.list_budgets(&caller);
+            core.send(&budgets).await
+        }
         O::AuditTail => {
             let request = parse(&body)?;
             blocking(core, move |core| Work::silent(core.audit_tail(&request))).await
@@ -279,7 +337,7 @@ async fn four_eyes(
     caller: Caller,
     route: OperatorRoute,
     body: Body,
-) -> Result<Body, KeyServiceError> {
+) -> Result<Sent, KeyServiceError> {
     use OperatorRoute as O;
     if route == O::Propose {
         let request = parse(&body)?;
@@ -290,7 +348,8 @@ async fn four_eyes(
         return blocking(core, move |core| empty(core.confirm(&caller, &request))).await;
     }
     if route == O::ProposalList {
-        return encode(&core.list_proposals(&caller));
+        let proposals = core.list_proposals(&caller);
+        return core.send(&proposals).await;
     }
     let ProposalRequest { id } = parse(&body)?;
     match route {
@@ -313,24 +372,28 @@ fn batch<T>(items: Vec<T>) -> Result<Vec<T>, KeyServiceError> {
 async fn blocking<T: Serialize + Send + 'static>(
     core: Asked,
     run: impl FnOnce(&Core) -> Work<T> + Send + 'static,
-) -> Result<Body, KeyServiceError> {
-    encode(&settled(&core, run).await?)
+) -> Result<Sent, KeyServiceError> {
+    let answer = settled(&core, run).await?;
+    core.send(&answer).await
 }
 
 /// The same for answers that carry keys: they go out only if the service is still unlocked, the caller unrevoked and nothing of
-/// it frozen. That is asked last.
+/// it frozen. That is asked last, when nothing is left to wait for.
 async fn releasing<T: Serialize + Send + 'static>(
     core: Asked,
     caller: Caller,
     run: impl FnOnce(&Core, &Caller) -> Work<T> + Send + 'static,
-) -> Result<Body, KeyServiceError> {
+) -> Result<Sent, KeyServiceError> {
     let addressee = caller.addressee();
     let answer = settled(&core, move |core| run(core, &caller)).await?;
     if core.has_tripped(&addressee) {
         freeze_tripped(&core).await;
     }
-    core.may_have(&addressee)?;
-    encode(&answer)
+    let service = Arc::clone(&core.core);
+    let sent = core.send(&answer).await?;
+    // There may have been no room for a while, and whoever asks decides for how long.
+    service.may_have(&addressee)?;
+    Ok(sent)
 }
 
 /// Freezes whoever has used up a budget with this answer: he still gets it, and it is the last. Others don't wait for that.
@@ -362,12 +425,13 @@ async fn settled<T: Send + 'static>(
 async fn always<T: Serialize + Send + 'static>(
     core: Asked,
     run: impl FnOnce(&Core) -> Result<T, ServiceError> + Send + 'static,
-) -> Result<Body, KeyServiceError> {
+) -> Result<Sent, KeyServiceError> {
     let turn = core.admission.urgent_turn(core.by.as_ref()).await?;
+    let worker = Arc::clone(&core.core);
     let run = move || {
         let _turn = turn;
-        run(&core)
+        run(&worker)
     };
     let done = tokio::task::spawn_blocking(run).await.map_err(|_| KeyServiceError::Internal)?;
-    encode(&done.map_err(|error| crate::service::tell(&error))?)
+    core.send(&done.map_err(|error| crate::service::tell(&error))?).await
 }

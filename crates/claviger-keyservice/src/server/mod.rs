@@ -4,9 +4,12 @@
 mod admit;
 mod connection;
 mod handlers;
+mod local;
 mod routes;
 
 use std::future::Future;
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +22,7 @@ use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::{Body as _, Incoming};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
@@ -33,6 +36,7 @@ use crate::watch::{self, WatchBody};
 use admit::{Admitted, admit};
 use connection::{Client, Guest, connection};
 use handlers::{Asked, handle};
+use local::LocalSocket;
 use routes::{Route, route};
 
 #[cfg(test)]
@@ -55,6 +59,10 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServiceError> {
     crate::metrics::describe();
+    let local = match &core.config.admin_socket {
+        Some(path) => Some(LocalSocket::bind(path).await?),
+        None => None,
+    };
     let (going_down, goes_down) = tokio::sync::watch::channel(false);
     let mut connections = JoinSet::new();
     let mut look = tokio::time::interval(LOOK);
@@ -62,9 +70,9 @@ pub(crate) async fn serve(
     let mut tend = tokio::time::interval(TEND);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let accepted = tokio::select! {
+        let came = tokio::select! {
             () = &mut shutdown => break,
-            accepted = listener.accept() => accepted,
+            came = next(&listener, local.as_ref()) => came,
             Some(_) = connections.join_next() => continue,
             _ = look.tick() => {
                 if core.end_connections() {
@@ -87,23 +95,16 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
+        match came {
+            Ok(came) => came.let_in(&core, &mut connections, &goes_down),
             Err(error) => {
                 // Out of descriptors or a connection that vanished: waiting a little is all that helps.
                 tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
             }
-        };
-        match core.admission.stranger(address.ip(), Now::of(&*core.clock)) {
-            Some(place) => {
-                let guest = Guest { place, source: address.ip(), goes_down: goes_down.clone() };
-                connections.spawn(connection(Arc::clone(&core), stream, guest));
-            }
-            None => count_refused(),
         }
     }
+    drop(local);
     // They would not end by themselves.
     core.watchers.close();
     going_down.send_replace(true);
@@ -112,6 +113,56 @@ pub(crate) async fn serve(
         tracing::warn!("some connections did not finish in time");
     }
     Ok(())
+}
+
+/// Somebody who has connected.
+enum Came {
+    From(TcpStream, IpAddr),
+    OfThisMachine(UnixStream),
+}
+
+/// The next connection. Neither listener has to wait for the other, however much comes there.
+async fn next(listener: &TcpListener, local: Option<&LocalSocket>) -> io::Result<Came> {
+    let of_this_machine = async {
+        match local {
+            Some(local) => local.accept().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        came = listener.accept() => came.map(|(stream, address)| Came::From(stream, address.ip())),
+        came = of_this_machine => came.map(Came::OfThisMachine),
+    }
+}
+
+impl Came {
+    /// Gives him a place, if there is one.
+    fn let_in(
+        self,
+        core: &Arc<Core>,
+        connections: &mut JoinSet<()>,
+        goes_down: &tokio::sync::watch::Receiver<bool>,
+    ) {
+        let source = match &self {
+            Self::From(_, address) => Some(*address),
+            Self::OfThisMachine(_) => None,
+        };
+        let Some(place) = core.admission.stranger(source, Now::of(&*core.clock)) else {
+            return count_refused();
+        };
+        let guest = Guest { place, source, goes_down: goes_down.clone() };
+        let core = Arc::clone(core);
+        match self {
+            Self::From(stream, _) => {
+                // Best effort: without it small answers wait for an acknowledgement.
+                let _ = stream.set_nodelay(true);
+                connections.spawn(connection(core, stream, guest));
+            }
+            Self::OfThisMachine(stream) => {
+                connections.spawn(connection(core, stream, guest));
+            }
+        }
+    }
 }
 
 fn count_refused() {
@@ -159,10 +210,18 @@ enum Answer {
     Stream(WatchBody),
 }
 
-/// An answer, and the room that it takes up until it is sent: who asks and does not read fills his share of it and no more.
-struct Sent {
+/// An answer, and the room that it takes up until it is sent: who asks and does not read fills his share of it and no more. What is
+/// urgent takes up none.
+pub(crate) struct Sent {
     body: Body,
-    _room: Part,
+    _room: Option<Part>,
+}
+
+#[cfg(test)]
+impl Sent {
+    pub(crate) fn into_body(self) -> Body {
+        self.body
+    }
 }
 
 impl AsRef<[u8]> for Sent {
@@ -225,12 +284,9 @@ async fn respond(
                 Ok(Answer::Stream(watch::begin(core, peer.clone(), caller)))
             }
             _ => {
-                let by = asker(&client, route);
-                let asked = Asked::by(Arc::clone(&core), by.cloned());
-                let body = handle(asked, &client, info, route, admitted, body).await?;
-                drop(room);
-                let room = core.admission.body(by, body.len()).await?;
-                Ok(Answer::Json(Sent { body, _room: room }))
+                let asked = Asked::by(core, asker(&client, route).cloned());
+                let asked = asked.with_room(route.answer_room(), room).await?;
+                handle(asked, &client, info, route, admitted, body).await.map(Answer::Json)
             }
         }
     });
@@ -266,7 +322,12 @@ async fn read_body(
     if declared.is_some_and(|len| len > len_max) {
         return Err(too_long());
     }
-    let room = core.admission.body(asker(client, route), declared.unwrap_or(len_max)).await?;
+    let (by, len) = (asker(client, route), declared.unwrap_or(len_max));
+    let room = if route.is_urgent(len) {
+        core.admission.urgent_body(by, len).await?
+    } else {
+        core.admission.body(by, len).await?
+    };
     let mut out = WipingBuffer::with_capacity(declared.unwrap_or(4096));
     while let Some(frame) = body.frame().await {
         let broken = || KeyServiceError::Malformed { text: "the body broke off".to_owned() };

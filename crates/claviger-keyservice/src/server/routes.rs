@@ -79,6 +79,7 @@ pub(crate) enum OperatorRoute {
     IdentityList,
     EpochList,
     QuarantineList,
+    BindingList,
     PolicyShow,
     ReplicaList,
     BudgetList,
@@ -134,6 +135,7 @@ pub(super) fn route(path: &str) -> Option<Route> {
         admin::IDENTITY_LIST => Route::Operator(O::IdentityList, Some(AdminVerb::Inspect)),
         admin::EPOCH_LIST => Route::Operator(O::EpochList, Some(AdminVerb::Inspect)),
         admin::QUARANTINE_LIST => Route::Operator(O::QuarantineList, Some(AdminVerb::Inspect)),
+        admin::BINDING_LIST => Route::Operator(O::BindingList, Some(AdminVerb::Inspect)),
         admin::POLICY_SHOW => Route::Operator(O::PolicyShow, Some(AdminVerb::Inspect)),
         admin::REPLICA_LIST => Route::Operator(O::ReplicaList, Some(AdminVerb::Inspect)),
         admin::BUDGET_LIST => Route::Operator(O::BudgetList, Some(AdminVerb::Inspect)),
@@ -144,7 +146,67 @@ pub(super) fn route(path: &str) -> Option<Route> {
     })
 }
 
+/// When the room is taken that an answer takes up until it is sent: whoever asks and does not read fills his share of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AnswerRoom {
+    /// Never: a brake, or the status. It is short, and gets through however much lies about that nobody reads; its body has room of
+    /// its own, too.
+    Urgent,
+    /// Before anything is done, up to so many bytes: what was done is told.
+    Before(usize),
+    /// Once its length is known. Nothing is lost with it; what carries keys is asked about again after that.
+    After,
+}
+
+/// With secrets in the hand of whoever asked once, or the words of a policy.
+const OPERATORS_ANSWER_LEN_MAX: usize = 256 << 10;
+
 impl Route {
+    /// When its answer's room is taken.
+    pub(super) fn answer_room(self) -> AnswerRoom {
+        use GatewayRoute as G;
+        use OperatorRoute as O;
+        match self {
+            Self::OperatorStatus
+            | Self::Operator(O::Lock | O::Freeze | O::Revoke | O::Withdraw | O::ShredCancel, _) => {
+                AnswerRoom::Urgent
+            }
+            Self::Operator(
+                O::KeysetList
+                | O::ShredPlan
+                | O::ShredCertificate
+                | O::ProposalList
+                | O::IdentityList
+                | O::EpochList
+                | O::QuarantineList
+                | O::BindingList
+                | O::PolicyShow
+                | O::ReplicaList
+                | O::BudgetList
+                | O::AuditTail
+                | O::BackupRead,
+                _,
+            )
+            | Self::Gateway(
+                G::Session
+                | G::Binding
+                | G::Bindings
+                | G::Epoch
+                | G::LogHead
+                | G::Lease
+                | G::Derive
+                | G::Continue,
+            ) => AnswerRoom::After,
+            Self::Operator(..) | Self::Gateway(G::Finish) => AnswerRoom::Before(OPERATORS_ANSWER_LEN_MAX),
+            _ => AnswerRoom::Before(SMALL_BODY_LEN_MAX),
+        }
+    }
+
+    /// Whether a body of this length has room that only brakes have.
+    pub(super) fn is_urgent(self, body_len: usize) -> bool {
+        self.answer_room() == AnswerRoom::Urgent && body_len <= SMALL_BODY_LEN_MAX
+    }
+
     pub(super) fn body_len_max(self) -> usize {
         use GatewayRoute as G;
         match self {

@@ -5,12 +5,12 @@ use std::sync::{Arc, Weak};
 use claviger_keyapi::tls::SpkiHash;
 use claviger_keyapi::{Id16, Identity, KeyServiceError, Role};
 
+use super::standing::Age;
 use super::{Core, tell};
-use crate::ServiceError;
 use crate::audit_record::RequestInfo;
 use crate::identity::Peer;
 use crate::policy::AdminVerb;
-use crate::vault::{IdentityRow, Vault, stored_identities};
+use crate::vault::{IdentityRow, Vault};
 
 /// A caller whose certificate was checked against the identities, while the service is unlocked. There is no other way to
 /// one of these than [`Core::caller`], and every route but enrolment and status takes one.
@@ -98,14 +98,15 @@ impl Core {
 
     /// Someone who is enrolled in this role, while the service is locked: enough for an operator to ask for the status and to unlock,
     /// and to show a checkpoint. The rows' MACs can't be checked yet; unlocking checks them.
-    pub(crate) fn enrolled_of_locked(
-        &self,
+    pub(crate) async fn enrolled_of_locked(
+        self: &Arc<Self>,
         peer: Option<&Peer>,
         role: Role,
         now_ms: u64,
-    ) -> Result<Identity, ServiceError> {
-        let rows = stored_identities(&*self.store)?;
-        Ok(self.authenticate(peer, role, now_ms, rows.iter())?.identity.clone())
+        age: Age,
+    ) -> Result<Identity, KeyServiceError> {
+        let rows = self.roll_for(role, age).await?;
+        Ok(self.authenticate(peer, role, now_ms, rows.iter().map(Arc::as_ref))?.identity.clone())
     }
 
     fn authenticate<'a>(

@@ -46,7 +46,7 @@ use callers::check_unrevoked;
 use mending::Writes;
 use replicas::Standby;
 use standing::Roll;
-pub(crate) use standing::Standing;
+pub(crate) use standing::{Age, Standing};
 use tls::{read_locked_tls, server_config};
 use unlocking::Unlocking;
 use words::Words;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use claviger_env::SystemClock;
 use claviger_keyapi::Role;
-use claviger_keyapi::proposals::{Action, Collected, ProposeRequest};
+use claviger_keyapi::proposals::{Action, Collected, FreezeRequest, FreezeTarget, ProposeRequest};
 use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::wire::Blob;
 use rcgen::{CertificateParams, KeyPair};
@@ -44,6 +44,7 @@ pub(crate) fn config_in(folder: &Path) -> Config {
         listen: ([127, 0, 0, 1], 0).into(),
         advertise: "127.0.0.1:1".into(),
         admin_listen: None,
+        admin_socket: None,
         policy: None,
         unlock: Unlock::Operator,
         passphrase_file: Some(folder.join("passphrase")),
@@ -225,7 +226,7 @@ async fn ask(
     let caller = service.core.caller(Some(peer), Role::Gateway, info)?;
     let body = zeroize::Zeroizing::new(body.as_bytes().to_vec());
     let asked = server::AskedInTests::by(Arc::clone(&service.core), Some(peer.identity.clone()));
-    server::gateway(asked, caller, route, body).await
+    server::gateway(asked, caller, route, body).await.map(server::Sent::into_body)
 }
 
 #[tokio::test]
@@ -249,6 +250,28 @@ async fn no_key_leaves_before_its_record_is_durable_nor_after_the_lock() {
     disk.now("works");
     assert_eq!(waiting.await.unwrap_err(), KeyServiceError::Locked);
     locking.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_frozen_while_its_answer_waits_for_room_gets_no_keys() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), Arc::new(Disk::default()));
+    let (service, peer) = enrolled(folder.path(), &disk).await;
+    // All that this gateway may leave unread.
+    let unread = service.core.admission.body(Some(&peer.identity), usize::MAX).await.unwrap();
+    let mut waiting = std::pin::pin!(ask(&service, &peer, server::GatewayRoute::Session, "{}"));
+    let moment = std::time::Duration::from_millis(300);
+    assert!(tokio::time::timeout(moment, &mut waiting).await.is_err(), "there is no room for it");
+    let worker = service.clone();
+    let frozen = tokio::task::spawn_blocking(move || {
+        let first = operator_of(&worker, "admin:first");
+        let request = FreezeRequest { target: FreezeTarget::Everything, reason: "theft".into() };
+        worker.core.freeze(&first, request).result
+    });
+    frozen.await.unwrap().unwrap();
+    // It is read on only then.
+    drop(unread);
+    let refused = waiting.await.unwrap_err();
+    assert!(matches!(refused, KeyServiceError::Frozen { .. }), "{refused}");
 }
 
 #[tokio::test]

@@ -324,6 +324,7 @@ fn config(folder: &Path, listen: std::net::SocketAddr, unlock: Unlock) -> Config
         listen,
         advertise: listen.to_string(),
         admin_listen: None,
+        admin_socket: None,
         policy: None,
         unlock,
         passphrase_file: Some(folder.join("passphrase")),

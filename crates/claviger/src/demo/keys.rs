@@ -92,6 +92,7 @@ fn config(folder: &Folder, address: SocketAddr) -> Config {
         listen: address,
         advertise: address.to_string(),
         admin_listen: None,
+        admin_socket: None,
         // Read when the service is made, and when a folder of a release before is taken over.
         policy: None,
         unlock: Unlock::PassphraseFile,

@@ -113,7 +113,8 @@ async fn at_store(file: &Path, (bucket, key): (&str, &str), version: Option<&str
     let store = StoreReader::open(&config.upstream, Arc::new(SystemClock)).map_err(Exit::usage)?;
     let version = version.map(VersionId::parse).transpose();
     let version = version.map_err(|_| Exit::usage(anyhow!("that is no id of a version")))?;
-    let object = store.head(bucket, key, version.as_ref()).await.context("the store").map_err(Exit::failed)?;
+    let object =
+        store.head(bucket, key, version.as_ref()).await.context("the store").map_err(Exit::failed)?;
     object.envelope.ok_or_else(|| Exit::failed(anyhow!("the store has no envelope with this object")))
 }
 

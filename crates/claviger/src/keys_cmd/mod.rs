@@ -10,6 +10,7 @@ macro_rules! say {
 
 mod backup;
 mod brakes;
+mod buckets;
 mod budgets;
 mod connection;
 mod disclose;
@@ -86,6 +87,9 @@ enum Command {
     /// The epoch registry
     #[command(subcommand)]
     Epochs(state::EpochsCommand),
+    /// Buckets that are bound to keysets: list them, unbind those that no gateway unbinds
+    #[command(subcommand)]
+    Buckets(buckets::Command),
     /// The policy: show, propose, check, test, explain
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -117,8 +121,8 @@ pub(crate) struct Operator {
     #[arg(long, value_name = "DIR", env = "CLAVIGER_OPERATOR")]
     identity: PathBuf,
 
-    /// The service's host:port, if it is not the one that the identity was made with
-    #[arg(long, value_name = "HOST:PORT", default_value = "", hide_default_value = true)]
+    /// The service's host:port, or unix:PATH for its admin_socket, if it is not the one that the identity was made with
+    #[arg(long, value_name = "HOST:PORT|unix:PATH", default_value = "", hide_default_value = true)]
     address: String,
 }
 
@@ -142,6 +146,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Exit> {
         Command::Gateway(command) => people::run_gateway(command).await,
         Command::Operator(command) => people::run_operator(command).await,
         Command::Epochs(command) => state::epochs(command).await,
+        Command::Buckets(command) => buckets::run(command).await,
         Command::Policy(command) => policy::run(command).await,
         Command::Replica(command) => replica::run(command).await,
         Command::Proposals(operator) => proposals::list(&operator).await,

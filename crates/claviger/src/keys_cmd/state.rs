@@ -338,6 +338,16 @@ async fn quarantine(operator: &Operator) -> Result<(), Exit> {
     for epoch in list.epochs {
         say!("{}  gateway {}  stolen since {}", epoch.epoch_id, epoch.gateway_id, moment(epoch.since_ms));
     }
+    if list.left_out > 0 {
+        say!("… and {} more (claviger keys epochs list --gateway-id ID)", list.left_out);
+    }
+    for held in list.gateways {
+        let name = held.identity.map_or_else(String::new, |identity| format!(" ({identity})"));
+        say!("gateway {}{name}: all that it sealed since {} is held", held.gateway_id, moment(held.since_ms));
+        if let Some(until_ms) = held.leasable_until_ms {
+            say!("  and all epochs of its keysets that were registered until {}", moment(until_ms));
+        }
+    }
     Ok(())
 }
 
