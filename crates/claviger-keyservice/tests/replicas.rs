@@ -84,8 +84,10 @@ impl Replica {
     }
 
     /// What an operator hears there, if he hears anything soon.
-    async fn state(&self, world: &World) -> Option<ServiceState> {
-        self.status(world).await.map(|status| status.state)
+    /// One that does not reach the database says that it is unlocked, and what is wrong.
+    async fn serves(&self, world: &World) -> bool {
+        let status = self.status(world).await;
+        status.is_some_and(|status| status.state == ServiceState::Unlocked && status.problems.is_empty())
     }
 
     async fn status(&self, world: &World) -> Option<AdminStatus> {
@@ -137,7 +139,7 @@ async fn three(world: &mut World, database: &Database, first: Relay) -> Vec<Repl
 async fn active(world: &World, replicas: &[Replica]) -> usize {
     for _ in 0..200 {
         for (n, replica) in replicas.iter().enumerate() {
-            if replica.process.is_some() && replica.state(world).await == Some(ServiceState::Unlocked) {
+            if replica.process.is_some() && replica.serves(world).await {
                 return n;
             }
         }
@@ -215,7 +217,7 @@ async fn a_locked_standby_takes_nothing_over(world: &World, replicas: &mut [Repl
     replicas[first].kill();
     goes_on(world, replicas, load, "the active one killed, one standby locked").await;
     assert_eq!(active(world, replicas).await, (first + 2) % replicas.len());
-    assert_eq!(replicas[locked].state(world).await, Some(ServiceState::Locked));
+    assert_eq!(replicas[locked].status(world).await.map(|status| status.state), Some(ServiceState::Locked));
     replicas[locked].kill();
     for n in [first, locked] {
         replicas[n].start();
@@ -262,7 +264,7 @@ async fn goes_on(world: &World, replicas: &[Replica], load: &Load, when: &str) {
         return;
     }
     for replica in replicas {
-        println!("{}: {:?}", replica.file.display(), replica.state(world).await);
+        println!("{}: {:?}", replica.file.display(), replica.status(world).await.map(|status| (status.state, status.problems)));
         let mut tail = Vec::new();
         let read = replica.audit().for_each_record(0, |line| {
             tail.push(line.record.to_owned());

@@ -375,8 +375,8 @@ async fn a_pair_with_an_hsm() {
     make_key(&softhsm()).unwrap();
     let mut pair = Pair::unlocked_by(Unlock::Pkcs11).await;
     pair.start().await;
-    pair.is(ServiceState::Standby, "").await;
     pair.has_witnessed(1).await;
+    pair.is_ready().await;
     // It was unlocked in advance: a token that is gone at the takeover keeps nobody out.
     let (tokens, away) =
         (softhsm().pin_file.with_file_name("tokens"), softhsm().pin_file.with_file_name("away"));

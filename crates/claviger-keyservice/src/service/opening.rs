@@ -72,6 +72,7 @@ impl Core {
         self.audit.sign_with(log_key)?;
         self.unlocking.collector.wipe();
         self.tls.store(Arc::new(tls));
+        self.begins_to_serve(&turn.vault.master);
         *self.vault.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&turn.vault));
         tracing::info!("unlocked");
         Ok(())

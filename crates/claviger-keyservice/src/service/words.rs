@@ -318,6 +318,14 @@ impl Core {
         }
     }
 
+    /// This replica begins to serve: its next process knows of it, also if this one says no word any more.
+    pub(super) fn begins_to_serve(&self, master: &Master) {
+        let (Some(_), Some(me)) = (self.config.store.word_ms(), self.log_id()) else { return };
+        if let Err(error) = self.keep_served(master, me) {
+            tracing::warn!(%error, "this replica will not know that it served, if it is restarted at once");
+        }
+    }
+
     /// Writes down that this replica serves, for its next process. It need not outlive the machine's boot.
     fn keep_served(&self, master: &Master, me: Id16) -> Result<(), ServiceError> {
         let path = self.config.state_dir.join(SERVED_FILE);
