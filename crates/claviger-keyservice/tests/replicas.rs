@@ -264,7 +264,11 @@ async fn goes_on(world: &World, replicas: &[Replica], load: &Load, when: &str) {
         return;
     }
     for replica in replicas {
-        println!("{}: {:?}", replica.file.display(), replica.status(world).await.map(|status| (status.state, status.problems)));
+        println!(
+            "{}: {:?}",
+            replica.file.display(),
+            replica.status(world).await.map(|status| (status.state, status.problems))
+        );
         let mut tail = Vec::new();
         let read = replica.audit().for_each_record(0, |line| {
             tail.push(line.record.to_owned());

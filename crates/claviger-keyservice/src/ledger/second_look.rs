@@ -5,37 +5,33 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use claviger_env::{Clock, SystemClock};
+use claviger_env::SystemClock;
 use claviger_format::Random;
 use claviger_keyapi::admin::{EpochListRequest, RetireRequest, RevokeRequest};
 use claviger_keyapi::proposals::{Action, FreezeRequest, FreezeTarget, ProposeRequest};
 use claviger_keyapi::routes::BindRequest;
 use claviger_keyapi::{Id16, Identity, Role};
 
-use super::log::newest_state;
 use super::tests::{EPOCH, folder_in_memory, register};
-use crate::audit_log::AuditLog;
 use crate::audit_record::Outcome;
 use crate::custody::unlock::change::Prepared;
 use crate::custody::unlock::{Stored, Wrap, passphrase};
 use crate::files::read_secret;
 use crate::identity::Peer;
 use crate::log_key::LogKey;
-use crate::policy::Policy;
-use crate::service::tests::{POLICY, config_in, enrol_as, made, operator_of, token_for};
-use crate::service::{Caller, Core, Log};
-use crate::store::snapshot::{Item, Snapshot};
+use crate::service::tests::{POLICY, config_in, enrol_as, made, meddled, operator_of, token_for};
+use crate::service::{Caller, Core};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Change, EpochMark, EpochPage, EpochRow, FinishedRow, Kind, Row, Store};
-use crate::testing::random;
+use crate::store::{Change, Kind, Row, Store};
+use crate::testing::{Meddled, Meddler, random};
 use crate::{KeyService, ServiceError};
 
 /// Whether the reading of this number shows what was before.
 type IsOld = fn(u32) -> bool;
 
 /// Shows rows of some kinds as they were once, at some readings.
+#[derive(Default)]
 struct TwoFaced {
-    truth: SqliteStore,
     before: HashMap<Kind, Vec<Row>>,
     lies: Mutex<HashMap<Kind, IsOld>>,
     readings: Mutex<HashMap<Kind, u32>>,
@@ -48,79 +44,26 @@ impl TwoFaced {
     }
 }
 
-impl Store for TwoFaced {
-    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, ServiceError> {
-        self.truth.meta(name)
-    }
-    fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), ServiceError> {
-        self.truth.set_meta(name, value)
-    }
-    fn rows(&self, kind: Kind) -> Result<Vec<Row>, ServiceError> {
+impl Meddler for TwoFaced {
+    fn rows(&self, truth: &SqliteStore, kind: Kind) -> Result<Vec<Row>, ServiceError> {
         let mut readings = self.readings.lock().unwrap();
         let number = readings.entry(kind).or_default();
         *number += 1;
         match self.lies.lock().unwrap().get(&kind) {
             Some(is_old) if is_old(*number) => Ok(self.before[&kind].clone()),
-            _ => self.truth.rows(kind),
+            _ => truth.rows(kind),
         }
     }
-    fn apply(&self, changes: &[Change]) -> Result<(), ServiceError> {
-        self.truth.apply(changes)
-    }
-    fn epoch(&self, epoch_id: &[u8; 16]) -> Result<Option<EpochRow>, ServiceError> {
-        if self.hides_epochs.load(Ordering::Relaxed) { Ok(None) } else { self.truth.epoch(epoch_id) }
-    }
-    fn epoch_marks(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<EpochMark>, ServiceError> {
-        self.truth.epoch_marks(after, limit)
-    }
-    fn epochs(&self, page: EpochPage) -> Result<Vec<EpochRow>, ServiceError> {
-        if self.hides_epochs.load(Ordering::Relaxed) { Ok(Vec::new()) } else { self.truth.epochs(page) }
-    }
-    fn epoch_count(&self) -> Result<u64, ServiceError> {
-        self.truth.epoch_count()
-    }
-    fn finish_upload(&self, object_id: &[u8; 16], row: &FinishedRow) -> Result<(), ServiceError> {
-        self.truth.finish_upload(object_id, row)
-    }
-    fn finished_upload(&self, object_id: &[u8; 16]) -> Result<Option<FinishedRow>, ServiceError> {
-        self.truth.finished_upload(object_id)
-    }
-    fn snapshot(&self) -> Result<Snapshot, ServiceError> {
-        self.truth.snapshot()
-    }
-    fn fill(&self, items: &[Item]) -> Result<(), ServiceError> {
-        self.truth.fill(items)
-    }
-    fn scrub(&self) -> Result<(), ServiceError> {
-        self.truth.scrub()
-    }
-    fn check_ours(&self) -> Result<(), ServiceError> {
-        self.truth.check_ours()
-    }
-    fn problem(&self) -> Option<String> {
-        self.truth.problem()
+
+    fn hides_epochs(&self) -> bool {
+        self.hides_epochs.load(Ordering::Relaxed)
     }
 }
 
 /// A locked service over such a database.
-fn over(folder: &Path, before: &HashMap<Kind, Vec<Row>>) -> (KeyService, Arc<TwoFaced>) {
-    let config = config_in(folder);
-    let truth = SqliteStore::open(&config.state_dir.join(crate::store::location::DATABASE_FILE)).unwrap();
-    let store = Arc::new(TwoFaced {
-        truth,
-        before: before.clone(),
-        lies: Mutex::default(),
-        readings: Mutex::default(),
-        hides_epochs: AtomicBool::new(false),
-    });
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let folder = config.audit_folder();
-    let len_max = config.limits.audit_file_len_max;
-    let (audit, _) = AuditLog::open(&folder, len_max, random(), Arc::clone(&clock)).unwrap();
-    let log = Log { audit, newest: newest_state(&folder).unwrap() };
-    let policy = Policy::parse_text(POLICY).unwrap();
-    let shown = Arc::clone(&store) as Arc<dyn Store>;
-    (KeyService::assemble(config, clock, random(), shown, log, policy, None).unwrap(), store)
+fn over(folder: &Path, before: &HashMap<Kind, Vec<Row>>) -> (KeyService, Arc<Meddled<TwoFaced>>) {
+    let two_faced = TwoFaced { before: before.clone(), ..TwoFaced::default() };
+    meddled(config_in(folder), Arc::new(SystemClock), two_faced)
 }
 
 fn rows_of(store: &dyn Store) -> HashMap<Kind, Vec<Row>> {
@@ -202,7 +145,7 @@ fn history(folder: &Path) -> (HashMap<Kind, Vec<Row>>, String) {
 }
 
 /// What counts is what was written down last.
-fn check(service: &KeyService, store: &TwoFaced) {
+fn check(service: &KeyService, store: &Meddled<TwoFaced>) {
     let core = &service.core;
     let vault = core.vault().unwrap();
     for kind in Kind::LEDGER {

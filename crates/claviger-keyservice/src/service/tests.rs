@@ -18,9 +18,9 @@ use crate::custody::unlock::establish::Method;
 use crate::files::read_secret;
 use crate::identity::Peer;
 use crate::ledger::log::newest_state;
-use crate::store::location::Location;
+use crate::store::location::{DATABASE_FILE, Location};
 use crate::store::sqlite::SqliteStore;
-use crate::testing::random;
+use crate::testing::{Meddled, Meddler, random};
 use crate::{InitOptions, Limits, NewOperator, init};
 
 /// Keeps nothing, or keeps and then fails.
@@ -55,6 +55,23 @@ pub(crate) fn config_in(folder: &Path) -> Config {
     }
 }
 
+/// A locked service over the database of one that was made, with somebody before it.
+pub(crate) fn meddled<M: Meddler + 'static>(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    meddler: M,
+) -> (KeyService, Arc<Meddled<M>>) {
+    let truth = SqliteStore::open(&config.state_dir.join(DATABASE_FILE)).unwrap();
+    let store = Arc::new(Meddled { truth, meddler });
+    let folder = config.audit_folder();
+    let len_max = config.limits.audit_file_len_max;
+    let (audit, _) = AuditLog::open(&folder, len_max, random(), Arc::clone(&clock)).unwrap();
+    let log = Log { audit, newest: newest_state(&folder).unwrap() };
+    let policy = Policy::parse_text(POLICY).unwrap();
+    let shown = Arc::clone(&store) as Arc<dyn Store>;
+    (KeyService::assemble(config, clock, random(), shown, log, policy, None).unwrap(), store)
+}
+
 pub(crate) fn made(folder: &Path) -> Config {
     let config = config_in(folder);
     let policy = folder.join("policy.toml");
@@ -79,7 +96,7 @@ pub(crate) fn made(folder: &Path) -> Config {
     config
 }
 
-fn over(config: &Config, sink: Broken) -> KeyService {
+fn with_sink(config: &Config, sink: Broken) -> KeyService {
     let store = Arc::new(SqliteStore::open(&config.state_dir.join("keyservice.db")).unwrap());
     let audit = AuditLog::with_sink(Box::new(sink), None, random(), Arc::new(SystemClock)).unwrap();
     let policy = Policy::parse_text(POLICY).unwrap();
@@ -91,7 +108,7 @@ fn over(config: &Config, sink: Broken) -> KeyService {
 async fn when_the_audit_log_fails_the_key_stays_and_health_is_red() {
     let folder = tempfile::tempdir().unwrap();
     let config = made(folder.path());
-    let service = over(&config, Broken { fails_at_append: true });
+    let service = with_sink(&config, Broken { fails_at_append: true });
     service.unlock(&read_secret(&folder.path().join("passphrase")).unwrap()).unwrap();
     let core = &service.core;
     let work = || {
@@ -110,7 +127,7 @@ async fn when_the_audit_log_fails_the_key_stays_and_health_is_red() {
 fn a_service_whose_unlock_can_not_be_written_down_stays_locked() {
     let folder = tempfile::tempdir().unwrap();
     let config = made(folder.path());
-    let service = over(&config, Broken { fails_at_append: false });
+    let service = with_sink(&config, Broken { fails_at_append: false });
     let passphrase = read_secret(&folder.path().join("passphrase")).unwrap();
     assert!(matches!(service.unlock(&passphrase), Err(ServiceError::Audit(_))));
     assert_eq!(service.health().0, ServiceState::Locked);
@@ -119,7 +136,7 @@ fn a_service_whose_unlock_can_not_be_written_down_stays_locked() {
 #[test]
 fn a_failed_call_is_never_recorded_as_a_release() {
     let folder = tempfile::tempdir().unwrap();
-    let service = over(&made(folder.path()), Broken { fails_at_append: true });
+    let service = with_sink(&made(folder.path()), Broken { fails_at_append: true });
     let info = service.core.local_info().unwrap();
     let records = vec![info.record("lease", Outcome::Released), info.record("register-epoch", Outcome::Done)];
     let failed: Result<(), ServiceError> = Err(ServiceError::Damaged("x"));

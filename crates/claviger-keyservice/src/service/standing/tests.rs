@@ -8,19 +8,13 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::KeyService;
-use crate::audit_log::AuditLog;
-use crate::ledger::log::newest_state;
-use crate::policy::Policy;
-use crate::service::Log;
-use crate::service::tests::{POLICY, made};
-use crate::store::snapshot::{Item, Snapshot};
+use crate::service::tests::{made, meddled};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Change, EpochMark, EpochPage, EpochRow, FinishedRow, Kind, Row, Store};
-use crate::testing::random;
+use crate::store::{Kind, Row, Store as _};
+use crate::testing::{Meddled, Meddler};
 
 /// A server that takes questions and answers none, for as long as a test likes.
 struct Silent {
-    truth: SqliteStore,
     is_silent: Mutex<bool>,
     changed: Condvar,
     asked: AtomicU64,
@@ -39,53 +33,14 @@ impl Silent {
     }
 }
 
-impl Store for Silent {
-    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, ServiceError> {
-        self.truth.meta(name)
-    }
-    fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), ServiceError> {
-        self.truth.set_meta(name, value)
-    }
-    fn rows(&self, kind: Kind) -> Result<Vec<Row>, ServiceError> {
+impl Meddler for Silent {
+    fn rows(&self, truth: &SqliteStore, kind: Kind) -> Result<Vec<Row>, ServiceError> {
         self.wait();
-        self.truth.rows(kind)
+        truth.rows(kind)
     }
-    fn apply(&self, changes: &[Change]) -> Result<(), ServiceError> {
-        self.truth.apply(changes)
-    }
-    fn epoch(&self, epoch_id: &[u8; 16]) -> Result<Option<EpochRow>, ServiceError> {
-        self.truth.epoch(epoch_id)
-    }
-    fn epoch_marks(&self, after: Option<[u8; 16]>, limit: u32) -> Result<Vec<EpochMark>, ServiceError> {
-        self.truth.epoch_marks(after, limit)
-    }
-    fn epochs(&self, page: EpochPage) -> Result<Vec<EpochRow>, ServiceError> {
-        self.truth.epochs(page)
-    }
-    fn epoch_count(&self) -> Result<u64, ServiceError> {
+    fn epoch_count(&self, truth: &SqliteStore) -> Result<u64, ServiceError> {
         self.wait();
-        self.truth.epoch_count()
-    }
-    fn finish_upload(&self, object_id: &[u8; 16], row: &FinishedRow) -> Result<(), ServiceError> {
-        self.truth.finish_upload(object_id, row)
-    }
-    fn finished_upload(&self, object_id: &[u8; 16]) -> Result<Option<FinishedRow>, ServiceError> {
-        self.truth.finished_upload(object_id)
-    }
-    fn snapshot(&self) -> Result<Snapshot, ServiceError> {
-        self.truth.snapshot()
-    }
-    fn fill(&self, items: &[Item]) -> Result<(), ServiceError> {
-        self.truth.fill(items)
-    }
-    fn scrub(&self) -> Result<(), ServiceError> {
-        self.truth.scrub()
-    }
-    fn check_ours(&self) -> Result<(), ServiceError> {
-        self.truth.check_ours()
-    }
-    fn problem(&self) -> Option<String> {
-        self.truth.problem()
+        truth.epoch_count()
     }
 }
 
@@ -104,7 +59,7 @@ impl Clock for At {
 /// A locked service over such a database, and one of its operators.
 struct Scene {
     service: KeyService,
-    store: Arc<Silent>,
+    store: Arc<Meddled<Silent>>,
     clock: Arc<At>,
     operator: Peer,
     _folder: tempfile::TempDir,
@@ -114,25 +69,13 @@ impl Scene {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = made(folder.path());
-        let truth = SqliteStore::open(&config.state_dir.join("keyservice.db")).unwrap();
-        let rows = stored_identities(&truth).unwrap();
+        let clock = Arc::new(At::default());
+        let silent =
+            Silent { is_silent: Mutex::new(false), changed: Condvar::new(), asked: AtomicU64::new(0) };
+        let (service, store) = meddled(config, Arc::clone(&clock) as _, silent);
+        let rows = stored_identities(&store.truth).unwrap();
         let row = rows.iter().find(|row| row.identity.name() == "first").unwrap();
         let operator = Peer { identity: row.identity.clone(), spki: row.spki, not_after_ms: u64::MAX };
-        let store = Arc::new(Silent {
-            truth,
-            is_silent: Mutex::new(false),
-            changed: Condvar::new(),
-            asked: AtomicU64::new(0),
-        });
-        let clock = Arc::new(At::default());
-        let shared: Arc<dyn Clock> = Arc::clone(&clock) as _;
-        let audit_folder = config.audit_folder();
-        let len_max = config.limits.audit_file_len_max;
-        let (audit, _) = AuditLog::open(&audit_folder, len_max, random(), Arc::clone(&shared)).unwrap();
-        let log = Log { audit, newest: newest_state(&audit_folder).unwrap() };
-        let policy = Policy::parse_text(POLICY).unwrap();
-        let shown = Arc::clone(&store) as Arc<dyn Store>;
-        let service = KeyService::assemble(config, shared, random(), shown, log, policy, None).unwrap();
         Self { service, store, clock, operator, _folder: folder }
     }
 
