@@ -149,10 +149,11 @@ impl Core {
             leased.extend(reach.ahead.iter().copied());
         }
         let held = reach.held(&turn.vault, &enrolments, holds_all);
-        let is_named = |epoch_id: &Id16| {
-            !turn.vault.quarantine.names(*epoch_id) && (!held.all || !reach.leasable.contains(epoch_id))
-        };
         let first = enrolments.first().map_or(Id16([0; 16]), |row| row.uid);
+        let is_named = |epoch_id: &Id16| {
+            !turn.vault.quarantine.names(first, *epoch_id)
+                && (!held.all || !reach.leasable.contains(epoch_id))
+        };
         let named = leased.into_iter().filter(is_named).take(NAMED_MAX);
         let named: Vec<_> = named
             .map(|epoch_id| QuarantineRow::Epoch(EpochHeld { epoch_id, gateway_id: first, since_ms }))

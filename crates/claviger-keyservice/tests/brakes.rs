@@ -264,6 +264,35 @@ async fn revoking_with_a_time_keeps_back_what_was_sealed_or_leased_since_until_t
 }
 
 #[tokio::test]
+async fn what_is_accepted_for_one_thief_is_held_back_for_another() {
+    let third =
+        "[[grant]]\nidentity = \"gateway:third\"\nkeyset = \"default\"\nverbs = [\"lease\", \"read\"]\n";
+    let mut world = World::with(&format!("{POLICY}{third}"), Unlock::PassphraseFile).await;
+    let thieves = [world.enrol("full").await, world.enrol("third").await];
+    let (second, operator) = (world.enrol("second").await, world.operator());
+    let epoch = registered(&second).await;
+    world.clock.advance(3 * 3_600_000);
+    let since_ms = Some(claviger_env::Clock::now_ms(&*world.clock));
+    for thief in &thieves {
+        lease(thief, &epoch).await.unwrap();
+    }
+    for name in ["gateway:full", "gateway:third"] {
+        let request = RevokeRequest { identity: name.parse().unwrap(), since_ms, logs: vec![] };
+        let answer: RevokeAnswer = ask(&operator, admin::REVOKE, &request).await.unwrap();
+        assert_eq!(answer.quarantined, 1, "{name}");
+    }
+    assert_eq!(quarantine(&operator).await, vec![Id16::from(epoch.id); 2], "for each of them");
+    for (thief, is_held) in thieves.iter().zip([true, false]) {
+        let accept = Action::AcceptEpochs { gateway_id: thief.session.gateway_id, epochs: vec![] };
+        assert!(world.by_two(accept).await.unwrap().done);
+        for _ in 0..2 {
+            assert_eq!(lease(&second, &epoch).await == Err(ReleaseError::EpochQuarantined), is_held);
+            world.restart().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_freeze_or_a_quarantine_that_is_deleted_from_the_database_keeps_the_service_locked() {
     let mut world = World::new().await;
     let full = world.enrol("full").await;

@@ -1,6 +1,6 @@
 //! What lies in quarantine, as the database and memory hold it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -27,7 +27,8 @@ pub(crate) enum QuarantineRow {
     Accepted(AcceptedRow),
 }
 
-/// An epoch that a gateway leased; the id of its row is the epoch's.
+/// An epoch that a gateway leased. Another thief of the same one has a row of his own: what is accepted for one is not accepted for the
+/// other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EpochHeld {
@@ -94,7 +95,7 @@ impl QuarantineRow {
     /// Its id in the database.
     pub(crate) fn id(&self) -> String {
         match self {
-            Self::Epoch(row) => row.epoch_id.to_string(),
+            Self::Epoch(row) => format!("epoch/{}/{}", row.gateway_id, row.epoch_id),
             Self::Gateway(row) => format!("gateway/{}", row.gateway_id),
             Self::Accepted(row) => format!("accepted/{}/{}", row.gateway_id, row.accepted),
         }
@@ -139,7 +140,8 @@ pub(crate) struct Quarantine {
 
 #[derive(Default)]
 struct Inner {
-    epochs: HashMap<Id16, EpochHeld>,
+    /// By epoch and gateway.
+    epochs: BTreeMap<(Id16, Id16), EpochHeld>,
     gateways: BTreeMap<Id16, GatewayRow>,
     /// By gateway and epoch.
     accepted: HashSet<(Id16, Id16)>,
@@ -148,7 +150,7 @@ struct Inner {
 impl Inner {
     fn put(&mut self, row: QuarantineRow) {
         match row {
-            QuarantineRow::Epoch(row) => drop(self.epochs.insert(row.epoch_id, row)),
+            QuarantineRow::Epoch(row) => drop(self.epochs.insert((row.epoch_id, row.gateway_id), row)),
             QuarantineRow::Gateway(row) => drop(self.gateways.insert(row.gateway_id, row)),
             QuarantineRow::Accepted(row) => {
                 self.accepted.insert((row.gateway_id, row.accepted));
@@ -158,12 +160,18 @@ impl Inner {
 
     fn remove(&mut self, row: &QuarantineRow) {
         match row {
-            QuarantineRow::Epoch(row) => drop(self.epochs.remove(&row.epoch_id)),
+            QuarantineRow::Epoch(row) => drop(self.epochs.remove(&(row.epoch_id, row.gateway_id))),
             QuarantineRow::Gateway(row) => drop(self.gateways.remove(&row.gateway_id)),
             QuarantineRow::Accepted(row) => {
                 self.accepted.remove(&(row.gateway_id, row.accepted));
             }
         }
+    }
+
+    /// Whether a row names it, whoever's.
+    fn is_named(&self, epoch_id: Id16) -> bool {
+        let any = (epoch_id, Id16([0; 16]))..=(epoch_id, Id16([0xff; 16]));
+        self.epochs.range(any).next().is_some()
     }
 
     /// The row that holds it without naming it.
@@ -176,10 +184,11 @@ impl Inner {
 
     /// Another number for other epochs, and the same for the same.
     fn sum(&self) -> u64 {
-        let number =
-            |id: &[u8]| id.iter().take(8).fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
-        let hashed = |text: String| number(&Sha256::digest(text));
-        let named = self.epochs.keys().map(|id| number(&id.0));
+        let hashed = |text: String| {
+            let digest = Sha256::digest(text);
+            digest.iter().take(8).fold(0, |number: u64, byte| number << 8 | u64::from(*byte))
+        };
+        let named = self.epochs.keys().map(|(epoch, gateway)| hashed(format!("epoch {epoch} {gateway}")));
         let described = self.gateways.values().map(|row| {
             let GatewayRow { gateway_id, since_ms, leasable, .. } = row;
             hashed(format!("{gateway_id} {since_ms} {leasable:?}"))
@@ -204,7 +213,7 @@ impl Quarantine {
     /// Whether an epoch is held back.
     pub(crate) fn holds(&self, epoch: &Registered) -> bool {
         let inner = self.read();
-        inner.epochs.contains_key(&epoch.epoch_id) || inner.describing(epoch).is_some()
+        inner.is_named(epoch.epoch_id) || inner.describing(epoch).is_some()
     }
 
     /// How many epochs are held back, about: what was accepted counts once for each gateway.
@@ -214,14 +223,14 @@ impl Quarantine {
         (inner.epochs.len() as u64).saturating_add(described).saturating_sub(inner.accepted.len() as u64)
     }
 
-    /// Whether a row names it.
-    pub(super) fn names(&self, epoch_id: Id16) -> bool {
-        self.read().epochs.contains_key(&epoch_id)
+    /// Whether a row of this gateway names it.
+    pub(super) fn names(&self, gateway_id: Id16, epoch_id: Id16) -> bool {
+        self.read().epochs.contains_key(&(epoch_id, gateway_id))
     }
 
     /// The row that names it, if it does so for this gateway.
     pub(super) fn epoch_of(&self, gateway_id: Id16, epoch_id: Id16) -> Option<QuarantineRow> {
-        let row = self.read().epochs.get(&epoch_id).filter(|row| row.gateway_id == gateway_id).cloned();
+        let row = self.read().epochs.get(&(epoch_id, gateway_id)).cloned();
         row.map(QuarantineRow::Epoch)
     }
 
@@ -235,7 +244,7 @@ impl Quarantine {
     /// The same of any gateway, for a list; `None` if a row names it.
     pub(super) fn described(&self, epoch: &Registered) -> Option<QuarantinedEpoch> {
         let inner = self.read();
-        let row = inner.describing(epoch).filter(|_| !inner.epochs.contains_key(&epoch.epoch_id))?;
+        let row = inner.describing(epoch).filter(|_| !inner.is_named(epoch.epoch_id))?;
         Some(QuarantinedEpoch {
             epoch_id: epoch.epoch_id,
             gateway_id: row.gateway_id,
