@@ -6,6 +6,7 @@
 //! keep their entries: tree, tiles and checkpoints stay as they are (`claviger_audit::pruning` says what a verifier accepts).
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -86,7 +87,7 @@ impl Core {
     }
 
     /// The record that tells of the pruning. From here on the log writes a new file, so that all before it can be rewritten. Reads
-    /// the log up to the first record that is too young.
+    /// the whole log: what is missing from it must be so already by what it tells, since this record would allow it from now on.
     ///
     /// # Errors
     /// [`ServiceError::Question`] if there is nothing to prune.
@@ -97,18 +98,17 @@ impl Core {
         before_ms: u64,
     ) -> Result<Record, ServiceError> {
         self.check_pruning(vault, before_ms)?;
-        let mut task = Task { before_ms, pruned_before: 0, recorded_from: self.audit.records() };
+        let lines = self.own_lines(vault)?;
+        let pruned_before = first_since(&lines, before_ms)?;
+        let task = Task { before_ms, pruned_before, recorded_from: self.audit.records() };
         // What every verifier will make of it.
         let (mut verifier, mut some) = (Pruning::new(), false);
-        self.own_lines(vault)?.each(0, |line, record| {
-            if let Some(record) = record {
-                let Ok(fields) = serde_json::from_str::<Fields>(record.record) else { return false };
-                if fields.time_ms >= before_ms {
-                    return false;
-                }
-                some |= is_release(&fields);
+        lines.each(0, |line, record| {
+            if line.index() >= task.pruned_before {
+                return false;
             }
-            task.pruned_before = line.index() + 1;
+            let fields = record.and_then(|record| serde_json::from_str::<Fields>(record.record).ok());
+            some |= fields.is_some_and(|fields| is_release(&fields));
             match line {
                 LogLine::Record(record) if is_to_go(record, &task) => {
                     let gone = Pruned { index: record.index, entry: record.entry() };
@@ -178,6 +178,22 @@ impl Core {
         fs::remove_file(&path).map_err(|e| ServiceError::io(&path, e))?;
         sync_folder(folder.path())
     }
+}
+
+/// Index of the first record of this moment or later, or the one behind the last. Nothing is missing from the log that it does not
+/// account for: whoever took out younger records finds no pruning that would cover them.
+fn first_since(lines: &OwnLines, time_ms: u64) -> Result<u64, ServiceError> {
+    let mut first = None;
+    lines.each_backward(|index, record| {
+        let fields = record.map(|record| serde_json::from_str::<Fields>(record.record));
+        let is_old = |fields: Result<Fields, _>| fields.is_ok_and(|fields| fields.time_ms < time_ms);
+        if fields.is_some_and(|fields| !is_old(fields)) {
+            first = Some(index);
+        }
+        first.get_or_insert(index + 1);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(first.unwrap_or(0))
 }
 
 /// A log that is signed and does not verify can't be mended any more: what a verifier would not allow is not begun.

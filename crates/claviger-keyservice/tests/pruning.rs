@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use claviger_audit::verify::{Fault, Remembered};
@@ -14,7 +15,9 @@ use claviger_keyapi::routes::Empty;
 use claviger_keyapi::{KeyService as _, KeyServiceError};
 use claviger_keyservice::audit_log::AuditFolder;
 use claviger_keyservice::audit_log::offline::{OfflineError, Verified};
-use common::{World, ask};
+use claviger_keyservice::store::location::Location;
+use claviger_keyservice::{Limits, Unlock};
+use common::{POLICY, TestClock, World, ask};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -120,6 +123,56 @@ async fn two_operators_prune_what_is_older_than_the_retention_and_the_log_verifi
     fs::write(&file, text.replace(&format!("{line}\n"), std::str::from_utf8(&gap).unwrap())).unwrap();
     let fault = verify(&world, &key, &kept).unwrap_err();
     assert!(matches!(fault, OfflineError::Fault(Fault::Pruned(_))), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_pruning_covers_for_younger_records_that_somebody_took_out() {
+    let limits = Limits { audit_file_len_max: 2_000, ..Limits::default() };
+    let world =
+        World::at(TestClock::default(), limits, Location::Sqlite, POLICY, Unlock::PassphraseFile).await;
+    world.enrol("full").await.keys.session().await.unwrap();
+    let (key, kept) = world.key_and_checkpoint().await;
+    let before_ms = claviger_env::Clock::now_ms(&*world.clock) + DAY_MS;
+    world.wait_for_the_retention().await;
+    let young = world.enrol("second").await.keys;
+    for _ in 0..10 {
+        young.session().await.unwrap();
+    }
+    let take_out = |path: &Path, is_gone: &dyn Fn(u64, &str) -> bool| {
+        let mut out = Vec::new();
+        for text in fs::read_to_string(path).unwrap().lines() {
+            let line = claviger_audit::Line::parse(text.as_bytes()).unwrap();
+            let record: serde_json::Value = serde_json::from_str(line.record).unwrap();
+            if is_gone(record["time_ms"].as_u64().unwrap(), record["action"].as_str().unwrap()) {
+                claviger_audit::Pruned { index: line.index, entry: line.entry() }.write(&mut out);
+            } else {
+                line.write(&mut out);
+            }
+        }
+        fs::write(path, out).unwrap();
+    };
+    let files = world.log().files().unwrap();
+    let finished: Vec<_> = files.iter().rev().skip(1).map(|file| file.path.clone()).collect();
+    let whole: Vec<_> = finished.iter().map(|path| fs::read(path).unwrap()).collect();
+    // Every young one; and an old one that nothing allows to remove yet.
+    for is_young in [true, false] {
+        let is_gone = |time_ms, action: &str| {
+            if is_young { time_ms >= before_ms } else { time_ms < before_ms && action == "session" }
+        };
+        finished.iter().for_each(|path| take_out(path, &is_gone));
+        assert!(world.pruned() > 0);
+        let refused = prune(&world, before_ms).await;
+        assert!(matches!(refused, Err(KeyServiceError::Unavailable { .. })), "{is_young}: {refused:?}");
+        let fault = verify(&world, &key, &kept).unwrap_err();
+        assert!(matches!(fault, OfflineError::Fault(Fault::Pruned(_))), "{is_young}: {fault}");
+        for (path, text) in finished.iter().zip(&whole) {
+            fs::write(path, text).unwrap();
+        }
+    }
+    verify(&world, &key, &kept).unwrap();
+    prune(&world, before_ms).await.unwrap();
+    assert!(world.await_pruned().await > 0);
+    verify(&world, &key, &kept).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -160,7 +160,7 @@ async fn replicas_lose_nothing_and_contradict_nobody() {
     let keys: Arc<dyn claviger_keyapi::KeyService> = self::gateway(&world, &replicas).await.keys;
     let witness = Witness::new(keys, &world.path("remembered"), world.clock.clone());
     witness.look().await.unwrap();
-    let load = Arc::new(Load::default());
+    let load = Arc::new(Load { rest: Duration::from_millis(650), ..Load::default() });
     let workers: Vec<_> = (0..WORKERS)
         .map(|worker| tokio::spawn(work(Arc::clone(&gateway), worker, Arc::clone(&load))))
         .collect();

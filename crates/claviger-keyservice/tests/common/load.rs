@@ -1,4 +1,4 @@
-//! A key service as a process, and workers that ask it without a pause. The test program runs itself as the service.
+//! A key service as a process, and workers that ask it again and again. The test program runs itself as the service.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::Path;
@@ -84,6 +84,8 @@ pub(crate) struct Load {
     pub(crate) ended: AtomicBool,
     /// Keys that were released so far.
     pub(crate) released: AtomicUsize,
+    /// A worker rests so long between its rounds. A service that runs for minutes takes 300 epochs a minute of a gateway.
+    pub(crate) rest: Duration,
 }
 
 pub(crate) async fn work(gateway: Arc<Gateway>, worker: usize, load: Arc<Load>) -> Told {
@@ -109,6 +111,7 @@ pub(crate) async fn work(gateway: Arc<Gateway>, worker: usize, load: Arc<Load>) 
                 told.bound.push((bucket, binding.value.bucket_id));
             }
         }
+        tokio::time::sleep(load.rest).await;
     }
     told
 }
