@@ -44,6 +44,19 @@ pub fn read_secret_bytes(path: &Path, len_max: usize) -> Result<Zeroizing<Vec<u8
     Ok(bytes)
 }
 
+/// Opens a file to be read, and nothing else that may lie there: whoever reads a pipe waits for whoever put it there.
+///
+/// # Errors
+/// The kind is `InvalidInput` for what is not a file.
+pub(crate) fn open_regular(path: &Path) -> std::io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "this is not a file"))
+}
+
 /// Reads a text file that nobody but its owner can change. A group of the owner alone (same number) is the owner.
 ///
 /// # Errors

@@ -64,8 +64,8 @@ pub(crate) struct Leases {
     lacks_before_ms: u64,
     /// Index and time of the record since which its service releases without a break.
     serves_since: Option<(u64, u64)>,
-    /// Why the log can't tell, if it was altered.
-    altered: Option<String>,
+    /// Why the log can't tell, if it was altered or can't be read.
+    unread: Option<String>,
     /// When the last record was written.
     until_ms: u64,
     next_index: u64,
@@ -137,19 +137,15 @@ impl Leases {
         Ok(())
     }
 
-    /// The same for whoever has to go on with what there is: a log that was altered counts as one that was not read.
-    pub(crate) fn read_as_far_as_it_goes(
-        &mut self,
-        log: &OwnLines,
-        wanted: &Wanted,
-    ) -> Result<(), ServiceError> {
-        match self.read_on(log, wanted) {
-            Err(ServiceError::Audit(why)) => {
-                tracing::error!(why, "the audit log can't tell what was leased");
-                self.altered = Some(why);
-                Ok(())
-            }
-            outcome => outcome,
+    /// The same for whoever has to go on with what there is: a log that was altered, or whose files can't be read, counts as one that
+    /// was not read.
+    pub(crate) fn read_as_far_as_it_goes(&mut self, log: &OwnLines, wanted: &Wanted) {
+        if let Err(error) = self.read_on(log, wanted) {
+            tracing::error!(%error, "the audit log can't tell what was leased");
+            self.unread = Some(match error {
+                ServiceError::Audit(why) => why,
+                other => other.to_string(),
+            });
         }
     }
 
@@ -351,7 +347,7 @@ impl Core {
             vault.logs().into_iter().partition(|log| own.as_deref() == Some(&log.key));
         let mut coverage = Coverage::default();
         let mine = mine.first().map_or_else(|| "this replica".to_owned(), LogInfo::title);
-        if let Some(why) = &leases.altered {
+        if let Some(why) = &leases.unread {
             coverage.unread.push(format!("{mine} ({why})"));
         } else if leases.lacks_before_ms > since_ms {
             coverage.unread.push(format!("{mine} (releases of that time were pruned, or lost at a restore)"));

@@ -129,10 +129,10 @@ impl Core {
         let wanted = Wanted::new(Some(identity), &gateways, since_ms);
         // Before the turn: other brakes must not wait until a log is read.
         let mut leases = Leases::default();
-        leases.read_as_far_as_it_goes(&self.own_lines(&caller.vault)?, &wanted)?;
+        leases.read_as_far_as_it_goes(&self.own_lines(&caller.vault)?, &wanted);
         let reach = self.reach(&caller.vault, identity)?;
         let turn = self.change_as(caller)?;
-        leases.read_as_far_as_it_goes(&self.own_lines(&turn.vault)?, &wanted)?;
+        leases.read_as_far_as_it_goes(&self.own_lines(&turn.vault)?, &wanted);
         let Coverage { read, unread } = self.coverage(&turn.vault, &mut leases, &request.logs, since_ms)?;
         if !unread.is_empty() {
             let text =

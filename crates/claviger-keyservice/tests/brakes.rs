@@ -6,6 +6,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use claviger_env::{Clock as _, SystemClock};
 use claviger_gateway::key_client::KeyClient;
 use claviger_keyapi::admin::{self, AdminStatus, QuarantineList, RevokeAnswer, RevokeRequest};
 use claviger_keyapi::proposals::{
@@ -237,7 +238,7 @@ async fn revoking_with_a_time_keeps_back_what_was_sealed_or_leased_since_until_t
     // The theft. What the gateway sealed under at that moment, the thief has too.
     let running = registered(&full).await;
     world.clock.advance(1_200_000);
-    let stolen_ms = claviger_env::Clock::now_ms(&*world.clock);
+    let stolen_ms = world.clock.now_ms();
     lease(&full, &others_leased).await.unwrap();
     let forged = registered(&full).await;
     let answer: RevokeAnswer = ask(&operator, admin::REVOKE, &revoke_since(stolen_ms)).await.unwrap();
@@ -272,7 +273,7 @@ async fn what_is_accepted_for_one_thief_is_held_back_for_another() {
     let (second, operator) = (world.enrol("second").await, world.operator());
     let epoch = registered(&second).await;
     world.clock.advance(3 * 3_600_000);
-    let since_ms = Some(claviger_env::Clock::now_ms(&*world.clock));
+    let since_ms = Some(world.clock.now_ms());
     for thief in &thieves {
         lease(thief, &epoch).await.unwrap();
     }
@@ -316,29 +317,31 @@ async fn a_freeze_or_a_quarantine_that_is_deleted_from_the_database_keeps_the_se
     world.start().await.unwrap();
 }
 
-/// A file of the log that takes as long to read as a test likes, and holds nothing: a pipe that nobody writes to.
+/// A file of the log that is read for as long as a test likes, and holds nothing: one line that never ends.
 struct SlowFile {
-    path: std::path::PathBuf,
+    file: std::fs::File,
 }
 
 impl SlowFile {
-    fn at(path: std::path::PathBuf) -> Self {
-        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        Self { path }
+    const SAMPLE_LEN: u64 = 16 << 20;
+
+    fn at(path: &std::path::Path) -> Self {
+        Self { file: std::fs::File::create_new(path).unwrap() }
     }
 
-    /// Lets whoever reads it come to its end.
-    fn end(&self) {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        const O_NONBLOCK: i32 = 0o4000;
-        // Without a reader it can't be opened, and nobody has to be let go.
-        drop(std::fs::OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(&self.path));
-    }
-}
-
-impl Drop for SlowFile {
-    fn drop(&mut self) {
-        self.end();
+    /// What `read` does takes this time and more, on this machine as it is now.
+    async fn takes(&self, time: Duration, read: impl AsyncFn()) {
+        let measured = async |len| {
+            self.file.set_len(len).unwrap();
+            let begun_ms = SystemClock.boot_ms();
+            read().await;
+            Duration::from_millis(SystemClock.boot_ms() - begun_ms)
+        };
+        measured(0).await;
+        let rest = measured(0).await;
+        let sample = measured(Self::SAMPLE_LEN).await.saturating_sub(rest).max(Duration::from_millis(1));
+        let times = time.as_millis() / sample.as_millis().max(1);
+        self.file.set_len(Self::SAMPLE_LEN * u64::try_from(times).unwrap().clamp(1, 2_000)).unwrap();
     }
 }
 
@@ -354,7 +357,12 @@ async fn no_brake_waits_until_somebody_has_read_a_long_log() {
         lease(&full, &epoch).await.unwrap();
     }
     // Before the second file, so that no record is missing.
-    let slow = SlowFile::at(world.config.state_dir.join("audit/00000000000000000001.jsonl"));
+    let slow = SlowFile::at(&world.config.state_dir.join("audit/00000000000000000001.jsonl"));
+    slow.takes(Duration::from_secs(4), async || {
+        let request = RevokeRequest { identity: "gateway:second".parse().unwrap(), ..revoke_since(0) };
+        ask::<RevokeAnswer>(&world.operator(), admin::REVOKE, &request).await.unwrap();
+    })
+    .await;
 
     let budget =
         "[[budget]]\nidentity = \"gateway:full\"\nkeyset = \"default\"\nepochs_max = 50\nwindow_s = 3600\n";
@@ -388,10 +396,8 @@ async fn no_brake_waits_until_somebody_has_read_a_long_log() {
         .unwrap();
     lease(&full, &another).await.unwrap();
 
-    while !approved.is_finished() || !revoked.is_finished() {
-        slow.end();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    assert!(!approved.is_finished() && !revoked.is_finished(), "all of that while they read");
+
     assert!(approved.await.unwrap().unwrap().done);
     revoked.await.unwrap().unwrap();
     // What was released while the log was read counts too.

@@ -251,3 +251,29 @@ async fn a_database_that_shows_a_backup_other_rows_makes_no_backup() {
         assert!(!backup(&world).await.unwrap().is_empty(), "{change}");
     }
 }
+
+#[tokio::test]
+async fn whatever_lies_in_the_place_of_the_log_a_revocation_neither_fails_nor_waits() {
+    let world = World::new().await;
+    let (full, _) = (world.enrol("full").await, world.enrol("second").await);
+    let epoch = registered(&full).await;
+    let hand = Hand::on(&world);
+    let (file, aside) = (hand.file.clone(), hand.aside.clone());
+    let mut quarantined = 0;
+    for (command, arguments) in [("mkdir", &[][..]), ("ln", &["-s", "/nonexistent"][..]), ("mkfifo", &[][..])]
+    {
+        std::fs::rename(&file, &aside).unwrap();
+        assert!(std::process::Command::new(command).args(arguments).arg(&file).status().unwrap().success());
+        let answer = revoke(&world, "second", 1);
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(20), answer).await;
+        // Or whoever reads it waits with the test.
+        drop(std::fs::OpenOptions::new().read(true).write(true).open(&file));
+        if command == "mkdir" { std::fs::remove_dir(&file) } else { std::fs::remove_file(&file) }.unwrap();
+        hand.puts_back();
+        let answer = answer.unwrap_or_else(|_| panic!("it waits: {command}")).unwrap();
+        assert_eq!(answer.unread.len(), 1, "{command}: {answer:?}");
+        quarantined += answer.quarantined;
+    }
+    assert_eq!(quarantined, 1, "all that it could have leased, once");
+    assert_eq!(lease(&full, &epoch).await, Err(ReleaseError::EpochQuarantined));
+}

@@ -1,12 +1,12 @@
 //! The log's records from the newest to the oldest: whoever wants the end of a log of years reads only that.
 
-use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::folder::AuditFolder;
 use crate::ServiceError;
+use crate::files::open_regular;
 
 const CHUNK_LEN: u64 = 1 << 20;
 
@@ -34,7 +34,7 @@ fn each_of_file(
     take: &mut impl FnMut(&Path, &[u8]) -> Result<ControlFlow<()>, ServiceError>,
 ) -> Result<ControlFlow<()>, ServiceError> {
     let io = |e| ServiceError::io(path, e);
-    let file = File::open(path).map_err(io)?;
+    let file = open_regular(path).map_err(io)?;
     let mut end = file.metadata().map_err(io)?.len();
     // The beginning of a line whose rest was in the chunk behind; at first what is behind the last line.
     let mut rest = Vec::new();

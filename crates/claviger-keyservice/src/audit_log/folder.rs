@@ -11,6 +11,7 @@ use claviger_audit::note::NOTE_LEN_MAX;
 use claviger_audit::{LogLine, TilePath, Tiles};
 
 use crate::ServiceError;
+use crate::files::open_regular;
 
 /// Name of the file that holds the newest checkpoint.
 pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
@@ -156,7 +157,7 @@ impl Tiles for AuditFolder {
 /// # Errors
 /// [`ServiceError::Io`].
 pub(crate) fn read_if_there(path: &Path, len_max: usize) -> Result<Option<Vec<u8>>, ServiceError> {
-    let file = match File::open(path) {
+    let file = match open_regular(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(|e| ServiceError::io(path, e))?,
     };
@@ -214,7 +215,7 @@ impl Lines {
     /// # Errors
     /// [`ServiceError::Io`].
     pub fn open(file: &LogFile) -> Result<Self, ServiceError> {
-        let opened = File::open(&file.path).map_err(|e| ServiceError::io(&file.path, e))?;
+        let opened = open_regular(&file.path).map_err(|e| ServiceError::io(&file.path, e))?;
         let reader = BufReader::with_capacity(READ_BUFFER_LEN, opened);
         Ok(Self { path: file.path.clone(), reader, line: Vec::new(), is_unfinished: false, is_empty: true })
     }

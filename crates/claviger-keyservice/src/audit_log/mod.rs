@@ -37,7 +37,6 @@ mod writer;
 mod tests;
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,7 +59,7 @@ use self::recovery::Recovered;
 use self::seal::{Entry, NOTHING};
 use self::writer::{FileSink, GROUP_MAX, Job, Writer};
 use crate::ServiceError;
-use crate::files::private_folder;
+use crate::files::{open_regular, private_folder};
 
 pub(crate) use self::folder::read_if_there as read_checkpoint;
 pub(crate) use self::folder::{CHECKPOINT_FILE, COSIGNED_FOLDER};
@@ -499,7 +498,7 @@ fn found_no_room(error: &io::Error) -> bool {
 }
 
 fn read_last_lines(path: &Path, len_max: usize) -> io::Result<String> {
-    let file = File::open(path)?;
+    let file = open_regular(path)?;
     let len = file.metadata()?.len();
     let bytes = read_end(&file, len, len_max)?;
     let cut = (bytes.len() as u64) < len;

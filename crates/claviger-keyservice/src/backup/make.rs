@@ -22,6 +22,7 @@ use crate::audit_record::{Outcome, Record};
 use crate::custody::backup_wrap::SealedWrap;
 use crate::custody::unlock::{META_MASTER, Stored, Wrap};
 use crate::ledger::{Mark, Tally};
+use crate::files::open_regular;
 use crate::service::{Caller, Core, Work};
 use crate::store::postgres::META_INSTANCE;
 use crate::store::snapshot::{Item, Snapshot};
@@ -197,7 +198,7 @@ fn open_log(folder: &Path) -> Result<Vec<LogFile>, ServiceError> {
     let mut files = Vec::new();
     for path in AuditFolder::new(folder).files()?.into_iter().map(|file| file.path) {
         let io = |e| ServiceError::io(&path, e);
-        let file = File::open(&path).map_err(io)?;
+        let file = open_regular(&path).map_err(io)?;
         let len = whole_lines(&file).map_err(io)?;
         let name =
             path.file_name().and_then(|name| name.to_str()).ok_or(ServiceError::Damaged("audit log"))?;
