@@ -145,16 +145,16 @@ impl Core {
         let mut leased: BTreeSet<Id16> =
             told.filter(|epoch_id| !reach.sealed.contains(*epoch_id)).copied().collect();
         let holds_all = !unread.is_empty() || leased.len() > NAMED_MAX;
-        if holds_all {
-            leased.extend(reach.ahead.iter().copied());
-        }
+        let later = if holds_all { reach.later.clone() } else { BTreeSet::new() };
+        leased.retain(|epoch_id| !later.contains(epoch_id));
         let held = reach.held(&turn.vault, &enrolments, holds_all);
         let first = enrolments.first().map_or(Id16([0; 16]), |row| row.uid);
         let is_named = |epoch_id: &Id16| {
             !turn.vault.quarantine.names(first, *epoch_id)
                 && (!held.all || !reach.leasable.contains(epoch_id))
         };
-        let named = leased.into_iter().filter(is_named).take(NAMED_MAX);
+        // What nothing else holds comes first.
+        let named = later.into_iter().chain(leased).filter(is_named).take(NAMED_MAX);
         let named: Vec<_> = named
             .map(|epoch_id| QuarantineRow::Epoch(EpochHeld { epoch_id, gateway_id: first, since_ms }))
             .collect();
@@ -177,7 +177,6 @@ impl Core {
             let (now, before) = (leasable(vault, &row), held.leasable.clone());
             rows.push((held, before.map_or(now.clone(), |before| before.or(now))));
         }
-        let now_ms = self.clock.now_ms();
         let mut reach = Reach::default();
         self.each_epoch(vault, |epoch| {
             let epoch = Registered::from(epoch);
@@ -189,10 +188,8 @@ impl Core {
                     reach.leasable.insert(epoch.epoch_id);
                 }
                 reach.counts.entry(row.gateway_id).or_default().1 += 1;
-            } else if epoch.first_seen_ms > now_ms
-                && rows.iter().any(|(_, leasable)| leasable.keysets.contains(&epoch.keyset_id))
-            {
-                reach.ahead(&epoch);
+            } else if rows.iter().any(|(_, leasable)| leasable.keysets.contains(&epoch.keyset_id)) {
+                reach.later(&epoch);
             }
         })?;
         Ok(reach)
@@ -304,10 +301,11 @@ struct Reach {
     sealed: HashSet<Id16>,
     /// Others that it could have leased, up to [`NAMED_MAX`]; beyond that naming them is of no use.
     leasable: HashSet<Id16>,
-    /// Of the same keysets, up to as many: registered when the clock showed a time that is still to come.
-    ahead: BTreeSet<Id16>,
+    /// Of the same keysets, up to as many: registered by now, and later than the revocation by their times. One of the two clocks may
+    /// have been wrong.
+    later: BTreeSet<Id16>,
     /// That time at the latest, if there are more.
-    ahead_until_ms: Option<u64>,
+    later_until_ms: Option<u64>,
     /// How many there are of the first two for each enrolment.
     counts: BTreeMap<Id16, (u64, u64)>,
 }
@@ -322,11 +320,11 @@ struct Held {
 }
 
 impl Reach {
-    fn ahead(&mut self, epoch: &Registered) {
-        if self.ahead.len() < NAMED_MAX {
-            self.ahead.insert(epoch.epoch_id);
+    fn later(&mut self, epoch: &Registered) {
+        if self.later.len() < NAMED_MAX {
+            self.later.insert(epoch.epoch_id);
         } else {
-            self.ahead_until_ms = self.ahead_until_ms.max(Some(epoch.first_seen_ms));
+            self.later_until_ms = self.later_until_ms.max(Some(epoch.first_seen_ms));
         }
     }
 
@@ -337,7 +335,7 @@ impl Reach {
             if holds_all {
                 let mut now = leasable(vault, row);
                 // More than can be named: then also what is registered until that time.
-                now.until_ms = now.until_ms.max(self.ahead_until_ms.unwrap_or(0));
+                now.until_ms = now.until_ms.max(self.later_until_ms.unwrap_or(0));
                 row_held.leasable =
                     Some(row_held.leasable.take().map_or(now.clone(), |before| before.or(now)));
             }

@@ -406,14 +406,8 @@ async fn no_brake_waits_until_somebody_has_read_a_long_log() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn a_log_that_somebody_edited_hides_no_lease_from_a_quarantine() {
-    let world = World::new().await;
-    let full = world.enrol("full").await;
-    let thief = world.enrol("second").await;
-    let epoch = registered(&full).await;
-    lease(&thief, &epoch).await.unwrap();
-    // In the file as it lies there: nothing but a verifier reads it again, and who looks what was leased.
+/// In the file as it lies there: nothing but a verifier reads it again, and who looks what was leased.
+fn hide_leases(world: &World) {
     let file = world.config.state_dir.join("audit/00000000000000000000.jsonl");
     let text = std::fs::read_to_string(&file).unwrap();
     let hidden = |line: &str| match line.contains("\"action\":\"lease\"") {
@@ -423,6 +417,16 @@ async fn a_log_that_somebody_edited_hides_no_lease_from_a_quarantine() {
     let edited: String = text.lines().map(|line| hidden(line) + "\n").collect();
     assert!(edited.len() == text.len() && edited != text);
     std::fs::write(&file, edited).unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_somebody_edited_hides_no_lease_from_a_quarantine() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let thief = world.enrol("second").await;
+    let epoch = registered(&full).await;
+    lease(&thief, &epoch).await.unwrap();
+    hide_leases(&world);
     let request = RevokeRequest { identity: "gateway:second".parse().unwrap(), ..revoke_since(0) };
     let answer: RevokeAnswer = ask(&world.operator(), admin::REVOKE, &request).await.unwrap();
     assert_eq!(answer.quarantined, 1, "{answer:?}");
@@ -430,6 +434,35 @@ async fn a_log_that_somebody_edited_hides_no_lease_from_a_quarantine() {
         answer.unread.iter().any(|log| log.contains("not those that the service wrote there")),
         "{answer:?}"
     );
+}
+
+#[tokio::test]
+async fn a_clock_that_was_wrong_when_a_thief_was_revoked_hides_nothing_that_he_could_have_leased() {
+    const DAY_MS: i64 = 86_400_000;
+    let world = World::new().await;
+    world.clock.advance(20 * DAY_MS.unsigned_abs());
+    let (full, thief) = (world.enrol("full").await, world.enrol("second").await);
+    let epoch = registered(&full).await;
+    world.clock.advance(3 * 3_600_000);
+    let stolen_ms = world.clock.now_ms();
+    lease(&thief, &epoch).await.unwrap();
+    let request = RevokeRequest { identity: "gateway:second".parse().unwrap(), ..revoke_since(stolen_ms) };
+    world.clock.set_wall_by(-10 * DAY_MS);
+    let refused: Result<RevokeAnswer, _> = ask(&world.operator(), admin::REVOKE, &request).await;
+    assert!(matches!(refused, Err(KeyServiceError::Conflict { .. })), "{refused:?}");
+    world.clock.set_wall_by(10 * DAY_MS);
+    // He is revoked ten days before he stole anything, and who leased what can't be read.
+    hide_leases(&world);
+    let answer: RevokeAnswer = ask(&world.operator(), admin::REVOKE, &request).await.unwrap();
+    assert_eq!((answer.quarantined, answer.unread.len()), (1, 1), "{answer:?}");
+    assert_eq!(lease(&full, &epoch).await, Err(ReleaseError::EpochQuarantined));
+    // What is sealed from now on nobody could have leased.
+    let later = registered(&full).await;
+    lease(&full, &later).await.unwrap();
+    // Whoever asks again has it all held back that is there by then.
+    let answer: RevokeAnswer = ask(&world.operator(), admin::REVOKE, &request).await.unwrap();
+    assert_eq!(answer.quarantined, 1, "{answer:?}");
+    assert_eq!(lease(&full, &later).await, Err(ReleaseError::EpochQuarantined));
 }
 
 fn count(world: &World, what: impl Fn(&serde_json::Value) -> bool) -> usize {
