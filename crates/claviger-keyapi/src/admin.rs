@@ -334,7 +334,7 @@ pub struct RevokeRequest {
     pub logs: Vec<LogLeases>,
 }
 
-/// What the copy of another replica's audit log tells of what one gateway leased.
+/// What the copy of another replica's audit log tells of what one gateway leased, and registered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogLeases {
@@ -342,6 +342,9 @@ pub struct LogLeases {
     pub checkpoint: String,
     /// Epochs whose keys it was given since then.
     pub epochs: Vec<Id16>,
+    /// Epochs of its own that were registered since then, by where the log has them: the registry has only the times that a clock
+    /// showed.
+    pub sealed: Vec<Id16>,
     /// Names of replicas that were removed since then, as the copy tells: what they released their own logs tell.
     #[serde(default)]
     pub removed: Vec<String>,

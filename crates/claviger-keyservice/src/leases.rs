@@ -282,14 +282,15 @@ fn matters(line: &[u8]) -> bool {
 }
 
 /// What the copy of another replica's log tells, for [`claviger_keyapi::admin::RevokeRequest`], and when its last record was written, Unix
-/// milliseconds. All of it is verified: `keys` are those of the service's logs, of which it has to be one.
+/// milliseconds. All of it is verified: `keys` are those of the service's logs, of which it has to be one. `gateways` are the ids of all
+/// enrolments of the identity.
 ///
 /// # Errors
 /// [`OfflineError`]: it can't be read, does not verify, is none of these, or does not reach back so far.
 pub fn read_copy(
     folder: &Path,
     keys: &[VerifierKey],
-    identity: &Identity,
+    (identity, gateways): (&Identity, &[Id16]),
     since_ms: u64,
 ) -> Result<(LogLeases, u64), OfflineError> {
     let folder = AuditFolder::new(folder);
@@ -299,7 +300,7 @@ pub fn read_copy(
     let key = keys.iter().find(|key| SignedCheckpoint::open(&bytes, key).is_ok()).ok_or_else(|| {
         OfflineError::NotThere("it is none of the logs that claviger keys replica list shows".into())
     })?;
-    let wanted = Wanted::new(Some(identity), &[], since_ms);
+    let wanted = Wanted::new(Some(identity), gateways, since_ms);
     let (mut leases, mut is_sealed) = (Leases::default(), false);
     // What is read is what is verified: nobody can exchange a file between the two.
     let verified = folder.verify_each(key, Vec::new(), |line| {
@@ -318,6 +319,7 @@ pub fn read_copy(
     let told = LogLeases {
         checkpoint: verified.checkpoint.note().to_string(),
         epochs: leases.epochs.into_iter().collect(),
+        sealed: leases.sealed.into_iter().collect(),
         removed: leases.removed.into_iter().collect(),
     };
     Ok((told, leases.until_ms))
@@ -359,6 +361,7 @@ impl Core {
             let log = self.log_of_copy(&others, copy)?;
             brought.insert(log.log_id);
             leases.epochs.extend(copy.epochs.iter().copied());
+            leases.sealed.extend(copy.sealed.iter().copied());
             leases.removed.extend(copy.removed.iter().cloned());
         }
         // It has served without a break: nobody else has. By both clocks: whoever sets the wall clock back before he makes a

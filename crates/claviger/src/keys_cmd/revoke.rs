@@ -2,9 +2,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use claviger_audit::VerifierKey;
-use claviger_keyapi::admin::{self, LogLeases, ReplicaInfo, RevokeAnswer, RevokeRequest};
+use claviger_keyapi::admin::{self, IdentityList, LogLeases, ReplicaInfo, RevokeAnswer, RevokeRequest};
 use claviger_keyapi::routes::Empty;
-use claviger_keyapi::{Identity, Role};
+use claviger_keyapi::{Id16, Identity, Role};
 use claviger_keyservice::leases::read_copy;
 
 use super::connection::Connection;
@@ -89,9 +89,12 @@ async fn read(
     let replicas: Vec<ReplicaInfo> = connection.ask(admin::REPLICA_LIST, &Empty {}).await?;
     let keys: Result<Vec<VerifierKey>, _> = replicas.iter().map(|replica| replica.log_key.parse()).collect();
     let keys = keys.context("the replicas' keys").map_err(Exit::failed)?;
+    let known: IdentityList = connection.ask(admin::IDENTITY_LIST, &Empty {}).await?;
+    let of_name = known.identities.iter().filter(|known| known.identity == *identity);
+    let gateways: Vec<Id16> = of_name.map(|known| known.gateway_id).collect();
     let mut told = Vec::new();
     for folder in folders {
-        let (leases, until_ms) = read_one(folder, &keys, identity, since_ms)?;
+        let (leases, until_ms) = read_one(folder, &keys, (identity, &gateways), since_ms)?;
         say!("{}: verified; its last record is of {}", folder.display(), moment(until_ms));
         told.push(leases);
     }
@@ -101,9 +104,9 @@ async fn read(
 fn read_one(
     folder: &Path,
     keys: &[VerifierKey],
-    identity: &Identity,
+    who: (&Identity, &[Id16]),
     since_ms: u64,
 ) -> Result<(LogLeases, u64), Exit> {
-    read_copy(folder, keys, identity, since_ms)
+    read_copy(folder, keys, who, since_ms)
         .map_err(|error| Exit::failed(anyhow!("{}: {error}; nothing was done", folder.display())))
 }
