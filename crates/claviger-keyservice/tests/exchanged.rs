@@ -5,6 +5,7 @@ mod common;
 
 use std::path::PathBuf;
 
+use claviger_audit::{LogLine, Pruned};
 use claviger_keyapi::admin::{
     self, AdminStatus, BackupBegun, BackupPart, BackupReadRequest, BudgetList, RevokeAnswer, RevokeRequest,
     UnlockRequest,
@@ -250,6 +251,30 @@ async fn a_database_that_shows_a_backup_other_rows_makes_no_backup() {
         drop(database);
         assert!(!backup(&world).await.unwrap().is_empty(), "{change}");
     }
+}
+
+#[tokio::test]
+async fn a_log_out_of_which_somebody_took_a_record_makes_no_backup() {
+    let world = World::new().await;
+    let full = world.enrol("full").await;
+    let epoch = registered(&full).await;
+    lease(&full, &epoch).await.unwrap();
+    // What stands in the place of a pruned record has its entry, and the tree is the same.
+    let without_the_lease = |line: &str| match LogLine::parse(line.as_bytes()).unwrap() {
+        LogLine::Record(record) if record.record.contains("\"action\":\"lease\"") => {
+            let mut bytes = Vec::new();
+            Pruned { index: record.index, entry: record.entry() }.write(&mut bytes);
+            String::from_utf8(bytes).unwrap().trim_end().to_owned()
+        }
+        _ => line.to_owned(),
+    };
+    let hand = Hand::on(&world);
+    hand.shows(|lines| lines.into_iter().map(without_the_lease).collect());
+    let refused = backup(&world).await;
+    hand.puts_back();
+    let is_told = |text: &str| text.contains("was taken out of the audit log");
+    assert!(matches!(&refused, Err(KeyServiceError::Conflict { text }) if is_told(text)), "{refused:?}");
+    assert!(!backup(&world).await.unwrap().is_empty());
 }
 
 #[tokio::test]

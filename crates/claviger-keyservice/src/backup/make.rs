@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use claviger_audit::pruning::Pruning;
 use claviger_audit::{Anchor, LogLine, LogTree, line};
 use claviger_env::Clock;
 use claviger_keyapi::admin::{BackupBegun, BackupPart, BackupReadRequest};
@@ -21,8 +22,8 @@ use crate::audit_log::{AuditFolder, CHECKPOINT_FILE};
 use crate::audit_record::{Outcome, Record};
 use crate::custody::backup_wrap::SealedWrap;
 use crate::custody::unlock::{META_MASTER, Stored, Wrap};
-use crate::ledger::{Mark, Tally};
 use crate::files::open_regular;
+use crate::ledger::{Mark, Tally};
 use crate::service::{Caller, Core, Work};
 use crate::store::postgres::META_INSTANCE;
 use crate::store::snapshot::{Item, Snapshot};
@@ -282,9 +283,15 @@ impl Writer {
 
     /// The log as it was when the backup began, if that is what lies in its folder.
     fn logs(&mut self, SourceLog { anchor, files }: SourceLog) -> Result<(), ServiceError> {
-        let mut tree = LogTree::new();
+        let (mut tree, mut pruning) = (LogTree::new(), Pruning::new());
         for log in files {
-            self.log(log, &mut tree, anchor.size())?;
+            self.log(log, (&mut tree, &mut pruning), anchor.size())?;
+        }
+        // A line in the place of a record has the record's entry: the tree does not tell of what was taken out.
+        if let Some(index) = pruning.not_allowed() {
+            return Err(unusable(&format!(
+                "record {index} was taken out of the audit log, and no record `prune` allows it; the log must not be edited"
+            )));
         }
         if (tree.size(), tree.root()) == (anchor.size(), anchor.root()) {
             return Ok(());
@@ -294,7 +301,12 @@ impl Writer {
         ))
     }
 
-    fn log(&mut self, log: LogFile, tree: &mut LogTree, size: u64) -> Result<(), ServiceError> {
+    fn log(
+        &mut self,
+        log: LogFile,
+        (tree, pruning): (&mut LogTree, &mut Pruning),
+        size: u64,
+    ) -> Result<(), ServiceError> {
         let mut rest = BufReader::new(log.file.take(log.len));
         let (mut piece, mut bytes) = (Vec::new(), Vec::new());
         while tree.size() < size {
@@ -305,7 +317,10 @@ impl Writer {
             }
             let found = bytes.strip_suffix(b"\n").and_then(|line| LogLine::parse(line).ok());
             let found = found.filter(|line| line.index() == tree.size());
-            tree.push(&found.ok_or(ServiceError::Damaged("line of the audit log"))?.entry(), &mut Vec::new());
+            let found = found.ok_or(ServiceError::Damaged("line of the audit log"))?;
+            // The service wrote all of it, or the tree is another one.
+            pruning.take(&found, u64::MAX);
+            tree.push(&found.entry(), &mut Vec::new());
             piece.extend_from_slice(&bytes);
             if piece.len() >= AUDIT_PIECE_LEN {
                 let bytes = Blob(std::mem::take(&mut piece));
