@@ -170,6 +170,7 @@ impl Vault {
             clock,
             binding_ttl_ms,
         );
+        let refused = AtomicBool::new(ledger.was_refused());
         Ok(Self {
             master,
             authority,
@@ -192,7 +193,7 @@ impl Vault {
             ledger: Mutex::new(ledger),
             behind: AtomicBool::new(false),
             leftover: AtomicBool::new(false),
-            refused: AtomicBool::new(false),
+            refused,
         })
     }
 

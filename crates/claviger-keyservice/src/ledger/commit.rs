@@ -19,7 +19,7 @@ impl Ledger {
     /// The pending row of a change that nobody wrote down has to go before anything else is written. With it the state row says that this
     /// attempt is over: a copy of the pending row that somebody puts back is not completed.
     fn drop_pending(&mut self, vault: &Vault) {
-        let state = StateRow::new(&self.mark, self.state_log, self.attempt);
+        let state = StateRow::new(&self.mark, self.state_log, self.attempt).dropped(self.attempt);
         self.unapplied = Some(with_state(&vault.master, Vec::new(), &state));
         vault.set_leftover(true);
         vault.set_refused(true);

@@ -76,11 +76,19 @@ struct StateRow {
     /// Number of the newest attempt at a change of which it is known what became of it.
     #[serde(default)]
     attempt: u64,
+    /// Attempts that were to follow this state came to nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    dropped: bool,
 }
 
 impl StateRow {
     fn new(mark: &Mark, log: Option<Id16>, attempt: u64) -> Self {
-        Self { seq: mark.seq, state: mark.state.clone(), log, attempt }
+        Self { seq: mark.seq, state: mark.state.clone(), log, attempt, dropped: false }
+    }
+
+    /// The same once it is known that all attempts up to this one came to nothing.
+    fn dropped(self, attempt: u64) -> Self {
+        Self { attempt: self.attempt.max(attempt), dropped: true, ..self }
     }
 
     fn mark(&self) -> Mark {
@@ -120,6 +128,8 @@ pub(crate) struct Ledger {
     state_log: Option<Id16>,
     /// Number of the newest attempt at a change.
     attempt: u64,
+    /// Whether the database was opened with a state after which attempts came to nothing.
+    dropped: bool,
     sum: Sum,
     rows: Rows,
     epochs: Epochs,
@@ -183,7 +193,7 @@ impl Ledger {
         ledger.log = witness.log;
         let is_mine = stored.as_ref().is_none_or(|stored| witness.is_mine(stored.log));
         if let Some(stored) = &stored {
-            (ledger.state_log, ledger.attempt) = (stored.log, stored.attempt);
+            (ledger.state_log, ledger.attempt, ledger.dropped) = (stored.log, stored.attempt, stored.dropped);
         }
         match (stored.map(|stored| stored.mark()), &newest) {
             (None, None) => return Ok(Opened::Before(ledger)),
@@ -214,6 +224,7 @@ impl Ledger {
             log: None,
             state_log: None,
             attempt: 0,
+            dropped: false,
             sum: Sum::default(),
             rows: Rows::default(),
             epochs: Epochs::default(),
@@ -267,6 +278,11 @@ impl Ledger {
     /// The state that records repeat.
     pub(crate) fn mark(&self) -> &Mark {
         &self.mark
+    }
+
+    /// Whether it was opened behind attempts that came to nothing: another state has to follow.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.dropped
     }
 
     /// How many epochs are registered.
@@ -419,6 +435,7 @@ pub(crate) fn found(master: &Master, changes: Vec<Change>, record: &mut Record) 
         log: None,
         state_log: None,
         attempt: 0,
+        dropped: false,
         sum: Sum::default(),
         rows: Rows::default(),
         epochs: Epochs::default(),

@@ -73,7 +73,8 @@ impl PendingRow {
 
     /// Whether it is not known yet what became of this attempt.
     pub(super) fn is_open(&self, stored: Option<&StateRow>) -> bool {
-        self.attempt > stored.map_or(0, |stored| stored.attempt)
+        let over = stored.map_or(0, |stored| stored.attempt);
+        self.attempt > over || (self.attempt, over) == (0, 0)
     }
 
     /// A copy of the changes.

@@ -63,6 +63,14 @@ pub(super) fn settle_pending(
             let stored = Some(complete(master, store, pending, stored.as_ref(), witness)?);
             Ok(Settled { stored, newest: Some(mark) })
         }
+        (true, true) if is_open => {
+            // Whoever kept its row and puts it back is to have no use of it.
+            let stored = stored.map(|stored| stored.dropped(pending.attempt()));
+            let gone = || vec![Change::Delete(Kind::Pending, PENDING_ROW.to_owned())];
+            let changes = stored.as_ref().map_or_else(gone, |stored| with_state(master, Vec::new(), stored));
+            store.apply(&changes)?;
+            Ok(Settled { stored, newest })
+        }
         _ => {
             store.apply(&[Change::Delete(Kind::Pending, PENDING_ROW.to_owned())])?;
             Ok(Settled { stored, newest })
@@ -200,6 +208,44 @@ mod tests {
         assert_eq!(store.rows(Kind::Binding).unwrap().len(), 1);
         // The next attempt is another one.
         assert_eq!(stored_state(&master, &store).unwrap().unwrap().attempt, 1);
+    }
+
+    #[test]
+    fn what_this_replica_did_not_write_down_is_completed_by_nobody_who_finds_it_put_back() {
+        let (folder, master) = (tempfile::tempdir().unwrap(), Master::new(&[1; 32]));
+        let (store, first, _) = left_unfinished(&master, folder.path());
+        let mut mine = stored_pending(&master, &store).unwrap().unwrap();
+        mine.log = Some(ME);
+        let put = |pending: &PendingRow| {
+            let row = row(&master, Kind::Pending, PENDING_ROW, pending);
+            store.apply(&[Change::Put(Kind::Pending, row)]).unwrap();
+        };
+        put(&mine);
+        // It died before it wrote that down.
+        assert_eq!(open(&master, &store, &first, true).0.unwrap(), 1);
+        let stored = stored_state(&master, &store).unwrap().unwrap();
+        assert_eq!((stored.mark(), stored.attempt, stored.dropped), (first.clone(), 1, true));
+        // Another replica finds the row of before.
+        mine.log = Some(OTHER);
+        put(&mine);
+        let (opened, written) = open(&master, &store, &first, true);
+        assert_eq!((opened.unwrap(), written), (1, Vec::new()));
+        assert_eq!(store.rows(Kind::Binding).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_a_replica_of_the_release_before_left_is_completed() {
+        let (folder, master) = (tempfile::tempdir().unwrap(), Master::new(&[1; 32]));
+        let (store, first, second) = left_unfinished(&master, folder.path());
+        // It did not number its attempts.
+        let pending = stored_pending(&master, &store).unwrap().unwrap();
+        let unnumbered = PendingRow::new(second.clone(), Some(OTHER), 0, &pending.peek().unwrap());
+        store
+            .apply(&[Change::Put(Kind::Pending, row(&master, Kind::Pending, PENDING_ROW, &unnumbered))])
+            .unwrap();
+        let (opened, written) = open(&master, &store, &first, true);
+        assert_eq!((opened.unwrap(), written), (2, vec![second]));
+        assert_eq!(store.rows(Kind::Binding).unwrap().len(), 2);
     }
 
     #[test]

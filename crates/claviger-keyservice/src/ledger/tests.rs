@@ -398,6 +398,42 @@ fn a_change_that_was_refused_for_want_of_room_is_completed_by_nobody() {
     }
 }
 
+#[test]
+fn after_a_restart_another_state_still_follows_a_change_that_was_refused_for_want_of_room() {
+    let home = folder_in_memory();
+    let template = home.path().join("template");
+    std::fs::create_dir(&template).unwrap();
+    made(&template);
+    // Taken back at once; or the database does not take that either before the process ends.
+    for fault in [Fault::Full, Fault::FullThenLost] {
+        let folder = home.path().join(format!("{fault:?}"));
+        let plan = Plan { step: Some(2), fault, crash: false };
+        let (service, _) = failing(&template, &folder, plan, Arc::new(SystemClock));
+        service.unlock(&read_secret(&folder.join("passphrase")).unwrap()).unwrap();
+        let everything = FreezeRequest { target: FreezeTarget::Everything, reason: "x".into() };
+        let operator = operator_of(&service, "admin:first");
+        let refused = service.core.freeze(&operator, everything).result;
+        assert!(refused.is_err(), "{fault:?}");
+        drop((operator, service));
+
+        let service = unlocked(&folder).unwrap();
+        let (core, vault) = (&service.core, service.core.vault().unwrap());
+        let before = vault.mark();
+        assert!(vault.freezes.all().is_empty() && core.store.rows(Kind::Pending).unwrap().is_empty());
+        let mut other = vault.logs().pop().unwrap();
+        other.log_id = Id16([9; 16]);
+        vault.put_log(other);
+        core.mend().unwrap();
+        assert_eq!(vault.mark().seq, before.seq + 1, "{fault:?}");
+        assert!(core.audit.tail(1).unwrap()[0].contains("\"action\":\"dropped\""));
+        core.mend().unwrap();
+        assert_eq!(vault.mark().seq, before.seq + 1, "once");
+        drop((vault, service));
+        let service = unlocked(&folder).unwrap();
+        assert!(!service.core.vault().unwrap().was_refused(), "nor after the next one");
+    }
+}
+
 fn unlocked(folder: &Path) -> Result<KeyService, ServiceError> {
     let clock: Arc<dyn claviger_env::Clock> = Arc::new(SystemClock);
     let service = KeyService::open(config_in(folder), clock, random())?;
