@@ -131,8 +131,8 @@ pub fn compare(folders: &[AuditFolder]) -> Result<States, ServiceError> {
     Ok(states)
 }
 
-/// Records of those who accepted that what others know may be given up.
-pub(super) const ANEW: [&str; 2] = ["rollback-accepted", "present-accepted"];
+/// Records of those who accepted that what others know may be given up; or of a replica that completes what another one began with that.
+pub(super) const ANEW: [&str; 3] = ["rollback-accepted", "present-accepted", "complete-anew"];
 
 fn gaps(numbers: impl Iterator<Item = u64>, anew: &BTreeSet<u64>) -> Vec<(u64, u64)> {
     let (mut missing, mut next) = (Vec::new(), 1);
@@ -270,8 +270,13 @@ mod tests {
             ("activate", 1_780_000_000_000),
             ("bind", 1_780_000_000_001),
         ]);
-        let together = compare(&[first, second]).unwrap();
+        let together = compare(&[first.clone(), second]).unwrap();
         assert_eq!((together.anew.as_slice(), together.known), (&[1_780_000_000_000][..], 6));
+        assert!(together.is_one_history(), "{together:?}");
+        // The one that began anew died before it wrote that down, and the first one completes it.
+        let (_c, third) = acts(&[("join", 2), ("witness", 2), ("complete-anew", 1_780_000_000_000)]);
+        let together = compare(&[first, third]).unwrap();
+        assert_eq!(together.anew, [1_780_000_000_000]);
         assert!(together.is_one_history(), "{together:?}");
     }
 

@@ -98,7 +98,7 @@ pub fn restore(
         folder: &unfinished,
         log: log_key.as_ref().map(|key| key.log_id),
         is_first: log_key.as_ref().is_none_or(|key| key.is_first),
-        complete: &|_, _| Err(damaged("it holds a change that another replica left unfinished")),
+        complete: &|_, _, _| Err(damaged("it holds a change that another replica left unfinished")),
     };
     let opened = Ledger::open(&master, rows.store(), &witness)?;
     log_key.iter().try_for_each(|key| key.check_newest(opened.rows(), log))?;

@@ -187,9 +187,10 @@ pub(super) fn takes_away(change: &Change) -> bool {
     }
 }
 
-/// The records of a change that another replica left unfinished.
-pub(crate) fn completing(info: &RequestInfo, rows: Vec<String>, mark: &Mark) -> Vec<Record> {
-    records_of(&[info.record("complete", Outcome::Done)], rows, mark)
+/// The records of a change that another replica left unfinished, also of one with which numbers begin anew.
+pub(crate) fn completing(info: &RequestInfo, rows: Vec<String>, mark: &Mark, is_anew: bool) -> Vec<Record> {
+    let action = if is_anew { "complete-anew" } else { "complete" };
+    records_of(&[info.record(action, Outcome::Done)], rows, mark)
 }
 
 /// The records of a change, and between them as many as it takes to name all rows. The last one has the state.

@@ -96,8 +96,8 @@ impl StateRow {
     }
 }
 
-/// Takes a state and the rows that changed with it, as records name them.
-pub(crate) type Complete<'a> = dyn Fn(&Mark, Vec<String>) -> Result<(), ServiceError> + 'a;
+/// Takes a state and the rows that changed with it, as records name them, and whether the numbers begin anew with it.
+pub(crate) type Complete<'a> = dyn Fn(&Mark, Vec<String>, bool) -> Result<(), ServiceError> + 'a;
 
 /// What a replica's own log says, and which one it is.
 pub(crate) struct Witness<'a> {

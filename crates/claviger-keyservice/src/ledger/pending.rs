@@ -66,12 +66,17 @@ impl PendingRow {
         self.attempt
     }
 
+    /// Whether numbers begin anew with it, as operators accepted at the replica that wrote it.
+    pub(super) const fn is_anew(&self) -> bool {
+        self.after.is_some()
+    }
+
     /// Whether it leads on from the state of this number.
     pub(super) fn follows(&self, seq: u64) -> bool {
         self.after.or_else(|| self.mark.seq.checked_sub(1)) == Some(seq)
     }
 
-    /// Whether it is not known yet what became of this attempt.
+    /// Whether it is not known yet what became of this attempt. A release before this one did not number them.
     pub(super) fn is_open(&self, stored: Option<&StateRow>) -> bool {
         let over = stored.map_or(0, |stored| stored.attempt);
         self.attempt > over || (self.attempt, over) == (0, 0)

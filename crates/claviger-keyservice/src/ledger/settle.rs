@@ -99,7 +99,7 @@ fn complete(
     store.apply(&[Change::Put(Kind::Pending, row(master, Kind::Pending, PENDING_ROW, &mine))])?;
     // Also if this replica has heard of that state already: its log has to tell of the rows.
     let rows = ledger.after(master, &mine.peek()?).1;
-    (witness.complete)(&mine.mark, rows)?;
+    (witness.complete)(&mine.mark, rows, mine.is_anew())?;
     apply(master, store, mine, witness)
 }
 
@@ -160,7 +160,7 @@ mod tests {
         can_write: bool,
     ) -> (Result<u64, ServiceError>, Vec<Mark>) {
         let written = RefCell::new(Vec::new());
-        let complete = |mark: &Mark, rows: Vec<String>| {
+        let complete = |mark: &Mark, rows: Vec<String>, _| {
             assert_eq!(rows.len(), 1);
             written.borrow_mut().push(mark.clone());
             if can_write { Ok(()) } else { Err(ServiceError::Audit("disk".into())) }

@@ -144,7 +144,7 @@ impl Core {
             folder: &folder,
             log: log.unstored.is_none().then_some(log.log_id),
             is_first: log.is_first,
-            complete: &|mark, rows| self.complete(mark, rows, info),
+            complete: &|mark, rows, is_anew| self.complete(mark, rows, is_anew, info),
         };
         let open = || {
             let opened = Ledger::open(master, &*self.store, &witness)?;
@@ -212,8 +212,14 @@ impl Core {
     }
 
     /// Writes down a change that another replica left unfinished.
-    fn complete(&self, mark: &Mark, rows: Vec<String>, info: &RequestInfo) -> Result<(), ServiceError> {
-        for record in completing(info, rows, mark) {
+    fn complete(
+        &self,
+        mark: &Mark,
+        rows: Vec<String>,
+        is_anew: bool,
+        info: &RequestInfo,
+    ) -> Result<(), ServiceError> {
+        for record in completing(info, rows, mark, is_anew) {
             self.audit.append_blocking(vec![record.to_bytes()])?;
         }
         self.remember_state(mark);
