@@ -45,13 +45,14 @@ impl Core {
     }
 
     /// Begins to count anew above every number that a history which was given up can have reached: from the time, in milliseconds
-    /// since 1970. Nobody makes a thousand changes a second for years. So whoever remembers a state of that history can go on with this
-    /// one without being told, and with no other.
+    /// since 1970, or above every number that this replica knows of, `known`, if a clock was ahead. Nobody makes a thousand changes a second
+    /// for years. So whoever remembers a state of that history can go on with this one without being told, and with no other.
     ///
     /// # Errors
     /// Those of [`Self::commit`].
-    pub(crate) fn begin_anew(&self, turn: &Turn<'_>, record: Record) -> Result<(), ServiceError> {
-        self.commit_from(turn, self.clock.now_ms(), Vec::new(), &[record])
+    pub(crate) fn begin_anew(&self, turn: &Turn<'_>, known: u64, record: Record) -> Result<(), ServiceError> {
+        let seq_min = self.clock.now_ms().max(known.saturating_add(1));
+        self.commit_from(turn, seq_min, Vec::new(), &[record])
     }
 
     /// The state that a change leads to has at least this number.

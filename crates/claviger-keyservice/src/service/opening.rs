@@ -117,7 +117,8 @@ impl Core {
         self.name_log(&turn, &log, info)?;
         if let Some(record) = accepted {
             // What others remember of the history that was given up is behind them now.
-            self.begin_anew(&turn, record)?;
+            let known = self.largest_number_known(&turn.vault.master)?;
+            self.begin_anew(&turn, known, record)?;
         }
         self.register_witness_key(&turn, info)?;
         let tls = self.unlocked_tls(&turn.vault.authority, info.now_ms)?;

@@ -228,6 +228,18 @@ impl Core {
         Ok(words)
     }
 
+    /// The largest number of a state of which this replica knows, or of which any word in the database tells, old or new.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(super) fn largest_number_known(&self, master: &Master) -> Result<u64, ServiceError> {
+        let known = self.newest_known().map_or(0, |mark| mark.seq);
+        if self.config.store.word_ms().is_none() {
+            return Ok(known);
+        }
+        Ok(known.max(largest_named(master, &self.store.notices()?)))
+    }
+
     fn say(
         &self,
         master: &Master,
@@ -364,6 +376,13 @@ fn open<T: DeserializeOwned>(master: &Master, what: &str, id: &str, body: &[u8])
     is_ours.then(|| serde_json::from_str(&said).ok()).flatten()
 }
 
+/// The largest number of a state that genuine words tell of, whoever said them and when.
+fn largest_named(master: &Master, notices: &[Notice]) -> u64 {
+    let words = notices.iter().filter(|notice| notice.log == NOTICE);
+    let said = words.filter_map(|word| open::<Said>(master, WORD, &word.author, &word.body));
+    said.map(|said| said.mark.seq).max().unwrap_or(0)
+}
+
 fn boot_id() -> Result<String, ServiceError> {
     const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
     let id = fs::read_to_string(BOOT_ID).map_err(|error| ServiceError::io(Path::new(BOOT_ID), error))?;
@@ -434,6 +453,24 @@ mod tests {
         assert!(inner.heard.is_empty());
         inner.hear(ME, &said(OTHER, true, &[Id16([1; 16])]));
         assert_eq!(inner.heard.len(), 1);
+    }
+
+    #[test]
+    fn who_begins_anew_does_so_above_whatever_genuine_words_tell_of() {
+        let master = Master::new(&[1; 32]);
+        let word = |master: &Master, log: Id16, seq: u64| {
+            let said = Said { mark: Mark { seq, state: "00".repeat(32) }, ..said(log, false, &[]) };
+            let author = log.to_string();
+            Notice { log: NOTICE.to_owned(), body: seal(master, WORD, &author, &said), author }
+        };
+        let words = [
+            word(&master, OTHER, 1_900_000_000_000),
+            word(&master, ME, 7),
+            word(&Master::new(&[2; 32]), THIRD, u64::MAX),
+            Notice { log: OTHER.to_string(), ..word(&master, THIRD, u64::MAX) },
+        ];
+        assert_eq!(largest_named(&master, &words), 1_900_000_000_000);
+        assert_eq!(largest_named(&master, &[]), 0);
     }
 
     #[test]
