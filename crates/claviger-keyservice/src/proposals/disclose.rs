@@ -92,7 +92,8 @@ impl Core {
         let epoch = self.registered_epoch(vault, &Id16::from(header.context.epoch_id).0);
         let sealed = match epoch.ok().flatten() {
             Some(row) => format!(
-                "sealed in an epoch that was registered {} and began {} by its gateway's clock: not before, and about an hour after it                  at the latest",
+                "sealed in an epoch that was registered {} and began {} by its gateway's clock: not before. It may be an hour after it, of \
+                 an upload in parts up to a week; a copy within the store can be made years later, in the epoch of its source",
                 moment(row.first_seen_ms),
                 moment(row.created_ms)
             ),
