@@ -245,7 +245,7 @@ async fn keys(core: Asked, caller: Caller, route: GatewayRoute, body: Body) -> R
     }
 }
 
-async fn operator(
+pub(crate) async fn operator(
     core: Asked,
     caller: Caller,
     route: OperatorRoute,
@@ -256,7 +256,7 @@ async fn operator(
         O::Lock => always(core, move |core| core.lock_by_operator(&caller.info)).await,
         O::KeysetCreate => {
             let request = parse(&body)?;
-            releasing(core, caller, move |core, caller| core.create_keyset(caller, &request)).await
+            handing_out(core, caller, move |core, caller| core.create_keyset(caller, &request)).await
         }
         O::KeysetConfirm => {
             let request = parse(&body)?;
@@ -354,7 +354,7 @@ async fn four_eyes(
     let ProposalRequest { id } = parse(&body)?;
     match route {
         O::Approve => blocking(core, move |core| core.approve(&caller, &id)).await,
-        O::Collect => releasing(core, caller, move |core, caller| core.collect(caller, &id)).await,
+        O::Collect => handing_out(core, caller, move |core, caller| core.collect(caller, &id)).await,
         _ => blocking(core, move |core| empty(core.withdraw(&caller, &id))).await,
     }
 }
@@ -393,6 +393,21 @@ async fn releasing<T: Serialize + Send + 'static>(
     let sent = core.send(&answer).await?;
     // There may have been no room for a while, and whoever asks decides for how long.
     service.may_have(&addressee)?;
+    Ok(sent)
+}
+
+/// The same for what is handed out once, to an operator: it was used up when it was committed, and nobody could ask for it again. So
+/// it is refused only to whom nothing is told any more: while the service is locked, or to one who was revoked.
+async fn handing_out<T: Serialize + Send + 'static>(
+    core: Asked,
+    caller: Caller,
+    run: impl FnOnce(&Core, &Caller) -> Work<T> + Send + 'static,
+) -> Result<Sent, KeyServiceError> {
+    let addressee = caller.addressee();
+    let answer = settled(&core, move |core| run(core, &caller)).await?;
+    let service = Arc::clone(&core.core);
+    let sent = core.send(&answer).await?;
+    service.still_counts(&addressee)?;
     Ok(sent)
 }
 

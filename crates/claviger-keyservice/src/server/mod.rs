@@ -40,9 +40,9 @@ use local::LocalSocket;
 use routes::{Route, route};
 
 #[cfg(test)]
-pub(crate) use handlers::{Asked as AskedInTests, gateway};
+pub(crate) use handlers::{Asked as AskedInTests, gateway, operator};
 #[cfg(test)]
-pub(crate) use routes::GatewayRoute;
+pub(crate) use routes::{GatewayRoute, OperatorRoute};
 
 /// How often connections are ended that have to be.
 const LOOK: Duration = Duration::from_secs(1);

@@ -52,11 +52,7 @@ impl Core {
     /// Whether an answer with keys may still go out: the service is unlocked as it was, he is not revoked, and nothing was frozen.
     pub(crate) fn may_have(&self, addressee: &Addressee) -> Result<(), KeyServiceError> {
         self.store.check_ours().map_err(|error| tell(&error))?;
-        let vault = self.vault()?;
-        if !std::ptr::eq(Arc::as_ptr(&vault), addressee.vault.as_ptr()) {
-            return Err(KeyServiceError::Locked);
-        }
-        check_unrevoked(&vault, addressee.uid)?;
+        let vault = self.still_counts(addressee)?;
         if vault.freezes.generation() != addressee.freezes {
             // Something was frozen meanwhile: he, or perhaps the keyset that this answer is about. Asked again, it is decided again.
             return Err(match vault.freezes.stops(&addressee.identity, None) {
@@ -65,6 +61,18 @@ impl Core {
             });
         }
         Ok(())
+    }
+
+    /// Whether the service is unlocked as it was when he asked, and he is not revoked. For what is handed out once this is all that is
+    /// left to ask when it was committed: what is frozen was asked in the turn of the change, and a freeze, being one itself, came
+    /// before it or after it.
+    pub(crate) fn still_counts(&self, addressee: &Addressee) -> Result<Arc<Vault>, KeyServiceError> {
+        let vault = self.vault()?;
+        if !std::ptr::eq(Arc::as_ptr(&vault), addressee.vault.as_ptr()) {
+            return Err(KeyServiceError::Locked);
+        }
+        check_unrevoked(&vault, addressee.uid)?;
+        Ok(vault)
     }
 
     /// Whether it is certain that no other replica serves gateways: one that does may have revoked, frozen and bound since.

@@ -292,6 +292,49 @@ async fn what_is_frozen_while_its_answer_waits_for_room_gets_no_keys() {
 }
 
 #[tokio::test]
+async fn what_is_handed_out_once_is_not_lost_because_somebody_froze_something_meanwhile() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), Arc::new(Disk::default()));
+    let (service, _) = enrolled(folder.path(), &disk).await;
+    let of_first = |body: &str, route| {
+        let body = zeroize::Zeroizing::new(body.as_bytes().to_vec());
+        let caller = operator_of(&service, "admin:first");
+        let by = Some(caller.row.identity.clone());
+        let asked = server::AskedInTests::by(Arc::clone(&service.core), by);
+        server::operator(asked, caller, route, body)
+    };
+    let worker = service.clone();
+    let approved = tokio::task::spawn_blocking(move || {
+        let (first, second) = (operator_of(&worker, "admin:first"), operator_of(&worker, "admin:second"));
+        let identity = "gateway:other".parse().unwrap();
+        let action = Action::Enrol { identity, keysets: vec!["default".into()], ttl_s: 60, replace: false };
+        let request = ProposeRequest { action, ttl_s: None };
+        let proposal = worker.core.settle_blocking(worker.core.propose(&first, request)).unwrap();
+        worker.core.settle_blocking(worker.core.approve(&second, &proposal.id)).unwrap();
+        proposal.id
+    });
+    let collect = format!("{{\"id\":\"{}\"}}", approved.await.unwrap());
+    let create = "{\"name\":\"archive\",\"shares\":2,\"threshold\":2}";
+    for (route, body, secret) in [
+        (server::OperatorRoute::Collect, collect.as_str(), "token"),
+        (server::OperatorRoute::KeysetCreate, create, "shares"),
+    ] {
+        // He has asked, and hears what came of it only after somebody else was told that his freeze is in force.
+        let mut waiting = std::pin::pin!(of_first(body, route));
+        let now = tokio::time::timeout(std::time::Duration::ZERO, &mut waiting);
+        assert!(now.await.is_err(), "answered at once");
+        let worker = service.clone();
+        let frozen = tokio::task::spawn_blocking(move || {
+            let second = operator_of(&worker, "admin:second");
+            let target = FreezeTarget::Identity("gateway:full".parse().unwrap());
+            worker.core.freeze(&second, FreezeRequest { target, reason: "theft".into() }).result
+        });
+        frozen.await.unwrap().unwrap();
+        let handed_out = waiting.await.unwrap().into_body();
+        assert!(String::from_utf8_lossy(&handed_out).contains(secret));
+    }
+}
+
+#[tokio::test]
 async fn once_the_log_has_failed_no_key_leaves_and_nothing_changes() {
     let (folder, disk) = (tempfile::tempdir().unwrap(), Arc::new(Disk::default()));
     let (service, peer) = enrolled(folder.path(), &disk).await;
