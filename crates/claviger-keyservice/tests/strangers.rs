@@ -12,9 +12,9 @@ use std::time::Duration;
 use claviger_gateway::key_client::KeyClient;
 use claviger_keyapi::admin::{self, AdminStatus, RevokeAnswer, RevokeRequest};
 use claviger_keyapi::proposals::{FreezeRequest, FreezeTarget};
-use claviger_keyapi::routes::Empty;
+use claviger_keyapi::routes::{self, Empty};
 use claviger_keyapi::{KeyService as _, KeyServiceError, ServiceState};
-use common::{World, ask};
+use common::{World, ask, raw};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -98,6 +98,31 @@ async fn whose_handshakes_make_way_for_his_own_next_ones_has_wasted_them() {
     world.clock.advance(60_000);
     drop(held);
     assert!(!is_turned_away(1).await, "until the next minute");
+}
+
+#[tokio::test]
+async fn a_stranger_who_asked_and_does_not_go_on_gets_no_time_to_take_his_leave() {
+    let world = World::new().await;
+    let config = raw::config(&world, None).await;
+    let (mut held, mut asking) = (Vec::new(), Vec::new());
+    for _ in 0..32 {
+        let mut stranger = raw::connect_with(&world, &config).await.unwrap();
+        asking.push(stranger.begin(routes::ENROL, "{"));
+        held.push(stranger);
+    }
+    // They are busy, as far as the service can see.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(held.iter().all(raw::Raw::is_open), "an address has 32 places");
+    held.push(raw::connect_with(&world, &config).await.unwrap());
+    // Somebody else's place is free at once, and not only after the second that who is worked for has.
+    let moment = Duration::from_millis(700);
+    let one_is_gone = async {
+        while held.iter().all(raw::Raw::is_open) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(moment, one_is_gone).await.expect("he took his leave");
+    drop(asking);
 }
 
 #[tokio::test]

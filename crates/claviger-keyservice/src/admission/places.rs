@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -54,8 +54,17 @@ struct Open<T> {
 #[derive(Default)]
 pub(crate) struct Use {
     under_way: AtomicUsize,
+    /// How far what was asked last has come; one of the three below.
+    stage: AtomicU8,
     last_boot_ms: AtomicU64,
 }
+
+/// Nothing was done yet.
+const ASKED: u8 = 0;
+/// It is done, whether or not anybody hears of it.
+const BEGUN: u8 = 1;
+/// The connection ended before: it is not begun any more.
+const OVER: u8 = 2;
 
 /// A request that is under way.
 pub(crate) struct UnderWay(Arc<Use>);
@@ -158,14 +167,29 @@ impl<K: Eq + Hash, T> Inner<K, T> {
 impl Use {
     /// A request has come.
     pub(crate) fn begin(self: &Arc<Self>, now_boot_ms: u64) -> UnderWay {
+        let _ = self.stage.compare_exchange(BEGUN, ASKED, Ordering::AcqRel, Ordering::Acquire);
         self.under_way.fetch_add(1, Ordering::Relaxed);
         self.last_boot_ms.store(now_boot_ms, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
     }
 
     /// Whether one is under way.
-    pub(crate) fn is_busy(&self) -> bool {
+    fn is_busy(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether what was asked may be done, which begins with this. To be asked by whoever has his turn.
+    pub(crate) fn may_begin(&self) -> bool {
+        self.stage
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now != OVER).then_some(BEGUN))
+            .is_ok()
+    }
+
+    /// Whether the connection may end at once: nothing is being done for it, and nothing will be. Of one that carries one request at a
+    /// time.
+    pub(crate) fn ends_at_once(&self) -> bool {
+        let ended = |now| if now == BEGUN && self.is_busy() { None } else { Some(OVER) };
+        self.stage.fetch_update(Ordering::AcqRel, Ordering::Acquire, ended).is_ok()
     }
 }
 
@@ -314,6 +338,25 @@ mod tests {
         let newest = enter(&places, "c", 1);
         assert_eq!((is_told(&mut busy), is_told(&mut idle)), (false, true));
         drop((under_way, newest));
+    }
+
+    #[test]
+    fn what_was_begun_is_waited_for_and_what_ended_before_is_not_begun() {
+        let used = Arc::<Use>::default();
+        let asks = used.begin(0);
+        assert!(used.may_begin() && !used.ends_at_once());
+        drop(asks);
+        let asks_again = used.begin(1);
+        assert!(used.ends_at_once() && !used.may_begin(), "it had only asked");
+        drop(asks_again);
+        let answered = Arc::<Use>::default();
+        let asks = answered.begin(0);
+        assert!(answered.may_begin());
+        drop(asks);
+        assert!(answered.ends_at_once());
+        let asks_too_late = answered.begin(1);
+        assert!(!answered.may_begin());
+        drop(asks_too_late);
     }
 
     #[test]

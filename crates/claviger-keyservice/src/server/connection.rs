@@ -192,8 +192,9 @@ async fn serve<L: Line>(
         }
         end = end => end,
     };
-    if matches!(end, End::Told) && !of.is_enrolled && !of.used.is_busy() {
-        // A stranger who waits for nothing is nobody whom a farewell helps, and there may be many of them.
+    if matches!(end, End::Told) && !of.is_enrolled && of.used.ends_at_once() {
+        // He loses nothing but the time, and there may be many of him, who keep others out for as long as they may take their leave.
+        // Those for whom something is being done, an enrolment perhaps, which happens once, are no more than strangers have turns.
         return count_refused();
     }
     connection.as_mut().graceful_shutdown();

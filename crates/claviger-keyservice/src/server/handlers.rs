@@ -16,7 +16,7 @@ use super::admit::Admitted;
 use super::routes::{AnswerRoom, GatewayRoute, OperatorRoute, Route, UnlockRoute};
 use super::{Body, Client, Sent, encode, parse};
 use crate::ServiceError;
-use crate::admission::Part;
+use crate::admission::{Part, Use};
 use crate::audit_record::RequestInfo;
 use crate::service::{Caller, Core, Work};
 
@@ -24,6 +24,8 @@ use crate::service::{Caller, Core, Work};
 pub(crate) struct Asked {
     core: Arc<Core>,
     by: Option<Identity>,
+    /// His connection.
+    used: Option<Arc<Use>>,
     /// What his body takes up.
     body: Option<Part>,
     answer: Room,
@@ -39,7 +41,13 @@ enum Room {
 impl Asked {
     /// `None` is a stranger.
     pub(crate) fn by(core: Arc<Core>, by: Option<Identity>) -> Self {
-        Self { core, by, body: None, answer: Room::Later }
+        Self { core, by, used: None, body: None, answer: Room::Later }
+    }
+
+    /// Over a connection that has to know when what was asked is begun.
+    pub(super) fn over(mut self, used: Arc<Use>) -> Self {
+        self.used = Some(used);
+        self
     }
 
     /// With the room of his body, and with that of the answer if it is taken before anything is done.
@@ -58,7 +66,7 @@ impl Asked {
 
     /// The answer, with its room. May take a second: what depends on the moment is asked after it.
     async fn send<T: Serialize>(self, answer: &T) -> Result<Sent, KeyServiceError> {
-        let Self { core, by, body: read, answer: room } = self;
+        let Self { core, by, body: read, answer: room, .. } = self;
         drop(read);
         let body = encode(answer)?;
         let room = match room {
@@ -426,6 +434,10 @@ async fn settled<T: Send + 'static>(
     // What can't be written down is not even begun.
     core.check_audit()?;
     let turn = core.admission.turn(core.by.as_ref()).await?;
+    if core.used.as_ref().is_some_and(|used| !used.may_begin()) {
+        // Nobody would hear of it.
+        return Err(crate::admission::busy());
+    }
     let worker = Arc::clone(&core.core);
     let run = move || {
         let _turn = turn;

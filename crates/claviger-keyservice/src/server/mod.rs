@@ -284,7 +284,7 @@ async fn respond(
                 Ok(Answer::Stream(watch::begin(core, peer.clone(), caller)))
             }
             _ => {
-                let asked = Asked::by(core, asker(&client, route).cloned());
+                let asked = Asked::by(core, asker(&client, route).cloned()).over(Arc::clone(&client.used));
                 let asked = asked.with_room(route.answer_room(), room).await?;
                 handle(asked, &client, info, route, admitted, body).await.map(Answer::Json)
             }
