@@ -114,6 +114,7 @@ impl Core {
         let changes = deleted.chain(new.iter().map(|row| put(&turn.vault, row))).collect();
         self.commit(&turn, changes, std::slice::from_ref(record))?;
         quarantine.change(&gone, new);
+        turn.vault.freezes.overtake();
         Ok(u32::try_from(gone.len()).unwrap_or(u32::MAX))
     }
 
@@ -164,6 +165,7 @@ impl Core {
         let changes = new.iter().map(|row| put(&turn.vault, row)).collect();
         self.commit(&turn, changes, std::slice::from_ref(record))?;
         turn.vault.quarantine.change(&[], new);
+        turn.vault.freezes.overtake();
         Ok(RevokeAnswer { quarantined: u32::try_from(count).unwrap_or(u32::MAX), read, unread })
     }
 

@@ -28,7 +28,7 @@ pub(crate) struct Addressee {
     vault: Weak<Vault>,
     uid: Id16,
     identity: Identity,
-    /// How often something had been frozen when he asked.
+    /// How often something had been frozen, or otherwise stopped, when he asked.
     freezes: u64,
 }
 
@@ -49,12 +49,13 @@ impl Core {
         self.vault().is_ok_and(|vault| vault.freezes.is_tripped(&addressee.identity))
     }
 
-    /// Whether an answer with keys may still go out: the service is unlocked as it was, he is not revoked, and nothing was frozen.
+    /// Whether an answer with keys may still go out: the service is unlocked as it was, he is not revoked, and nothing was frozen or
+    /// came into quarantine.
     pub(crate) fn may_have(&self, addressee: &Addressee) -> Result<(), KeyServiceError> {
         self.store.check_ours().map_err(|error| tell(&error))?;
         let vault = self.still_counts(addressee)?;
         if vault.freezes.generation() != addressee.freezes {
-            // Something was frozen meanwhile: he, or perhaps the keyset that this answer is about. Asked again, it is decided again.
+            // Something was stopped meanwhile: he, or perhaps the keyset or an epoch that this answer is about. Asked again, it is decided again.
             return Err(match vault.freezes.stops(&addressee.identity, None) {
                 Some(text) => KeyServiceError::Frozen { text },
                 None => crate::admission::busy(),

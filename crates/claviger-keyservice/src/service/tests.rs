@@ -5,6 +5,7 @@ use std::path::Path;
 
 use claviger_env::SystemClock;
 use claviger_keyapi::Role;
+use claviger_keyapi::admin::RevokeRequest;
 use claviger_keyapi::proposals::{Action, Collected, FreezeRequest, FreezeTarget, ProposeRequest};
 use claviger_keyapi::secret::SecretText;
 use claviger_keyapi::wire::Blob;
@@ -289,6 +290,27 @@ async fn what_is_frozen_while_its_answer_waits_for_room_gets_no_keys() {
     drop(unread);
     let refused = waiting.await.unwrap_err();
     assert!(matches!(refused, KeyServiceError::Frozen { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn what_comes_into_quarantine_while_an_answer_is_on_its_way_stops_it_like_a_freeze() {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), Arc::new(Disk::default()));
+    let (service, peer) = enrolled(folder.path(), &disk).await;
+    let enrolling = service.clone();
+    tokio::task::spawn_blocking(move || enrol_as(&enrolling, "gateway:thief")).await.unwrap().unwrap();
+    let mut waiting = std::pin::pin!(ask(&service, &peer, server::GatewayRoute::Session, "{}"));
+    let now = tokio::time::timeout(std::time::Duration::ZERO, &mut waiting);
+    assert!(now.await.is_err(), "answered at once");
+    let worker = service.clone();
+    let held = tokio::task::spawn_blocking(move || {
+        let first = operator_of(&worker, "admin:first");
+        let identity = "gateway:thief".parse().unwrap();
+        let request = RevokeRequest { identity, since_ms: Some(first.info.now_ms - 1), logs: Vec::new() };
+        // It need not be able to read what this log's disk keeps to hold back what was sealed.
+        let _ = worker.core.settle_blocking(worker.core.revoke_since(&first, &request));
+    });
+    held.await.unwrap();
+    assert_eq!(waiting.await.unwrap_err(), crate::admission::busy(), "asked again, it is decided again");
 }
 
 #[tokio::test]
