@@ -461,6 +461,42 @@ async fn of_several_replicas_one_whose_checkpoint_is_lost_goes_on_if_two_operato
     world.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_accept_no_more_than_what_they_were_told_of_and_all_of_it_is_written_down() {
+    let mut pair = Pair::new().await;
+    let world = &mut pair.world;
+    world.stop().await;
+    // Nobody vouches for its log, nor for the rows that it is shown.
+    fs::remove_file(&world.config.checkpoint_file).unwrap();
+    fs::remove_file(world.config.state_dir.join("served")).unwrap();
+    world.start().await.unwrap();
+    let both = |problem: &String| {
+        problem.contains("nobody outside has shown a checkpoint") && problem.contains("can't be certain")
+    };
+    for _ in 0..150 {
+        if world.service().health().1.iter().any(both) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (state, problems) = world.service().health();
+    assert!(state != ServiceState::Unlocked && problems.iter().any(both), "{state:?}: {problems:?}");
+    for operator in [world.operator(), world.second_operator()] {
+        ask::<admin::RollbackAccepted>(&operator, admin::ACCEPT_ROLLBACK, &Empty {}).await.unwrap();
+    }
+    serves(world).await;
+    for (action, what) in [("rollback-accepted", "nobody outside"), ("present-accepted", "can't be certain")]
+    {
+        let records: Vec<_> = world.audit().into_iter().filter(|record| record["action"] == action).collect();
+        assert_eq!(records.len(), 1, "{action}");
+        assert!(records[0]["what"].as_str().unwrap().contains(what), "{action}");
+        assert_eq!(records[0]["subject"], "admin:first, admin:second");
+    }
+    world.stop().await;
+    let states = pair.states();
+    assert!(states.anew.len() == 1 && states.is_one_history(), "{states:?}");
+}
+
 /// What the administrator of the database alone can do to a replica that is off, or locked, for a while: everything that was done
 /// since is gone, and each row is one that the service wrote.
 #[tokio::test(flavor = "multi_thread")]

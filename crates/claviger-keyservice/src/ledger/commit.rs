@@ -50,9 +50,14 @@ impl Core {
     ///
     /// # Errors
     /// Those of [`Self::commit`].
-    pub(crate) fn begin_anew(&self, turn: &Turn<'_>, known: u64, record: Record) -> Result<(), ServiceError> {
+    pub(crate) fn begin_anew(
+        &self,
+        turn: &Turn<'_>,
+        known: u64,
+        records: &[Record],
+    ) -> Result<(), ServiceError> {
         let seq_min = self.clock.now_ms().max(known.saturating_add(1));
-        self.commit_from(turn, seq_min, Vec::new(), &[record])
+        self.commit_from(turn, seq_min, Vec::new(), records)
     }
 
     /// The state that a change leads to has at least this number.

@@ -115,10 +115,10 @@ impl Core {
         self.count_budgets(&turn.vault, policy.budgets())?;
         self.policy.store(Arc::new(policy));
         self.name_log(&turn, &log, info)?;
-        if let Some(record) = accepted {
+        if !accepted.is_empty() {
             // What others remember of the history that was given up is behind them now.
             let known = self.largest_number_known(&turn.vault.master)?;
-            self.begin_anew(&turn, known, record)?;
+            self.begin_anew(&turn, known, &accepted)?;
         }
         self.register_witness_key(&turn, info)?;
         let tls = self.unlocked_tls(&turn.vault.authority, info.now_ms)?;
@@ -127,14 +127,14 @@ impl Core {
     }
 
     /// The ledger, once it is certain that this is the log to go on with: its checkpoint is signed, the service wrote what lies
-    /// behind it, and somebody outside bears it out, or operators accept it; then with the record of that. Nothing is written before
-    /// all of it is known, and everything from here on is sealed.
+    /// behind it, somebody outside bears it out, and other replicas the rows, or operators accept it; then with the records of that.
+    /// Nothing is written before all of it is known, and everything from here on is sealed.
     fn open_ledger(
         &self,
         master: &Master,
         log: &LogKey,
         info: &RequestInfo,
-    ) -> Result<(Opened, Option<Record>), ServiceError> {
+    ) -> Result<(Opened, Vec<Record>), ServiceError> {
         self.audit.check_found(log.verifier())?;
         let seal_key = log.seal_key(master);
         // Of a log from before there were seals what lies there is taken as it is, once.
@@ -156,14 +156,11 @@ impl Core {
         // Where nothing is pending, as nearly always, it only reads.
         let opened = if is_settled(&*self.store)? { Some(open()?) } else { None };
         let mut accepted = match &opened {
-            Some(opened) => self.check_outside(opened.rows(), log, info)?,
+            Some(opened) => self.check_doubts(master, opened.rows(), log, info)?,
             // Once more below.
             None => {
                 let rows = Rows::read(master, &*self.store, &Kind::LEDGER)?;
-                match self.check_outside(&rows, log, info)? {
-                    None => self.check_present(master, &rows, info)?,
-                    some => some,
-                }
+                self.check_doubts(master, &rows, log, info)?
             }
         };
         self.audit.seal_with(seal_key)?;
@@ -171,17 +168,29 @@ impl Core {
             Some(opened) => opened,
             None => {
                 let opened = open()?;
-                if accepted.take().is_some() {
-                    // What was pending may be about those who did, and only now it is known which rows count.
-                    accepted = self.check_outside(opened.rows(), log, info)?;
-                }
+                // What was pending may be about those who accepted, and only now it is known which rows count.
+                accepted = self.check_doubts(master, opened.rows(), log, info)?;
                 opened
             }
         };
-        if accepted.is_none() {
-            accepted = self.check_present(master, opened.rows(), info)?;
-        }
         Ok((opened, accepted))
+    }
+
+    /// All that speaks against going on with this log and with these rows: whoever accepts it has been told all of it, and each has a
+    /// record of its own.
+    fn check_doubts(
+        &self,
+        master: &Master,
+        rows: &Rows,
+        log: &LogKey,
+        info: &RequestInfo,
+    ) -> Result<Vec<Record>, ServiceError> {
+        let outside = self.check_outside(rows, log, info);
+        let present = self.check_present(master, rows, info);
+        match (outside, present) {
+            (Err(first), Err(second)) => Err(both(first, second)),
+            (outside, present) => Ok(outside?.into_iter().chain(present?).collect()),
+        }
     }
 
     /// A log from before logs had keys gets one, and one from before there were seals says from where on there are.
@@ -225,5 +234,15 @@ impl Core {
         }
         self.remember_state(mark);
         Ok(())
+    }
+}
+
+/// Two doubts as one, if operators can accept both; else the first.
+pub(super) fn both(first: ServiceError, second: ServiceError) -> ServiceError {
+    match (first, second) {
+        (ServiceError::Unvouched { problem, remedy }, ServiceError::Unvouched { problem: other, .. }) => {
+            ServiceError::Unvouched { problem: format!("{problem}; besides, {other}"), remedy }
+        }
+        (first, _) => first,
     }
 }

@@ -8,6 +8,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::opening::both;
 use super::{Core, TlsState};
 use crate::ServiceError;
 use crate::audit_log::{AS_A_STANDBY, SealKey};
@@ -202,7 +203,8 @@ impl Core {
         let log = LogKey::open_or_make(&master, &*self.store, self.log_id(), &*self.random)?;
         let (is_first, since_ms, seal_key) = (log.is_first, log.since_ms, log.seal_key(&master));
         if !standby.found().signs {
-            self.sign_as_a_standby(standby, &master, log, info)?;
+            let signed = self.sign_as_a_standby(standby, &master, log, info);
+            signed.map_err(|error| self.with_its_other_doubt(&master, error))?;
         }
         let signs = standby.found().signs;
         // First the words, then the rows: these may be newer, and nothing else.
@@ -254,6 +256,15 @@ impl Core {
         }
         found.written_boot_ms = Some(now_boot_ms);
         Ok(())
+    }
+
+    /// Whoever accepts that nobody vouches for its log lets it take over, and so has to hear if it is not certain of the present either.
+    fn with_its_other_doubt(&self, master: &Master, error: ServiceError) -> ServiceError {
+        let logs = Rows::read(master, &*self.store, &[Kind::Log]).and_then(|rows| registered(master, &rows));
+        match logs.and_then(|logs| self.check_certain(master, &logs)) {
+            Ok(()) => error,
+            Err(other) => both(error, other),
+        }
     }
 
     /// Whether it may take over: it knows the present, or two operators say that this is it.
