@@ -74,7 +74,7 @@ async fn a_locked_service_is_vouched_for_although_another_address_can_not_be_rea
     witness.session().await.unwrap();
 
     // And by who is served well at another one.
-    let folder = fs::read_dir(world.path("memory/logs")).unwrap().next().unwrap().unwrap().path();
+    let folder = world.remembered_log();
     let note = fs::read_to_string(folder.join("checkpoint")).unwrap();
     start_unvouched(&mut world).await;
     let elsewhere = keys.vouch_elsewhere(&note).await;

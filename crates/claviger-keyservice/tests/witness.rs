@@ -80,7 +80,7 @@ async fn a_log_that_is_killed_and_goes_on_is_believed_at_every_size() {
         world.restart().await;
     }
     witness.session().await.unwrap();
-    let folder = fs::read_dir(world.path("memory/logs")).unwrap().next().unwrap().unwrap().path();
+    let folder = world.remembered_log();
     let note = fs::read_to_string(folder.join("checkpoint")).unwrap();
     let size: u64 = note.lines().nth(1).unwrap().parse().unwrap();
     assert!(size > 60, "{size}");

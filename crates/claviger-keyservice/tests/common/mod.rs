@@ -235,6 +235,13 @@ impl World {
         self.folder.path().join(name)
     }
 
+    /// Where a gateway that keeps its memory in `memory` remembers the only log that it has seen.
+    pub(crate) fn remembered_log(&self) -> PathBuf {
+        let mut entries =
+            std::fs::read_dir(self.path("memory/logs")).unwrap().map(|entry| entry.unwrap().path());
+        entries.find(|path| path.is_dir()).unwrap()
+    }
+
     /// A token for a gateway of the keyset `default`.
     pub(crate) async fn token(&self, identity: &str) -> String {
         self.token_for(enrol(identity, &["default"], false)).await.unwrap()
