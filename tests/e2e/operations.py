@@ -231,6 +231,9 @@ listen = "127.0.0.1:{self.admin_port}"
             return not self.opens()
         except botocore.exceptions.ClientError:
             return True
+        except (botocore.exceptions.HTTPClientError, botocore.exceptions.IncompleteReadError):
+            # An answer under way is broken off; the next one is refused.
+            return False
 
     def listens(self):
         """Whether the gateway holds its stream: only then it hears of things at once."""
