@@ -31,8 +31,8 @@ pub(super) enum Message {
     Key(Box<SigningKey>, SyncSender<()>),
     /// Signs and writes a checkpoint now, and answers whether that could be done.
     Checkpoint(SyncSender<bool>),
-    /// Writes the partial tiles of the tree as it is, and answers with its size and root.
-    Settle(SyncSender<(u64, Hash)>),
+    /// Writes the partial tiles of the tree as it is, and answers with its size and root; with `None` if there is no room for them.
+    Settle(SyncSender<Option<(u64, Hash)>>),
     /// Answers with the tree as it is.
     Tree(SyncSender<LogTree>),
     /// Signs and writes a last checkpoint, then wipes the key and answers.
@@ -87,7 +87,7 @@ impl Keeper {
     /// A tree that can't be kept is as bad as a record that can't be written: nobody could check what comes after. Where there was
     /// no room nothing is lost: the tree is in memory, no record comes to it until it is in its files, and it is tried again.
     fn settle(&mut self, outcome: Result<(), ServiceError>) {
-        let is_full = matches!(&outcome, Err(ServiceError::Io { reason, .. }) if found_no_room(reason));
+        let is_full = outcome.as_ref().is_err_and(is_want_of_room);
         match outcome {
             Err(error) if is_full => {
                 if !self.is_full() {
@@ -122,9 +122,12 @@ impl Keeper {
                     let _ = done.send(self.key.is_some());
                 }
                 Message::Settle(done) => {
-                    self.write_partials()?;
-                    // Whoever asked may have given up.
-                    let _ = done.send((self.tree.size(), self.tree.root()));
+                    let written = self.write_partials();
+                    if !written.as_ref().is_err_and(|error| !is_want_of_room(error)) {
+                        // Whoever asked may have given up.
+                        let _ = done.send(written.is_ok().then(|| (self.tree.size(), self.tree.root())));
+                    }
+                    written?;
                 }
                 Message::Tree(done) => {
                     // Whoever asked may have given up.
@@ -222,4 +225,9 @@ impl Keeper {
         }
         self.shared.copy.problem.store(problem.map(Arc::new));
     }
+}
+
+/// Whether something was not written for want of room, which may pass.
+fn is_want_of_room(error: &ServiceError) -> bool {
+    matches!(error, ServiceError::Io { reason, .. } if found_no_room(reason))
 }

@@ -396,7 +396,7 @@ impl AuditLog {
     fn settled(&self) -> Result<(u64, Hash), ServiceError> {
         let (tell, told) = sync_channel(1);
         self.send(Job::Pass(Message::Settle(tell)))?;
-        told.recv().map_err(|_| failed())
+        told.recv().map_err(|_| failed())?.ok_or_else(no_room)
     }
 
     /// Signs and writes a last checkpoint and wipes the keys; returns when that is done, or can't be done any more. Blocks.

@@ -350,6 +350,22 @@ fn a_tree_that_can_not_be_written_stops_the_log() {
 }
 
 #[test]
+fn a_tree_that_finds_no_room_when_the_log_is_opened_says_so_and_goes_on_when_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, _) = open(folder.path());
+    log.append_blocking(vec![record(0)]).unwrap();
+    let fresh = folder.path().join("audit/tile.new");
+    std::os::unix::fs::symlink("/dev/full", &fresh).unwrap();
+    for _ in 0..20 {
+        let refused = log.contradicts(&[]).unwrap_err().to_string();
+        assert!(refused.contains("its disk is full"), "{refused}");
+    }
+    std::fs::remove_file(fresh).unwrap();
+    assert_eq!(log.contradicts(&[]).unwrap(), None);
+    assert!(!log.has_failed());
+}
+
+#[test]
 fn every_record_under_the_checkpoint_is_proved_to_whoever_has_the_key() {
     let (_home, folder) = signed_log(600);
     for index in [0, 255, 256, 589] {
