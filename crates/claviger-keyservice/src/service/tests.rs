@@ -292,19 +292,35 @@ async fn what_is_frozen_while_its_answer_waits_for_room_gets_no_keys() {
     assert!(matches!(refused, KeyServiceError::Frozen { .. }), "{refused}");
 }
 
-/// Polls it once. Nothing that comes after its first wait is done before it is polled again.
-async fn is_begun(mut asking: std::pin::Pin<&mut impl Future>) -> bool {
-    std::future::poll_fn(|context| std::task::Poll::Ready(asking.as_mut().poll(context).is_pending())).await
+/// Runs it where what blocks is done one after the other, in the order in which it was asked for.
+fn one_at_a_time(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().max_blocking_threads(1).build().unwrap().block_on(test);
 }
 
-#[tokio::test]
-async fn what_comes_into_quarantine_while_an_answer_is_on_its_way_stops_it_like_a_freeze() {
+/// Polls it once. What it asks for is decided before anything that is asked for later, and it hears of it when it is polled again.
+/// Only [`one_at_a_time`].
+async fn begin(mut asking: std::pin::Pin<&mut impl Future>) {
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let before = tokio::task::spawn_blocking(move || gate.recv());
+    let begun = std::future::poll_fn(|context| std::task::Poll::Ready(asking.as_mut().poll(context)));
+    assert!(begun.await.is_pending(), "answered without having asked");
+    open.send(()).unwrap();
+    before.await.unwrap().unwrap();
+}
+
+#[test]
+fn what_comes_into_quarantine_while_an_answer_is_on_its_way_stops_it_like_a_freeze() {
+    one_at_a_time(quarantined_while_an_answer_is_on_its_way());
+}
+
+async fn quarantined_while_an_answer_is_on_its_way() {
     let (folder, disk) = (tempfile::tempdir().unwrap(), Arc::new(Disk::default()));
     let (service, peer) = enrolled(folder.path(), &disk).await;
     let enrolling = service.clone();
     tokio::task::spawn_blocking(move || enrol_as(&enrolling, "gateway:thief")).await.unwrap().unwrap();
     let mut waiting = std::pin::pin!(ask(&service, &peer, server::GatewayRoute::Session, "{}"));
-    assert!(is_begun(waiting.as_mut()).await, "answered at once");
+    begin(waiting.as_mut()).await;
     let worker = service.clone();
     let held = tokio::task::spawn_blocking(move || {
         let first = operator_of(&worker, "admin:first");
@@ -317,8 +333,12 @@ async fn what_comes_into_quarantine_while_an_answer_is_on_its_way_stops_it_like_
     assert_eq!(waiting.await.unwrap_err(), crate::admission::busy(), "asked again, it is decided again");
 }
 
-#[tokio::test]
-async fn what_is_handed_out_once_is_not_lost_because_somebody_froze_something_meanwhile() {
+#[test]
+fn what_is_handed_out_once_is_not_lost_because_somebody_froze_something_meanwhile() {
+    one_at_a_time(frozen_while_something_is_handed_out());
+}
+
+async fn frozen_while_something_is_handed_out() {
     let (folder, disk) = (tempfile::tempdir().unwrap(), Arc::new(Disk::default()));
     let (service, _) = enrolled(folder.path(), &disk).await;
     let of_first = |body: &str, route| {
@@ -346,7 +366,7 @@ async fn what_is_handed_out_once_is_not_lost_because_somebody_froze_something_me
     ] {
         // He has asked, and hears what came of it only after somebody else was told that his freeze is in force.
         let mut waiting = std::pin::pin!(of_first(body, route));
-        assert!(is_begun(waiting.as_mut()).await, "answered at once");
+        begin(waiting.as_mut()).await;
         let worker = service.clone();
         let frozen = tokio::task::spawn_blocking(move || {
             let second = operator_of(&worker, "admin:second");
