@@ -214,6 +214,23 @@ impl Pair {
     }
 }
 
+/// Stays locked and shows all of this as one problem, until two operators accept it.
+async fn serves_once_both_accept(world: &World, shown: &[&str]) {
+    let is_it = |problem: &String| shown.iter().all(|part| problem.contains(part));
+    for _ in 0..150 {
+        if world.service().health().1.iter().any(is_it) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (state, problems) = world.service().health();
+    assert!(state != ServiceState::Unlocked && problems.iter().any(is_it), "{state:?}: {problems:?}");
+    for operator in [world.operator(), world.second_operator()] {
+        ask::<admin::RollbackAccepted>(&operator, admin::ACCEPT_ROLLBACK, &Empty {}).await.unwrap();
+    }
+    serves(world).await;
+}
+
 /// Until the first replica works with the rows.
 async fn serves(world: &World) {
     for _ in 0..150 {
@@ -445,19 +462,7 @@ async fn of_several_replicas_one_whose_checkpoint_is_lost_goes_on_if_two_operato
     fs::remove_dir_all(audit.join("tile")).unwrap();
     // Which of the logs it is say its records.
     world.start().await.unwrap();
-    let lost = |problem: &String| problem.contains("has lost its checkpoint");
-    for _ in 0..150 {
-        if world.service().health().1.iter().any(lost) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let (state, problems) = world.service().health();
-    assert!(state != ServiceState::Unlocked && problems.iter().any(lost), "{state:?}: {problems:?}");
-    for operator in [world.operator(), world.second_operator()] {
-        ask::<admin::RollbackAccepted>(&operator, admin::ACCEPT_ROLLBACK, &Empty {}).await.unwrap();
-    }
-    serves(world).await;
+    serves_once_both_accept(world, &["has lost its checkpoint"]).await;
     world.stop().await;
 }
 
@@ -470,21 +475,7 @@ async fn operators_accept_no_more_than_what_they_were_told_of_and_all_of_it_is_w
     fs::remove_file(&world.config.checkpoint_file).unwrap();
     fs::remove_file(world.config.state_dir.join("served")).unwrap();
     world.start().await.unwrap();
-    let both = |problem: &String| {
-        problem.contains("nobody outside has shown a checkpoint") && problem.contains("can't be certain")
-    };
-    for _ in 0..150 {
-        if world.service().health().1.iter().any(both) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let (state, problems) = world.service().health();
-    assert!(state != ServiceState::Unlocked && problems.iter().any(both), "{state:?}: {problems:?}");
-    for operator in [world.operator(), world.second_operator()] {
-        ask::<admin::RollbackAccepted>(&operator, admin::ACCEPT_ROLLBACK, &Empty {}).await.unwrap();
-    }
-    serves(world).await;
+    serves_once_both_accept(world, &["nobody outside has shown a checkpoint", "can't be certain"]).await;
     for (action, what) in [("rollback-accepted", "nobody outside"), ("present-accepted", "can't be certain")]
     {
         let records: Vec<_> = world.audit().into_iter().filter(|record| record["action"] == action).collect();

@@ -123,11 +123,12 @@ impl Keeper {
                 }
                 Message::Settle(done) => {
                     let written = self.write_partials();
-                    if !written.as_ref().is_err_and(|error| !is_want_of_room(error)) {
+                    if written.as_ref().is_err_and(is_want_of_room) {
                         // Whoever asked may have given up.
-                        let _ = done.send(written.is_ok().then(|| (self.tree.size(), self.tree.root())));
+                        let _ = done.send(None);
                     }
                     written?;
+                    let _ = done.send(Some((self.tree.size(), self.tree.root())));
                 }
                 Message::Tree(done) => {
                     // Whoever asked may have given up.

@@ -217,9 +217,9 @@ impl Ledger {
         Err(ServiceError::Tampered { kind: Kind::State.name(), id: STATE_ROW.to_owned() })
     }
 
-    /// Every row as it lies there, its MAC checked; the epochs' are checked when they are read again, for their records.
-    fn read(master: &Master, store: &dyn Store) -> Result<Self, ServiceError> {
-        let mut ledger = Self {
+    /// Of no rows.
+    fn empty() -> Self {
+        Self {
             mark: Mark { seq: 0, state: String::new() },
             log: None,
             state_log: None,
@@ -229,7 +229,12 @@ impl Ledger {
             rows: Rows::default(),
             epochs: Epochs::default(),
             unapplied: None,
-        };
+        }
+    }
+
+    /// Every row as it lies there, its MAC checked; the epochs' are checked when they are read again, for their records.
+    fn read(master: &Master, store: &dyn Store) -> Result<Self, ServiceError> {
+        let mut ledger = Self::empty();
         let Self { sum, rows, .. } = &mut ledger;
         for kind in Kind::LEDGER {
             rows.read_kind(master, store, kind, |row| sum.add(master, kind, &row.id, &row.mac))?;
@@ -430,18 +435,7 @@ fn epoch_row_id(epoch_id: &[u8; 16]) -> String {
 
 /// The state of a database that is being made, and all of its changes. The first record carries the state.
 pub(crate) fn found(master: &Master, changes: Vec<Change>, record: &mut Record) -> Vec<Change> {
-    let empty = Ledger {
-        mark: Mark { seq: 0, state: String::new() },
-        log: None,
-        state_log: None,
-        attempt: 0,
-        dropped: false,
-        sum: Sum::default(),
-        rows: Rows::default(),
-        epochs: Epochs::default(),
-        unapplied: None,
-    };
-    let (sum, rows) = empty.after(master, &changes);
+    let (sum, rows) = Ledger::empty().after(master, &changes);
     let mark = Mark { seq: 1, state: sum.digest(master, 1) };
     record.rows = rows;
     record.set_state(&mark);

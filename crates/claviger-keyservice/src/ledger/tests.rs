@@ -359,6 +359,16 @@ fn a_change_that_the_database_did_not_take_counts_and_is_made_before_the_next() 
     check(&folder, &done, plan);
 }
 
+/// A service whose first change finds no room, the freeze of everything; and why it was refused.
+fn refused_for_want_of_room(template: &Path, folder: &Path, fault: Fault) -> (KeyService, ServiceError) {
+    let plan = Plan { step: Some(2), fault, crash: false };
+    let (service, _) = failing(template, folder, plan, Arc::new(SystemClock));
+    service.unlock(&read_secret(&folder.join("passphrase")).unwrap()).unwrap();
+    let everything = FreezeRequest { target: FreezeTarget::Everything, reason: "x".into() };
+    let refused = service.core.freeze(&operator_of(&service, "admin:first"), everything).result.unwrap_err();
+    (service, refused)
+}
+
 #[test]
 fn a_change_that_was_refused_for_want_of_room_is_completed_by_nobody() {
     let home = folder_in_memory();
@@ -368,13 +378,9 @@ fn a_change_that_was_refused_for_want_of_room_is_completed_by_nobody() {
     // The record of the first change finds no room; then the database does not take the deletion of the pending row either.
     for fault in [Fault::Full, Fault::FullThenLost] {
         let folder = home.path().join(format!("{fault:?}"));
-        let plan = Plan { step: Some(2), fault, crash: false };
-        let (service, _) = failing(&template, &folder, plan, Arc::new(SystemClock));
-        service.unlock(&read_secret(&folder.join("passphrase")).unwrap()).unwrap();
+        let (service, refused) = refused_for_want_of_room(&template, &folder, fault);
         let core = &service.core;
         let is_pending = || !core.store.rows(Kind::Pending).unwrap().is_empty();
-        let everything = FreezeRequest { target: FreezeTarget::Everything, reason: "x".into() };
-        let refused = core.freeze(&operator_of(&service, "admin:first"), everything).result.unwrap_err();
         match fault {
             Fault::Full => assert!(matches!(refused, ServiceError::Audit(_)), "{refused}"),
             _ => assert!(matches!(refused, ServiceError::Store(_)), "perhaps: {refused}"),
@@ -407,14 +413,7 @@ fn after_a_restart_another_state_still_follows_a_change_that_was_refused_for_wan
     // Taken back at once; or the database does not take that either before the process ends.
     for fault in [Fault::Full, Fault::FullThenLost] {
         let folder = home.path().join(format!("{fault:?}"));
-        let plan = Plan { step: Some(2), fault, crash: false };
-        let (service, _) = failing(&template, &folder, plan, Arc::new(SystemClock));
-        service.unlock(&read_secret(&folder.join("passphrase")).unwrap()).unwrap();
-        let everything = FreezeRequest { target: FreezeTarget::Everything, reason: "x".into() };
-        let operator = operator_of(&service, "admin:first");
-        let refused = service.core.freeze(&operator, everything).result;
-        assert!(refused.is_err(), "{fault:?}");
-        drop((operator, service));
+        drop(refused_for_want_of_room(&template, &folder, fault));
 
         let service = unlocked(&folder).unwrap();
         let (core, vault) = (&service.core, service.core.vault().unwrap());

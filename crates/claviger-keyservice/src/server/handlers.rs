@@ -18,7 +18,7 @@ use super::{Body, Client, Sent, encode, parse};
 use crate::ServiceError;
 use crate::admission::{Part, Use};
 use crate::audit_record::RequestInfo;
-use crate::service::{Caller, Core, Work};
+use crate::service::{Addressee, Caller, Core, Work};
 
 /// The service, asked by somebody: his share of its turns and of its memory is what the work takes.
 pub(crate) struct Asked {
@@ -392,16 +392,7 @@ async fn releasing<T: Serialize + Send + 'static>(
     caller: Caller,
     run: impl FnOnce(&Core, &Caller) -> Work<T> + Send + 'static,
 ) -> Result<Sent, KeyServiceError> {
-    let addressee = caller.addressee();
-    let answer = settled(&core, move |core| run(core, &caller)).await?;
-    if core.has_tripped(&addressee) {
-        freeze_tripped(&core).await;
-    }
-    let service = Arc::clone(&core.core);
-    let sent = core.send(&answer).await?;
-    // There may have been no room for a while, and whoever asks decides for how long.
-    service.may_have(&addressee)?;
-    Ok(sent)
+    if_still(core, caller, run, Core::may_have).await
 }
 
 /// The same for what is handed out once, to an operator: it was used up when it was committed, and nobody could ask for it again. So
@@ -411,11 +402,25 @@ async fn handing_out<T: Serialize + Send + 'static>(
     caller: Caller,
     run: impl FnOnce(&Core, &Caller) -> Work<T> + Send + 'static,
 ) -> Result<Sent, KeyServiceError> {
+    if_still(core, caller, run, |core, addressee| core.still_counts(addressee).map(drop)).await
+}
+
+/// The same with this as the last question. There may have been no room for a while, and whoever asks decides for how long.
+async fn if_still<T: Serialize + Send + 'static>(
+    core: Asked,
+    caller: Caller,
+    run: impl FnOnce(&Core, &Caller) -> Work<T> + Send + 'static,
+    check: fn(&Core, &Addressee) -> Result<(), KeyServiceError>,
+) -> Result<Sent, KeyServiceError> {
     let addressee = caller.addressee();
     let answer = settled(&core, move |core| run(core, &caller)).await?;
+    // Only what is released to a gateway can have tripped its budget.
+    if core.has_tripped(&addressee) {
+        freeze_tripped(&core).await;
+    }
     let service = Arc::clone(&core.core);
     let sent = core.send(&answer).await?;
-    service.still_counts(&addressee)?;
+    check(&service, &addressee)?;
     Ok(sent)
 }
 
