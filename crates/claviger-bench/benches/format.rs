@@ -64,21 +64,22 @@ impl World {
         (object_id, self.wek.dek(self.epoch_id, object_id))
     }
 
-    /// Seals the text into `out`, as the gateway does: what is full goes out, the buffer is used again.
-    fn seal(&self, dek: &Dek, object_id: ObjectId, mut out: impl FnMut(&mut Vec<u8>)) -> Salt {
+    /// Seals the text as the gateway does: what is full goes out, and the buffer is used again, for the next object too.
+    fn seal(&self, dek: &Dek, object_id: ObjectId, buffer: &mut Buffer, mut out: impl FnMut(&[u8])) -> Salt {
+        buffer.clear();
         let len = BODY_LEN as u64;
         let mut writer =
             BodyWriter::<AwsLcAead>::begin(dek, self.epoch_id, object_id, len, &self.rng).unwrap();
         let salt = writer.salt();
-        let mut buffer = Vec::with_capacity(4 * SEGMENT_LEN);
         for piece in self.text.chunks(PIECE_LEN) {
-            writer.push(piece, &mut buffer).unwrap();
-            if buffer.len() >= 2 * SEGMENT_LEN {
-                out(&mut buffer);
+            writer.push(piece, buffer).unwrap();
+            if buffer.as_slice().len() >= 2 * SEGMENT_LEN {
+                out(buffer.as_slice());
+                buffer.clear();
             }
         }
-        writer.finish(CREATED_MS, None, &mut buffer).unwrap();
-        out(&mut buffer);
+        writer.finish(CREATED_MS, None, buffer).unwrap();
+        out(buffer.as_slice());
         salt
     }
 }
@@ -109,7 +110,7 @@ struct Sealed {
 fn sealed(world: &World) -> Sealed {
     let (object_id, dek) = world.object();
     let mut body = Vec::new();
-    let salt = world.seal(&dek, object_id, |buffer| body.append(buffer));
+    let salt = world.seal(&dek, object_id, &mut buffer(), |sealed| body.extend_from_slice(sealed));
     let layout = Layout::Single { salt, length: BODY_LEN as u64 };
     let envelope = envelope::seal(
         &dek,
@@ -126,19 +127,23 @@ fn sealed(world: &World) -> Sealed {
     Sealed { dek, object_id, body, envelope, opened }
 }
 
-fn open(sealed: &Sealed) {
+fn buffer() -> Buffer {
+    Buffer::with_capacity(3 * (SEGMENT_LEN + TAG_LEN))
+}
+
+fn open(sealed: &Sealed, buffer: &mut Buffer) {
+    buffer.clear();
     let mut reader =
         ObjectReader::<AwsLcAead>::single(&sealed.dek, &sealed.opened, sealed.body.len() as u64).unwrap();
-    let mut buffer = Vec::with_capacity(4 * SEGMENT_LEN);
     for piece in sealed.body.chunks(PIECE_LEN) {
-        reader.push(piece, &mut buffer).unwrap();
-        if buffer.len() >= 2 * SEGMENT_LEN {
-            black_box(&buffer);
+        reader.push(piece, buffer).unwrap();
+        if buffer.as_slice().len() >= 2 * SEGMENT_LEN {
+            black_box(buffer.as_slice());
             buffer.clear();
         }
     }
     reader.finish().unwrap();
-    black_box(&buffer);
+    black_box(buffer.as_slice());
 }
 
 /// The cipher alone, segment by segment, from one buffer into another.
@@ -186,7 +191,7 @@ fn bodies(criterion: &mut Criterion, world: &World) {
     let mut group = criterion.benchmark_group("body of 8 MiB");
     group.throughput(Throughput::Bytes(BODY_LEN as u64)).sample_size(20);
     let (raw, sealed) = (Raw::new(&world.text), sealed(world));
-    let mut out = vec![0; SEGMENT_LEN + TAG_LEN];
+    let (mut out, mut room) = (vec![0; SEGMENT_LEN + TAG_LEN], buffer());
     group.bench_function("copy", |b| {
         b.iter(|| {
             for segment in world.text.chunks(SEGMENT_LEN) {
@@ -196,17 +201,16 @@ fn bodies(criterion: &mut Criterion, world: &World) {
         });
     });
     group.bench_function("seal, the cipher alone", |b| b.iter(|| raw.seal(&world.text, &mut out)));
-    group.bench_function("seal", |b| b.iter(|| seal_once(world)));
+    group.bench_function("seal", |b| b.iter(|| seal_once(world, &mut room)));
     group.bench_function("open, the cipher alone", |b| b.iter(|| raw.open(&mut out)));
-    group.bench_function("open", |b| b.iter(|| open(&sealed)));
+    group.bench_function("open", |b| b.iter(|| open(&sealed, &mut room)));
     group.finish();
 }
 
-fn seal_once(world: &World) {
+fn seal_once(world: &World, buffer: &mut Buffer) {
     let (object_id, dek) = world.object();
-    world.seal(&dek, object_id, |buffer| {
-        black_box(&buffer);
-        buffer.clear();
+    world.seal(&dek, object_id, buffer, |sealed| {
+        black_box(sealed);
     });
 }
 
@@ -250,7 +254,7 @@ fn once_per_object(criterion: &mut Criterion, world: &World) {
 /// what the machine does meanwhile meets both.
 fn check(world: &World) -> bool {
     let (raw, sealed) = (Raw::new(&world.text), sealed(world));
-    let mut out = vec![0; SEGMENT_LEN + TAG_LEN];
+    let (mut out, mut room) = (vec![0; SEGMENT_LEN + TAG_LEN], buffer());
     let mut best = [Duration::MAX; 4];
     for _ in 0..60 {
         let mut turn = |at: usize, work: &mut dyn FnMut()| {
@@ -259,9 +263,9 @@ fn check(world: &World) -> bool {
             best[at] = best[at].min(begun.elapsed());
         };
         turn(0, &mut || raw.seal(&world.text, &mut out));
-        turn(1, &mut || seal_once(world));
+        turn(1, &mut || seal_once(world, &mut room));
         turn(2, &mut || raw.open(&mut out));
-        turn(3, &mut || open(&sealed));
+        turn(3, &mut || open(&sealed, &mut room));
     }
     let part = |raw: usize, ours: usize| best[raw].as_secs_f64() / best[ours].as_secs_f64();
     let (sealing, opening) = (part(0, 1), part(2, 3));

@@ -2,6 +2,7 @@
 
 use crate::crc64::Crc64;
 use crate::layout::{SEGMENT_LEN, segment_count, segment_len};
+use crate::output::Output;
 use crate::suite::{NONCE_LEN, RustCryptoAes256Gcm, SegmentAead, TAG_LEN};
 use crate::unit::HEADER_LEN;
 use crate::{Error, Result, UnitGrant, UnitKeys};
@@ -244,15 +245,15 @@ impl<A: SegmentAead> Opened<A> {
     }
 
     /// Opens segment `index` and appends its plaintext; on failure nothing is left in `out`.
-    pub(crate) fn open_segment(&self, index: u64, sealed: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
+    pub(crate) fn open_segment(&self, index: u64, sealed: &[&[u8]], out: &mut impl Output) -> Result<()> {
         let start = out.len();
         let len = to_usize(total_len(sealed)).checked_sub(TAG_LEN).ok_or(Error::Authentication)?;
-        out.resize(start + len, 0);
-        let opened = self.aead.open_gather(&nonce(&self.base_nonce, index), sealed, &mut out[start..]);
-        opened.map_err(|_| {
-            out[start..].fill(0);
-            out.truncate(start);
-            Error::Authentication
-        })
+        let room = out.grow(len);
+        if self.aead.open_gather(&nonce(&self.base_nonce, index), sealed, room).is_ok() {
+            return Ok(());
+        }
+        room.fill(0);
+        out.truncate(start);
+        Err(Error::Authentication)
     }
 }

@@ -258,9 +258,14 @@ fn read_state(mut cursor: Cursor<'_>) -> Result<PartTagState> {
 /// The reversible mark on object ETags, which keeps tools from taking them for the MD5 of the plaintext
 /// (docs/format.md §7.1). ETags go in and out without their quotes.
 pub mod object_etag {
-    /// Appends `-0` to an ETag without a dash; leaves others as they are.
+    /// Appends [`mark_of`] the ETag.
     pub fn mark(upstream_etag: &str) -> String {
-        if upstream_etag.contains('-') { upstream_etag.to_owned() } else { format!("{upstream_etag}-0") }
+        format!("{upstream_etag}{}", mark_of(upstream_etag))
+    }
+
+    /// What marks an ETag: `-0` behind one without a dash, nothing behind others.
+    pub fn mark_of(upstream_etag: &str) -> &'static str {
+        if upstream_etag.contains('-') { "" } else { "-0" }
     }
 
     /// Strips a final `-0`, and nothing else.

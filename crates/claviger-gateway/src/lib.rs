@@ -25,6 +25,8 @@ pub mod metrics;
 mod ops;
 mod own_hosts;
 mod per_second;
+mod random;
+mod read_ahead;
 pub mod secret_file;
 pub mod server;
 pub mod store_reader;

@@ -3,9 +3,14 @@
 //! Labels come from closed sets (operations, codes, outcomes): never a bucket, key or access key, which would make
 //! the numbers unbounded and tell an operator's dashboard what the objects are called.
 
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Requests by `operation` and `status`.
@@ -182,10 +187,52 @@ fn describe() {
     describe_histogram!(KEY_SERVICE_SECONDS, Unit::Seconds, "Calls of the key service");
 }
 
+/// A counter and a histogram that belong together.
+type Pair = (Counter, Histogram);
+
+thread_local! {
+    /// What was counted by this thread before, so that a request finds its series without writing labels first. Bounded, since
+    /// operations and statuses are.
+    static PAIRS: RefCell<HashMap<(&'static str, &'static str, u16), Pair>> = RefCell::default();
+    static TOTALS: OnceCell<Totals> = const { OnceCell::new() };
+}
+
+/// Before the recorder is there, series lead nowhere: they must not be kept.
+fn is_installed() -> bool {
+    RECORDER.get().is_some_and(Option::is_some)
+}
+
+/// Counts one more in `counted` by operation and status, and its duration in `timed` by operation. `status` 0 stands for no
+/// answer.
+fn count_and_time(
+    (counted, timed): (&'static str, &'static str),
+    operation: &'static str,
+    status: u16,
+    seconds: f64,
+) {
+    let look_up = || {
+        let text = if status == 0 { "failed".to_owned() } else { status.to_string() };
+        let counter = counter!(counted, "operation" => operation, "status" => text);
+        (counter, histogram!(timed, "operation" => operation))
+    };
+    let record = |(counter, histogram): &Pair| {
+        counter.increment(1);
+        histogram.record(seconds);
+    };
+    if !is_installed() {
+        return record(&look_up());
+    }
+    PAIRS.with_borrow_mut(|pairs| record(pairs.entry((counted, operation, status)).or_insert_with(look_up)));
+}
+
 /// One finished request.
 pub(crate) fn request_done(operation: &'static str, status: u16, seconds: f64) {
-    counter!(REQUESTS, "operation" => operation, "status" => status.to_string()).increment(1);
-    histogram!(REQUEST_SECONDS, "operation" => operation).record(seconds);
+    count_and_time((REQUESTS, REQUEST_SECONDS), operation, status, seconds);
+}
+
+/// One request to the store; `status` is `None` where no answer came.
+pub(crate) fn store_asked(operation: &'static str, status: Option<u16>, seconds: f64) {
+    count_and_time((UPSTREAM_REQUESTS, UPSTREAM_SECONDS), operation, status.unwrap_or(0), seconds);
 }
 
 /// One error answer.
@@ -206,20 +253,61 @@ pub(crate) fn credentials_reloaded(applied: bool) {
     counter!(CREDENTIALS_RELOADS, "outcome" => outcome).increment(1);
 }
 
+/// What is counted with every request, by this thread.
+struct Totals {
+    in_flight: Gauge,
+    received: Counter,
+    sent: Counter,
+}
+
+impl Totals {
+    fn look_up() -> Self {
+        Self {
+            in_flight: gauge!(REQUESTS_IN_FLIGHT),
+            received: counter!(RECEIVED_BYTES),
+            sent: counter!(SENT_BYTES),
+        }
+    }
+
+    fn with<T>(take: impl FnOnce(&Self) -> T) -> T {
+        match is_installed() {
+            true => TOTALS.with(|totals| take(totals.get_or_init(Self::look_up))),
+            false => take(&Self::look_up()),
+        }
+    }
+}
+
+/// Bytes that came in with a request and went out with its answer.
+pub(crate) fn transferred(received_len: u64, sent_len: u64) {
+    Totals::with(|totals| {
+        totals.received.increment(received_len);
+        totals.sent.increment(sent_len);
+    });
+}
+
 /// A gauge that goes up by one now and down again on drop.
-#[derive(Debug)]
-pub(crate) struct Raised(&'static str);
+pub(crate) struct Raised(Gauge);
 
 impl Raised {
-    pub(crate) fn new(name: &'static str) -> Self {
-        gauge!(name).increment(1.0);
-        Self(name)
+    /// One more request that is being answered.
+    pub(crate) fn request() -> Self {
+        Self::by_one(Totals::with(|totals| totals.in_flight.clone()))
+    }
+
+    /// One more open connection.
+    pub(crate) fn connection() -> Self {
+        Self::by_one(gauge!(CONNECTIONS))
+    }
+
+    fn by_one(gauge: Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
     }
 }
 
 impl Drop for Raised {
     fn drop(&mut self) {
-        gauge!(self.0).decrement(1.0);
+        self.0.decrement(1.0);
     }
 }
 
@@ -239,6 +327,11 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("claviger_requests_total{operation=\"GetObject\",status=\"200\"}"), "{text}");
+        store_asked("GetObject", None, 0.1);
+        store_asked("GetObject", None, 0.1);
+        let text_of_store = handle.render();
+        let failed = "claviger_upstream_requests_total{operation=\"GetObject\",status=\"failed\"} 2";
+        assert!(text_of_store.contains(failed), "{text_of_store}");
         assert!(
             text.contains("claviger_request_duration_seconds_bucket{operation=\"GetObject\",le=\"0.005\"}"),
             "{text}"

@@ -36,12 +36,14 @@ mod linger;
 mod reply;
 mod store_ids;
 mod tls;
+pub(crate) mod workers;
 
 pub use access_log::{AccessNote, Blame};
 pub use idle::{IdleTimeout, RequestBodyError};
 pub use reply::{BodyError, error_reply};
 pub use store_ids::StoreRequestIds;
 pub use tls::{TlsConfigError, read_certificates, tls_config};
+pub use workers::Workers;
 
 /// The body of an answer. An error from it breaks the connection off.
 pub type ResponseBody = UnsyncBoxBody<Bytes, BodyError>;
@@ -116,6 +118,8 @@ pub struct ServerOptions {
     pub clock: Arc<dyn Clock>,
     /// A random number drawn at start: request ids of two runs then differ.
     pub instance: u64,
+    /// Threads that serve the connections; without them the caller's runtime does.
+    pub workers: Option<Arc<Workers>>,
 }
 
 impl fmt::Debug for ServerOptions {
@@ -185,7 +189,16 @@ pub async fn serve(
             accepted = listener.accept(), if connections.len() < connections_max => match accepted {
                 Ok((stream, peer)) => {
                     let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
-                    connections.spawn(connection::run(shared, stream, peer, acceptor, draining.clone()));
+                    let workers = shared.options.workers.clone();
+                    let connection = connection::Accepted { stream, peer, acceptor, draining: draining.clone() };
+                    match workers.as_ref().and_then(|workers| workers.seat()) {
+                        Some((worker, seat)) => {
+                            connections.spawn_on(connection.run_elsewhere(shared, seat), worker);
+                        }
+                        None => {
+                            connections.spawn(connection.run(shared));
+                        }
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "can't accept a connection");

@@ -151,16 +151,17 @@ impl StoreReader {
         start_after: Option<&str>,
     ) -> Result<ListedPage, GatewayError> {
         let what = ListWhat { prefix, delimiter: None, max_keys: PAGE_ENTRIES };
-        let page = self.upstream.list_objects_v2(bucket, what, start_after, None, false).await?;
-        let last = page.contents.iter().map(|entry| entry.key.clone()).max();
+        let document = self.upstream.list_objects_v2(bucket, what, start_after, None, false).await?;
+        let page = document.page()?;
+        let last = page.contents.iter().map(|entry| entry.key.to_string()).max();
         if page.is_truncated && last.as_deref() <= start_after {
             return Err(GatewayError::UpstreamAnswer("a listing of objects without an end"));
         }
         let fresh = page.contents.into_iter().filter(|entry| entry.key.starts_with(prefix));
         let objects = fresh.map(|entry| ListedObject {
-            key: entry.key,
+            key: entry.key.into_owned(),
             stored_len: entry.size,
-            etag: entry.etag,
+            etag: entry.etag.into_owned(),
             modified_ms: entry.last_modified_ms,
         });
         Ok(ListedPage { objects: objects.collect(), next: last.filter(|_| page.is_truncated) })
@@ -184,9 +185,10 @@ impl StoreReader {
     ) -> Result<VersionsPage, GatewayError> {
         let what = ListWhat { prefix, delimiter: None, max_keys: PAGE_ENTRIES };
         let (key, version) = after.unzip();
-        let page = self.upstream.list_versions(bucket, what, key.unwrap_or_default(), version).await?;
+        let document = self.upstream.list_versions(bucket, what, key.unwrap_or_default(), version).await?;
+        let page = document.page()?;
         // Stores differ in how they write their own markers; the last entry says the same (`ops::list_versions`).
-        let last = page.entries.last().map(|entry| (entry.key.clone(), entry.version.clone()));
+        let last = page.entries.last().map(|entry| (entry.key.to_string(), entry.version.clone()));
         let goes_on = |(last_key, last_version): &(String, VersionId)| {
             after.is_none_or(|(key, version)| {
                 key < last_key.as_str() || (key == last_key && version != last_version)
@@ -197,12 +199,12 @@ impl StoreReader {
         }
         let fresh = page.entries.into_iter().filter(|entry| entry.key.starts_with(prefix));
         let entries = fresh.map(|entry| ListedEntry {
-            key: entry.key,
+            key: entry.key.into_owned(),
             version: entry.version,
             is_latest: entry.is_latest,
             modified_ms: entry.last_modified_ms,
             object: match entry.what {
-                ListedVersion::Object { etag, size, .. } => Some((size, etag)),
+                ListedVersion::Object { etag, size, .. } => Some((size, etag.into_owned())),
                 ListedVersion::DeleteMarker => None,
             },
         });
@@ -313,14 +315,19 @@ mod tests {
     /// A page of these keys and versions, as a store writes it; a version that begins with `m` is a delete marker.
     fn page(entries: &[(&str, &str)], is_truncated: bool) -> String {
         let entry = |(key, version): &(&str, &str)| VersionEntry {
-            key: (*key).to_owned(),
+            key: (*key).to_owned().into(),
             version: id(version),
             is_latest: false,
             last_modified_ms: 1_000,
             owner: None,
             what: match version.starts_with('m') {
                 true => ListedVersion::DeleteMarker,
-                false => ListedVersion::Object { etag: "abc".to_owned(), size: 344, storage_class: None },
+                false => ListedVersion::Object {
+                    etag: "abc".into(),
+                    etag_suffix: "",
+                    size: 344,
+                    storage_class: None,
+                },
             },
         };
         let entries = entries.iter().map(entry).collect();

@@ -181,16 +181,22 @@ impl SystemArea {
 
     /// What lies under a prefix of the system area, at most `entries_max`; what the provider lists beyond is its
     /// invention or waits for the next time.
-    async fn list(&self, prefix: &str, entries_max: usize) -> Result<Vec<ObjectEntry>, GatewayError> {
+    async fn list(
+        &self,
+        prefix: &str,
+        entries_max: usize,
+    ) -> Result<Vec<ObjectEntry<'static>>, GatewayError> {
         let what = ListWhat { prefix, delimiter: None, max_keys: 1000 };
-        let mut entries: Vec<ObjectEntry> = Vec::new();
-        let mut start_after = None;
+        let mut entries: Vec<ObjectEntry<'static>> = Vec::new();
+        let mut start_after: Option<String> = None;
         loop {
-            let page =
+            let document =
                 self.upstream.list_objects_v2(&self.bucket, what, start_after.as_deref(), None, false).await;
-            let page = page.map_err(GatewayError::in_system_area)?;
-            let last = page.contents.last().map(|entry| entry.key.clone());
-            entries.extend(page.contents.into_iter().filter(|entry| entry.key.starts_with(prefix)));
+            let document = document.map_err(GatewayError::in_system_area)?;
+            let page = document.page().map_err(GatewayError::in_system_area)?;
+            let last = page.contents.last().map(|entry| entry.key.to_string());
+            let under_prefix = page.contents.into_iter().filter(|entry| entry.key.starts_with(prefix));
+            entries.extend(under_prefix.map(ObjectEntry::into_owned));
             // A page that brings nothing new would be asked for again for ever.
             if !page.is_truncated || last.is_none() || last <= start_after || entries.len() >= entries_max {
                 entries.truncate(entries_max);
@@ -297,7 +303,7 @@ impl SystemArea {
     }
 }
 
-fn held_part(prefix: &str, entry: &ObjectEntry) -> Option<HeldPart> {
+fn held_part(prefix: &str, entry: &ObjectEntry<'_>) -> Option<HeldPart> {
     let digits = entry.key.strip_prefix(prefix)?;
     let is_number = digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
     let number = digits.parse().ok().filter(|number| is_number && (1..=PARTS_MAX).contains(number))?;

@@ -103,7 +103,9 @@ impl Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(arguments) {
+    let ended = run(arguments);
+    logging::flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.report(),
     }
@@ -119,7 +121,8 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
         Memory::NotLocked(String::new())
     };
     let filter = arguments.log.as_deref().unwrap_or(arguments.command.log_default());
-    logging::init(arguments.log_format, filter).map_err(Exit::usage)?;
+    let buffers = arguments.command.is_service();
+    logging::init(arguments.log_format, filter, buffers).map_err(Exit::usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Exit::failed)?;
     runtime.block_on(arguments.command.run(memory))
 }

@@ -10,7 +10,7 @@ use claviger_gateway::Gateway;
 use claviger_gateway::admin::{AdminPages, serve_admin};
 use claviger_gateway::config::Config;
 use claviger_gateway::metrics;
-use claviger_gateway::server::{self, ServeReport, ServerOptions};
+use claviger_gateway::server::{self, ServeReport, ServerOptions, Workers};
 use tokio::net::TcpListener;
 
 use crate::signals::Shutdown;
@@ -42,7 +42,13 @@ pub(crate) async fn serve_gateway(
         Some(admin) => Some(serve_admin_pages(&gateway, admin.listen, shutdown.clone()).await?),
         None => None,
     };
-    let options = ServerOptions { limits: config.limits.clone(), clock, instance: draw(random)? };
+    let workers = Arc::new(Workers::start().context("no threads for clients' connections")?);
+    let options = ServerOptions {
+        limits: config.limits.clone(),
+        clock,
+        instance: draw(random)?,
+        workers: Some(workers.clone()),
+    };
     let report = server::serve(listener, gateway.clone(), options, tls, shutdown.wait()).await;
     let unfinished = gateway.settle().await;
     if unfinished > 0 {
@@ -51,6 +57,8 @@ pub(crate) async fn serve_gateway(
     if let Some(admin) = admin {
         admin.abort();
     }
+    // What was still being done ran in their runtimes.
+    drop(workers);
     Ok(report)
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn listen() -> Result<Shutdown> {
         tracing::info!("asked to end; finishing what is running (again to end at once)");
         ask.send_replace(true);
         next(&mut interrupt, &mut terminate).await;
+        crate::logging::flush();
         std::process::exit(EXIT_INTERRUPTED);
     });
     Ok(Shutdown(asked))

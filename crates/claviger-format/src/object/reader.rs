@@ -3,6 +3,7 @@
 use crate::crc64::Crc64;
 use crate::layout::{CipherRange, HEADER_LEN, PlainRange, SEGMENT_LEN, segment_count, segment_len};
 use crate::metadata::Layout;
+use crate::output::Output;
 use crate::segment::{Opened, Pieces, to_usize};
 use crate::suite::{SegmentAead, TAG_LEN};
 use crate::unit::{Kind, UnitContext, UnitHeader};
@@ -179,16 +180,16 @@ impl<A: SegmentAead> ObjectReader<A> {
 
     /// Takes the next ciphertext and appends the plaintext of every segment whose tag verified. On an error nothing
     /// of this call stays in `out`, and the reader is dead.
-    pub fn push(&mut self, ciphertext: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    pub fn push(&mut self, ciphertext: &[u8], out: &mut impl Output) -> Result<()> {
         self.push_pieces(&[ciphertext], out)
     }
 
     /// As [`Self::push`], for ciphertext in several pieces.
-    pub fn push_pieces(&mut self, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
+    pub fn push_pieces(&mut self, pieces: &[&[u8]], out: &mut impl Output) -> Result<()> {
         let start = out.len();
         let result = self.drive(&mut Pieces::new(pieces), out);
         if result.is_err() {
-            out[start..].fill(0);
+            out.bytes_mut()[start..].fill(0);
             out.truncate(start);
             self.step = Step::Failed;
         }
@@ -204,7 +205,7 @@ impl<A: SegmentAead> ObjectReader<A> {
         }
     }
 
-    fn drive(&mut self, pieces: &mut Pieces<'_, '_>, out: &mut Vec<u8>) -> Result<()> {
+    fn drive(&mut self, pieces: &mut Pieces<'_, '_>, out: &mut impl Output) -> Result<()> {
         loop {
             let len = match &mut self.step {
                 Step::Failed => return Err(Error::Poisoned),
@@ -238,7 +239,12 @@ impl<A: SegmentAead> ObjectReader<A> {
     }
 
     /// Processes one header, segment or footer that is now complete.
-    fn take_item(&mut self, missing: usize, pieces: &mut Pieces<'_, '_>, out: &mut Vec<u8>) -> Result<()> {
+    fn take_item(
+        &mut self,
+        missing: usize,
+        pieces: &mut Pieces<'_, '_>,
+        out: &mut impl Output,
+    ) -> Result<()> {
         let held = core::mem::take(&mut self.held);
         let mut parts = Vec::with_capacity(8);
         parts.push(&held[..]);
@@ -264,7 +270,7 @@ impl<A: SegmentAead> ObjectReader<A> {
         Ok(())
     }
 
-    fn take_segment(&mut self, sealed: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
+    fn take_segment(&mut self, sealed: &[&[u8]], out: &mut impl Output) -> Result<()> {
         let Step::Segments { part, opened, index } = &mut self.step else { return Err(Error::Poisoned) };
         let start = out.len();
         opened.open_segment(*index, sealed, out)?;
@@ -274,7 +280,7 @@ impl<A: SegmentAead> ObjectReader<A> {
         let done = *index >= last;
         *index += 1;
         if self.full {
-            self.crc.update(&out[start..]);
+            self.crc.update(&out.bytes_mut()[start..]);
         }
         self.trim(start, out);
         if done {
@@ -284,9 +290,9 @@ impl<A: SegmentAead> ObjectReader<A> {
     }
 
     /// Cuts off what lies before or behind the range.
-    fn trim(&mut self, start: usize, out: &mut Vec<u8>) {
+    fn trim(&mut self, start: usize, out: &mut impl Output) {
         let skip = to_usize(core::mem::take(&mut self.skip));
-        out.drain(start..start + skip);
+        out.cut_out(start, skip);
         let left = self.plain_len - self.released;
         let fresh = ((out.len() - start) as u64).min(left);
         out.truncate(start + to_usize(fresh));

@@ -1,6 +1,7 @@
 //! Writers of single bodies and of parts.
 
 use crate::layout::{g, h};
+use crate::output::Output;
 use crate::segment::{UnitSealer, to_usize};
 use crate::suite::SegmentAead;
 use crate::unit::{Kind, UnitGrant, UnitRequest};
@@ -67,19 +68,18 @@ macro_rules! pushing {
         }
 
         /// Takes the next plaintext and appends what is complete. Fails on more than the declared length.
-        pub fn push(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        pub fn push(&mut self, plaintext: &[u8], out: &mut impl Output) -> Result<()> {
             self.push_pieces(&[plaintext], out)
         }
 
         /// As [`Self::push`], for plaintext in several pieces.
-        pub fn push_pieces(&mut self, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
-            let start = out.len();
+        pub fn push_pieces(&mut self, pieces: &[&[u8]], out: &mut impl Output) -> Result<()> {
             let incoming = crate::segment::total_len(pieces);
             // A push beyond the declared length fails below and emits nothing.
-            if self.sealer.taken().saturating_add(incoming) <= self.length {
-                out.resize(start + to_usize(self.sealer.emits(incoming)), 0);
-            }
-            self.push_into(pieces, &mut out[start..]).map(|_| ())
+            let fits = self.sealer.taken().saturating_add(incoming) <= self.length;
+            let emits = if fits { to_usize(self.sealer.emits(incoming)) } else { 0 };
+            let start = out.len();
+            self.push_into(pieces, out.grow(emits)).map(|_| ()).inspect_err(|_| out.truncate(start))
         }
 
         /// As [`Self::push_pieces`], into the front of a buffer of at least [`Self::emits`] bytes (one that is reused
@@ -93,13 +93,13 @@ macro_rules! pushing {
             result
         }
 
-        fn finish_unit(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        fn finish_unit(&mut self, out: &mut impl Output) -> Result<()> {
             if self.failed {
                 return Err(Error::Poisoned);
             }
             let start = out.len();
-            out.resize(start + self.sealer.finish_len(), 0);
-            self.sealer.finish_into(&mut out[start..]).inspect_err(|_| out.truncate(start))
+            let room = out.grow(self.sealer.finish_len());
+            self.sealer.finish_into(room).inspect_err(|_| out.truncate(start))
         }
     };
 }
@@ -147,12 +147,12 @@ impl<A: SegmentAead> BodyWriter<A> {
         mut self,
         created_ms: u64,
         checksum: Option<Checksum>,
-        out: &mut Vec<u8>,
+        out: &mut impl Output,
     ) -> Result<PartState> {
         self.finish_unit(out)?;
         let part = PartState { number: 1, length: self.length, salt: self.salt, crc64: self.crc64() };
         let info = FooterInfo { created_ms, crc64: Some(part.crc64), checksum };
-        out.extend_from_slice(&footer::seal_granted(self.footer, &[part.entry()], &info)?);
+        out.append(&footer::seal_granted(self.footer, &[part.entry()], &info)?);
         Ok(part)
     }
 }
@@ -206,7 +206,7 @@ impl<A: SegmentAead> PartWriter<A> {
     pushing!();
 
     /// Appends what was held back. Fails on short input.
-    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<PartState> {
+    pub fn finish(mut self, out: &mut impl Output) -> Result<PartState> {
         self.finish_unit(out)?;
         Ok(PartState { number: self.number, length: self.length, salt: self.salt, crc64: self.crc64() })
     }

@@ -5,6 +5,7 @@
 pub(crate) mod client;
 pub(crate) mod form;
 pub(crate) mod form_heads;
+mod frames;
 pub(crate) mod open;
 pub(crate) mod seal;
 

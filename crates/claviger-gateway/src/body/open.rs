@@ -11,8 +11,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use claviger_format::object::ObjectReader;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, SizeHint};
 
+use super::frames::Frame;
 use super::{PlaintextSource, Verified};
 use crate::aead::AwsLcAead;
 use crate::error::GatewayError;
@@ -33,7 +34,7 @@ pub(crate) struct OpenedBody {
     /// Plaintext that has not been handed out.
     left_len: u64,
     ready: Option<Bytes>,
-    out: Vec<u8>,
+    out: Frame,
     share: Option<MemoryShare>,
     /// Nothing more is handed out once the era of its key has ended.
     held: Moment,
@@ -55,7 +56,7 @@ impl OpenedBody {
             left_len: reader.plain_len(),
             reader: Some(reader),
             ready: None,
-            out: Vec::new(),
+            out: Frame::default(),
             share: None,
             held,
         };
@@ -121,10 +122,10 @@ impl OpenedBody {
         let take_len = usize::try_from(self.wanted_len).unwrap_or(usize::MAX).min(data.len());
         self.wanted_len -= take_len as u64;
         let Some(reader) = &mut self.reader else { return Ok(()) };
-        if self.out.capacity() == 0 {
-            self.out.reserve_exact(FRAME_LEN + 2 * 65_536);
+        if self.out.is_missing() {
+            self.out = Frame::for_body(self.left_len);
         }
-        reader.push(&data[..take_len], &mut self.out).map_err(GatewayError::integrity("reading a body"))
+        reader.push(&data[..take_len], self.out.buffer()).map_err(GatewayError::integrity("reading a body"))
     }
 
     /// Whether what is authenticated may go out: not when it would complete the answer.
@@ -134,7 +135,7 @@ impl OpenedBody {
 
     fn emit(&mut self) -> Bytes {
         self.left_len -= self.out.len() as u64;
-        Bytes::from(std::mem::take(&mut self.out))
+        std::mem::take(&mut self.out).into_bytes()
     }
 
     fn finish(&mut self) -> Option<Result<Bytes, GatewayError>> {
@@ -172,10 +173,10 @@ impl Body for OpenedBody {
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
         self.poll_next(cx).map(|next| {
             next.map(|result| match result {
-                Ok(data) => Ok(Frame::data(data)),
+                Ok(data) => Ok(http_body::Frame::data(data)),
                 Err(error) => {
                     tracing::error!(blame = error.blame().as_str(), %error, "a body was broken off");
                     error.count();

@@ -7,8 +7,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use claviger_format::Buffer;
 use claviger_format::object::{BodySummary, BodyWriter, PartState, PartWriter};
 
+use super::frames::Frame;
 use super::{PlaintextSource, Verified};
 use crate::aead::AwsLcAead;
 use crate::error::GatewayError;
@@ -23,11 +25,14 @@ pub(crate) trait UnitWriter: Send {
     /// What is known of the unit when it is complete.
     type Summary: Send;
 
+    /// Bytes that it comes to.
+    fn sealed_len(&self) -> u64;
+
     /// Seals as much as is complete, never the commit point.
-    fn push(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), claviger_format::Error>;
+    fn push(&mut self, plaintext: &[u8], out: &mut Buffer) -> Result<(), claviger_format::Error>;
 
     /// Seals the rest.
-    fn commit(self, verified: &Verified, out: &mut Vec<u8>) -> Result<Self::Summary, claviger_format::Error>;
+    fn commit(self, verified: &Verified, out: &mut Buffer) -> Result<Self::Summary, claviger_format::Error>;
 }
 
 /// A whole object received as one stream (docs/format.md §3.2).
@@ -41,11 +46,15 @@ pub(crate) struct ObjectUnit {
 impl UnitWriter for ObjectUnit {
     type Summary = BodySummary;
 
-    fn push(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), claviger_format::Error> {
+    fn sealed_len(&self) -> u64 {
+        self.writer.sealed_len()
+    }
+
+    fn push(&mut self, plaintext: &[u8], out: &mut Buffer) -> Result<(), claviger_format::Error> {
         self.writer.push(plaintext, out)
     }
 
-    fn commit(self, verified: &Verified, out: &mut Vec<u8>) -> Result<BodySummary, claviger_format::Error> {
+    fn commit(self, verified: &Verified, out: &mut Buffer) -> Result<BodySummary, claviger_format::Error> {
         self.writer.finish(self.created_ms, verified.footer_checksum(), out)
     }
 }
@@ -53,11 +62,15 @@ impl UnitWriter for ObjectUnit {
 impl UnitWriter for PartWriter<AwsLcAead> {
     type Summary = PartState;
 
-    fn push(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), claviger_format::Error> {
+    fn sealed_len(&self) -> u64 {
+        Self::sealed_len(self)
+    }
+
+    fn push(&mut self, plaintext: &[u8], out: &mut Buffer) -> Result<(), claviger_format::Error> {
         Self::push(self, plaintext, out)
     }
 
-    fn commit(self, _: &Verified, out: &mut Vec<u8>) -> Result<PartState, claviger_format::Error> {
+    fn commit(self, _: &Verified, out: &mut Buffer) -> Result<PartState, claviger_format::Error> {
         self.finish(out)
     }
 }
@@ -96,14 +109,18 @@ pub(crate) struct Sealing<S, W: UnitWriter> {
     source: S,
     writer: Option<W>,
     outcome: Outcome<W::Summary>,
-    out: Vec<u8>,
+    out: Frame,
+    /// Sealed bytes that were not handed on yet.
+    left_len: u64,
 }
 
 impl<S: PlaintextSource, W: UnitWriter> Sealing<S, W> {
     /// Takes the source and the writer; gives the stream and where its outcome will be found.
     pub(crate) fn new(source: S, writer: W) -> (Self, Outcome<W::Summary>) {
         let slot = Arc::new(Mutex::new(None));
-        let stream = Self { source, writer: Some(writer), outcome: Outcome(slot.clone()), out: Vec::new() };
+        let left_len = writer.sealed_len();
+        let outcome = Outcome(slot.clone());
+        let stream = Self { source, writer: Some(writer), outcome, out: Frame::default(), left_len };
         (stream, Outcome(slot))
     }
 
@@ -118,7 +135,9 @@ impl<S: PlaintextSource, W: UnitWriter> Sealing<S, W> {
     }
 
     fn emit(&mut self) -> Poll<Option<Result<Ciphertext, Abandoned>>> {
-        Poll::Ready(Some(Ok(Ciphertext::sealed(std::mem::take(&mut self.out)))))
+        let sealed = std::mem::take(&mut self.out).into_bytes();
+        self.left_len = self.left_len.saturating_sub(sealed.len() as u64);
+        Poll::Ready(Some(Ok(Ciphertext::sealed(sealed))))
     }
 
     fn commit(&mut self) -> Poll<Option<Result<Ciphertext, Abandoned>>> {
@@ -127,7 +146,7 @@ impl<S: PlaintextSource, W: UnitWriter> Sealing<S, W> {
             Err(error) => return self.fail(error),
         };
         let Some(writer) = self.writer.take() else { return Poll::Ready(None) };
-        match writer.commit(&verified, &mut self.out) {
+        match writer.commit(&verified, self.out.buffer()) {
             Ok(summary) => {
                 self.settle(Ok((summary, verified)));
                 self.emit()
@@ -147,10 +166,10 @@ impl<S: PlaintextSource, W: UnitWriter> SealedStream for Sealing<S, W> {
                 Poll::Ready(None) => return self.commit(),
                 Poll::Ready(Some(Err(error))) => return self.fail(error),
                 Poll::Ready(Some(Ok(piece))) => {
-                    if self.out.capacity() == 0 {
-                        self.out.reserve_exact(FRAME_LEN + 65_552);
+                    if self.out.is_missing() {
+                        self.out = Frame::for_body(self.left_len);
                     }
-                    if let Err(source) = writer.push(&piece, &mut self.out) {
+                    if let Err(source) = writer.push(&piece, self.out.buffer()) {
                         return self.fail(GatewayError::Integrity { context: "sealing", source });
                     }
                     if self.out.len() >= FRAME_LEN {

@@ -17,6 +17,7 @@ use claviger_keyapi::{KeyService, KeyServiceError, UnavailableReason};
 use super::era::{Era, Moment};
 use super::session::{KeysetAccess, Session, SessionState};
 use crate::error::GatewayError;
+use crate::random::ForObject;
 use crate::system_area::SystemArea;
 
 /// An epoch ends after this time (docs/format.md §2.2) …
@@ -38,6 +39,8 @@ pub(crate) struct NewObject {
     pub epoch_id: EpochId,
     /// Its identity, drawn afresh.
     pub object_id: ObjectId,
+    /// For its salts.
+    pub random: ForObject,
     /// The version of the keyset that the epoch is sealed to.
     pub version: u32,
 }
@@ -105,9 +108,11 @@ impl WriteEpochs {
         let held = self.era.now();
         let keyset = self.session.keyset(keyset_id).await?;
         let epoch = self.epoch(&keyset, plaintext_len, held).await?;
-        let object_id = ObjectId::draw(&*self.random).map_err(|_| GatewayError::Internal("no randomness"))?;
+        let no_randomness = |_| GatewayError::Internal("no randomness");
+        let random = ForObject::draw(self.random.clone()).map_err(no_randomness)?;
+        let object_id = ObjectId::draw(&random).map_err(|_| GatewayError::Internal("no randomness"))?;
         let WriteEpoch { epoch_id, version, .. } = *epoch;
-        Ok(NewObject { dek: epoch.wek.dek(epoch_id, object_id), epoch_id, object_id, version })
+        Ok(NewObject { dek: epoch.wek.dek(epoch_id, object_id), epoch_id, object_id, random, version })
     }
 
     async fn epoch(

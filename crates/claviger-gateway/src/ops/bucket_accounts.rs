@@ -119,7 +119,7 @@ impl Listed {
 async fn look(upstream: &Upstream, bucket: &str) -> Result<Sight, GatewayError> {
     let what = ListWhat { prefix: "", delimiter: None, max_keys: 1 };
     match upstream.list_objects_v2(bucket, what, None, None, false).await {
-        Ok(page) if page.contents.is_empty() => Ok(Sight::Empty),
+        Ok(document) if document.page()?.contents.is_empty() => Ok(Sight::Empty),
         Ok(_) => Ok(Sight::Filled),
         Err(error) => match error.upstream_code() {
             Some(ErrorCode::NoSuchBucket) => Ok(Sight::Nothing),
@@ -153,7 +153,7 @@ async fn listed(upstream: &Upstream, bucket: &str) -> Option<Listed> {
         }
     };
     let found = all.buckets.iter().find(|listed| listed.name == bucket)?;
-    Some(Listed { owner_id: all.owner.id, creation_ms: found.creation_ms })
+    Some(Listed { owner_id: all.owner.id.into_owned(), creation_ms: found.creation_ms })
 }
 
 #[cfg(test)]

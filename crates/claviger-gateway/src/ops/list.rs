@@ -30,7 +30,8 @@ pub(crate) async fn list_v1(call: &Call<'_>, op: &ListV1) -> Result<Response<Res
     } else {
         behind_prefix(&op.marker, &op.prefix, op.delimiter.as_deref())
     };
-    let mut page = call.upstream.list_objects(permit.bucket(), what, &marker).await?;
+    let document = call.upstream.list_objects(permit.bucket(), what, &marker).await?;
+    let mut page = document.page()?;
     if op.max_keys == 0 {
         page.is_truncated = false;
         clear(&mut page.contents, &mut page.common_prefixes);
@@ -62,8 +63,9 @@ pub(crate) async fn list_v2(call: &Call<'_>, op: &ListV2) -> Result<Response<Res
     // An empty token is the beginning.
     let token = op.continuation_token.as_deref().filter(|token| !token.is_empty());
     let start_after = op.start_after.as_deref();
-    let mut page =
+    let document =
         call.upstream.list_objects_v2(permit.bucket(), what, start_after, token, op.fetch_owner).await?;
+    let mut page = document.page()?;
     if op.max_keys == 0 {
         (page.is_truncated, page.next_continuation_token) = (false, None);
         clear(&mut page.contents, &mut page.common_prefixes);
@@ -102,33 +104,32 @@ pub(crate) fn what<'a>(
 /// When it does not.
 pub(crate) fn confine(
     permit: &Permit<ListObjects>,
-    contents: &[ObjectEntry],
-    common_prefixes: &[String],
+    contents: &[ObjectEntry<'_>],
+    common_prefixes: &[Cow<'_, str>],
     max_keys: u32,
 ) -> Result<(), GatewayError> {
-    let keys: Vec<&str> = contents.iter().map(|entry| entry.key.as_str()).collect();
-    confine_names(permit, &keys, common_prefixes, max_keys)?;
-    if keys.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(out_of_order()) }
+    confine_names(permit, contents.iter().map(|entry| &*entry.key), common_prefixes, max_keys)?;
+    if contents.is_sorted_by(|a, b| a.key < b.key) { Ok(()) } else { Err(out_of_order()) }
 }
 
 /// As [`confine`], for listings that may name a key several times: once for each of its versions.
 ///
 /// # Errors
 /// When the page does not keep to it.
-pub(crate) fn confine_names(
+pub(crate) fn confine_names<'a>(
     permit: &Permit<ListObjects>,
-    keys: &[&str],
-    common_prefixes: &[String],
+    keys: impl ExactSizeIterator<Item = &'a str> + Clone,
+    common_prefixes: &[Cow<'_, str>],
     max_keys: u32,
 ) -> Result<(), GatewayError> {
-    let prefixes = || common_prefixes.iter().map(String::as_str);
-    if !keys.iter().copied().chain(prefixes()).all(|name| name.starts_with(permit.prefix())) {
+    let is_permitted = |name: &str| name.starts_with(permit.prefix());
+    if !keys.clone().all(is_permitted) || !common_prefixes.iter().all(|prefix| is_permitted(prefix)) {
         return Err(GatewayError::UpstreamAnswer("a listing beyond the prefix"));
     }
     if keys.len() + common_prefixes.len() > usize::try_from(max_keys).unwrap_or(usize::MAX) {
         return Err(GatewayError::UpstreamAnswer("a listing longer than asked for"));
     }
-    if keys.is_sorted() && prefixes().is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(out_of_order()) }
+    if keys.is_sorted() && common_prefixes.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(out_of_order()) }
 }
 
 fn out_of_order() -> GatewayError {
@@ -136,7 +137,7 @@ fn out_of_order() -> GatewayError {
 }
 
 /// A page of nothing ends the listing (S3). Some stores take 0 for 1.
-fn clear(contents: &mut Vec<ObjectEntry>, common_prefixes: &mut Vec<String>) {
+fn clear(contents: &mut Vec<ObjectEntry<'_>>, common_prefixes: &mut Vec<Cow<'_, str>>) {
     contents.clear();
     common_prefixes.clear();
 }
@@ -155,24 +156,27 @@ fn behind_prefix<'a>(marker: &'a str, prefix: &str, delimiter: Option<&str>) -> 
 }
 
 /// Where a page ends: the later of its last key and its last common prefix.
-fn last_of(contents: &[ObjectEntry], common_prefixes: &[String]) -> Option<String> {
-    let key = contents.last().map(|entry| entry.key.clone());
-    key.max(common_prefixes.last().cloned())
+fn last_of(contents: &[ObjectEntry<'_>], common_prefixes: &[Cow<'_, str>]) -> Option<String> {
+    let key = contents.last().map(|entry| &entry.key);
+    key.max(common_prefixes.last()).map(ToString::to_string)
 }
 
-fn as_plaintext(entry: &mut ObjectEntry) {
-    show_as_plaintext(&mut entry.size, &mut entry.etag);
+fn as_plaintext(entry: &mut ObjectEntry<'_>) {
+    show_as_plaintext(&mut entry.size, &mut entry.etag, &mut entry.etag_suffix);
     entry.checksum_algorithm = None;
     entry.checksum_type = None;
 }
 
 /// Sizes and presence are the provider's claims; a size that no sealed object has is shown as it is and counted.
-pub(crate) fn show_as_plaintext(size: &mut u64, etag: &mut String) {
+pub(crate) fn show_as_plaintext(size: &mut u64, etag: &mut Cow<'_, str>, etag_suffix: &mut &'static str) {
     match g_inverse(*size) {
         Some(length) => *size = length,
         None => ::metrics::counter!(crate::metrics::FOREIGN_SIZES).increment(1),
     }
-    *etag = object_etag::mark(etag.trim_matches('"'));
+    if etag.starts_with('"') || etag.ends_with('"') {
+        *etag = Cow::Owned(etag.trim_matches('"').to_owned());
+    }
+    *etag_suffix = object_etag::mark_of(etag);
 }
 
 #[cfg(test)]

@@ -23,12 +23,12 @@ pub(crate) async fn list(
     call.gateway.bindings.resolve(permit.bucket()).await?;
     let _share = call.gateway.stream_share().await?;
     let what = what(&permit, op.delimiter.as_deref(), op.max_keys);
-    let mut page = call
+    let document = call
         .upstream
         .list_versions(permit.bucket(), what, &op.key_marker, op.version_id_marker.as_ref())
         .await?;
-    let keys: Vec<&str> = page.entries.iter().map(|entry| entry.key.as_str()).collect();
-    confine_names(&permit, &keys, &page.common_prefixes, op.max_keys)?;
+    let mut page = document.page()?;
+    confine_names(&permit, page.entries.iter().map(|entry| &*entry.key), &page.common_prefixes, op.max_keys)?;
     set_next_marker(&mut page)?;
     // What the client asked for is repeated as it was asked, not as the provider understood it.
     page.name = permit.bucket().to_owned();
@@ -49,13 +49,14 @@ pub(crate) async fn list(
 ///
 /// # Errors
 /// For a page that goes on from nowhere.
-fn set_next_marker(page: &mut ListVersionsResult) -> Result<(), GatewayError> {
+fn set_next_marker(page: &mut ListVersionsResult<'_>) -> Result<(), GatewayError> {
     let theirs = (page.next_key_marker.take(), page.next_version_id_marker.take());
     if !page.is_truncated {
         return Ok(());
     }
-    let last_entry = page.entries.last().map(|entry| (entry.key.clone(), Some(entry.version.to_string())));
-    let last_prefix = page.common_prefixes.last().map(|prefix| (prefix.clone(), None));
+    let last_entry =
+        page.entries.last().map(|entry| (entry.key.to_string(), Some(entry.version.to_string())));
+    let last_prefix = page.common_prefixes.last().map(|prefix| (prefix.to_string(), None));
     let last = match (last_entry, last_prefix) {
         (Some(entry), Some(prefix)) => Some(if entry.0 > prefix.0 { entry } else { prefix }),
         (entry, prefix) => entry.or(prefix),
@@ -72,9 +73,9 @@ fn set_next_marker(page: &mut ListVersionsResult) -> Result<(), GatewayError> {
     Ok(())
 }
 
-fn as_plaintext(entry: &mut VersionEntry) {
-    if let ListedVersion::Object { etag, size, .. } = &mut entry.what {
-        show_as_plaintext(size, etag);
+fn as_plaintext(entry: &mut VersionEntry<'_>) {
+    if let ListedVersion::Object { etag, etag_suffix, size, .. } = &mut entry.what {
+        show_as_plaintext(size, etag, etag_suffix);
     }
 }
 
@@ -83,9 +84,9 @@ mod tests {
     use super::*;
     use claviger_s3::VersionId;
 
-    fn entry(key: &str, version: &str) -> VersionEntry {
+    fn entry<'a>(key: &'a str, version: &str) -> VersionEntry<'a> {
         VersionEntry {
-            key: key.to_owned(),
+            key: key.into(),
             version: VersionId::parse(version).unwrap(),
             is_latest: true,
             last_modified_ms: 0,
@@ -95,13 +96,13 @@ mod tests {
     }
 
     fn next(
-        entries: &[VersionEntry],
+        entries: &[VersionEntry<'_>],
         prefixes: &[&str],
         theirs: Option<&str>,
     ) -> (Option<String>, Option<String>) {
         let mut page = ListVersionsResult {
             entries: entries.to_vec(),
-            common_prefixes: prefixes.iter().map(ToString::to_string).collect(),
+            common_prefixes: prefixes.iter().map(|prefix| (*prefix).into()).collect(),
             is_truncated: true,
             max_keys: 2,
             next_key_marker: theirs.map(str::to_owned),
@@ -137,10 +138,13 @@ mod tests {
         let mut marker = entry("a", "v1");
         as_plaintext(&mut marker);
         assert_eq!(marker, entry("a", "v1"));
-        let what = ListedVersion::Object { etag: "\"abc\"".to_owned(), size: 344, storage_class: None };
+        let what =
+            ListedVersion::Object { etag: "\"abc\"".into(), etag_suffix: "", size: 344, storage_class: None };
         let mut object = VersionEntry { what, ..entry("a", "v1") };
         as_plaintext(&mut object);
-        let ListedVersion::Object { etag, size, .. } = object.what else { panic!("it was an object") };
-        assert_eq!((etag.as_str(), Some(size)), ("abc-0", claviger_format::layout::g_inverse(344)));
+        let ListedVersion::Object { etag, etag_suffix, size, .. } = object.what else {
+            panic!("it was an object")
+        };
+        assert_eq!((&*etag, etag_suffix, Some(size)), ("abc", "-0", claviger_format::layout::g_inverse(344)));
     }
 }

@@ -132,23 +132,15 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     new: NewBody<'_>,
     source: S,
 ) -> Result<(Stored, Verified, u64), GatewayError> {
-    let NewObject { dek, epoch_id, object_id, .. } =
+    let NewObject { dek, epoch_id, object_id, random, .. } =
         gateway.write_epochs.new_object(new.bound.keyset_id, new.length).await?;
-    let writer = BodyWriter::begin(&dek, epoch_id, object_id, new.length, &*gateway.random)
+    let writer = BodyWriter::begin(&dek, epoch_id, object_id, new.length, &random)
         .map_err(GatewayError::integrity("beginning a body"))?;
     let layout = Layout::Single { salt: writer.salt(), length: new.length };
     let tlv_len_max = metadata::tlv_len_max(&gateway.config.upstream);
-    let envelope = envelope::seal(
-        &dek,
-        epoch_id,
-        object_id,
-        new.name,
-        &layout,
-        &new.metadata,
-        tlv_len_max,
-        &*gateway.random,
-    )
-    .map_err(metadata::seal_error)?;
+    let envelope =
+        envelope::seal(&dek, epoch_id, object_id, new.name, &layout, &new.metadata, tlv_len_max, &random)
+            .map_err(metadata::seal_error)?;
     let sealed_len = writer.sealed_len();
     let unit = ObjectUnit { writer, created_ms: gateway.clock.now_ms() };
     let (stream, outcome) = Sealing::new(source, unit);

@@ -83,6 +83,12 @@ pub(super) struct AccessRecord {
     finished: bool,
 }
 
+/// The beginning of a path.
+fn shortened(path: &str) -> String {
+    // Of bytes there are no fewer than characters.
+    if path.len() <= PATH_LEN_MAX { path.to_owned() } else { path.chars().take(PATH_LEN_MAX).collect() }
+}
+
 impl AccessRecord {
     pub(super) fn begin<B>(
         request: &Request<B>,
@@ -93,7 +99,7 @@ impl AccessRecord {
         Self {
             meta: meta.clone(),
             method: request.method().clone(),
-            path: request.uri().path().chars().take(PATH_LEN_MAX).collect(),
+            path: shortened(request.uri().path()),
             begun_ms: clock.boot_ms(),
             clock,
             received,
@@ -102,7 +108,7 @@ impl AccessRecord {
             declared_len: None,
             sent_len: 0,
             permit: None,
-            in_flight: Some(Raised::new(metrics::REQUESTS_IN_FLIGHT)),
+            in_flight: Some(Raised::request()),
             finished: false,
         }
     }
@@ -186,7 +192,6 @@ impl AccessRecord {
         if let Some(code) = self.note.error_code {
             metrics::error_answered(code, self.note.blame.unwrap_or(Blame::Internal).as_str());
         }
-        counter!(metrics::RECEIVED_BYTES).increment(received_len);
-        counter!(metrics::SENT_BYTES).increment(self.sent_len);
+        metrics::transferred(received_len, self.sent_len);
     }
 }

@@ -25,40 +25,62 @@ use tokio_rustls::TlsAcceptor;
 use super::access_log::AccessRecord;
 use super::io::ClientIo;
 use super::reply::{ReplyBody, error_reply};
+use super::workers::Seat;
 use super::{RequestMeta, ResponseBody, Shared};
 use crate::metrics::{self, Raised};
+use crate::read_ahead::ReadAhead;
 
+/// One frame of a body at a time waits to be sent (`body/frames.rs`): more would fill memory where clients are slow.
+const BUFFER_LEN: usize = 64 << 10;
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
 const SERVER: HeaderValue = HeaderValue::from_static("Claviger");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
-    draining: watch::Receiver<bool>,
-) {
-    counter!(metrics::CONNECTIONS_ACCEPTED).increment(1);
-    let _open = Raised::new(metrics::CONNECTIONS);
-    if let Err(error) = tune(&stream) {
-        tracing::debug!(%peer, %error, "can't set socket options");
-    }
-    let Some(acceptor) = acceptor else {
-        return serve_requests(shared, stream, peer, false, draining).await;
-    };
-    let timeout = Duration::from_secs(shared.options.limits.header_read_timeout_s);
-    match tokio::time::timeout(timeout, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => serve_requests(shared, stream, peer, true, draining).await,
-        Ok(Err(error)) => {
-            counter!(metrics::TLS_FAILURES).increment(1);
-            tracing::debug!(%peer, %error, "TLS handshake failed");
+/// A connection that has just come.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    /// `None` for plain HTTP.
+    pub(super) acceptor: Option<TlsAcceptor>,
+    /// Becomes true when the server begins to stop.
+    pub(super) draining: watch::Receiver<bool>,
+}
+
+impl Accepted {
+    /// Serves it in the runtime that this is called in, which is not the one that accepted it.
+    pub(super) async fn run_elsewhere(self, shared: Arc<Shared>, _seat: Seat) {
+        let peer = self.peer;
+        // Its events have to wake this runtime.
+        match self.stream.into_std().and_then(TcpStream::from_std) {
+            Ok(stream) => Self { stream, ..self }.run(shared).await,
+            Err(error) => tracing::warn!(%peer, %error, "a connection was lost on its way to a worker"),
         }
-        Err(_) => {
-            counter!(metrics::TLS_FAILURES).increment(1);
-            tracing::debug!(%peer, "TLS handshake timed out");
+    }
+
+    /// Serves it.
+    pub(super) async fn run(self, shared: Arc<Shared>) {
+        let Self { stream, peer, acceptor, draining } = self;
+        counter!(metrics::CONNECTIONS_ACCEPTED).increment(1);
+        let _open = Raised::connection();
+        if let Err(error) = tune(&stream) {
+            tracing::debug!(%peer, %error, "can't set socket options");
+        }
+        let Some(acceptor) = acceptor else {
+            return serve_requests(shared, stream, peer, false, draining).await;
+        };
+        let timeout = Duration::from_secs(shared.options.limits.header_read_timeout_s);
+        match tokio::time::timeout(timeout, acceptor.accept(ReadAhead::new(stream))).await {
+            Ok(Ok(stream)) => serve_requests(shared, stream, peer, true, draining).await,
+            Ok(Err(error)) => {
+                counter!(metrics::TLS_FAILURES).increment(1);
+                tracing::debug!(%peer, %error, "TLS handshake failed");
+            }
+            Err(_) => {
+                counter!(metrics::TLS_FAILURES).increment(1);
+                tracing::debug!(%peer, "TLS handshake timed out");
+            }
         }
     }
 }
@@ -87,6 +109,7 @@ async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(limits.header_read_timeout_s))
         .max_header_size(limits.header_bytes_max)
+        .max_buf_size(limits.header_bytes_max.max(BUFFER_LEN))
         .half_close(true);
     let service = service_fn(move |request: Request<Incoming>| {
         let meta = RequestMeta {

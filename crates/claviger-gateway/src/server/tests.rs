@@ -114,7 +114,12 @@ async fn start(limits: LimitsConfig, tls: Option<Arc<rustls::ServerConfig>>) -> 
     let address = listener.local_addr().unwrap();
     let handler = Arc::new(Paths::default());
     let (stop, stopped) = oneshot::channel::<()>();
-    let options = ServerOptions { limits, clock: Arc::new(SystemClock), instance: 42 };
+    let options = ServerOptions {
+        limits,
+        clock: Arc::new(SystemClock),
+        instance: 42,
+        workers: Some(Arc::new(Workers::start().unwrap())),
+    };
     let serving =
         tokio::spawn(serve(listener, handler.clone(), options, tls, async move { drop(stopped.await) }));
     Running { address, handler, stop: Some(stop), serving }

@@ -1,6 +1,10 @@
 //! Listings of objects. The provider is always asked with `encoding-type=url`, whatever the client asked for, since
 //! keys may hold characters that XML can't.
+//!
+//! A page is given as it was sent, and read where it stays: its entries borrow from it, so that a thousand of them cost
+//! next to no allocations.
 
+use bytes::Bytes;
 use claviger_s3::VersionId;
 use claviger_s3::xml::{ListObjectsResult, ListObjectsV2Result, ListVersionsResult};
 use http::Method;
@@ -19,6 +23,48 @@ pub(crate) struct ListWhat<'a> {
     pub max_keys: u32,
 }
 
+/// An answer to ListObjects.
+#[derive(Debug)]
+pub(crate) struct ObjectsDocument(Bytes);
+
+/// An answer to ListObjectsV2.
+#[derive(Debug)]
+pub(crate) struct ObjectsV2Document(Bytes);
+
+/// An answer to ListObjectVersions.
+#[derive(Debug)]
+pub(crate) struct VersionsDocument(Bytes);
+
+impl ObjectsDocument {
+    /// The page.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(crate) fn page(&self) -> Result<ListObjectsResult<'_>, GatewayError> {
+        ListObjectsResult::parse(&self.0).map_err(|_| GatewayError::UpstreamAnswer("ListObjects"))
+    }
+}
+
+impl ObjectsV2Document {
+    /// The page.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(crate) fn page(&self) -> Result<ListObjectsV2Result<'_>, GatewayError> {
+        ListObjectsV2Result::parse(&self.0).map_err(|_| GatewayError::UpstreamAnswer("ListObjectsV2"))
+    }
+}
+
+impl VersionsDocument {
+    /// The page.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(crate) fn page(&self) -> Result<ListVersionsResult<'_>, GatewayError> {
+        ListVersionsResult::parse(&self.0).map_err(|_| GatewayError::UpstreamAnswer("ListObjectVersions"))
+    }
+}
+
 impl Upstream {
     /// One page, version 1.
     ///
@@ -29,11 +75,10 @@ impl Upstream {
         bucket: &str,
         what: ListWhat<'_>,
         marker: &str,
-    ) -> Result<ListObjectsResult, GatewayError> {
+    ) -> Result<ObjectsDocument, GatewayError> {
         let request =
             list_request(bucket, what).maybe_query("marker", Some(marker).filter(|m| !m.is_empty()));
-        let (_, answer) = self.document(request).await?;
-        ListObjectsResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("ListObjects"))
+        Ok(ObjectsDocument(self.document(request).await?.1))
     }
 
     /// One page, version 2.
@@ -47,14 +92,13 @@ impl Upstream {
         start_after: Option<&str>,
         continuation_token: Option<&str>,
         fetch_owner: bool,
-    ) -> Result<ListObjectsV2Result, GatewayError> {
+    ) -> Result<ObjectsV2Document, GatewayError> {
         let request = list_request(bucket, what)
             .query("list-type", "2")
             .maybe_query("start-after", start_after)
             .maybe_query("continuation-token", continuation_token)
             .maybe_query("fetch-owner", fetch_owner.then_some("true"));
-        let (_, answer) = self.document(request).await?;
-        ListObjectsV2Result::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("ListObjectsV2"))
+        Ok(ObjectsV2Document(self.document(request).await?.1))
     }
 }
 
@@ -69,14 +113,13 @@ impl Upstream {
         what: ListWhat<'_>,
         key_marker: &str,
         version_id_marker: Option<&VersionId>,
-    ) -> Result<ListVersionsResult, GatewayError> {
+    ) -> Result<VersionsDocument, GatewayError> {
         let request = list_request(bucket, what)
             .named("ListObjectVersions")
             .query("versions", "")
             .maybe_query("key-marker", Some(key_marker).filter(|marker| !marker.is_empty()))
             .maybe_query("version-id-marker", version_id_marker.map(VersionId::as_str));
-        let (_, answer) = self.document(request).await?;
-        ListVersionsResult::parse(&answer).map_err(|_| GatewayError::UpstreamAnswer("ListObjectVersions"))
+        Ok(VersionsDocument(self.document(request).await?.1))
     }
 }
 

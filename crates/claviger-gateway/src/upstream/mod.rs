@@ -17,6 +17,7 @@ pub(crate) mod object;
 pub(crate) mod object_settings;
 pub(crate) mod observed;
 pub(crate) mod passed;
+mod pool;
 pub mod profile;
 pub(crate) mod tls;
 mod trailer;

@@ -81,7 +81,7 @@ impl Upstream {
     ) -> Result<ETag, GatewayError> {
         let request = upload.request(Method::PUT).query("partNumber", number.to_string()).body(body);
         let response = self.send(request).await?;
-        let etag = header_text(response.headers(), ETAG.as_str()).and_then(ETag::parse);
+        let etag = header_text(response.headers(), ETAG).and_then(ETag::parse);
         etag.ok_or(GatewayError::UpstreamAnswer("a part without an entity tag"))
     }
 

@@ -51,15 +51,15 @@ pub(crate) struct StoredHead {
 
 impl StoredHead {
     fn parse(status: StatusCode, headers: &HeaderMap) -> Result<Self, GatewayError> {
-        let content_range = header_text(headers, CONTENT_RANGE.as_str()).and_then(parse_content_range);
-        let content_length = header_text(headers, CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok());
+        let content_range = header_text(headers, CONTENT_RANGE).and_then(parse_content_range);
+        let content_length = header_text(headers, CONTENT_LENGTH).and_then(|text| text.parse().ok());
         let (total_size, range) = match (status, content_range, content_length) {
             (StatusCode::PARTIAL_CONTENT, Some((start, end, total)), _) => (total, Some((start, end))),
             (StatusCode::OK, _, Some(length)) => (length, None),
             _ => return Err(GatewayError::UpstreamAnswer("an object without a length")),
         };
-        let etag = header_text(headers, ETAG.as_str()).and_then(ETag::parse);
-        let modified = header_text(headers, LAST_MODIFIED.as_str()).and_then(timestamp::parse_http_date);
+        let etag = header_text(headers, ETAG).and_then(ETag::parse);
+        let modified = header_text(headers, LAST_MODIFIED).and_then(timestamp::parse_http_date);
         Ok(Self {
             total_size,
             etag: etag.ok_or(GatewayError::UpstreamAnswer("an object without an entity tag"))?,
@@ -138,7 +138,7 @@ pub(crate) struct Stored {
 
 impl Stored {
     fn parse(headers: &HeaderMap) -> Result<Self, GatewayError> {
-        let etag = header_text(headers, ETAG.as_str()).and_then(ETag::parse);
+        let etag = header_text(headers, ETAG).and_then(ETag::parse);
         let etag = etag.ok_or(GatewayError::UpstreamAnswer("a stored object without an entity tag"))?;
         Ok(Self { etag, passed: Passed::of_answer(headers) })
     }

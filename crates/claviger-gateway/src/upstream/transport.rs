@@ -8,27 +8,30 @@ use claviger_env::Clock;
 use claviger_s3::error::{ErrorCode, UpstreamError};
 use claviger_s3::sigv4::PayloadHash;
 use claviger_s3::uri::{Slash, encode};
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
+use http::header::{AsHeaderName, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
+use http::uri::{Authority, PathAndQuery};
 use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::account::{Account, ToSign};
 use super::along::Along;
 use super::body::{Progress, UpstreamBody};
-use super::connector::TimedConnector;
+use super::connector::{ReadAheadConnector, TimedConnector};
 use super::observed::Observed;
 use super::passed::Passed;
+use super::pool::{Connections, PooledBody};
 use super::profile::Profile;
 use super::trailer::trailer_name;
 use crate::config::{Addressing, UpstreamConfig};
 use crate::error::GatewayError;
-use crate::metrics::{UPSTREAM_REQUESTS, UPSTREAM_SECONDS};
+use crate::metrics;
 use crate::server::IdleTimeout;
+
+/// Room that is made for an answer because the store says that it is so long: it may never come.
+const ANNOUNCED_LEN_MAX: usize = 1 << 20;
 
 /// The longest XML answer that is read into memory: 1,000 keys of 1,024 escaped bytes and then some.
 const DOCUMENT_LEN_MAX: usize = 8 << 20;
@@ -40,7 +43,7 @@ const ERROR_LEN_MAX: usize = 64 << 10;
 const STALL_FACTOR: u32 = 20;
 
 /// A body from the provider that gives up when nothing comes.
-pub(crate) type StoreBody = IdleTimeout<Incoming>;
+pub(crate) type StoreBody = IdleTimeout<PooledBody>;
 
 /// One request.
 pub(crate) struct StoreRequest<'a> {
@@ -188,9 +191,8 @@ pub(crate) struct Upstream {
 
 /// Where the provider is, and the connections to it.
 struct Pool {
-    client: Client<TimedConnector<HttpsConnector<HttpConnector>>, UpstreamBody>,
-    scheme: String,
-    authority: String,
+    connections: Arc<Connections>,
+    authority: Authority,
     addressing: Addressing,
     region: String,
     clock: Arc<dyn Clock>,
@@ -213,7 +215,7 @@ impl Upstream {
         let malformed = GatewayError::Internal("the upstream endpoint is not http(s)://host[:port]");
         let uri: Uri =
             config.endpoint.parse().map_err(|_| GatewayError::Internal("the upstream endpoint is no URL"))?;
-        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
             return Err(malformed);
         };
         let mut http = HttpConnector::new();
@@ -227,17 +229,12 @@ impl Upstream {
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(http);
+            .wrap_connector(ReadAheadConnector::new(http));
         let connector = TimedConnector::new(connector, Duration::from_secs(config.connect_timeout_s));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(Duration::from_secs(config.pool_idle_timeout_s))
-            .pool_max_idle_per_host(config.pool_idle_max)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
+        let idle_timeout = Duration::from_secs(config.pool_idle_timeout_s);
         let pool = Pool {
-            client,
-            scheme: scheme.to_owned(),
-            authority: authority.as_str().to_owned(),
+            connections: Connections::new(connector, scheme.clone(), idle_timeout, config.pool_idle_max),
+            authority: authority.clone(),
             addressing: config.addressing,
             region: config.region.clone(),
             clock,
@@ -315,23 +312,21 @@ impl Upstream {
         let pool = &self.pool;
         let begun_ms = pool.clock.boot_ms();
         let bucket = request.bucket.map(str::to_owned);
-        let (request, progress) = self.signed(request)?;
-        let answer = pool.client.request(request);
+        let (host, request, progress) = self.signed(request)?;
+        let answer = pool.connections.request(&host, request);
         let patience = progress.until_stalled(pool.body_idle_timeout * STALL_FACTOR, pool.response_timeout);
         let result = tokio::select! {
+            // An answer that is there counts, however late it is looked at.
+            biased;
             answer = answer => answer.map_err(|error| {
-                let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                GatewayError::UpstreamUnreachable(format!("{error}: {source}"))
+                let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
+                GatewayError::UpstreamUnreachable(format!("{error}{}", source.unwrap_or_default()))
             }),
             () = patience => Err(GatewayError::UpstreamUnreachable("no answer in time".to_owned())),
         };
-        let status = match &result {
-            Ok(answer) => answer.status().as_str().to_owned(),
-            Err(_) => "failed".to_owned(),
-        };
-        ::metrics::counter!(UPSTREAM_REQUESTS, "operation" => operation, "status" => status).increment(1);
+        let status = result.as_ref().ok().map(|answer| answer.status().as_u16());
         let elapsed = Duration::from_millis(pool.clock.boot_ms().saturating_sub(begun_ms));
-        ::metrics::histogram!(UPSTREAM_SECONDS, "operation" => operation).record(elapsed.as_secs_f64());
+        metrics::store_asked(operation, status, elapsed.as_secs_f64());
         let response = result?;
         if let Some(observed) = &self.observed {
             observed.answer(response.headers());
@@ -344,16 +339,20 @@ impl Upstream {
         Ok(response.map(|body| IdleTimeout::new(body, pool.body_idle_timeout)))
     }
 
-    fn signed(&self, request: StoreRequest<'_>) -> Result<(Request<UpstreamBody>, Progress), GatewayError> {
+    /// The request as it goes out, and to which host.
+    fn signed(
+        &self,
+        request: StoreRequest<'_>,
+    ) -> Result<(Authority, Request<UpstreamBody>, Progress), GatewayError> {
         let StoreRequest { method, bucket, key, name: _, query, mut headers, mut body } = request;
-        let (host, path) = self.pool.place(bucket, key);
+        let (host, path) = self.pool.place(bucket, key)?;
         let query = query
             .iter()
             .map(|(name, value)| format!("{name}={}", encode(value.as_bytes(), Slash::Encode)))
             .collect::<Vec<_>>()
             .join("&");
-        let host_value =
-            HeaderValue::from_str(&host).map_err(|_| GatewayError::Internal("malformed host name"))?;
+        let host_value = HeaderValue::from_str(host.as_str())
+            .map_err(|_| GatewayError::Internal("malformed host name"))?;
         headers.insert(HOST, host_value);
         if let Some(along) = &self.along {
             along.apply(&method, bucket, &mut headers)?;
@@ -372,13 +371,19 @@ impl Upstream {
             // Without it some stores answer 411.
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let uri = format!("{}://{host}{target}", self.pool.scheme);
+        let target =
+            PathAndQuery::try_from(target).map_err(|_| GatewayError::Internal("the key makes no URL"))?;
         let progress = body.watch();
         let mut request = Request::new(body);
         *request.method_mut() = method;
-        *request.uri_mut() = uri.parse().map_err(|_| GatewayError::Internal("the key makes no URL"))?;
+        *request.uri_mut() = target.into();
         *request.headers_mut() = headers;
-        Ok((request, progress))
+        Ok((host, request, progress))
+    }
+
+    /// Closes connections that nobody has used for long. To be called now and then.
+    pub(crate) fn close_idle(&self) {
+        self.pool.connections.close_expired();
     }
 
     /// What kind of store it is.
@@ -388,18 +393,22 @@ impl Upstream {
 }
 
 impl Pool {
-    fn place(&self, bucket: Option<&str>, key: Option<&str>) -> (String, String) {
+    fn place(&self, bucket: Option<&str>, key: Option<&str>) -> Result<(Authority, String), GatewayError> {
         let key_path = key.map(|key| encode(key.as_bytes(), Slash::Keep)).unwrap_or_default();
-        match (bucket, self.addressing) {
+        Ok(match (bucket, self.addressing) {
             (None, _) => (self.authority.clone(), "/".to_owned()),
             (Some(bucket), Addressing::Path) if key.is_none() => {
                 (self.authority.clone(), format!("/{bucket}"))
             }
             (Some(bucket), Addressing::Path) => (self.authority.clone(), format!("/{bucket}/{key_path}")),
             (Some(bucket), Addressing::Virtual) => {
-                (format!("{bucket}.{}", self.authority), format!("/{key_path}"))
+                let host = Authority::try_from(format!("{bucket}.{}", self.authority));
+                (
+                    host.map_err(|_| GatewayError::Internal("the bucket makes no host name"))?,
+                    format!("/{key_path}"),
+                )
             }
-        }
+        })
     }
 }
 
@@ -408,7 +417,8 @@ impl Pool {
 /// # Errors
 /// When it is longer or breaks off.
 pub(crate) async fn read_up_to(mut body: StoreBody, len_max: usize) -> Result<Bytes, GatewayError> {
-    let mut all = BytesMut::new();
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut all = BytesMut::with_capacity(announced.min(len_max).min(ANNOUNCED_LEN_MAX));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| GatewayError::UpstreamUnreachable(error.to_string()))?;
         if let Ok(data) = frame.into_data() {
@@ -422,7 +432,7 @@ pub(crate) async fn read_up_to(mut body: StoreBody, len_max: usize) -> Result<By
 }
 
 /// The value of a header that is text.
-pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn header_text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 

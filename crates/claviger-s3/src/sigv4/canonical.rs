@@ -4,12 +4,14 @@
 //! METHOD \n path \n query \n (name:value \n)* \n names \n payload hash
 //! ```
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
 
 use super::hex;
-use crate::uri::{Slash, encode};
+use crate::uri::{Slash, encode, is_unreserved};
 
 /// The algorithm of both directions.
 pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -33,8 +35,8 @@ pub(super) struct Canonical<'a> {
     pub(super) raw_query: &'a str,
     pub(super) headers: &'a HeaderMap,
     pub(super) host: &'a str,
-    /// Lower-case names in the order of `SignedHeaders`.
-    pub(super) signed_headers: &'a [String],
+    /// `SignedHeaders`: lower-case names with `;` between them.
+    pub(super) signed_headers: &'a str,
     pub(super) payload_hash: &'a str,
 }
 
@@ -43,20 +45,20 @@ impl Canonical<'_> {
     pub(super) fn request(&self, form: Form) -> Vec<u8> {
         let (path, query) = match form {
             Form::Encoded => (encoded_path(self.raw_path), encoded_query(self.raw_query)),
-            Form::Raw => (self.raw_path.to_owned(), raw_query(self.raw_query)),
+            Form::Raw => (Cow::Borrowed(self.raw_path), raw_query(self.raw_query)),
         };
-        let mut out = Vec::with_capacity(512);
+        let mut out = Vec::with_capacity(1024);
         for line in [self.method.as_str(), &path, &query] {
             push_line(&mut out, line.as_bytes());
         }
-        for name in self.signed_headers {
+        for name in self.signed_headers.split(';') {
             out.extend_from_slice(name.as_bytes());
             out.push(b':');
             self.push_values(&mut out, name);
             out.push(b'\n');
         }
         out.push(b'\n');
-        push_line(&mut out, self.signed_headers.join(";").as_bytes());
+        push_line(&mut out, self.signed_headers.as_bytes());
         out.extend_from_slice(self.payload_hash.as_bytes());
         out
     }
@@ -79,12 +81,19 @@ pub(super) fn string_to_sign(timestamp: &str, scope: &str, canonical_request: &[
     format!("{ALGORITHM}\n{timestamp}\n{scope}\n{}", hex(&Sha256::digest(canonical_request)))
 }
 
-fn encoded_path(raw: &str) -> String {
+fn encoded_path(raw: &str) -> Cow<'_, str> {
+    // Most keys have nothing to decode or encode.
+    if raw.bytes().all(|byte| is_unreserved(byte) || byte == b'/') {
+        return Cow::Borrowed(raw);
+    }
     let decoded: Vec<u8> = percent_decode_str(raw).collect();
-    encode(&decoded, Slash::Keep)
+    encode(&decoded, Slash::Keep).into()
 }
 
 fn encoded_query(raw: &str) -> String {
+    if raw.is_empty() {
+        return String::new();
+    }
     let pairs = query_pairs(raw).map(|(name, value)| {
         let encoded = |text: &str| {
             let decoded: Vec<u8> = percent_decode_str(&text.replace('+', " ")).collect();
@@ -156,7 +165,7 @@ mod tests {
             raw_query: "",
             headers: &headers,
             host: "h:1",
-            signed_headers: &["host".to_owned(), "x-amz-meta-a".to_owned()],
+            signed_headers: "host;x-amz-meta-a",
             payload_hash: "UNSIGNED-PAYLOAD",
         };
         let request = String::from_utf8(canonical.request(Form::Encoded)).unwrap();

@@ -56,11 +56,17 @@ impl fmt::Debug for SessionToken {
 
 /// The key of one day, region and service. Deriving it costs four HMACs: callers keep it for the day.
 pub struct SigningKey {
-    key: Zeroizing<[u8; 32]>,
+    /// HMAC that has taken the key up already; it is wiped on drop, and so is each copy of it.
+    keyed: Hmac<Sha256>,
     date: String,
     region: String,
-    service: String,
+    /// `date/region/service/aws4_request`
+    scope: String,
+    /// Milliseconds since the epoch at the beginning of the day; `None` for a date that there is not.
+    begins_ms: Option<u64>,
 }
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 impl SigningKey {
     /// Derives the key for `date` (`YYYYMMDD`), `region` and `service` (`s3`).
@@ -72,7 +78,13 @@ impl SigningKey {
         for message in [region, service, "aws4_request"] {
             key = hmac_sha256(&key[..], message.as_bytes());
         }
-        Self { key, date: date.to_owned(), region: region.to_owned(), service: service.to_owned() }
+        Self {
+            keyed: hmac_of(&key[..]),
+            date: date.to_owned(),
+            region: region.to_owned(),
+            scope: format!("{date}/{region}/{service}/aws4_request"),
+            begins_ms: timestamp::parse_amz_date(&format!("{date}T000000Z")),
+        }
     }
 
     /// Derives the key for the day of `now_ms` and the service `s3`.
@@ -82,7 +94,7 @@ impl SigningKey {
 
     /// Whether the key is that of the day of `now_ms`.
     pub fn covers(&self, now_ms: u64) -> bool {
-        timestamp::amz_date(now_ms).starts_with(&self.date)
+        self.begins_ms.and_then(|begin| now_ms.checked_sub(begin)).is_some_and(|since_ms| since_ms < DAY_MS)
     }
 
     /// `YYYYMMDD`
@@ -96,13 +108,13 @@ impl SigningKey {
     }
 
     /// `date/region/service/aws4_request`
-    pub fn scope(&self) -> String {
-        format!("{}/{}/{}/aws4_request", self.date, self.region, self.service)
+    pub fn scope(&self) -> &str {
+        &self.scope
     }
 
     /// HMAC-SHA-256 of the string to sign.
     pub(crate) fn sign(&self, string_to_sign: &[u8]) -> [u8; 32] {
-        *hmac_sha256(&self.key[..], string_to_sign)
+        self.keyed.clone().chain_update(string_to_sign).finalize().into_bytes().into()
     }
 }
 
@@ -112,8 +124,10 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+fn hmac_of(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
 fn hmac_sha256(key: &[u8], message: &[u8]) -> Zeroizing<[u8; 32]> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    mac.update(message);
-    Zeroizing::new(mac.finalize().into_bytes().into())
+    Zeroizing::new(hmac_of(key).chain_update(message).finalize().into_bytes().into())
 }

@@ -89,7 +89,8 @@ impl Credential {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claims {
     pub(super) credential: Credential,
-    pub(super) signed_headers: Vec<String>,
+    /// Lower-case names with `;` between them.
+    pub(super) signed_headers: String,
     pub(super) signature: [u8; 32],
 }
 
@@ -145,18 +146,15 @@ impl Claims {
         error: fn(&'static str) -> S3Error,
     ) -> Result<Self, S3Error> {
         let credential = Credential::parse(credential).map_err(error)?;
-        let signed_headers: Vec<String> = signed_headers.split(';').map(str::to_owned).collect();
-        let is_name = |name: &String| {
-            !name.bytes().any(|byte| byte.is_ascii_uppercase()) && HeaderName::try_from(name.as_str()).is_ok()
-        };
-        if !signed_headers.iter().all(is_name) {
+        let is_name = |name: &str| HeaderName::from_lowercase(name.as_bytes()).is_ok();
+        if !signed_headers.split(';').all(is_name) {
             return Err(error("SignedHeaders has to be a list of lower-case header names."));
         }
-        if !signed_headers.iter().any(|name| name == "host") {
+        if !signed_headers.split(';').any(|name| name == "host") {
             return Err(error("SignedHeaders has to include host."));
         }
         let signature = unhex32(signature).ok_or(S3Error::new(ErrorCode::SignatureDoesNotMatch))?;
-        Ok(Self { credential, signed_headers, signature })
+        Ok(Self { credential, signed_headers: signed_headers.to_owned(), signature })
     }
 }
 

@@ -164,7 +164,7 @@ impl Presented {
     /// Every `x-amz-*` header has to be signed, else anybody on the way could add one. The payload hash is part of the
     /// canonical request in any case.
     fn require_signed_headers(&self, head: &RequestHead<'_>) -> Result<(), S3Error> {
-        let is_signed = |name: &str| self.claims.signed_headers.iter().any(|signed| signed == name);
+        let is_signed = |name: &str| self.claims.signed_headers.split(';').any(|signed| signed == name);
         let names = head.headers.keys().map(http::HeaderName::as_str);
         let unsigned: Vec<&str> = names
             .filter(|name| name.starts_with("x-amz-") && *name != CONTENT_SHA256 && !is_signed(name))
@@ -223,7 +223,7 @@ impl Presented {
         };
         let timestamp = amz_date(self.signed_at_ms);
         let matches = |canonical: &Canonical<'_>, form| {
-            let to_sign = string_to_sign(&timestamp, &key.scope(), &canonical.request(form));
+            let to_sign = string_to_sign(&timestamp, key.scope(), &canonical.request(form));
             bool::from(key.sign(to_sign.as_bytes()).ct_eq(&self.claims.signature))
         };
         let matches_host = |host| {
@@ -239,7 +239,7 @@ impl Presented {
         let request = canonical.request(Form::Encoded);
         Err(S3Error::new(ErrorCode::SignatureDoesNotMatch)
             .with_extra("AWSAccessKeyId", self.access_key_id())
-            .with_extra("StringToSign", string_to_sign(&timestamp, &key.scope(), &request))
+            .with_extra("StringToSign", string_to_sign(&timestamp, key.scope(), &request))
             .with_extra("SignatureProvided", hex(&self.claims.signature))
             .with_extra("CanonicalRequest", String::from_utf8_lossy(&request).into_owned()))
     }

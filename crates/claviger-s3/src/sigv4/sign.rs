@@ -85,34 +85,33 @@ pub fn sign(
     if let Some(token) = signer.session_token {
         set(headers, "x-amz-security-token", token)?;
     }
-    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).ok_or_else(internal)?.to_owned();
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).ok_or_else(internal)?;
     let signed_headers = names_to_sign(headers);
     let canonical = Canonical {
         method,
         raw_path,
         raw_query,
         headers,
-        host: &host,
+        host,
         signed_headers: &signed_headers,
         payload_hash: &payload_hash,
     };
     let scope = signer.key.scope();
-    let to_sign = string_to_sign(&timestamp, &scope, &canonical.request(Form::Encoded));
+    let to_sign = string_to_sign(&timestamp, scope, &canonical.request(Form::Encoded));
     let signature = hex(&signer.key.sign(to_sign.as_bytes()));
     let authorization = format!(
-        "{ALGORITHM} Credential={}/{scope}, SignedHeaders={}, Signature={signature}",
+        "{ALGORITHM} Credential={}/{scope}, SignedHeaders={signed_headers}, Signature={signature}",
         signer.access_key_id,
-        signed_headers.join(";")
     );
     headers.insert(AUTHORIZATION, HeaderValue::try_from(authorization).map_err(|_| internal())?);
     Ok(())
 }
 
-fn names_to_sign(headers: &HeaderMap) -> Vec<String> {
-    let names = headers.keys().map(|name| name.as_str().to_owned());
-    let mut names: Vec<String> = names.filter(|name| !NOT_SIGNED.contains(&name.as_str())).collect();
+fn names_to_sign(headers: &HeaderMap) -> String {
+    let names = headers.keys().map(HeaderName::as_str);
+    let mut names: Vec<&str> = names.filter(|name| !NOT_SIGNED.contains(name)).collect();
     names.sort_unstable();
-    names
+    names.join(";")
 }
 
 fn set(headers: &mut HeaderMap, name: &'static str, value: &str) -> Result<(), S3Error> {

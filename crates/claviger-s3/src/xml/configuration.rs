@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::reader::{Element, Limits, XmlError};
+use super::reader::{Document, Limits, XmlError};
 use crate::error::{ErrorCode, S3Error};
 
 /// Most elements of a configuration document: 1,000 lifecycle rules with all that they may hold.
@@ -34,7 +34,9 @@ impl DocumentForm {
         }
         match self {
             Self::Xml(roots) => {
-                let root = Element::parse_to_pass_on(body, Limits { len_max, elements_max: ELEMENTS_MAX })?;
+                let document =
+                    Document::parse_to_pass_on(body, Limits { len_max, elements_max: ELEMENTS_MAX })?;
+                let root = document.root();
                 let is_expected = roots.contains(&root.name());
                 if is_expected { Ok(()) } else { Err(XmlError::UnexpectedRoot(roots.first().unwrap_or(&""))) }
             }

@@ -1,9 +1,13 @@
-//! Listings of buckets and objects.
+//! Listings of objects. Names, tags and owners are borrowed from the document that was read: a page has a thousand of each.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use super::element::Element;
+use super::field::Field;
 use super::is_xml_text;
-use super::reader::{Element, Limits, XmlError};
+use super::reader::{Document, Limits, XmlError};
 use super::writer::XmlWriter;
 use crate::checksum::{ChecksumAlgorithm, ChecksumType};
 use crate::operation::EncodingType;
@@ -11,50 +15,30 @@ use crate::uri::encode_listing;
 
 /// An account.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Owner {
+pub struct Owner<'a> {
     /// `ID`
-    pub id: String,
+    pub id: Cow<'a, str>,
     /// `DisplayName`
-    pub display_name: Option<String>,
-}
-
-/// One bucket of [`ListBucketsResult`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BucketEntry {
-    /// `Name`
-    pub name: String,
-    /// `CreationDate`, ms since the epoch.
-    pub creation_ms: u64,
-}
-
-/// `ListAllMyBucketsResult`
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ListBucketsResult {
-    /// `Owner`
-    pub owner: Owner,
-    /// `Buckets`
-    pub buckets: Vec<BucketEntry>,
-    /// `Prefix`
-    pub prefix: Option<String>,
-    /// `ContinuationToken`: where the next page begins.
-    pub continuation_token: Option<String>,
+    pub display_name: Option<Cow<'a, str>>,
 }
 
 /// One object of a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ObjectEntry {
+pub struct ObjectEntry<'a> {
     /// `Key`, decoded.
-    pub key: String,
+    pub key: Cow<'a, str>,
     /// `LastModified`, ms since the epoch.
     pub last_modified_ms: u64,
     /// `ETag` without quotes.
-    pub etag: String,
+    pub etag: Cow<'a, str>,
+    /// What is written behind `etag` within its quotes; nothing in a listing that was read.
+    pub etag_suffix: &'static str,
     /// `Size` in bytes.
     pub size: u64,
     /// `StorageClass`
-    pub storage_class: Option<String>,
+    pub storage_class: Option<Cow<'a, str>>,
     /// `Owner`
-    pub owner: Option<Owner>,
+    pub owner: Option<Owner<'a>>,
     /// `ChecksumAlgorithm`
     pub checksum_algorithm: Option<ChecksumAlgorithm>,
     /// `ChecksumType`
@@ -64,7 +48,7 @@ pub struct ObjectEntry {
 /// `ListBucketResult` of ListObjects (version 1). All names are decoded here and encoded on the wire when
 /// `encoding_type` is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ListObjectsResult {
+pub struct ListObjectsResult<'a> {
     /// `Name` of the bucket.
     pub name: String,
     /// `Prefix`
@@ -85,14 +69,14 @@ pub struct ListObjectsResult {
     /// `IsTruncated`
     pub is_truncated: bool,
     /// `Contents`
-    pub contents: Vec<ObjectEntry>,
+    pub contents: Vec<ObjectEntry<'a>>,
     /// `CommonPrefixes`
-    pub common_prefixes: Vec<String>,
+    pub common_prefixes: Vec<Cow<'a, str>>,
 }
 
 /// `ListBucketResult` of ListObjectsV2. All names are decoded here and encoded on the wire when `encoding_type` is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ListObjectsV2Result {
+pub struct ListObjectsV2Result<'a> {
     /// `Name` of the bucket.
     pub name: String,
     /// `Prefix`
@@ -114,93 +98,126 @@ pub struct ListObjectsV2Result {
     /// `IsTruncated`
     pub is_truncated: bool,
     /// `Contents`
-    pub contents: Vec<ObjectEntry>,
+    pub contents: Vec<ObjectEntry<'a>>,
     /// `CommonPrefixes`
-    pub common_prefixes: Vec<String>,
+    pub common_prefixes: Vec<Cow<'a, str>>,
 }
 
-impl Owner {
-    pub(super) fn read(parent: &Element<'_>, name: &'static str) -> Result<Option<Self>, XmlError> {
-        let Some(owner) = parent.child(name)? else { return Ok(None) };
-        Ok(Some(Self { id: owner.string("ID")?, display_name: owner.non_empty("DisplayName")? }))
+impl Owner<'_> {
+    /// The same, borrowed from nothing.
+    pub fn into_owned(self) -> Owner<'static> {
+        Owner { id: into_owned(self.id), display_name: self.display_name.map(into_owned) }
     }
 }
 
-impl ListBucketsResult {
-    /// The document.
-    pub fn to_xml(&self) -> Bytes {
-        XmlWriter::document("ListAllMyBucketsResult", None, |w| {
-            w.owner("Owner", &self.owner);
-            w.group("Buckets", |w| {
-                for bucket in &self.buckets {
-                    w.group("Bucket", |w| {
-                        w.text("Name", &bucket.name);
-                        w.time("CreationDate", bucket.creation_ms);
-                    });
-                }
-            });
-            w.optional("Prefix", self.prefix.as_deref());
-            w.optional("ContinuationToken", self.continuation_token.as_deref());
-        })
-    }
-
-    /// Reads the store's answer.
-    pub fn parse(body: &[u8]) -> Result<Self, XmlError> {
-        let root = Element::parse(body, "ListAllMyBucketsResult", Limits::UPSTREAM)?;
-        let mut buckets = Vec::new();
-        if let Some(list) = root.child("Buckets")? {
-            for bucket in list.all("Bucket") {
-                let name = bucket.required("Name")?.to_owned();
-                buckets.push(BucketEntry { name, creation_ms: bucket.time("CreationDate")? });
-            }
-        }
-        Ok(Self {
-            owner: Owner::read(&root, "Owner")?.unwrap_or_default(),
-            buckets,
-            prefix: root.non_empty("Prefix")?,
-            continuation_token: root.non_empty("ContinuationToken")?,
-        })
+impl<'a> Field<'_, 'a> {
+    /// The account in it; `None` when it is not there.
+    pub(super) fn owner(&self) -> Result<Option<Owner<'a>>, XmlError> {
+        let Some(element) = self.element else { return Ok(None) };
+        let [id, display_name] = element.fields(&["ID", "DisplayName"], |_| false)?;
+        Ok(Some(Owner { id: id.string(), display_name: display_name.non_empty() }))
     }
 }
 
-impl ObjectEntry {
+fn into_owned(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
+}
+
+impl<'a> ObjectEntry<'a> {
     fn write(&self, w: &mut XmlWriter) {
-        w.group("Contents", |w| {
-            w.name("Key", &self.key);
-            w.time("LastModified", self.last_modified_ms);
-            w.etag(&self.etag);
-            w.optional("ChecksumAlgorithm", self.checksum_algorithm.map(ChecksumAlgorithm::as_str));
-            w.optional("ChecksumType", self.checksum_type.map(ChecksumType::as_str));
-            w.value("Size", self.size);
-            if let Some(owner) = &self.owner {
-                w.owner("Owner", owner);
-            }
-            w.optional("StorageClass", self.storage_class.as_deref());
-        });
+        w.tags("<Contents><Key>");
+        w.bare_name(&self.key);
+        w.tags("</Key><LastModified>");
+        w.bare_time(self.last_modified_ms);
+        w.tags("</LastModified><ETag>&quot;");
+        w.bare_text(&self.etag);
+        w.bare_text(self.etag_suffix);
+        w.tags("&quot;</ETag>");
+        w.optional("ChecksumAlgorithm", self.checksum_algorithm.map(ChecksumAlgorithm::as_str));
+        w.optional("ChecksumType", self.checksum_type.map(ChecksumType::as_str));
+        w.tags("<Size>");
+        w.bare_number(self.size);
+        w.tags("</Size>");
+        if let Some(owner) = &self.owner {
+            w.owner("Owner", owner);
+        }
+        w.optional("StorageClass", self.storage_class.as_deref());
+        w.tags("</Contents>");
     }
 
-    fn read(element: &Element<'_>, encoded: bool) -> Result<Self, XmlError> {
+    /// About as many bytes as [`Self::write`] writes.
+    fn written_len(&self) -> usize {
+        const TAGS_LEN: usize = 240;
+        const OWNER_LEN: usize = 160;
+        let owner_len = if self.owner.is_some() { OWNER_LEN } else { 0 };
+        TAGS_LEN + self.key.len() + self.etag.len() + owner_len
+    }
+
+    fn read(element: Element<'_, 'a>, encoded: bool) -> Result<Self, XmlError> {
+        const NAMES: [&str; 7] =
+            ["Key", "LastModified", "ETag", "ChecksumType", "Size", "Owner", "StorageClass"];
+        // S3 may name several algorithms; the first that we know counts.
+        let mut checksum_algorithm = None;
+        let is_algorithm = |child: Element<'_, '_>| {
+            let is_one = child.name() == "ChecksumAlgorithm";
+            if is_one && checksum_algorithm.is_none() {
+                checksum_algorithm = ChecksumAlgorithm::from_name(&child.text());
+            }
+            is_one
+        };
+        let [key, last_modified, etag, checksum_type, size, owner, storage_class] =
+            element.fields(&NAMES, is_algorithm)?;
         Ok(Self {
-            key: element.name_of("Key", encoded)?.ok_or(XmlError::Missing("Key"))?,
-            last_modified_ms: element.time("LastModified")?,
-            etag: element.etag()?,
-            size: element.number("Size")?.ok_or(XmlError::Missing("Size"))?,
-            storage_class: element.non_empty("StorageClass")?,
-            owner: Owner::read(element, "Owner")?,
-            checksum_algorithm: first_algorithm(element),
-            checksum_type: element.text_of("ChecksumType")?.and_then(ChecksumType::from_name),
+            key: key.required_name(encoded)?,
+            last_modified_ms: last_modified.time()?,
+            etag: etag.etag(),
+            etag_suffix: "",
+            size: size.required_number()?,
+            storage_class: storage_class.non_empty(),
+            owner: owner.owner()?,
+            checksum_algorithm,
+            checksum_type: checksum_type.checksum_type(),
         })
     }
+
+    /// The same, borrowed from nothing.
+    pub fn into_owned(self) -> ObjectEntry<'static> {
+        ObjectEntry {
+            key: into_owned(self.key),
+            etag: into_owned(self.etag),
+            storage_class: self.storage_class.map(into_owned),
+            owner: self.owner.map(Owner::into_owned),
+            ..self
+        }
+    }
 }
 
-/// S3 may name several algorithms; the first that we know counts.
-fn first_algorithm(element: &Element<'_>) -> Option<ChecksumAlgorithm> {
-    element.all("ChecksumAlgorithm").find_map(|child| ChecksumAlgorithm::from_name(child.text()))
+/// About as many bytes as these entries have in the document.
+fn written_len(contents: &[ObjectEntry<'_>], common_prefixes: &[Cow<'_, str>]) -> usize {
+    const PREFIX_LEN: usize = 60;
+    let of_prefixes: usize = common_prefixes.iter().map(|prefix| PREFIX_LEN + prefix.len()).sum();
+    contents.iter().map(ObjectEntry::written_len).sum::<usize>() + of_prefixes
 }
 
-pub(super) fn read_common_prefixes(root: &Element<'_>, encoded: bool) -> Result<Vec<String>, XmlError> {
+fn read_contents<'a>(root: Element<'_, 'a>, encoded: bool) -> Result<Vec<ObjectEntry<'a>>, XmlError> {
+    let mut contents = Vec::with_capacity(root.all("Contents").count());
+    for entry in root.all("Contents") {
+        contents.push(ObjectEntry::read(entry, encoded)?);
+    }
+    Ok(contents)
+}
+
+/// Whether this child of a listing is there once for each of what is listed.
+pub(super) fn is_listed(child: Element<'_, '_>) -> bool {
+    matches!(child.name(), "Contents" | "CommonPrefixes" | "Version" | "DeleteMarker" | "Part" | "Upload")
+}
+
+pub(super) fn read_common_prefixes<'a>(
+    root: Element<'_, 'a>,
+    encoded: bool,
+) -> Result<Vec<Cow<'a, str>>, XmlError> {
     let prefixes = root.all("CommonPrefixes").flat_map(|group| group.all("Prefix"));
-    let decoded = prefixes.map(|prefix| prefix.own_name(encoded).ok_or(XmlError::Invalid("CommonPrefixes")));
+    let decoded = prefixes.map(|prefix| prefix.as_name(encoded).ok_or(XmlError::Invalid("CommonPrefixes")));
     decoded.collect()
 }
 
@@ -208,10 +225,14 @@ pub(super) fn encoding(encoded: bool) -> Option<EncodingType> {
     encoded.then_some(EncodingType::Url)
 }
 
-impl ListObjectsResult {
+impl<'a> ListObjectsResult<'a> {
+    fn written_len(&self) -> usize {
+        written_len(&self.contents, &self.common_prefixes)
+    }
+
     /// The document.
     pub fn to_xml(&self) -> Bytes {
-        XmlWriter::document("ListBucketResult", self.encoding_type, |w| {
+        XmlWriter::document_of("ListBucketResult", self.encoding_type, self.written_len(), |w| {
             w.text("Name", &self.name);
             if self.prefix_is_plain && is_xml_text(&self.prefix) {
                 w.text("Prefix", &self.prefix);
@@ -230,34 +251,41 @@ impl ListObjectsResult {
     }
 
     /// Reads the store's answer; names are decoded if it says `EncodingType` url.
-    pub fn parse(body: &[u8]) -> Result<Self, XmlError> {
-        let root = Element::parse(body, "ListBucketResult", Limits::UPSTREAM)?;
-        let encoded = root.is_url_encoded()?;
-        let contents: Result<Vec<_>, _> =
-            root.all("Contents").map(|e| ObjectEntry::read(e, encoded)).collect();
-        let prefix = root.echo_of("Prefix", encoded)?.unwrap_or_default();
-        let written = root.text_of("Prefix")?.unwrap_or_default();
+    pub fn parse(body: &'a [u8]) -> Result<Self, XmlError> {
+        const NAMES: [&str; 8] =
+            ["Name", "Prefix", "Marker", "MaxKeys", "Delimiter", "EncodingType", "IsTruncated", "NextMarker"];
+        let document = Document::parse(body, "ListBucketResult", Limits::UPSTREAM)?;
+        let root = document.root();
+        let [name, prefix, marker, max_keys, delimiter, encoding_type, is_truncated, next_marker] =
+            root.fields(&NAMES, is_listed)?;
+        let encoded = encoding_type.is_url_encoding()?;
+        let written = prefix.string();
+        let prefix = prefix.echo(encoded).unwrap_or_default();
         Ok(Self {
-            name: root.string("Name")?,
+            name: name.string().into_owned(),
             // Only a name that encoding changes tells one from the other.
             prefix_is_plain: encoded && encode_listing(&prefix) != prefix && written == prefix,
             prefix,
-            marker: root.echo_of("Marker", encoded)?.unwrap_or_default(),
-            next_marker: root.echo_of("NextMarker", encoded)?.filter(|marker| !marker.is_empty()),
-            delimiter: root.echo_of("Delimiter", encoded)?.filter(|delimiter| !delimiter.is_empty()),
-            max_keys: root.number("MaxKeys")?.unwrap_or(1000),
+            marker: marker.echo(encoded).unwrap_or_default(),
+            next_marker: next_marker.non_empty_echo(encoded),
+            delimiter: delimiter.non_empty_echo(encoded),
+            max_keys: max_keys.number()?.unwrap_or(1000),
             encoding_type: encoding(encoded),
-            is_truncated: root.boolean("IsTruncated")?,
-            contents: contents?,
-            common_prefixes: read_common_prefixes(&root, encoded)?,
+            is_truncated: is_truncated.boolean()?,
+            contents: read_contents(root, encoded)?,
+            common_prefixes: read_common_prefixes(root, encoded)?,
         })
     }
 }
 
-impl ListObjectsV2Result {
+impl<'a> ListObjectsV2Result<'a> {
+    fn written_len(&self) -> usize {
+        written_len(&self.contents, &self.common_prefixes)
+    }
+
     /// The document.
     pub fn to_xml(&self) -> Bytes {
-        XmlWriter::document("ListBucketResult", self.encoding_type, |w| {
+        XmlWriter::document_of("ListBucketResult", self.encoding_type, self.written_len(), |w| {
             w.text("Name", &self.name);
             w.name("Prefix", &self.prefix);
             w.optional("ContinuationToken", self.continuation_token.as_deref());
@@ -274,28 +302,51 @@ impl ListObjectsV2Result {
     }
 
     /// Reads the store's answer; names are decoded if it says `EncodingType` url. A missing `KeyCount` is counted.
-    pub fn parse(body: &[u8]) -> Result<Self, XmlError> {
-        let root = Element::parse(body, "ListBucketResult", Limits::UPSTREAM)?;
-        let encoded = root.is_url_encoded()?;
-        let contents: Result<Vec<_>, _> =
-            root.all("Contents").map(|e| ObjectEntry::read(e, encoded)).collect();
-        let contents = contents?;
-        let common_prefixes = read_common_prefixes(&root, encoded)?;
+    pub fn parse(body: &'a [u8]) -> Result<Self, XmlError> {
+        const NAMES: [&str; 10] = [
+            "Name",
+            "Prefix",
+            "StartAfter",
+            "MaxKeys",
+            "Delimiter",
+            "EncodingType",
+            "IsTruncated",
+            "KeyCount",
+            "ContinuationToken",
+            "NextContinuationToken",
+        ];
+        let document = Document::parse(body, "ListBucketResult", Limits::UPSTREAM)?;
+        let root = document.root();
+        let [
+            name,
+            prefix,
+            start_after,
+            max_keys,
+            delimiter,
+            encoding_type,
+            is_truncated,
+            key_count,
+            token,
+            next,
+        ] = root.fields(&NAMES, is_listed)?;
+        let encoded = encoding_type.is_url_encoding()?;
+        let contents = read_contents(root, encoded)?;
+        let common_prefixes = read_common_prefixes(root, encoded)?;
         let counted = contents.len() + common_prefixes.len();
         Ok(Self {
-            name: root.string("Name")?,
-            prefix: root.echo_of("Prefix", encoded)?.unwrap_or_default(),
-            delimiter: root.echo_of("Delimiter", encoded)?.filter(|delimiter| !delimiter.is_empty()),
-            start_after: root.echo_of("StartAfter", encoded)?.filter(|key| !key.is_empty()),
-            continuation_token: root.non_empty("ContinuationToken")?,
-            next_continuation_token: root.non_empty("NextContinuationToken")?,
-            key_count: match root.number("KeyCount")? {
+            name: name.string().into_owned(),
+            prefix: prefix.echo(encoded).unwrap_or_default(),
+            delimiter: delimiter.non_empty_echo(encoded),
+            start_after: start_after.non_empty_echo(encoded),
+            continuation_token: token.non_empty().map(Cow::into_owned),
+            next_continuation_token: next.non_empty().map(Cow::into_owned),
+            key_count: match key_count.number()? {
                 Some(count) => count,
                 None => u32::try_from(counted).map_err(|_| XmlError::TooLarge)?,
             },
-            max_keys: root.number("MaxKeys")?.unwrap_or(1000),
+            max_keys: max_keys.number()?.unwrap_or(1000),
             encoding_type: encoding(encoded),
-            is_truncated: root.boolean("IsTruncated")?,
+            is_truncated: is_truncated.boolean()?,
             contents,
             common_prefixes,
         })
@@ -309,20 +360,21 @@ mod tests {
 
     const HOSTILE_KEY: &str = "a b+c%&<\u{1}\r\n>\"ü//../";
 
-    fn entry(key: &str) -> ObjectEntry {
+    fn entry(key: &str) -> ObjectEntry<'_> {
         ObjectEntry {
-            key: key.to_owned(),
+            key: key.into(),
             last_modified_ms: 1_750_000_000_123,
-            etag: "abc-0".to_owned(),
+            etag: "abc-0".into(),
+            etag_suffix: "",
             size: u64::MAX,
-            storage_class: Some("STANDARD".to_owned()),
-            owner: Some(Owner { id: "me".to_owned(), display_name: None }),
+            storage_class: Some("STANDARD".into()),
+            owner: Some(Owner { id: "me".into(), display_name: None }),
             checksum_algorithm: Some(ChecksumAlgorithm::Crc64Nvme),
             checksum_type: Some(ChecksumType::FullObject),
         }
     }
 
-    fn v2(key: &str, encoding_type: Option<EncodingType>) -> ListObjectsV2Result {
+    fn v2(key: &str, encoding_type: Option<EncodingType>) -> ListObjectsV2Result<'_> {
         ListObjectsV2Result {
             name: "bkt".to_owned(),
             prefix: key.to_owned(),
@@ -335,7 +387,7 @@ mod tests {
             encoding_type,
             is_truncated: true,
             contents: vec![entry(key)],
-            common_prefixes: vec![key.to_owned()],
+            common_prefixes: vec![key.into()],
         }
     }
 
@@ -361,7 +413,7 @@ mod tests {
                 encoding_type,
                 is_truncated: true,
                 contents: vec![entry(HOSTILE_KEY)],
-                common_prefixes: vec![HOSTILE_KEY.to_owned(), "x/".to_owned()],
+                common_prefixes: vec![HOSTILE_KEY.into(), "x/".into()],
             };
             assert_eq!(ListObjectsResult::parse(&list.to_xml()).unwrap(), list);
         }
@@ -403,20 +455,9 @@ mod tests {
             <ETag>&quot;d41d8cd98f00b204e9800998ecf8427e&quot;</ETag><Size>0</Size><StorageClass>STANDARD</StorageClass>\
             <Owner><ID>u</ID><DisplayName>U</DisplayName></Owner><Type>Normal</Type></Contents></ListBucketResult>";
         let list = ListObjectsV2Result::parse(body).unwrap();
-        assert_eq!((list.contents[0].key.as_str(), list.key_count), ("a b+c", 1));
+        assert_eq!((&*list.contents[0].key, list.key_count), ("a b+c", 1));
         assert_eq!(list.contents[0].etag, "d41d8cd98f00b204e9800998ecf8427e");
         assert_eq!(list.delimiter.as_deref(), Some("/"));
-    }
-
-    #[test]
-    fn buckets_are_read_as_they_were_written() {
-        let list = ListBucketsResult {
-            owner: Owner { id: "id".to_owned(), display_name: Some("n".to_owned()) },
-            buckets: vec![BucketEntry { name: "b".to_owned(), creation_ms: 1_750_000_000_000 }],
-            prefix: None,
-            continuation_token: Some("t".to_owned()),
-        };
-        assert_eq!(ListBucketsResult::parse(&list.to_xml()).unwrap(), list);
     }
 
     #[test]
@@ -441,7 +482,8 @@ mod tests {
         fn any_key_survives_a_listing(key in "\\PC{1,40}|[\u{1}-\u{ffff}]{1,20}") {
             for encoding_type in [None, Some(EncodingType::Url)] {
                 let list = v2(&key, encoding_type);
-                prop_assert_eq!(ListObjectsV2Result::parse(&list.to_xml()).unwrap(), list);
+                let document = list.to_xml();
+                prop_assert_eq!(ListObjectsV2Result::parse(&document).unwrap(), list);
             }
         }
     }

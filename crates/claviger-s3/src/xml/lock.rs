@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::reader::{Element, Limits, XmlError};
+use super::element::Element;
+use super::reader::{Document, Limits, XmlError};
 use super::writer::XmlWriter;
 use crate::lock::{
     DefaultRetention, LegalHold, LockConfiguration, LockMode, LockPeriod, RetainUntil, Retention,
@@ -15,12 +16,13 @@ const LIMITS: Limits = Limits { len_max: LOCK_LEN_MAX, elements_max: 20 };
 
 /// Reads `Retention`, of a client or the store; `None` for an empty one, which ends a retention in governance mode.
 pub fn parse_retention(body: &[u8]) -> Result<Option<Retention>, XmlError> {
-    let root = Element::parse(body, "Retention", LIMITS)?;
+    let document = Document::parse(body, "Retention", LIMITS)?;
+    let root = document.root();
     only(&root, &["Mode", "RetainUntilDate"])?;
-    if root.children().is_empty() {
+    if root.children().next().is_none() {
         return Ok(None);
     }
-    let until = RetainUntil::parse(root.required("RetainUntilDate")?);
+    let until = RetainUntil::parse(&root.required("RetainUntilDate")?);
     Ok(Some(Retention { mode: mode(&root)?, until: until.ok_or(XmlError::Invalid("RetainUntilDate"))? }))
 }
 
@@ -36,7 +38,8 @@ pub fn write_retention(retention: Option<&Retention>) -> Bytes {
 
 /// Reads `LegalHold`, of a client or the store.
 pub fn parse_legal_hold(body: &[u8]) -> Result<LegalHold, XmlError> {
-    let root = Element::parse(body, "LegalHold", LIMITS)?;
+    let document = Document::parse(body, "LegalHold", LIMITS)?;
+    let root = document.root();
     only(&root, &["Status"])?;
     LegalHold::from_name(root.required("Status")?.trim()).ok_or(XmlError::Invalid("Status"))
 }
@@ -48,21 +51,22 @@ pub fn write_legal_hold(hold: LegalHold) -> Bytes {
 
 /// Reads `ObjectLockConfiguration`, of a client or the store.
 pub fn parse_lock_configuration(body: &[u8]) -> Result<LockConfiguration, XmlError> {
-    let root = Element::parse(body, "ObjectLockConfiguration", LIMITS)?;
+    let document = Document::parse(body, "ObjectLockConfiguration", LIMITS)?;
+    let root = document.root();
     only(&root, &["ObjectLockEnabled", "Rule"])?;
     if root.required("ObjectLockEnabled")?.trim() != "Enabled" {
         return Err(XmlError::Invalid("ObjectLockEnabled"));
     }
     let Some(rule) = root.child("Rule")? else { return Ok(LockConfiguration::default()) };
-    only(rule, &["DefaultRetention"])?;
+    only(&rule, &["DefaultRetention"])?;
     let default = rule.child("DefaultRetention")?.ok_or(XmlError::Missing("DefaultRetention"))?;
-    only(default, &["Mode", "Days", "Years"])?;
-    let period = match (whole(default, "Days")?, whole(default, "Years")?) {
+    only(&default, &["Mode", "Days", "Years"])?;
+    let period = match (whole(&default, "Days")?, whole(&default, "Years")?) {
         (Some(days), None) => LockPeriod::Days(days),
         (None, Some(years)) => LockPeriod::Years(years),
         _ => return Err(XmlError::Invalid("DefaultRetention")),
     };
-    Ok(LockConfiguration { default: Some(DefaultRetention { mode: mode(default)?, period }) })
+    Ok(LockConfiguration { default: Some(DefaultRetention { mode: mode(&default)?, period }) })
 }
 
 /// Writes `ObjectLockConfiguration`, for the store and for clients.
@@ -82,19 +86,19 @@ pub fn write_lock_configuration(configuration: &LockConfiguration) -> Bytes {
     })
 }
 
-fn mode(element: &Element<'_>) -> Result<LockMode, XmlError> {
+fn mode(element: &Element<'_, '_>) -> Result<LockMode, XmlError> {
     LockMode::from_name(element.required("Mode")?.trim()).ok_or(XmlError::Invalid("Mode"))
 }
 
 /// A number with or without a sign.
-fn whole(element: &Element<'_>, name: &'static str) -> Result<Option<i64>, XmlError> {
+fn whole(element: &Element<'_, '_>, name: &'static str) -> Result<Option<i64>, XmlError> {
     let text = element.text_of(name)?;
     text.map(|text| text.trim().parse().map_err(|_| XmlError::Invalid(name))).transpose()
 }
 
-fn only(element: &Element<'_>, names: &[&str]) -> Result<(), XmlError> {
-    let known = |child: &Element<'_>| names.contains(&child.name());
-    if element.children().iter().all(known) { Ok(()) } else { Err(XmlError::Malformed) }
+fn only(element: &Element<'_, '_>, names: &[&str]) -> Result<(), XmlError> {
+    let known = |child: &Element<'_, '_>| names.contains(&child.name());
+    if element.children().all(|child| known(&child)) { Ok(()) } else { Err(XmlError::Malformed) }
 }
 
 #[cfg(test)]

@@ -3,19 +3,26 @@
 //! Reading is hardened: no DTD, no entities but the five of XML and character references, at most
 //! [`DEPTH_MAX`] levels, byte and element limits per document.
 
+mod buckets;
 mod configuration;
+mod element;
+mod field;
 mod form;
+mod full;
 mod list;
 mod lock;
 mod multipart;
+mod plain;
 mod reader;
 mod request;
 mod result;
 mod tagging;
+mod text;
 mod versioning;
 mod versions;
 mod writer;
 
+pub use buckets::*;
 pub use configuration::{ConfigurationDocument, DocumentForm};
 pub use form::*;
 pub use list::*;

@@ -1,9 +1,12 @@
 //! Documents of multipart uploads.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
-use super::list::{Owner, encoding, read_common_prefixes};
-use super::reader::{Element, Limits, XmlError};
+use super::element::Element;
+use super::list::{Owner, encoding, is_listed, read_common_prefixes};
+use super::reader::{Document, Limits, XmlError};
 use super::result::{Reply, read_reply};
 use super::writer::XmlWriter;
 use crate::checksum::{ChecksumAlgorithm, ChecksumType, ObjectChecksum};
@@ -60,9 +63,9 @@ pub struct ListPartsResult {
     /// `UploadId`
     pub upload_id: String,
     /// `Initiator`
-    pub initiator: Owner,
+    pub initiator: Owner<'static>,
     /// `Owner`
-    pub owner: Owner,
+    pub owner: Owner<'static>,
     /// `StorageClass`
     pub storage_class: Option<String>,
     /// `PartNumberMarker`
@@ -95,9 +98,9 @@ pub struct UploadEntry {
     /// `StorageClass`
     pub storage_class: Option<String>,
     /// `Initiator`
-    pub initiator: Owner,
+    pub initiator: Owner<'static>,
     /// `Owner`
-    pub owner: Owner,
+    pub owner: Owner<'static>,
     /// `ChecksumAlgorithm`
     pub checksum_algorithm: Option<ChecksumAlgorithm>,
     /// `ChecksumType`
@@ -145,7 +148,8 @@ impl InitiateMultipartUploadResult {
 
     /// Reads the store's answer; the upload id has to be there.
     pub fn parse(body: &[u8]) -> Result<Self, XmlError> {
-        let root = Element::parse(body, "InitiateMultipartUploadResult", Limits::UPSTREAM)?;
+        let document = Document::parse(body, "InitiateMultipartUploadResult", Limits::UPSTREAM)?;
+        let root = document.root();
         Ok(Self {
             bucket: root.string("Bucket")?,
             key: root.string("Key")?,
@@ -192,12 +196,14 @@ impl PartEntry {
         });
     }
 
-    fn read(element: &Element<'_>) -> Result<Self, XmlError> {
+    fn read(element: Element<'_, '_>) -> Result<Self, XmlError> {
+        let [part_number, last_modified, etag, size] =
+            element.fields(&["PartNumber", "LastModified", "ETag", "Size"], |_| false)?;
         Ok(Self {
-            part_number: element.number("PartNumber")?.ok_or(XmlError::Missing("PartNumber"))?,
-            last_modified_ms: element.time("LastModified")?,
-            etag: element.etag()?,
-            size: element.number("Size")?.ok_or(XmlError::Missing("Size"))?,
+            part_number: part_number.required_number()?,
+            last_modified_ms: last_modified.time()?,
+            etag: etag.etag().into_owned(),
+            size: size.required_number()?,
             checksum: element.checksum().unwrap_or(None),
         })
     }
@@ -228,24 +234,54 @@ impl ListPartsResult {
 
     /// Reads the store's answer.
     pub fn parse(body: &[u8]) -> Result<Self, XmlError> {
-        let root = Element::parse(body, "ListPartsResult", Limits::UPSTREAM)?;
-        let encoded = root.is_url_encoded()?;
-        let parts: Result<Vec<_>, _> = root.all("Part").map(PartEntry::read).collect();
+        const NAMES: [&str; 13] = [
+            "Bucket",
+            "Key",
+            "UploadId",
+            "Initiator",
+            "Owner",
+            "StorageClass",
+            "PartNumberMarker",
+            "NextPartNumberMarker",
+            "MaxParts",
+            "EncodingType",
+            "IsTruncated",
+            "ChecksumAlgorithm",
+            "ChecksumType",
+        ];
+        let document = Document::parse(body, "ListPartsResult", Limits::UPSTREAM)?;
+        let root = document.root();
+        let [
+            bucket,
+            key,
+            upload_id,
+            initiator,
+            owner,
+            storage_class,
+            marker,
+            next,
+            max_parts,
+            encoding_type,
+            is_truncated,
+            algorithm,
+            checksum_type,
+        ] = root.fields(&NAMES, is_listed)?;
+        let encoded = encoding_type.is_url_encoding()?;
         Ok(Self {
-            bucket: root.string("Bucket")?,
-            key: root.name_of("Key", encoded)?.unwrap_or_default(),
-            upload_id: root.string("UploadId")?,
-            initiator: Owner::read(&root, "Initiator")?.unwrap_or_default(),
-            owner: Owner::read(&root, "Owner")?.unwrap_or_default(),
-            storage_class: root.non_empty("StorageClass")?,
-            part_number_marker: root.number("PartNumberMarker")?.unwrap_or(0),
-            next_part_number_marker: root.number("NextPartNumberMarker")?,
-            max_parts: root.number("MaxParts")?.unwrap_or(1000),
+            bucket: bucket.string().into_owned(),
+            key: key.listed_name(encoded)?.unwrap_or_default().into_owned(),
+            upload_id: upload_id.string().into_owned(),
+            initiator: initiator.owner()?.unwrap_or_default().into_owned(),
+            owner: owner.owner()?.unwrap_or_default().into_owned(),
+            storage_class: storage_class.non_empty().map(Cow::into_owned),
+            part_number_marker: marker.number()?.unwrap_or(0),
+            next_part_number_marker: next.number()?,
+            max_parts: max_parts.number()?.unwrap_or(1000),
             encoding_type: encoding(encoded),
-            is_truncated: root.boolean("IsTruncated")?,
-            parts: parts?,
-            checksum_algorithm: root.text_of("ChecksumAlgorithm")?.and_then(ChecksumAlgorithm::from_name),
-            checksum_type: root.text_of("ChecksumType")?.and_then(ChecksumType::from_name),
+            is_truncated: is_truncated.boolean()?,
+            parts: root.all("Part").map(PartEntry::read).collect::<Result<_, _>>()?,
+            checksum_algorithm: algorithm.checksum_algorithm(),
+            checksum_type: checksum_type.checksum_type(),
         })
     }
 }
@@ -264,16 +300,28 @@ impl UploadEntry {
         });
     }
 
-    fn read(element: &Element<'_>, encoded: bool) -> Result<Self, XmlError> {
+    fn read(element: Element<'_, '_>, encoded: bool) -> Result<Self, XmlError> {
+        const NAMES: [&str; 8] = [
+            "Key",
+            "UploadId",
+            "Initiator",
+            "Owner",
+            "StorageClass",
+            "Initiated",
+            "ChecksumAlgorithm",
+            "ChecksumType",
+        ];
+        let [key, upload_id, initiator, owner, storage_class, initiated, algorithm, checksum_type] =
+            element.fields(&NAMES, |_| false)?;
         Ok(Self {
-            key: element.name_of("Key", encoded)?.ok_or(XmlError::Missing("Key"))?,
-            upload_id: element.non_empty("UploadId")?.ok_or(XmlError::Missing("UploadId"))?,
-            initiated_ms: element.time("Initiated")?,
-            storage_class: element.non_empty("StorageClass")?,
-            initiator: Owner::read(element, "Initiator")?.unwrap_or_default(),
-            owner: Owner::read(element, "Owner")?.unwrap_or_default(),
-            checksum_algorithm: element.text_of("ChecksumAlgorithm")?.and_then(ChecksumAlgorithm::from_name),
-            checksum_type: element.text_of("ChecksumType")?.and_then(ChecksumType::from_name),
+            key: key.required_name(encoded)?.into_owned(),
+            upload_id: upload_id.non_empty().ok_or(XmlError::Missing("UploadId"))?.into_owned(),
+            initiated_ms: initiated.time()?,
+            storage_class: storage_class.non_empty().map(Cow::into_owned),
+            initiator: initiator.owner()?.unwrap_or_default().into_owned(),
+            owner: owner.owner()?.unwrap_or_default().into_owned(),
+            checksum_algorithm: algorithm.checksum_algorithm(),
+            checksum_type: checksum_type.checksum_type(),
         })
     }
 }
@@ -299,136 +347,52 @@ impl ListMultipartUploadsResult {
 
     /// Reads the store's answer; names are decoded if it says `EncodingType` url.
     pub fn parse(body: &[u8]) -> Result<Self, XmlError> {
-        let root = Element::parse(body, "ListMultipartUploadsResult", Limits::UPSTREAM)?;
-        let encoded = root.is_url_encoded()?;
-        let uploads: Result<Vec<_>, _> = root.all("Upload").map(|e| UploadEntry::read(e, encoded)).collect();
+        const NAMES: [&str; 10] = [
+            "Bucket",
+            "KeyMarker",
+            "UploadIdMarker",
+            "NextKeyMarker",
+            "NextUploadIdMarker",
+            "Prefix",
+            "Delimiter",
+            "MaxUploads",
+            "EncodingType",
+            "IsTruncated",
+        ];
+        let document = Document::parse(body, "ListMultipartUploadsResult", Limits::UPSTREAM)?;
+        let root = document.root();
+        let [
+            bucket,
+            key_marker,
+            upload_id_marker,
+            next_key,
+            next_upload_id,
+            prefix,
+            delimiter,
+            max_uploads,
+            encoding_type,
+            is_truncated,
+        ] = root.fields(&NAMES, is_listed)?;
+        let encoded = encoding_type.is_url_encoding()?;
+        let next_key = next_key.listed_name(encoded)?.filter(|marker| !marker.is_empty());
+        let uploads = root.all("Upload").map(|upload| UploadEntry::read(upload, encoded));
+        let prefixes = read_common_prefixes(root, encoded)?;
         Ok(Self {
-            bucket: root.string("Bucket")?,
-            key_marker: root.echo_of("KeyMarker", encoded)?.unwrap_or_default(),
-            upload_id_marker: root.string("UploadIdMarker")?,
-            next_key_marker: root.name_of("NextKeyMarker", encoded)?.filter(|marker| !marker.is_empty()),
-            next_upload_id_marker: root.non_empty("NextUploadIdMarker")?,
-            prefix: root.echo_of("Prefix", encoded)?.unwrap_or_default(),
-            delimiter: root.echo_of("Delimiter", encoded)?.filter(|delimiter| !delimiter.is_empty()),
-            max_uploads: root.number("MaxUploads")?.unwrap_or(1000),
+            bucket: bucket.string().into_owned(),
+            key_marker: key_marker.echo(encoded).unwrap_or_default(),
+            upload_id_marker: upload_id_marker.string().into_owned(),
+            next_key_marker: next_key.map(Cow::into_owned),
+            next_upload_id_marker: next_upload_id.non_empty().map(Cow::into_owned),
+            prefix: prefix.echo(encoded).unwrap_or_default(),
+            delimiter: delimiter.non_empty_echo(encoded),
+            max_uploads: max_uploads.number()?.unwrap_or(1000),
             encoding_type: encoding(encoded),
-            is_truncated: root.boolean("IsTruncated")?,
-            uploads: uploads?,
-            common_prefixes: read_common_prefixes(&root, encoded)?,
+            is_truncated: is_truncated.boolean()?,
+            uploads: uploads.collect::<Result<_, _>>()?,
+            common_prefixes: prefixes.into_iter().map(Cow::into_owned).collect(),
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::checksum::ChecksumValue;
-    use crate::error::ErrorCode;
-
-    fn checksum() -> ObjectChecksum {
-        ObjectChecksum {
-            value: ChecksumValue::from_crc(ChecksumAlgorithm::Crc32, 7).unwrap(),
-            part_count: Some(2),
-        }
-    }
-
-    fn owner() -> Owner {
-        Owner { id: "id".to_owned(), display_name: Some("name".to_owned()) }
-    }
-
-    #[test]
-    fn initiation_is_read_as_it_was_written_and_needs_an_id() {
-        let result = InitiateMultipartUploadResult {
-            bucket: "b".to_owned(),
-            key: "k&<".to_owned(),
-            upload_id: "u".to_owned(),
-        };
-        assert_eq!(InitiateMultipartUploadResult::parse(&result.to_xml()).unwrap(), result);
-        let missing = b"<InitiateMultipartUploadResult><UploadId/></InitiateMultipartUploadResult>";
-        assert_eq!(InitiateMultipartUploadResult::parse(missing), Err(XmlError::Missing("UploadId")));
-    }
-
-    #[test]
-    fn completion_is_read_as_it_was_written() {
-        let result = CompleteMultipartUploadResult {
-            location: "http://h/b/k".to_owned(),
-            bucket: "b".to_owned(),
-            key: "k".to_owned(),
-            etag: "abc-2".to_owned(),
-            checksum: Some(checksum()),
-        };
-        assert_eq!(CompleteMultipartUploadResult::parse(&result.to_xml()).unwrap(), Reply::Done(result));
-    }
-
-    #[test]
-    fn completion_with_an_error_in_its_body_has_failed() {
-        let body =
-            b"   \n <?xml version=\"1.0\"?><Error><Code>InternalError</Code><Message>m</Message></Error>";
-        let trimmed = body.trim_ascii_start();
-        for body in [&body[..], trimmed] {
-            match CompleteMultipartUploadResult::parse(body).unwrap() {
-                Reply::Failed(error) => assert_eq!(error.code, Some(ErrorCode::InternalError)),
-                Reply::Done(_) => panic!("an error is no success"),
-            }
-        }
-        assert!(CompleteMultipartUploadResult::parse(b"").is_err());
-        assert!(CompleteMultipartUploadResult::parse(b"<html></html>").is_err());
-    }
-
-    #[test]
-    fn parts_are_read_as_they_were_written() {
-        let result = ListPartsResult {
-            bucket: "b".to_owned(),
-            key: "k k".to_owned(),
-            upload_id: "u".to_owned(),
-            initiator: owner(),
-            owner: owner(),
-            storage_class: Some("STANDARD".to_owned()),
-            part_number_marker: 1,
-            next_part_number_marker: Some(3),
-            max_parts: 2,
-            encoding_type: Some(EncodingType::Url),
-            is_truncated: true,
-            parts: vec![PartEntry {
-                part_number: 3,
-                last_modified_ms: 1000,
-                etag: "e-x".to_owned(),
-                size: 5,
-                checksum: Some(checksum()),
-            }],
-            checksum_algorithm: Some(ChecksumAlgorithm::Crc32),
-            checksum_type: Some(ChecksumType::Composite),
-        };
-        assert_eq!(ListPartsResult::parse(&result.to_xml()).unwrap(), result);
-    }
-
-    #[test]
-    fn uploads_are_read_as_they_were_written() {
-        for encoding_type in [None, Some(EncodingType::Url)] {
-            let result = ListMultipartUploadsResult {
-                bucket: "b".to_owned(),
-                key_marker: "a+b".to_owned(),
-                upload_id_marker: "m".to_owned(),
-                next_key_marker: Some("c d".to_owned()),
-                next_upload_id_marker: Some("n".to_owned()),
-                prefix: "p/".to_owned(),
-                delimiter: Some("/".to_owned()),
-                max_uploads: 1,
-                encoding_type,
-                is_truncated: true,
-                uploads: vec![UploadEntry {
-                    key: "k\u{2}".to_owned(),
-                    upload_id: "u".to_owned(),
-                    initiated_ms: 1000,
-                    storage_class: None,
-                    initiator: owner(),
-                    owner: owner(),
-                    checksum_algorithm: None,
-                    checksum_type: None,
-                }],
-                common_prefixes: vec!["p/q/".to_owned()],
-            };
-            assert_eq!(ListMultipartUploadsResult::parse(&result.to_xml()).unwrap(), result);
-        }
-    }
-}
+mod tests;

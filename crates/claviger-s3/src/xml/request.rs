@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::reader::{Element, Limits, XmlError};
+use super::element::Element;
+use super::reader::{Document, Limits, XmlError};
 use super::writer::XmlWriter;
 use crate::checksum::{ChecksumAlgorithm, ObjectChecksum};
 use crate::error::{ErrorCode, S3Error};
@@ -55,8 +56,9 @@ pub struct DeleteRequest {
 /// `InvalidPartOrder` when the numbers descend (a part that was uploaded twice may be named twice), `InvalidArgument` for a number outside 1 to 10,000.
 pub fn parse_complete(body: &[u8]) -> Result<Vec<CompletedPart>, S3Error> {
     let limits = Limits { len_max: COMPLETE_LEN_MAX, elements_max: 1 + PARTS_MAX * 4 };
-    let root = Element::parse(body, "CompleteMultipartUpload", limits)?;
-    let mut parts: Vec<CompletedPart> = Vec::with_capacity(root.children().len().min(PARTS_MAX));
+    let document = Document::parse(body, "CompleteMultipartUpload", limits)?;
+    let root = document.root();
+    let mut parts: Vec<CompletedPart> = Vec::new();
     for child in root.children() {
         if child.name() != "Part" || parts.len() == PARTS_MAX {
             return Err(ErrorCode::MalformedXML.into());
@@ -70,12 +72,12 @@ pub fn parse_complete(body: &[u8]) -> Result<Vec<CompletedPart>, S3Error> {
     if parts.is_empty() { Err(ErrorCode::MalformedXML.into()) } else { Ok(parts) }
 }
 
-fn read_part(element: &Element<'_>) -> Result<CompletedPart, S3Error> {
-    let is_known = |child: &Element<'_>| {
+fn read_part(element: Element<'_, '_>) -> Result<CompletedPart, S3Error> {
+    let is_known = |child: Element<'_, '_>| {
         matches!(child.name(), "PartNumber" | "ETag")
             || ChecksumAlgorithm::ALL.iter().any(|algorithm| algorithm.element_name() == child.name())
     };
-    if !element.children().iter().all(is_known) {
+    if !element.children().all(is_known) {
         return Err(ErrorCode::MalformedXML.into());
     }
     let number: u64 = element.number("PartNumber")?.ok_or(XmlError::Missing("PartNumber"))?;
@@ -111,7 +113,8 @@ pub fn write_complete(parts: &[CompletedPart]) -> Bytes {
 /// 1,024 bytes, `NotImplemented` for conditions on time or size, which must not be ignored.
 pub fn parse_delete(body: &[u8]) -> Result<DeleteRequest, S3Error> {
     let limits = Limits { len_max: DELETE_LEN_MAX, elements_max: 2 + DELETE_KEYS_MAX * 4 };
-    let root = Element::parse(body, "Delete", limits)?;
+    let document = Document::parse(body, "Delete", limits)?;
+    let root = document.root();
     let quiet = root.boolean("Quiet")?;
     let mut objects = Vec::new();
     for child in root.children() {
@@ -128,7 +131,7 @@ pub fn parse_delete(body: &[u8]) -> Result<DeleteRequest, S3Error> {
     }
 }
 
-fn read_delete_entry(element: &Element<'_>) -> Result<DeleteEntry, S3Error> {
+fn read_delete_entry(element: Element<'_, '_>) -> Result<DeleteEntry, S3Error> {
     for child in element.children() {
         match child.name() {
             "Key" | "VersionId" | "ETag" => {}
@@ -148,7 +151,7 @@ fn read_delete_entry(element: &Element<'_>) -> Result<DeleteEntry, S3Error> {
         return Err(ErrorCode::KeyTooLongError.into());
     }
     let etag = Some(element.etag()?).filter(|etag| !etag.is_empty());
-    Ok(DeleteEntry { key: key.to_owned(), version_id: element.non_empty("VersionId")?, etag })
+    Ok(DeleteEntry { key: key.into_owned(), version_id: element.non_empty("VersionId")?, etag })
 }
 
 /// Whether every character of a key may stand in an XML 1.0 document. Stores may refuse a [`write_delete`] document with
@@ -184,8 +187,9 @@ pub fn parse_create_bucket(body: &[u8]) -> Result<Option<String>, S3Error> {
         return Ok(None);
     }
     let limits = Limits { len_max: CREATE_BUCKET_LEN_MAX, elements_max: 100 };
-    let root = Element::parse(body, "CreateBucketConfiguration", limits)?;
-    if let Some(other) = root.children().iter().find(|child| child.name() != "LocationConstraint") {
+    let document = Document::parse(body, "CreateBucketConfiguration", limits)?;
+    let root = document.root();
+    if let Some(other) = root.children().find(|child| child.name() != "LocationConstraint") {
         let name: String = other.name().chars().take(50).collect();
         return Err(S3Error::not_implemented(format!("{name} of a new bucket is not implemented.")));
     }

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use http::StatusCode;
 
+use super::element::Element;
 use super::multipart::PartEntry;
-use super::reader::{Element, Limits, XmlError};
+use super::reader::{Document, Limits, XmlError};
 use super::writer::XmlWriter;
 use crate::checksum::ObjectChecksum;
 use crate::error::{S3Error, UpstreamError};
@@ -166,10 +167,11 @@ impl DeleteResult {
 
     /// Reads the store's answer.
     pub fn parse(body: &[u8]) -> Result<Self, XmlError> {
-        let root = Element::parse(body, "DeleteResult", Limits::UPSTREAM)?;
+        let document = Document::parse(body, "DeleteResult", Limits::UPSTREAM)?;
+        let root = document.root();
         let deleted = root.all("Deleted").map(|entry| {
             Ok(DeletedEntry {
-                key: entry.required("Key")?.to_owned(),
+                key: entry.required("Key")?.into_owned(),
                 version_id: entry.non_empty("VersionId")?,
                 delete_marker: entry.boolean("DeleteMarker")?,
                 delete_marker_version_id: entry.non_empty("DeleteMarkerVersionId")?,
@@ -177,7 +179,7 @@ impl DeleteResult {
         });
         let errors = root.all("Error").map(|entry| {
             Ok(DeleteErrorEntry {
-                key: entry.required("Key")?.to_owned(),
+                key: entry.required("Key")?.into_owned(),
                 version_id: entry.non_empty("VersionId")?,
                 code: entry.string("Code")?,
                 message: entry.string("Message")?,
@@ -246,13 +248,14 @@ pub fn location_constraint(region: &str) -> Bytes {
 /// # Errors
 /// When it is another document, or names no region.
 pub fn parse_location_constraint(body: &[u8]) -> Result<String, XmlError> {
-    let root = Element::parse(body, "LocationConstraint", Limits::UPSTREAM)?;
+    let document = Document::parse(body, "LocationConstraint", Limits::UPSTREAM)?;
+    let root = document.root();
     let is_region = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b':' | b'.');
     let region = root.text();
     if region.len() > 64 || !region.bytes().all(is_region) {
         return Err(XmlError::Invalid("LocationConstraint"));
     }
-    Ok(region.to_owned())
+    Ok(region.into_owned())
 }
 
 pub(crate) fn write_error(error: &S3Error, request_id: &str, host_id: &str) -> Bytes {
@@ -271,11 +274,12 @@ pub(crate) fn write_error(error: &S3Error, request_id: &str, host_id: &str) -> B
 /// Code and message of an `<Error>` document.
 pub(crate) fn parse_error(body: &[u8]) -> Option<(String, String)> {
     let limits = Limits { len_max: 64 << 10, elements_max: 200 };
-    let root = Element::parse(body.trim_ascii_start(), "Error", limits).ok()?;
+    let document = Document::parse(body.trim_ascii_start(), "Error", limits).ok()?;
+    let root = document.root();
     code_and_message(&root).ok()
 }
 
-fn code_and_message(root: &Element<'_>) -> Result<(String, String), XmlError> {
+fn code_and_message(root: &Element<'_, '_>) -> Result<(String, String), XmlError> {
     Ok((root.string("Code")?, root.string("Message")?))
 }
 
@@ -284,10 +288,11 @@ fn code_and_message(root: &Element<'_>) -> Result<(String, String), XmlError> {
 pub(super) fn read_reply<T>(
     body: &[u8],
     root: &'static str,
-    read: impl FnOnce(&Element<'_>) -> Result<T, XmlError>,
+    read: impl FnOnce(&Element<'_, '_>) -> Result<T, XmlError>,
 ) -> Result<Reply<T>, XmlError> {
     let body = body.trim_ascii_start();
-    let element = Element::parse_any(body, Limits::UPSTREAM)?;
+    let document = Document::parse_any(body, Limits::UPSTREAM)?;
+    let element = document.root();
     match element.name() {
         name if name == root => read(&element).map(Reply::Done),
         "Error" => Ok(Reply::Failed(UpstreamError::parse(StatusCode::OK, body))),

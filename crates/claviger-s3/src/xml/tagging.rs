@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::reader::{Element, Limits, XmlError};
+use super::element::Element;
+use super::reader::{Document, Limits, XmlError};
 use super::writer::XmlWriter;
 use crate::error::{ErrorCode, S3Error};
 use crate::tagging::TagSet;
@@ -14,9 +15,9 @@ pub const TAGGING_LEN_MAX: usize = 128 << 10;
 pub fn parse_tagging(body: &[u8]) -> Result<TagSet, S3Error> {
     // More than may be, so that an excess is told from a broken document.
     let limits = Limits { len_max: TAGGING_LEN_MAX, elements_max: 1000 };
-    let root = Element::parse(body, "Tagging", limits)?;
-    let only =
-        |element: &Element<'_>, name: &str| element.children().iter().all(|child| child.name() == name);
+    let document = Document::parse(body, "Tagging", limits)?;
+    let root = document.root();
+    let only = |element: &Element<'_, '_>, name: &str| element.children().all(|child| child.name() == name);
     let set = root.child("TagSet")?.filter(|set| only(&root, "TagSet") && only(set, "Tag"));
     let set = set.ok_or(ErrorCode::MalformedXML)?;
     TagSet::from_pairs(pairs(set)?)
@@ -24,13 +25,15 @@ pub fn parse_tagging(body: &[u8]) -> Result<TagSet, S3Error> {
 
 /// Reads the store's answer; its own rules count.
 pub fn parse_store_tagging(body: &[u8]) -> Result<TagSet, XmlError> {
-    let root = Element::parse(body, "Tagging", Limits::UPSTREAM)?;
+    let document = Document::parse(body, "Tagging", Limits::UPSTREAM)?;
+    let root = document.root();
     let pairs = root.child("TagSet")?.map(pairs).transpose()?;
     Ok(TagSet::of_store(pairs.unwrap_or_default()))
 }
 
-fn pairs(set: &Element<'_>) -> Result<Vec<(String, String)>, XmlError> {
-    let pair = |tag: &Element<'_>| Ok((tag.required("Key")?.to_owned(), tag.required("Value")?.to_owned()));
+fn pairs(set: Element<'_, '_>) -> Result<Vec<(String, String)>, XmlError> {
+    let pair =
+        |tag: Element<'_, '_>| Ok((tag.required("Key")?.into_owned(), tag.required("Value")?.into_owned()));
     set.all("Tag").map(pair).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::reader::{Element, Limits};
+use super::reader::{Document, Limits};
 use super::writer::XmlWriter;
 use crate::error::{ErrorCode, S3Error};
 
@@ -53,7 +53,8 @@ impl VersioningResult {
     /// Reads the store's answer.
     pub fn parse(body: &[u8]) -> Result<Self, super::XmlError> {
         use super::XmlError::Invalid;
-        let root = Element::parse(body, "VersioningConfiguration", Limits::UPSTREAM)?;
+        let document = Document::parse(body, "VersioningConfiguration", Limits::UPSTREAM)?;
+        let root = document.root();
         let status = root.non_empty("Status")?;
         let status = status.map(|name| VersioningStatus::from_name(&name).ok_or(Invalid("Status")));
         let mfa_delete = match root.non_empty("MfaDelete")?.as_deref() {
@@ -70,16 +71,17 @@ impl VersioningResult {
 /// `IllegalVersioningConfigurationException` without one, `NotImplemented` where it asks for MFA delete.
 pub fn parse_versioning(body: &[u8]) -> Result<VersioningStatus, S3Error> {
     let limits = Limits { len_max: VERSIONING_LEN_MAX, elements_max: 10 };
-    let root = Element::parse(body, "VersioningConfiguration", limits)?;
-    if root.children().iter().any(|child| !matches!(child.name(), "Status" | "MfaDelete")) {
+    let document = Document::parse(body, "VersioningConfiguration", limits)?;
+    let root = document.root();
+    if root.children().any(|child| !matches!(child.name(), "Status" | "MfaDelete")) {
         return Err(ErrorCode::MalformedXML.into());
     }
-    match root.text_of("MfaDelete")?.map(str::trim) {
+    match root.text_of("MfaDelete")?.as_deref().map(str::trim) {
         None | Some("Disabled") => {}
         Some("Enabled") => return Err(S3Error::not_implemented("MFA delete is not implemented.")),
         Some(_) => return Err(ErrorCode::MalformedXML.into()),
     }
-    match root.text_of("Status")?.map(str::trim) {
+    match root.text_of("Status")?.as_deref().map(str::trim) {
         None => Err(ErrorCode::IllegalVersioningConfigurationException.into()),
         Some(name) => VersioningStatus::from_name(name).ok_or_else(|| ErrorCode::MalformedXML.into()),
     }

@@ -1,18 +1,21 @@
 //! ListObjectVersions.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
-use super::list::{Owner, encoding, read_common_prefixes};
-use super::reader::{Element, Limits, XmlError};
+use super::element::Element;
+use super::list::{Owner, encoding, is_listed, read_common_prefixes};
+use super::reader::{Document, Limits, XmlError};
 use super::writer::XmlWriter;
 use crate::operation::EncodingType;
 use crate::version::VersionId;
 
 /// One version of a listing, in the order of the document: keys ascend, versions of a key go back in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VersionEntry {
+pub struct VersionEntry<'a> {
     /// `Key`, decoded.
-    pub key: String,
+    pub key: Cow<'a, str>,
     /// `VersionId`
     pub version: VersionId,
     /// `IsLatest`: what a GET without a version id finds.
@@ -20,22 +23,24 @@ pub struct VersionEntry {
     /// `LastModified`, ms since the epoch.
     pub last_modified_ms: u64,
     /// `Owner`
-    pub owner: Option<Owner>,
+    pub owner: Option<Owner<'a>>,
     /// What lies under this id.
-    pub what: ListedVersion,
+    pub what: ListedVersion<'a>,
 }
 
 /// What lies under a version id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListedVersion {
+pub enum ListedVersion<'a> {
     /// `Version`: an object.
     Object {
         /// `ETag` without quotes.
-        etag: String,
+        etag: Cow<'a, str>,
+        /// What is written behind `etag` within its quotes; nothing in a listing that was read.
+        etag_suffix: &'static str,
         /// `Size` in bytes.
         size: u64,
         /// `StorageClass`
-        storage_class: Option<String>,
+        storage_class: Option<Cow<'a, str>>,
     },
     /// `DeleteMarker`: the object was deleted at this time.
     DeleteMarker,
@@ -43,7 +48,7 @@ pub enum ListedVersion {
 
 /// `ListVersionsResult`. All names are decoded here and encoded on the wire when `encoding_type` is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ListVersionsResult {
+pub struct ListVersionsResult<'a> {
     /// `Name` of the bucket.
     pub name: String,
     /// `Prefix`
@@ -65,12 +70,12 @@ pub struct ListVersionsResult {
     /// `IsTruncated`
     pub is_truncated: bool,
     /// `Version` and `DeleteMarker`
-    pub entries: Vec<VersionEntry>,
+    pub entries: Vec<VersionEntry<'a>>,
     /// `CommonPrefixes`
-    pub common_prefixes: Vec<String>,
+    pub common_prefixes: Vec<Cow<'a, str>>,
 }
 
-impl VersionEntry {
+impl<'a> VersionEntry<'a> {
     fn write(&self, w: &mut XmlWriter) {
         let element = match &self.what {
             ListedVersion::Object { .. } => "Version",
@@ -81,9 +86,13 @@ impl VersionEntry {
             w.text("VersionId", self.version.as_str());
             w.value("IsLatest", self.is_latest);
             w.time("LastModified", self.last_modified_ms);
-            if let ListedVersion::Object { etag, size, storage_class } = &self.what {
-                w.etag(etag);
-                w.value("Size", size);
+            if let ListedVersion::Object { etag, etag_suffix, size, storage_class } = &self.what {
+                w.tags("<ETag>&quot;");
+                w.bare_text(etag);
+                w.bare_text(etag_suffix);
+                w.tags("&quot;</ETag><Size>");
+                w.bare_number(*size);
+                w.tags("</Size>");
                 w.optional("StorageClass", storage_class.as_deref());
             }
             if let Some(owner) = &self.owner {
@@ -92,29 +101,33 @@ impl VersionEntry {
         });
     }
 
-    fn read(element: &Element<'_>, encoded: bool) -> Result<Option<Self>, XmlError> {
-        let what = match element.name() {
-            "Version" => ListedVersion::Object {
-                etag: element.etag()?,
-                size: element.number("Size")?.ok_or(XmlError::Missing("Size"))?,
-                storage_class: element.non_empty("StorageClass")?,
-            },
-            "DeleteMarker" => ListedVersion::DeleteMarker,
-            _ => return Ok(None),
+    fn read(element: Element<'_, 'a>, encoded: bool) -> Result<Self, XmlError> {
+        const NAMES: [&str; 8] =
+            ["Key", "VersionId", "IsLatest", "LastModified", "ETag", "Size", "StorageClass", "Owner"];
+        let [key, version, is_latest, last_modified, etag, size, storage_class, owner] =
+            element.fields(&NAMES, |_| false)?;
+        let what = if element.name() == "DeleteMarker" {
+            ListedVersion::DeleteMarker
+        } else {
+            ListedVersion::Object {
+                etag: etag.etag(),
+                etag_suffix: "",
+                size: size.required_number()?,
+                storage_class: storage_class.non_empty(),
+            }
         };
-        let version = element.required("VersionId")?;
-        Ok(Some(Self {
-            key: element.name_of("Key", encoded)?.ok_or(XmlError::Missing("Key"))?,
-            version: VersionId::parse(version).map_err(|_| XmlError::Invalid("VersionId"))?,
-            is_latest: element.boolean("IsLatest")?,
-            last_modified_ms: element.time("LastModified")?,
-            owner: Owner::read(element, "Owner")?,
+        Ok(Self {
+            key: key.required_name(encoded)?,
+            version: VersionId::parse(&version.required()?).map_err(|_| XmlError::Invalid("VersionId"))?,
+            is_latest: is_latest.boolean()?,
+            last_modified_ms: last_modified.time()?,
+            owner: owner.owner()?,
             what,
-        }))
+        })
     }
 }
 
-impl ListVersionsResult {
+impl<'a> ListVersionsResult<'a> {
     /// The document.
     pub fn to_xml(&self) -> Bytes {
         XmlWriter::document("ListVersionsResult", self.encoding_type, |w| {
@@ -134,24 +147,49 @@ impl ListVersionsResult {
     }
 
     /// Reads the store's answer; names are decoded if it says `EncodingType` url.
-    pub fn parse(body: &[u8]) -> Result<Self, XmlError> {
-        let root = Element::parse(body, "ListVersionsResult", Limits::UPSTREAM)?;
-        let encoded = root.is_url_encoded()?;
-        let entries = root.children().iter().map(|child| VersionEntry::read(child, encoded));
-        let entries: Result<Vec<_>, _> = entries.filter_map(Result::transpose).collect();
+    pub fn parse(body: &'a [u8]) -> Result<Self, XmlError> {
+        const NAMES: [&str; 10] = [
+            "Name",
+            "Prefix",
+            "KeyMarker",
+            "VersionIdMarker",
+            "MaxKeys",
+            "Delimiter",
+            "EncodingType",
+            "IsTruncated",
+            "NextKeyMarker",
+            "NextVersionIdMarker",
+        ];
+        let document = Document::parse(body, "ListVersionsResult", Limits::UPSTREAM)?;
+        let root = document.root();
+        let [
+            name,
+            prefix,
+            key_marker,
+            version_id_marker,
+            max_keys,
+            delimiter,
+            encoding_type,
+            is_truncated,
+            next_key,
+            next_version,
+        ] = root.fields(&NAMES, is_listed)?;
+        let encoded = encoding_type.is_url_encoding()?;
+        let is_entry = |child: &Element<'_, '_>| matches!(child.name(), "Version" | "DeleteMarker");
+        let entries = root.children().filter(is_entry).map(|entry| VersionEntry::read(entry, encoded));
         Ok(Self {
-            name: root.string("Name")?,
-            prefix: root.echo_of("Prefix", encoded)?.unwrap_or_default(),
-            key_marker: root.echo_of("KeyMarker", encoded)?.unwrap_or_default(),
-            version_id_marker: root.string("VersionIdMarker")?,
-            next_key_marker: root.echo_of("NextKeyMarker", encoded)?.filter(|marker| !marker.is_empty()),
-            next_version_id_marker: root.non_empty("NextVersionIdMarker")?,
-            delimiter: root.echo_of("Delimiter", encoded)?.filter(|delimiter| !delimiter.is_empty()),
-            max_keys: root.number("MaxKeys")?.unwrap_or(1000),
+            name: name.string().into_owned(),
+            prefix: prefix.echo(encoded).unwrap_or_default(),
+            key_marker: key_marker.echo(encoded).unwrap_or_default(),
+            version_id_marker: version_id_marker.string().into_owned(),
+            next_key_marker: next_key.non_empty_echo(encoded),
+            next_version_id_marker: next_version.non_empty().map(Cow::into_owned),
+            delimiter: delimiter.non_empty_echo(encoded),
+            max_keys: max_keys.number()?.unwrap_or(1000),
             encoding_type: encoding(encoded),
-            is_truncated: root.boolean("IsTruncated")?,
-            entries: entries?,
-            common_prefixes: read_common_prefixes(&root, encoded)?,
+            is_truncated: is_truncated.boolean()?,
+            entries: entries.collect::<Result<_, _>>()?,
+            common_prefixes: read_common_prefixes(root, encoded)?,
         })
     }
 }
@@ -161,22 +199,27 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn entry(key: &str, version: &str, what: ListedVersion) -> VersionEntry {
+    fn entry<'a>(key: &'a str, version: &str, what: ListedVersion<'a>) -> VersionEntry<'a> {
         VersionEntry {
-            key: key.to_owned(),
+            key: key.into(),
             version: VersionId::parse(version).unwrap(),
             is_latest: true,
             last_modified_ms: 1_750_000_000_123,
-            owner: Some(Owner { id: "me".to_owned(), display_name: None }),
+            owner: Some(Owner { id: "me".into(), display_name: None }),
             what,
         }
     }
 
-    fn object(size: u64) -> ListedVersion {
-        ListedVersion::Object { etag: "abc-0".to_owned(), size, storage_class: Some("STANDARD".to_owned()) }
+    fn object(size: u64) -> ListedVersion<'static> {
+        ListedVersion::Object {
+            etag: "abc-0".into(),
+            etag_suffix: "",
+            size,
+            storage_class: Some("STANDARD".into()),
+        }
     }
 
-    fn page(key: &str, encoding_type: Option<EncodingType>) -> ListVersionsResult {
+    fn page(key: &str, encoding_type: Option<EncodingType>) -> ListVersionsResult<'_> {
         ListVersionsResult {
             name: "bkt".to_owned(),
             prefix: key.to_owned(),
@@ -193,7 +236,7 @@ mod tests {
                 entry(key, "v2", object(u64::MAX)),
                 entry(key, "null", ListedVersion::DeleteMarker),
             ],
-            common_prefixes: vec![key.to_owned()],
+            common_prefixes: vec![key.into()],
         }
     }
 
@@ -241,7 +284,8 @@ mod tests {
         fn any_key_survives_a_listing_of_versions(key in "\\PC{1,40}|[\u{1}-\u{ffff}]{1,20}") {
             for encoding_type in [None, Some(EncodingType::Url)] {
                 let page = page(&key, encoding_type);
-                prop_assert_eq!(ListVersionsResult::parse(&page.to_xml()).unwrap(), page);
+                let document = page.to_xml();
+                prop_assert_eq!(ListVersionsResult::parse(&document).unwrap(), page);
             }
         }
     }

@@ -193,6 +193,10 @@ impl Drop for Gateway {
     }
 }
 
+fn random() -> OsRandom {
+    OsRandom::new(Arc::new(SystemClock)).unwrap()
+}
+
 async fn gateway() -> Gateway {
     let clock = Arc::new(At::default());
     let (tell, events) = mpsc::unbounded_channel();
@@ -205,7 +209,7 @@ async fn gateway() -> Gateway {
         streams: Mutex::new([events].into()),
     });
     let keys: Arc<dyn KeyService> = service.clone();
-    let random: Arc<dyn claviger_format::Random> = Arc::new(OsRandom::new(Arc::new(SystemClock)).unwrap());
+    let random: Arc<dyn claviger_format::Random> = Arc::new(random());
     let upstream = double::store("generic", |_| double::answer(403, &[], "")).await.upstream;
     let system = Arc::new(SystemArea::new(upstream, "system".into()));
     let era = Era::default();
@@ -245,7 +249,7 @@ impl Gateway {
     async fn stays(&self, told: Told) -> bool {
         *self.service.told.lock().unwrap() = told;
         self.session.refresh().await.unwrap();
-        let (random, object_id) = (OsRandom::new(Arc::new(SystemClock)).unwrap(), ObjectId::new([7; 16]));
+        let (random, object_id) = (random(), ObjectId::new([7; 16]));
         let dek = Wek::from_slice(&[6; 32]).unwrap().dek(EPOCH, object_id);
         let name = ObjectName::new(self.bound.bucket_id.clone(), "k").unwrap();
         let layout = Layout::Single { salt: Salt::new([8; 16]), length: 5 };

@@ -53,12 +53,11 @@ pub(crate) async fn begin(
     let bound = gateway.bindings.resolve(permit.bucket()).await?;
     let name = bound.name(permit.key())?;
     let now_ms = gateway.clock.now_ms();
-    let NewObject { dek, epoch_id, object_id, version } =
+    let NewObject { dek, epoch_id, object_id, random, version } =
         gateway.write_epochs.new_object(bound.keyset_id, 0).await?;
     let tlv_len_max = metadata::tlv_len_max(&gateway.config.upstream);
-    let random = &*gateway.random;
     let envelope =
-        envelope::seal(&dek, epoch_id, object_id, &name, &Layout::Multipart, metadata, tlv_len_max, random)
+        envelope::seal(&dek, epoch_id, object_id, &name, &Layout::Multipart, metadata, tlv_len_max, &random)
             .map_err(metadata::seal_error)?;
     let store_as = StoreAs { envelope: Some(&envelope), ..StoreAs::of_request(headers, None) };
     let place = (permit.bucket(), permit.key());
