@@ -8,12 +8,17 @@ use crate::command::{cargo, program, run, succeeds, target_dir};
 /// What to hand on.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Handed on to claviger-bench: `cargo xtask bench -- --help` lists what there is
+    /// Curves in place of cases: how cost grows with the size of objects, with connections, with names in a bucket and with
+    /// epochs. Writes scale.json, scale.md and plots
+    #[arg(long)]
+    scale: bool,
+    /// Handed on to claviger-bench: `cargo xtask bench -- --help` (or `--scale -- --help`) lists what there is
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
-/// Builds both programs as they are released, sees to nginx, and runs all cases (about ten minutes).
+/// Builds both programs as they are released, sees to nginx, and runs all cases (about ten minutes) or all
+/// curves (about twenty).
 ///
 /// # Errors
 /// When something can't be built, installed or measured.
@@ -36,7 +41,7 @@ pub(crate) fn run_bench(options: &Options) -> Result<bool> {
     }
     let release = target_dir().join("release");
     let mut bench = program(release.join("claviger-bench"));
-    bench.arg("run").arg("--claviger").arg(release.join("claviger"));
+    bench.arg(if options.scale { "scale" } else { "run" }).arg("--claviger").arg(release.join("claviger"));
     bench.arg("--out").arg(crate::command::root().join("target/bench"));
     run(bench.args(&options.arguments))?;
     Ok(true)

@@ -4,7 +4,7 @@
 //! cargo xtask bench --help
 //! ```
 //! `store` holds the null store that everything stands before, `contenders` starts who is measured, `load` asks, `run` takes
-//! turns among them, `report` writes what came out. docs/performance.md says what the cases mean, and what they gave.
+//! turns among them, `report` writes what came out. `scale` asks how all that grows. docs/performance.md says what the cases mean, and what they gave.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
 #![allow(clippy::print_stdout, reason = "its report goes to the terminal")]
 
@@ -15,6 +15,7 @@ mod options;
 mod process;
 mod report;
 mod run;
+mod scale;
 mod store;
 mod tls;
 
@@ -27,6 +28,7 @@ use crate::options::{Arguments, Task};
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Run(options) => run::run(&options),
+        Task::Scale(options) => scale::run(&options),
         Task::Store(options) => store::serve(&options),
     };
     match done {

@@ -16,6 +16,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Task {
     /// Run the cases and write the report
     Run(Options),
+    /// How cost grows with the size of objects, the number of connections, of names in a bucket and of epochs
+    Scale(ScaleOptions),
     /// The null store: enough of S3, all in memory, as fast as can be
     Store(StoreOptions),
 }
@@ -25,9 +27,10 @@ pub(crate) enum Task {
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(crate) struct Options {
-    /// The program that is measured
-    #[arg(long, value_name = "FILE", default_value = "target/release/claviger")]
-    pub(crate) claviger: PathBuf,
+    #[command(flatten)]
+    pub(crate) who: Who,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Seconds of load per case, contender and round
     #[arg(long, default_value_t = 2.0)]
     pub(crate) seconds: f64,
@@ -43,6 +46,11 @@ pub(crate) struct Options {
     /// Where results.json, results.md and the plot go
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     pub(crate) out: PathBuf,
+}
+
+/// A store of the user's.
+#[derive(Args, Default)]
+pub(crate) struct Place {
     /// A further contender, which stands before the same store already: NAME=URL. To be put beside Claviger, another
     /// gateway is started by hand before the store of --store
     #[arg(long, value_name = "NAME=URL")]
@@ -60,9 +68,78 @@ pub(crate) struct Options {
     /// A bucket that exists at that store
     #[arg(long, default_value = "claviger-bench")]
     pub(crate) bucket: String,
+}
+
+/// Who is measured.
+#[derive(Args)]
+pub(crate) struct Who {
+    /// The program that is measured
+    #[arg(long, value_name = "FILE", default_value = "target/release/claviger")]
+    pub(crate) claviger: PathBuf,
     /// Leave nginx out, where it can't be installed; there are no ratios to it then
     #[arg(long)]
     pub(crate) without_nginx: bool,
+    /// Where the null store keeps what is too large for memory (default: the system's folder for temporary files)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep_dir: Option<PathBuf>,
+}
+
+/// A run of curves. Every point is a load of its own, in which the contenders take turns; a point's figures are medians over
+/// the rounds. What each curve should look like, and what it looks like, is printed below it.
+#[derive(Args)]
+#[command(args_override_self = true)]
+pub(crate) struct ScaleOptions {
+    #[command(flatten)]
+    pub(crate) who: Who,
+    /// Only curves whose names contain this (may be given several times): put-by-size, get-by-size, range-by-size,
+    /// get-by-connections, streams-256, list-by-names, walk-by-names, get-by-epochs
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Vec<String>,
+    /// Seconds of load per point, contender and round; what takes longer once is done once
+    #[arg(long, default_value_t = 2.0)]
+    pub(crate) seconds: f64,
+    /// Rounds
+    #[arg(long, default_value_t = 3)]
+    pub(crate) rounds: usize,
+    /// The largest object: 1KiB to 50GiB. Above 5 GiB it is written in parts
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
+    pub(crate) size_max: u64,
+    /// The largest object that is kept as a whole to be read again, in --keep-dir. Of larger ones the store keeps both ends of
+    /// each part, from which ranges are read
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
+    pub(crate) kept_max: u64,
+    /// The most connections
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) connections_max: usize,
+    /// Length of the objects of which 256 are read at once
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
+    pub(crate) stream_len: u64,
+    /// Seconds for which they are read
+    #[arg(long, default_value_t = 10.0)]
+    pub(crate) stream_seconds: f64,
+    /// The most names in a bucket
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) names_max: u64,
+    /// The most epochs. Each is begun by a gateway that is started for it: 10,000 take a quarter of an hour
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) epochs_max: usize,
+    /// Where scale.json, scale.md and the plots go
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    pub(crate) out: PathBuf,
+}
+
+/// A number of bytes: `4096`, `64KiB`, `1MiB`, `50GiB`.
+fn size(text: &str) -> Result<u64, String> {
+    let at = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let shift = match &text[at..] {
+        "" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        other => return Err(format!("{other} is no unit; there are KiB, MiB and GiB")),
+    };
+    let number: u64 = text[..at].parse().map_err(|_| format!("{text} is no size; 4GiB is one"))?;
+    number.checked_mul(1 << shift).filter(|size| *size > 0).ok_or_else(|| format!("{text} is out of range"))
 }
 
 /// The null store.
@@ -83,4 +160,21 @@ pub(crate) struct StoreOptions {
     /// Bytes a second that the store takes and gives on each connection, for objects under limited/; 0 is no limit
     #[arg(long, default_value_t = 0)]
     pub(crate) limit: u64,
+    /// Folder of the objects that it keeps on disk (those under large/); they are gone when it ends
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep_dir: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(size("50GiB"), Ok(50 << 30));
+        for wrong in ["", "GiB", "4GB", "-1KiB", "0", "99999999999GiB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
 }

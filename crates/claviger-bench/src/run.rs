@@ -7,16 +7,21 @@ use anyhow::{Context, Result};
 
 use crate::cases::{self, Case};
 use crate::contenders::{self, CLAVIGER, Contender, Side};
-use crate::load::{self, Pace, Work};
+use crate::load::{self, Crew, Pace, Sample, Work};
 use crate::options::Options;
 use crate::report::{Measured, Report};
 
 /// A run, from the start of the store to the report. What the contenders wrote to their logs is kept if it fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    in_folder(|dir| run_in(options, dir))
+}
+
+/// Does something in a folder of its own, which is kept with the logs in it if that fails.
+pub(crate) fn in_folder(run: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     // The same for clients and store; losing the race means that it is set.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let dir = tempfile::Builder::new().prefix("claviger-bench-").tempdir()?;
-    run_in(options, dir.path()).map_err(|error| {
+    run(dir.path()).map_err(|error| {
         let kept = dir.keep();
         error.context(format!("the logs are in {}", kept.display()))
     })
@@ -27,15 +32,15 @@ fn run_in(options: &Options, dir: &Path) -> Result<()> {
         .into_iter()
         .filter(|case| options.only.is_empty() || options.only.iter().any(|text| case.name.contains(text)))
         // A store of the user's is as fast as it is.
-        .filter(|case| options.store.is_none() || !case.name.ends_with("store-limited"))
+        .filter(|case| options.place.store.is_none() || !case.name.ends_with("store-limited"))
         .collect();
     anyhow::ensure!(!cases.is_empty(), "no case has such a name");
-    let field = contenders::start(options, dir)?;
+    let field = contenders::start(&options.who, &options.place, dir)?;
     let contenders = &field.contenders;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut report = Report::new(contenders);
     let outcome = runtime.block_on(take_turns(options, contenders, &cases, &mut report));
-    if options.store.is_some() {
+    if options.place.store.is_some() {
         runtime.block_on(clean(contenders))?;
     }
     outcome?;
@@ -85,7 +90,14 @@ async fn take_turns(
     Ok(())
 }
 
-async fn measure(side: &Side, work: &Work, pace: Pace, time: Duration) -> Result<Measured> {
+/// Opening connections is no part of it.
+pub(crate) async fn measure(side: &Side, work: &Work, pace: Pace, time: Duration) -> Result<Measured> {
+    let crew = Crew::open(&side.target, work, pace).await?;
+    observe(side, crew.run(time)).await
+}
+
+/// What a load gives, and what the one before the store uses meanwhile.
+pub(crate) async fn observe(side: &Side, load: impl Future<Output = Result<Sample>>) -> Result<Measured> {
     let before = match &side.process {
         Some(process) => {
             process.reset_peak()?;
@@ -93,7 +105,7 @@ async fn measure(side: &Side, work: &Work, pace: Pace, time: Duration) -> Result
         }
         None => None,
     };
-    let sample = load::run(&side.target, work, pace, time).await?;
+    let sample = load.await?;
     let used = match (&side.process, before) {
         (Some(process), Some(before)) => {
             let after = process.used()?;

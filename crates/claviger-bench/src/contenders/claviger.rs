@@ -11,6 +11,11 @@ use anyhow::{Context, Result, bail};
 use super::{CLAVIGER, Contender, Side, Stand, accepts, free_port};
 use crate::process::{Process, run, write_private};
 
+/// The gateway over plain HTTP.
+const PLAIN: &str = "plain";
+/// The gateway over TLS.
+pub(super) const SECURE: &str = "secure";
+
 const POLICY: &str = r#"
 [[operator]]
 identity = "admin:first"
@@ -19,37 +24,48 @@ verbs = ["inspect", "unlock", "keyset", "enrol", "policy", "freeze"]
 identity = "admin:second"
 verbs = ["inspect", "unlock", "keyset", "enrol", "policy", "freeze"]
 [[grant]]
-identities = ["gateway:plain", "gateway:secure"]
+identities = ["gateway:plain", "gateway:secure", "gateway:writer-0", "gateway:writer-1", "gateway:writer-2", "gateway:writer-3"]
 keyset = "default"
 verbs = ["lease", "write", "read", "head", "copy-source", "continue", "bind"]
 "#;
 
-struct Setup<'a> {
-    stand: &'a Stand,
+/// More than are ever asked at once: none is refused, here as at nginx.
+const REQUESTS_MAX: usize = 4096;
+
+/// Where its parts lie.
+pub(super) struct Setup {
     program: PathBuf,
     dir: PathBuf,
     key_service_port: u16,
 }
 
-pub(super) fn start(stand: &Stand, program: &Path) -> Result<Contender> {
+/// In front of the names of a gateway's objects.
+pub(super) fn owner(gateway: &str) -> String {
+    format!("{CLAVIGER}-{gateway}")
+}
+
+pub(super) fn start(stand: &Stand, program: &Path) -> Result<(Contender, Setup)> {
     let program = program.canonicalize().with_context(|| format!("{} is not built", program.display()))?;
     let dir = stand.dir.join(CLAVIGER);
     std::fs::create_dir_all(&dir)?;
-    let setup = Setup { stand, program, dir, key_service_port: free_port()? };
+    let setup = Setup { program, dir, key_service_port: free_port()? };
+    setup.write_accounts(stand)?;
     let key_service = setup.key_service()?;
     let mut startup = None;
     let mut side = |name: &str, store: &Option<String>| -> Result<Option<Side>> {
         let Some(store) = store else { return Ok(None) };
-        let (side, took) = setup.gateway(name, store)?;
+        setup.enrol(name)?;
+        let (side, took) = setup.start_gateway(stand, name, store, &owner(name))?;
         startup = Some(took);
         Ok(Some(side))
     };
-    let http = side("plain", &stand.http)?;
-    let tls = side("secure", &stand.https)?;
-    Ok(Contender { name: CLAVIGER.to_owned(), http, tls, startup, _helpers: vec![key_service] })
+    let http = side(PLAIN, &stand.http)?;
+    let tls = side(SECURE, &stand.https)?;
+    let contender = Contender { name: CLAVIGER.to_owned(), http, tls, startup, _helpers: vec![key_service] };
+    Ok((contender, setup))
 }
 
-impl Setup<'_> {
+impl Setup {
     fn command(&self, words: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.args(words.split_ascii_whitespace()).current_dir(&self.dir);
@@ -80,10 +96,15 @@ impl Setup<'_> {
     }
 
     /// A gateway before the store; how long it took to answer after it was started.
-    fn gateway(&self, name: &str, store: &str) -> Result<(Side, Duration)> {
-        self.enrol(name)?;
+    pub(super) fn start_gateway(
+        &self,
+        stand: &Stand,
+        name: &str,
+        store: &str,
+        owner: &str,
+    ) -> Result<(Side, Duration)> {
         let (port, health) = (free_port()?, free_port()?);
-        self.write_config(name, store, port, health)?;
+        self.write_config(stand, name, store, port, health)?;
         let begun = Instant::now();
         let words = format!("--log-format json gateway --config {name}.toml");
         let mut process = Process::start(name, &self.dir, &mut self.command(&words))?;
@@ -91,12 +112,24 @@ impl Setup<'_> {
         let took = begun.elapsed();
         let scheme = if store.starts_with("https") { "https" } else { "http" };
         let endpoint = format!("{scheme}://127.0.0.1:{port}");
-        let bucket = format!("{}-sealed", self.stand.bucket);
-        let target = self.stand.target(&endpoint, &bucket, &format!("{CLAVIGER}-{name}"))?;
+        let bucket = format!("{}-sealed", stand.bucket);
+        let target = stand.target(&endpoint, &bucket, owner)?;
         Ok((Side { target, process: Some(Arc::new(process)) }, took))
     }
 
-    fn enrol(&self, name: &str) -> Result<()> {
+    /// What all gateways use: the account at the store, and the same one for clients.
+    fn write_accounts(&self, stand: &Stand) -> Result<()> {
+        let account = &stand.account;
+        let keys = format!(
+            "access_key_id = \"{}\"\nsecret_access_key = \"{}\"\n",
+            account.access_key_id, account.secret
+        );
+        write_private(&self.dir.join("upstream.toml"), &keys)?;
+        let everything = "[[key.allow]]\nbuckets = [\"*\"]\nactions = [\"read\", \"write\", \"delete\", \"list\", \"manage\"]\n";
+        write_private(&self.dir.join("credentials.toml"), &format!("[[key]]\n{keys}{everything}"))
+    }
+
+    pub(super) fn enrol(&self, name: &str) -> Result<()> {
         let proposed = run(&mut self.command(&format!("keys gateway enrol {name} --keyset default")))?;
         let Some(id) = proposed.split_ascii_whitespace().nth(2) else { bail!("no proposal: {proposed}") };
         let id = id.trim_end_matches(',');
@@ -106,23 +139,15 @@ impl Setup<'_> {
         Ok(())
     }
 
-    fn write_config(&self, name: &str, store: &str, port: u16, health: u16) -> Result<()> {
-        let account = &self.stand.account;
-        let keys = format!(
-            "access_key_id = \"{}\"\nsecret_access_key = \"{}\"\n",
-            account.access_key_id, account.secret
-        );
-        write_private(&self.dir.join("upstream.toml"), &keys)?;
-        let everything = "[[key.allow]]\nbuckets = [\"*\"]\nactions = [\"read\", \"write\", \"delete\", \"list\", \"manage\"]\n";
-        write_private(&self.dir.join("credentials.toml"), &format!("[[key]]\n{keys}{everything}"))?;
-        let files = self.stand.dir.display();
+    fn write_config(&self, stand: &Stand, name: &str, store: &str, port: u16, health: u16) -> Result<()> {
+        let files = stand.dir.display();
         let is_tls = store.starts_with("https");
         let tls = if is_tls {
             format!("[tls]\ncertificate_file = \"{files}/server.pem\"\nkey_file = \"{files}/server.key\"\n")
         } else {
             String::new()
         };
-        let trust = match &self.stand.store_ca {
+        let trust = match &stand.store_ca {
             Some(ca) if is_tls => format!("ca_file = \"{}\"\n", ca.display()),
             _ => String::new(),
         };
@@ -130,10 +155,10 @@ impl Setup<'_> {
             "listen = \"127.0.0.1:{port}\"\ncredentials_file = \"credentials.toml\"\nregion = \"{region}\"\n{tls}[upstream]\n\
              endpoint = \"{store}\"\nregion = \"{region}\"\ncredentials_file = \"upstream.toml\"\n{trust}[key_service]\n\
              endpoint = \"https://127.0.0.1:{keys}\"\nstate_dir = \"{name}\"\n[system_area]\nbucket = \"{bucket}-system\"\n\
-             [admin]\nlisten = \"127.0.0.1:{health}\"\n",
-            region = account.region,
+             [admin]\nlisten = \"127.0.0.1:{health}\"\n[limits]\nconcurrent_requests_max = {REQUESTS_MAX}\n",
+            region = stand.account.region,
             keys = self.key_service_port,
-            bucket = self.stand.bucket,
+            bucket = stand.bucket,
         );
         write_private(&self.dir.join(format!("{name}.toml")), &config)
     }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cases::Scheme;
 use crate::load::target::{Account, Place, Target};
-use crate::options::Options;
+use crate::options::{Place as UserPlace, Who};
 use crate::process::Process;
 use crate::{cases, tls};
 
@@ -37,21 +37,49 @@ pub(crate) struct Contender {
 /// The contenders, and the store that they stand before.
 pub(crate) struct Field {
     pub(crate) contenders: Vec<Contender>,
-    _stand: Stand,
+    claviger: claviger::Setup,
+    stand: Stand,
 }
 
 /// Starts the store and everybody before it.
-pub(crate) fn start(options: &Options, dir: &Path) -> Result<Field> {
-    let stand = Stand::new(options, dir)?;
+pub(crate) fn start(who: &Who, place: &UserPlace, dir: &Path) -> Result<Field> {
+    let stand = Stand::new(who, place, dir)?;
     let mut contenders = vec![stand.direct()?];
-    if !options.without_nginx {
+    if !who.without_nginx {
         contenders.push(nginx::start(&stand)?);
     }
-    contenders.push(claviger::start(&stand, &options.claviger)?);
-    for named in &options.also {
+    let (contender, claviger) = claviger::start(&stand, &who.claviger)?;
+    contenders.push(contender);
+    for named in &place.also {
         contenders.push(stand.also(named)?);
     }
-    Ok(Field { contenders, _stand: stand })
+    Ok(Field { contenders, claviger, stand })
+}
+
+impl Field {
+    /// The contender of this name over TLS on both sides.
+    pub(crate) fn secure(&self, name: &str) -> Option<&Side> {
+        self.contenders.iter().find(|contender| contender.name == name)?.side(Scheme::Tls)
+    }
+
+    /// Enrols one of [`WRITERS`] further gateways.
+    pub(crate) fn enrol_writer(&self, number: usize) -> Result<()> {
+        self.claviger.enrol(&writer(number))
+    }
+
+    /// Starts it; it writes where [`CLAVIGER`] reads, and ends when it is dropped.
+    pub(crate) fn start_writer(&self, number: usize) -> Result<Side> {
+        let store = self.stand.https.as_deref().context("no store over TLS")?;
+        let (name, owner) = (writer(number), claviger::owner(claviger::SECURE));
+        Ok(self.claviger.start_gateway(&self.stand, &name, store, &owner)?.0)
+    }
+}
+
+/// Gateways that only begin epochs.
+pub(crate) const WRITERS: usize = 4;
+
+fn writer(number: usize) -> String {
+    format!("writer-{number}")
 }
 
 /// A contender over one scheme.
@@ -85,11 +113,11 @@ struct Stand {
 
 impl Stand {
     /// Starts the null store, or takes the user's.
-    fn new(options: &Options, dir: &Path) -> Result<Self> {
+    fn new(who: &Who, place: &UserPlace, dir: &Path) -> Result<Self> {
         tls::make(dir)?;
         let client_tls = tls::client(&dir.join("ca.pem"))?;
-        let Some(url) = &options.store else {
-            let (store, http, https) = null_store::start(dir, cases::STORE_LIMIT)?;
+        let Some(url) = &place.store else {
+            let (store, http, https) = null_store::start(dir, who.keep_dir.as_deref(), cases::STORE_LIMIT)?;
             return Ok(Self {
                 dir: dir.to_owned(),
                 http: Some(http),
@@ -111,8 +139,8 @@ impl Stand {
             dir: dir.to_owned(),
             http: (!is_tls).then(|| url.clone()),
             https: is_tls.then(|| url.clone()),
-            account: account(options)?,
-            bucket: options.bucket.clone(),
+            account: account(place)?,
+            bucket: place.bucket.clone(),
             prefix: "claviger-bench/".to_owned(),
             client_tls,
             store_ca: None,
@@ -149,8 +177,8 @@ impl Stand {
     }
 }
 
-fn account(options: &Options) -> Result<Account> {
-    let given = options.credentials.as_deref().context("--store wants --credentials")?;
+fn account(place: &UserPlace) -> Result<Account> {
+    let given = place.credentials.as_deref().context("--store wants --credentials")?;
     let text = match std::fs::read_to_string(given) {
         Ok(text) => text,
         Err(_) => given.to_owned(),
@@ -158,7 +186,7 @@ fn account(options: &Options) -> Result<Account> {
     let Some((access_key_id, secret)) = text.trim().split_once(':') else {
         bail!("--credentials wants ID:SECRET, or a file that holds it");
     };
-    let region = options.region.clone();
+    let region = place.region.clone();
     Ok(Account { access_key_id: access_key_id.to_owned(), secret: secret.to_owned(), region })
 }
 

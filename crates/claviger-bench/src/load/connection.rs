@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use claviger_s3::xml::{InitiateMultipartUploadResult, ListObjectsV2Result};
-use http::header::{HOST, HeaderMap, HeaderValue};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -25,17 +25,23 @@ type Body = http_body_util::Either<Content, http_body_util::Full<Bytes>>;
 const LISTED_LEN: u64 = 1024;
 
 pub(super) struct Connection {
-    target: Arc<Target>,
+    pub(super) target: Arc<Target>,
     sender: SendRequest<Body>,
     /// Of the worker; it writes under a name of its own.
-    number: usize,
+    pub(super) number: usize,
+    /// So many were done of those that differ.
+    pub(super) turns: u64,
 }
 
 fn content(len: u64) -> Body {
     Body::Left(Content::new(len))
 }
 
-fn document(text: impl Into<Bytes>) -> Body {
+pub(super) fn content_part(offset: u64, len: u64) -> Body {
+    Body::Left(Content::part(offset, len))
+}
+
+pub(super) fn document(text: impl Into<Bytes>) -> Body {
     Body::Right(http_body_util::Full::new(text.into()))
 }
 
@@ -59,7 +65,7 @@ impl Connection {
                 sender
             }
         };
-        Ok(Self { target, sender, number })
+        Ok(Self { target, sender, number, turns: 0 })
     }
 
     /// One turn.
@@ -72,6 +78,12 @@ impl Connection {
             }
             Work::Multipart { part_len, parts, limited } => self.multipart(*part_len, *parts, *limited).await,
             Work::List { keys } => self.list(*keys).await,
+            Work::Download { len } => self.download(*len).await,
+            Work::Upload { len } => self.upload(*len).await,
+            Work::Range { len } => self.range(*len).await,
+            Work::Page { after } => self.page_behind(after).await,
+            Work::Walk { names } => self.walk(*names).await,
+            Work::Epochs { epochs } => self.read_of_next_epoch(*epochs).await,
         }
     }
 
@@ -129,7 +141,7 @@ impl Connection {
         Ok(())
     }
 
-    async fn page(&mut self, query: &str) -> Result<(HeaderMap, String)> {
+    pub(super) async fn page(&mut self, query: &str) -> Result<(HeaderMap, String)> {
         self.send(Method::GET, "", query, document(Bytes::new())).await
     }
 
@@ -161,7 +173,7 @@ impl Connection {
     }
 
     /// Sends a request and reads the answer as text.
-    async fn send(
+    pub(super) async fn send(
         &mut self,
         method: Method,
         key: &str,
@@ -173,7 +185,7 @@ impl Connection {
         Ok((head.headers, String::from_utf8_lossy(&text).into_owned()))
     }
 
-    async fn send_raw(
+    pub(super) async fn send_raw(
         &mut self,
         method: Method,
         key: &str,
@@ -197,10 +209,45 @@ impl Connection {
         query: &str,
         body: Body,
     ) -> Result<Response<Incoming>> {
+        self.exchange_with(method, key, query, body, None).await
+    }
+
+    /// The same with a header, which is signed.
+    pub(super) async fn exchange_with(
+        &mut self,
+        method: Method,
+        key: &str,
+        query: &str,
+        body: Body,
+        header: Option<(HeaderName, HeaderValue)>,
+    ) -> Result<Response<Incoming>> {
+        let bucket = &self.target.bucket;
+        let path = if key.is_empty() { format!("/{bucket}") } else { format!("/{bucket}/{key}") };
+        self.exchange_at(method, path, query, body, header).await
+    }
+
+    /// A request that names no bucket.
+    pub(super) async fn send_to_service(
+        &mut self,
+        method: Method,
+        query: &str,
+        body: Body,
+    ) -> Result<String> {
+        let answer = self.exchange_at(method, "/".to_owned(), query, body, None).await?;
+        let text = answer.into_body().collect().await?.to_bytes();
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    async fn exchange_at(
+        &mut self,
+        method: Method,
+        path: String,
+        query: &str,
+        body: Body,
+        header: Option<(HeaderName, HeaderValue)>,
+    ) -> Result<Response<Incoming>> {
         let target = &self.target;
-        let path =
-            if key.is_empty() { format!("/{}", target.bucket) } else { format!("/{}/{key}", target.bucket) };
-        let mut headers = HeaderMap::new();
+        let mut headers: HeaderMap = header.into_iter().collect();
         headers.insert(HOST, HeaderValue::from_str(&target.authority)?);
         target.sign(&method, &path, query, &mut headers)?;
         let uri = if query.is_empty() { path } else { format!("{path}?{query}") };
@@ -217,6 +264,6 @@ fn builder() -> http1::Builder {
     builder
 }
 
-fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     claviger_s3::uri::encode(text.as_bytes(), claviger_s3::uri::Slash::Encode)
 }

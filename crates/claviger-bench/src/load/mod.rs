@@ -2,6 +2,10 @@
 
 mod connection;
 pub(crate) mod content;
+mod large;
+mod metronome;
+pub(crate) mod names;
+pub(crate) mod streams;
 pub(crate) mod target;
 
 use std::sync::Arc;
@@ -11,6 +15,7 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 
 use self::connection::Connection;
+use self::metronome::Beats;
 use self::target::Target;
 
 /// What one worker does again and again.
@@ -40,16 +45,52 @@ pub(crate) enum Work {
         /// At most 1,000.
         keys: usize,
     },
+    /// Reads one object that lies on the store's disk, and compares it.
+    Download {
+        /// Bytes.
+        len: u64,
+    },
+    /// Writes one object, in parts if it is longer than one request may be. Of parts the store keeps the ends.
+    Upload {
+        /// Bytes.
+        len: u64,
+    },
+    /// Reads the first [`large::RANGE_LEN`] bytes of one part after the other of an object of so many, and compares them.
+    Range {
+        /// Bytes.
+        len: u64,
+    },
+    /// Asks for a page of 1,000 names in a bucket that holds many.
+    Page {
+        /// Behind this name; from the beginning if it is empty.
+        after: String,
+    },
+    /// Asks for all pages.
+    Walk {
+        /// So many names there are.
+        names: u64,
+    },
+    /// Reads one object after the other, each of another epoch.
+    Epochs {
+        /// So many there are.
+        epochs: usize,
+    },
 }
 
 impl Work {
     /// Bytes of content that one turn moves.
     pub(crate) fn content_len(&self) -> u64 {
         match self {
-            Self::Get { len } | Self::Put { len } => *len,
+            Self::Get { len } | Self::Put { len } | Self::Download { len } | Self::Upload { len } => *len,
             Self::Multipart { part_len, parts, .. } => part_len * u64::from(*parts),
-            Self::List { .. } => 0,
+            Self::Range { .. } => large::RANGE_LEN,
+            Self::List { .. } | Self::Page { .. } | Self::Walk { .. } | Self::Epochs { .. } => 0,
         }
+    }
+
+    /// Whether one turn is so much that what a connection costs once is nothing beside it.
+    fn is_long(&self) -> bool {
+        self.content_len() > 64 << 20 || matches!(self, Self::Walk { .. })
     }
 }
 
@@ -93,30 +134,46 @@ pub(crate) enum Pace {
 /// Workers of an open load. A turn that finds none free waits, and its wait counts.
 const OPEN_WORKERS: usize = 64;
 
-/// Keeps the load up for so long; turns that have begun are done.
-pub(crate) async fn run(target: &Arc<Target>, work: &Work, pace: Pace, time: Duration) -> Result<Sample> {
-    let count = match pace {
-        Pace::Closed(workers) => workers,
-        Pace::PerSecond(_) => OPEN_WORKERS,
-    };
-    let mut connections = Vec::new();
-    for number in 0..count {
-        let mut connection = Connection::open(Arc::clone(target), number).await?;
-        // The first turn of a connection pays for what is made once: it is not counted.
-        connection.turn(work).await?;
-        connections.push(connection);
+/// Connections that are opened at once.
+const OPENING_MAX: usize = 16;
+
+/// Connections that are open and have done one turn each: what is made once is made.
+pub(crate) struct Crew {
+    connections: Vec<Connection>,
+    work: Work,
+    pace: Pace,
+}
+
+impl Crew {
+    pub(crate) async fn open(target: &Arc<Target>, work: &Work, pace: Pace) -> Result<Self> {
+        let count = match pace {
+            Pace::Closed(workers) => workers,
+            Pace::PerSecond(_) => OPEN_WORKERS,
+        };
+        Ok(Self { connections: open(target, Some(work), count).await?, work: work.clone(), pace })
     }
+
+    /// Keeps the load up for so long; turns that have begun are done.
+    pub(crate) async fn run(self, time: Duration) -> Result<Sample> {
+        run(self, time).await
+    }
+}
+
+async fn run(crew: Crew, time: Duration) -> Result<Sample> {
+    let Crew { connections, work, pace } = crew;
     let begun = Instant::now();
+    let end = begun + time;
     let mut workers = JoinSet::new();
-    for (number, connection) in connections.into_iter().enumerate() {
-        let work = work.clone();
-        match pace {
-            Pace::Closed(_) => drop(workers.spawn(one_after_the_other(connection, work, begun + time))),
-            Pace::PerSecond(rate) => {
-                let every = Duration::from_secs_f64(1.0 / rate);
-                let first = begun + every.mul_f64(f64::from(u32::try_from(number)?));
-                let every = every.mul_f64(f64::from(u32::try_from(count)?));
-                drop(workers.spawn(at_times(connection, work, first, every, begun + time)));
+    match pace {
+        Pace::Closed(_) => {
+            for connection in connections {
+                workers.spawn(one_after_the_other(connection, work.clone(), end));
+            }
+        }
+        Pace::PerSecond(rate) => {
+            let beats = metronome::start(connections.len(), Duration::from_secs_f64(1.0 / rate), end)?;
+            for (connection, beats) in connections.into_iter().zip(beats) {
+                workers.spawn(when_due(connection, work.clone(), beats));
             }
         }
     }
@@ -131,6 +188,32 @@ pub(crate) async fn run(target: &Arc<Target>, work: &Work, pace: Pace, time: Dur
     Ok(Sample { elapsed, content_len, latencies })
 }
 
+/// Opens connections, some at a time, and has each do one turn, if that is little.
+async fn open(target: &Arc<Target>, first: Option<&Work>, count: usize) -> Result<Vec<Connection>> {
+    let mut opening = JoinSet::new();
+    let mut connections = Vec::new();
+    for number in 0..count {
+        if opening.len() == OPENING_MAX
+            && let Some(opened) = opening.join_next().await
+        {
+            connections.push(opened??);
+        }
+        let (target, first) = (Arc::clone(target), first.filter(|work| !work.is_long()).cloned());
+        opening.spawn(async move {
+            let mut connection = Connection::open(target, number).await?;
+            // The first turn of a connection pays for what is made once: it is not counted.
+            if let Some(work) = first {
+                connection.turn(&work).await?;
+            }
+            anyhow::Ok(connection)
+        });
+    }
+    while let Some(opened) = opening.join_next().await {
+        connections.push(opened??);
+    }
+    Ok(connections)
+}
+
 async fn one_after_the_other(mut connection: Connection, work: Work, end: Instant) -> Result<Vec<Duration>> {
     let mut latencies = Vec::new();
     while Instant::now() < end {
@@ -142,20 +225,11 @@ async fn one_after_the_other(mut connection: Connection, work: Work, end: Instan
 }
 
 /// Latencies count from when a turn was due, not from when it could begin.
-async fn at_times(
-    mut connection: Connection,
-    work: Work,
-    first: Instant,
-    every: Duration,
-    end: Instant,
-) -> Result<Vec<Duration>> {
+async fn when_due(mut connection: Connection, work: Work, mut beats: Beats) -> Result<Vec<Duration>> {
     let mut latencies = Vec::new();
-    let mut due = first;
-    while due < end {
-        tokio::time::sleep_until(due.into()).await;
+    while let Some(due) = beats.recv().await {
         connection.turn(&work).await?;
         latencies.push(due.elapsed());
-        due += every;
     }
     Ok(latencies)
 }
@@ -171,8 +245,59 @@ pub(crate) async fn prepare(target: &Arc<Target>, work: &Work) -> Result<()> {
             }
             Ok(())
         }
-        Work::Put { .. } | Work::Multipart { .. } => Ok(()),
+        Work::Download { len } => connection.write_large(*len).await,
+        Work::Range { len } => connection.write_parts(*len).await,
+        Work::Put { .. }
+        | Work::Multipart { .. }
+        | Work::Upload { .. }
+        | Work::Page { .. }
+        | Work::Walk { .. }
+        | Work::Epochs { .. } => Ok(()),
     }
+}
+
+/// Deletes what [`prepare`] made, where it is much.
+pub(crate) async fn remove(target: &Arc<Target>, work: &Work) -> Result<()> {
+    let mut connection = Connection::open(Arc::clone(target), 0).await?;
+    match work {
+        Work::Download { len } => connection.remove("large", *len).await,
+        Work::Range { len } => connection.remove("ends", *len).await,
+        _ => Ok(()),
+    }
+}
+
+/// Writes a small object under whatever epoch is running.
+pub(crate) async fn write_in_epoch(target: &Arc<Target>, number: usize) -> Result<()> {
+    Connection::open(Arc::clone(target), 0).await?.write_in_epoch(number).await
+}
+
+/// Reads the objects of these epochs, each once.
+pub(crate) async fn each_epoch_once(
+    target: &Arc<Target>,
+    epochs: std::ops::Range<usize>,
+    count: usize,
+) -> Result<Sample> {
+    let mut workers = JoinSet::new();
+    let begun = Instant::now();
+    for worker in 0..count {
+        let (target, numbers) = (Arc::clone(target), epochs.clone().skip(worker).step_by(count));
+        workers.spawn(async move {
+            let mut connection = Connection::open(target, worker).await?;
+            let mut latencies = Vec::new();
+            for number in numbers {
+                let begun = Instant::now();
+                connection.read_of_epoch(number as u64).await?;
+                latencies.push(begun.elapsed());
+            }
+            anyhow::Ok(latencies)
+        });
+    }
+    let mut latencies = Vec::new();
+    while let Some(done) = workers.join_next().await {
+        latencies.extend(done??);
+    }
+    latencies.sort_unstable();
+    Ok(Sample { elapsed: begun.elapsed(), content_len: 0, latencies })
 }
 
 /// Makes a bucket, if it isn't there.

@@ -69,7 +69,22 @@ impl Target {
         })
     }
 
-    /// A key in an area (`get`, `put`, `limited`, `list`).
+    /// The same endpoint and account, and another bucket.
+    pub(crate) fn in_bucket(&self, bucket: &str) -> Self {
+        let secret = SecretAccessKey::new(self.account.secret.clone());
+        Self {
+            authority: self.authority.clone(),
+            host: self.host.clone(),
+            tls: self.tls.clone(),
+            account: self.account.clone(),
+            key: SigningKey::for_time(&secret, SystemClock.now_ms(), &self.account.region),
+            bucket: bucket.to_owned(),
+            owner: self.owner.clone(),
+            prefix: self.prefix.clone(),
+        }
+    }
+
+    /// A key in an area (`get`, `put`, `limited`, `list`, `large`, `ends`, `epochs`).
     pub(crate) fn key(&self, area: &str, name: impl std::fmt::Display) -> String {
         format!("{}{area}/{}/{name}", self.prefix, self.owner)
     }

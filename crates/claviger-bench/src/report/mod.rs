@@ -22,20 +22,20 @@ pub(crate) struct Measured {
 
 /// The figures of one contender in one case and round.
 #[derive(Clone, Copy)]
-struct Figures {
-    rps: f64,
-    gb_s: f64,
-    p50_ms: f64,
-    p99_ms: f64,
+pub(crate) struct Figures {
+    pub(crate) rps: f64,
+    pub(crate) gb_s: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
     p999_ms: f64,
-    cpu_s_per_gb: Option<f64>,
-    cpu_us_per_req: Option<f64>,
-    rss_mib: Option<f64>,
+    pub(crate) cpu_s_per_gb: Option<f64>,
+    pub(crate) cpu_us_per_req: Option<f64>,
+    pub(crate) rss_mib: Option<f64>,
 }
 
 impl Figures {
     #[allow(clippy::cast_precision_loss, reason = "counts of a run")]
-    fn of(measured: &Measured) -> Self {
+    pub(crate) fn of(measured: &Measured) -> Self {
         let sample = &measured.sample;
         let gb = sample.content_len as f64 / 1e9;
         let requests = sample.latencies.len() as f64;
@@ -163,21 +163,30 @@ impl Rounds {
         median(ratios.collect::<Option<Vec<f64>>>()?)
     }
 
-    /// What a request takes longer than at the store itself, at half the load that Claviger can take.
+    /// How long a request takes at half the load that Claviger can take, and how much longer than at the store itself.
     fn half_load_to_json(&self) -> Value {
         let added = |contender: &str, figure: &dyn Fn(&Figures) -> f64| {
             let (ours, direct) = (self.half_load.get(contender)?, self.half_load.get(DIRECT)?);
             median(ours.iter().zip(direct).map(|(one, other)| figure(one) - figure(other)).collect())
         };
         let of = |contender: &String| {
+            let middle = |figure: &dyn Fn(&Figures) -> f64| {
+                median(self.half_load[contender].iter().map(figure).collect())
+            };
             json!({
+                "p50_ms": middle(&|figures| figures.p50_ms),
+                "p99_ms": middle(&|figures| figures.p99_ms),
                 "added_p50_ms": added(contender, &|figures| figures.p50_ms),
                 "added_p99_ms": added(contender, &|figures| figures.p99_ms),
                 "rps": self.half_load[contender].first().map(|figures| figures.rps),
+                "cpu_us_per_req": self.half_load[contender]
+                    .iter()
+                    .map(|figures| figures.cpu_us_per_req)
+                    .collect::<Option<Vec<f64>>>()
+                    .and_then(median),
             })
         };
-        let others = self.half_load.keys().filter(|name| *name != DIRECT);
-        Value::Object(others.map(|contender| (contender.clone(), of(contender))).collect())
+        Value::Object(self.half_load.keys().map(|contender| (contender.clone(), of(contender))).collect())
     }
 }
 
@@ -202,7 +211,8 @@ fn summary(figures: &[Figures]) -> Map<String, Value> {
     fields.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+/// The middle one, or what is between both in the middle.
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {

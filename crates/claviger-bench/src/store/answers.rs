@@ -5,23 +5,25 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 
 use super::buckets::Page;
+use super::content::Kept;
 
-pub(super) type Answer = Response<Full<Bytes>>;
+/// A document, or an object.
+pub(super) type Answer = Response<Either<Full<Bytes>, Kept>>;
 
 /// What S3 would call the time of everything.
 pub(super) const LAST_MODIFIED: &str = "2026-01-01T00:00:00.000Z";
 
 pub(super) fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Full::default());
+    let mut answer = Response::new(Either::Left(Full::default()));
     *answer.status_mut() = status;
     answer
 }
 
 pub(super) fn xml(text: String) -> Answer {
-    let mut answer = Response::new(Full::from(text));
+    let mut answer = Response::new(Either::Left(Full::from(text)));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     answer
 }
@@ -69,8 +71,12 @@ pub(super) fn listing(
         let _ = write!(text, "<KeyCount>{}</KeyCount>", page.entries.len() + page.prefixes.len());
     }
     if let Some(next) = &page.next {
-        let name = if is_second { "NextContinuationToken" } else { "NextMarker" };
-        let _ = write!(text, "<{name}>{}</{name}>", encode(next));
+        // Markers are names, and encoded as names are; tokens come back as they were given.
+        let _ = if is_second {
+            write!(text, "<NextContinuationToken>{next}</NextContinuationToken>")
+        } else {
+            write!(text, "<NextMarker>{}</NextMarker>", encode(next))
+        };
     }
     for (key, len, etag) in &page.entries {
         let _ = write!(

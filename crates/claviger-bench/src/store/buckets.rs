@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bytes::Bytes;
 use http::HeaderMap;
+
+use super::content::Content;
 
 /// One object.
 pub(super) struct Object {
     /// `Content-Type` and user metadata, as they came.
     pub(super) headers: HeaderMap,
-    pub(super) content: Bytes,
+    pub(super) content: Content,
     pub(super) etag: String,
 }
 
@@ -21,7 +22,7 @@ type Objects = BTreeMap<String, Arc<Object>>;
 #[derive(Default)]
 pub(super) struct Upload {
     pub(super) headers: HeaderMap,
-    pub(super) parts: BTreeMap<u32, Bytes>,
+    pub(super) parts: BTreeMap<u32, Content>,
 }
 
 /// All buckets, and uploads under way.
@@ -91,7 +92,7 @@ impl Buckets {
     }
 
     /// False if there is no such upload.
-    pub(super) fn add_part(&self, id: &str, number: u32, content: Bytes) -> bool {
+    pub(super) fn add_part(&self, id: &str, number: u32, content: Content) -> bool {
         let mut uploads = self.uploads.write().unwrap_or_else(PoisonError::into_inner);
         let Some(upload) = uploads.get_mut(id) else { return false };
         upload.parts.insert(number, content);
@@ -138,7 +139,7 @@ impl Buckets {
                 page.prefixes.push(common.to_owned());
             } else {
                 last = key.clone();
-                page.entries.push((key.clone(), object.content.len() as u64, object.etag.clone()));
+                page.entries.push((key.clone(), object.content.len(), object.etag.clone()));
             }
         }
         Some(page)

@@ -1,13 +1,20 @@
 //! The null store: enough of S3 for what is measured, in memory. It verifies no signature, and forgets what is written under
-//! `put/` and `limited/` at once; a real store's work would hide what stands before it.
+//! `put/` and `limited/` at once; a real store's work would hide what stands before it. What is too large for memory lies on
+//! disk (`large/`), or only its ends are kept (`ends/`); buckets with a million names hold none of them (`names-1000000`).
 
 mod answers;
 mod bodies;
 mod buckets;
+mod content;
+mod names;
 mod operations;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -27,6 +34,10 @@ use crate::tls;
 pub(crate) struct Store {
     buckets: Buckets,
     limit: Limit,
+    /// Of what is too large for memory.
+    keep_dir: PathBuf,
+    /// So many came in.
+    requests: AtomicU64,
 }
 
 /// Serves until the process is ended.
@@ -35,7 +46,12 @@ pub(crate) fn serve(options: &StoreOptions) -> Result<()> {
         let plain = TcpListener::bind(options.http).await?;
         let secure = TcpListener::bind(options.https).await?;
         let acceptor = TlsAcceptor::from(tls::server(&options.tls)?);
-        let store = Arc::new(Store { buckets: Buckets::default(), limit: Limit::new(options.limit) });
+        let store = Arc::new(Store {
+            buckets: Buckets::default(),
+            limit: Limit::new(options.limit),
+            keep_dir: options.keep_dir.clone(),
+            requests: AtomicU64::new(0),
+        });
         let addresses = format!("{}\n{}\n", plain.local_addr()?, secure.local_addr()?);
         let unfinished = options.ready_file.with_extension("new");
         std::fs::write(&unfinished, addresses)?;

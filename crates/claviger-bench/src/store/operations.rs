@@ -1,12 +1,14 @@
 //! The operations: which request is which, and what it does.
 
-use bytes::Bytes;
+use std::sync::atomic::Ordering;
+
 use http::header::{
-    CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, RANGE,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+    RANGE,
 };
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
-use http_body_util::Full;
+use http_body_util::Either;
 use hyper::body::Incoming;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -14,12 +16,14 @@ use super::Store;
 use super::answers::{self, Answer};
 use super::bodies;
 use super::buckets::Object;
+use super::content::Content;
+use super::names::Names;
 
 /// A decoded query.
 pub(super) struct Query<'a>(Vec<(&'a str, String)>);
 
 impl<'a> Query<'a> {
-    fn parse(raw: &'a str) -> Self {
+    pub(super) fn parse(raw: &'a str) -> Self {
         let pairs = raw.split('&').filter(|pair| !pair.is_empty());
         Self(
             pairs
@@ -38,13 +42,26 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Whether the body of this object is counted and forgotten.
+/// Reads a body, and keeps of it what there is to keep by its name: nothing of what is only written, what is large on disk,
+/// what is larger by its ends.
+async fn take(store: &Store, key: &str, body: Incoming) -> anyhow::Result<Content> {
+    match key.split('/').next() {
+        Some("put") => bodies::forget(body, None).await?,
+        Some("limited") => bodies::forget(body, Some(&store.limit)).await?,
+        Some("large") => return bodies::keep_on_disk(body, &store.keep_dir).await,
+        Some("ends") => return Ok(bodies::keep_ends(body).await?),
+        _ => return Ok(bodies::keep(body).await?.into()),
+    }
+    Ok(Content::default())
+}
+
 fn is_forgotten(key: &str) -> bool {
     key.starts_with("put/") || key.starts_with("limited/")
 }
 
 pub(super) async fn answer(store: &Store, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
+    store.requests.fetch_add(1, Ordering::Relaxed);
     let path = percent_decode_str(head.uri.path()).decode_utf8_lossy().into_owned();
     let query = Query::parse(head.uri.query().unwrap_or(""));
     let (bucket, key) =
@@ -56,15 +73,22 @@ pub(super) async fn answer(store: &Store, request: Request<Incoming>) -> Answer 
         _ => match bodies::forget(body, None).await {
             Ok(_) if key.is_empty() => Ok(on_bucket(store, bucket, &head.method, &query)),
             Ok(_) => Ok(on_object(store, bucket, key, &head, &query)),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         },
     };
-    answered.unwrap_or_else(|_| answers::error(StatusCode::BAD_REQUEST, "IncompleteBody"))
+    answered.unwrap_or_else(|error| {
+        println!("{} {}: {error:#}", head.method, head.uri);
+        answers::error(StatusCode::BAD_REQUEST, "IncompleteBody")
+    })
 }
 
-fn on_bucket(store: &Store, bucket: &str, method: &Method, query: &Query<'_>) -> Answer {
+pub(super) fn on_bucket(store: &Store, bucket: &str, method: &Method, query: &Query<'_>) -> Answer {
     let buckets = &store.buckets;
     match *method {
+        // Not S3: so many requests there were, this one included.
+        Method::GET if bucket.is_empty() && query.has("requests") => {
+            answers::xml(store.requests.load(Ordering::Relaxed).to_string())
+        }
         Method::GET if bucket.is_empty() => list_buckets(store),
         Method::PUT => {
             buckets.create(bucket);
@@ -118,8 +142,15 @@ fn list(store: &Store, bucket: &str, query: &Query<'_>) -> Answer {
     let after = [text("continuation-token"), text("start-after"), text("marker")];
     let after = after.into_iter().find(|value| !value.is_empty()).unwrap_or("");
     let max = query.get("max-keys").and_then(|max| max.parse().ok()).unwrap_or(1000).min(1000);
-    let Some(page) = store.buckets.page(bucket, text("prefix"), text("delimiter"), after, max) else {
-        return answers::error(StatusCode::NOT_FOUND, "NoSuchBucket");
+    let page = match Names::of_bucket(bucket) {
+        Some(_) if query.has("delimiter") => {
+            return answers::error(StatusCode::NOT_IMPLEMENTED, "NotImplemented");
+        }
+        Some(names) => names.page(text("prefix"), after, max),
+        None => match store.buckets.page(bucket, text("prefix"), text("delimiter"), after, max) {
+            Some(page) => page,
+            None => return answers::error(StatusCode::NOT_FOUND, "NoSuchBucket"),
+        },
     };
     let encoded = query.get("encoding-type") == Some("url");
     answers::listing(bucket, query, &page, |name| {
@@ -157,18 +188,24 @@ fn read(store: &Store, bucket: &str, key: &str, head: &Parts) -> Answer {
         return answers::error(StatusCode::PRECONDITION_FAILED, "PreconditionFailed");
     }
     let range = head.headers.get(RANGE).and_then(|range| range.to_str().ok());
-    let mut answer = match range.and_then(|range| within(range, object.content.len())) {
-        Some((first, last)) => {
-            let mut answer = answers::empty(StatusCode::PARTIAL_CONTENT);
-            let value = format!("bytes {first}-{last}/{}", object.content.len());
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                answer.headers_mut().insert(CONTENT_RANGE, value);
-            }
-            *answer.body_mut() = Full::new(object.content.slice(first..=last));
-            answer
-        }
-        None => answers::Answer::new(Full::new(object.content.clone())),
+    let range = range.and_then(|range| within(range, object.content.len()));
+    let kept = match range {
+        Some((first, last)) => object.content.range(first, last).and_then(|cut| cut.to_body()),
+        None if head.method == Method::HEAD => Content::default().to_body(),
+        None => object.content.to_body(),
     };
+    // Only the ends of its parts are there.
+    let Some(kept) = kept else { return answers::error(StatusCode::NOT_IMPLEMENTED, "NotKept") };
+    let mut answer = Answer::new(Either::Right(kept));
+    if let Some((first, last)) = range {
+        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let value = format!("bytes {first}-{last}/{}", object.content.len());
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            answer.headers_mut().insert(CONTENT_RANGE, value);
+        }
+    } else if head.method == Method::HEAD {
+        answer.headers_mut().insert(CONTENT_LENGTH, object.content.len().into());
+    }
     answer.headers_mut().extend(object.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
     let modified = HeaderValue::from_static("Thu, 01 Jan 2026 00:00:00 GMT");
     answer.headers_mut().insert(http::header::LAST_MODIFIED, modified);
@@ -184,10 +221,10 @@ fn matches(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 /// First and last byte of `bytes=a-b`, `bytes=a-` and `bytes=-n`.
-fn within(range: &str, len: usize) -> Option<(usize, usize)> {
+fn within(range: &str, len: u64) -> Option<(u64, u64)> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
     let end = len.checked_sub(1)?;
-    match (first.parse::<usize>().ok(), last.parse::<usize>().ok()) {
+    match (first.parse::<u64>().ok(), last.parse::<u64>().ok()) {
         (Some(first), last) if first <= end => Some((first, last.unwrap_or(end).min(end))),
         (None, Some(suffix)) => Some((len - suffix.min(len), end)),
         _ => None,
@@ -203,13 +240,7 @@ fn kept_headers(headers: &HeaderMap) -> HeaderMap {
         .collect()
 }
 
-async fn put(
-    store: &Store,
-    bucket: &str,
-    key: &str,
-    head: &Parts,
-    body: Incoming,
-) -> Result<Answer, hyper::Error> {
+async fn put(store: &Store, bucket: &str, key: &str, head: &Parts, body: Incoming) -> anyhow::Result<Answer> {
     if head.headers.contains_key("x-amz-copy-source")
         || head.headers.contains_key("x-amz-decoded-content-length")
     {
@@ -217,11 +248,10 @@ async fn put(
         return Ok(answers::error(StatusCode::NOT_IMPLEMENTED, "NotImplemented"));
     }
     let etag = store.buckets.new_id();
+    let content = take(store, key, body).await?;
     if is_forgotten(key) {
-        bodies::forget(body, key.starts_with("limited/").then_some(&store.limit)).await?;
         return Ok(answers::etag(answers::empty(StatusCode::OK), &etag));
     }
-    let content = bodies::keep(body).await?;
     if head.headers.contains_key(IF_NONE_MATCH) && store.buckets.get(bucket, key).is_some() {
         return Ok(answers::error(StatusCode::PRECONDITION_FAILED, "PreconditionFailed"));
     }
@@ -232,18 +262,8 @@ async fn put(
     Ok(answers::etag(answers::empty(StatusCode::OK), &etag))
 }
 
-async fn upload_part(
-    store: &Store,
-    key: &str,
-    query: &Query<'_>,
-    body: Incoming,
-) -> Result<Answer, hyper::Error> {
-    let content = if is_forgotten(key) {
-        bodies::forget(body, key.starts_with("limited/").then_some(&store.limit)).await?;
-        Bytes::new()
-    } else {
-        bodies::keep(body).await?
-    };
+async fn upload_part(store: &Store, key: &str, query: &Query<'_>, body: Incoming) -> anyhow::Result<Answer> {
+    let content = take(store, key, body).await?;
     let number = query.get("partNumber").and_then(|number| number.parse().ok()).unwrap_or(0);
     if !store.buckets.add_part(query.get("uploadId").unwrap_or(""), number, content) {
         return Ok(answers::error(StatusCode::NOT_FOUND, "NoSuchUpload"));
@@ -257,15 +277,16 @@ async fn complete(
     key: &str,
     query: &Query<'_>,
     body: Incoming,
-) -> Result<Answer, hyper::Error> {
+) -> anyhow::Result<Answer> {
     bodies::forget(body, None).await?;
     let Some(upload) = store.buckets.end_upload(query.get("uploadId").unwrap_or("")) else {
         return Ok(answers::error(StatusCode::NOT_FOUND, "NoSuchUpload"));
     };
     let etag = format!("{}-{}", store.buckets.new_id(), upload.parts.len());
     if !is_forgotten(key) {
-        let content: Vec<u8> = upload.parts.values().flatten().copied().collect();
-        let object = Object { headers: upload.headers, content: content.into(), etag: etag.clone() };
+        let mut content = Content::default();
+        upload.parts.into_values().for_each(|part| content.append(part));
+        let object = Object { headers: upload.headers, content, etag: etag.clone() };
         store.buckets.put(bucket, key, object);
     }
     Ok(answers::xml(format!(
