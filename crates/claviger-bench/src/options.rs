@@ -76,6 +76,10 @@ pub(crate) struct Who {
     /// The program that is measured
     #[arg(long, value_name = "FILE", default_value = "target/release/claviger")]
     pub(crate) claviger: PathBuf,
+    /// Another build of Claviger in the same rounds, NAME=FILE: before a change and after it. Its processor time and memory are
+    /// reported too
+    #[arg(long, value_name = "NAME=FILE")]
+    pub(crate) beside: Vec<String>,
     /// Leave nginx out, where it can't be installed; there are no ratios to it then
     #[arg(long)]
     pub(crate) without_nginx: bool,

@@ -130,7 +130,8 @@ pub struct UpstreamConfig {
     #[serde(default = "default_pool_idle_timeout_s")]
     pub pool_idle_timeout_s: u64,
 
-    /// Unused connections kept at most. Default: 64.
+    /// Unused connections kept at most. Default: 1024, twice `limits.concurrent_requests_max`: with fewer than there are requests at
+    /// once, the rest make a connection each time.
     #[serde(default = "default_pool_idle_max")]
     pub pool_idle_max: usize,
 }
@@ -414,7 +415,7 @@ const fn default_pool_idle_timeout_s() -> u64 {
 }
 
 const fn default_pool_idle_max() -> usize {
-    64
+    1024
 }
 
 impl UpstreamConfig {

@@ -34,38 +34,50 @@ const REQUESTS_MAX: usize = 4096;
 
 /// Where its parts lie.
 pub(super) struct Setup {
+    /// The contender's.
+    name: String,
     program: PathBuf,
     dir: PathBuf,
     key_service_port: u16,
 }
 
-/// In front of the names of a gateway's objects.
-pub(super) fn owner(gateway: &str) -> String {
-    format!("{CLAVIGER}-{gateway}")
-}
-
-pub(super) fn start(stand: &Stand, program: &Path) -> Result<(Contender, Setup)> {
+/// Starts a build of it under this name.
+pub(super) fn start(stand: &Stand, name: &str, program: &Path) -> Result<(Contender, Setup)> {
     let program = program.canonicalize().with_context(|| format!("{} is not built", program.display()))?;
-    let dir = stand.dir.join(CLAVIGER);
+    let dir = stand.dir.join(name);
     std::fs::create_dir_all(&dir)?;
-    let setup = Setup { program, dir, key_service_port: free_port()? };
+    let setup = Setup { name: name.to_owned(), program, dir, key_service_port: free_port()? };
     setup.write_accounts(stand)?;
     let key_service = setup.key_service()?;
     let mut startup = None;
     let mut side = |name: &str, store: &Option<String>| -> Result<Option<Side>> {
         let Some(store) = store else { return Ok(None) };
         setup.enrol(name)?;
-        let (side, took) = setup.start_gateway(stand, name, store, &owner(name))?;
+        let (side, took) = setup.start_gateway(stand, name, store, &setup.owner(name))?;
         startup = Some(took);
         Ok(Some(side))
     };
     let http = side(PLAIN, &stand.http)?;
     let tls = side(SECURE, &stand.https)?;
-    let contender = Contender { name: CLAVIGER.to_owned(), http, tls, startup, _helpers: vec![key_service] };
+    let contender = Contender { name: name.to_owned(), http, tls, startup, _helpers: vec![key_service] };
     Ok((contender, setup))
 }
 
 impl Setup {
+    /// In front of the names of a gateway's objects.
+    pub(super) fn owner(&self, gateway: &str) -> String {
+        format!("{}-{gateway}", self.name)
+    }
+
+    /// A bucket for something: other builds have their own, bound at their own key service.
+    fn bucket(&self, stand: &Stand, what: &str) -> String {
+        if self.name == CLAVIGER {
+            format!("{}-{what}", stand.bucket)
+        } else {
+            format!("{}-{what}-{}", stand.bucket, self.name)
+        }
+    }
+
     fn command(&self, words: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.args(words.split_ascii_whitespace()).current_dir(&self.dir);
@@ -112,7 +124,7 @@ impl Setup {
         let took = begun.elapsed();
         let scheme = if store.starts_with("https") { "https" } else { "http" };
         let endpoint = format!("{scheme}://127.0.0.1:{port}");
-        let bucket = format!("{}-sealed", stand.bucket);
+        let bucket = self.bucket(stand, "sealed");
         let target = stand.target(&endpoint, &bucket, owner)?;
         Ok((Side { target, process: Some(Arc::new(process)) }, took))
     }
@@ -154,11 +166,11 @@ impl Setup {
         let config = format!(
             "listen = \"127.0.0.1:{port}\"\ncredentials_file = \"credentials.toml\"\nregion = \"{region}\"\n{tls}[upstream]\n\
              endpoint = \"{store}\"\nregion = \"{region}\"\ncredentials_file = \"upstream.toml\"\n{trust}[key_service]\n\
-             endpoint = \"https://127.0.0.1:{keys}\"\nstate_dir = \"{name}\"\n[system_area]\nbucket = \"{bucket}-system\"\n\
+             endpoint = \"https://127.0.0.1:{keys}\"\nstate_dir = \"{name}\"\n[system_area]\nbucket = \"{system}\"\n\
              [admin]\nlisten = \"127.0.0.1:{health}\"\n[limits]\nconcurrent_requests_max = {REQUESTS_MAX}\n",
             region = stand.account.region,
             keys = self.key_service_port,
-            bucket = stand.bucket,
+            system = self.bucket(stand, "system"),
         );
         write_private(&self.dir.join(format!("{name}.toml")), &config)
     }

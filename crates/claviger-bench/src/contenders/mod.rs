@@ -48,8 +48,12 @@ pub(crate) fn start(who: &Who, place: &UserPlace, dir: &Path) -> Result<Field> {
     if !who.without_nginx {
         contenders.push(nginx::start(&stand)?);
     }
-    let (contender, claviger) = claviger::start(&stand, &who.claviger)?;
+    let (contender, claviger) = claviger::start(&stand, CLAVIGER, &who.claviger)?;
     contenders.push(contender);
+    for named in &who.beside {
+        let (name, program) = named.split_once('=').context("--beside wants NAME=FILE")?;
+        contenders.push(claviger::start(&stand, name, Path::new(program))?.0);
+    }
     for named in &place.also {
         contenders.push(stand.also(named)?);
     }
@@ -70,7 +74,7 @@ impl Field {
     /// Starts it; it writes where [`CLAVIGER`] reads, and ends when it is dropped.
     pub(crate) fn start_writer(&self, number: usize) -> Result<Side> {
         let store = self.stand.https.as_deref().context("no store over TLS")?;
-        let (name, owner) = (writer(number), claviger::owner(claviger::SECURE));
+        let (name, owner) = (writer(number), self.claviger.owner(claviger::SECURE));
         Ok(self.claviger.start_gateway(&self.stand, &name, store, &owner)?.0)
     }
 }

@@ -117,12 +117,16 @@ impl Report {
             None => Map::new(),
         };
         case.insert("case".into(), json!(name));
-        for (other, ending) in [(NGINX, "nginx"), (DIRECT, "direct")] {
+        let further = rounds.closed.keys().map(String::as_str);
+        let others = [NGINX, DIRECT]
+            .into_iter()
+            .chain(further.filter(|name| ![NGINX, DIRECT, CLAVIGER].contains(name)));
+        for other in others {
             let mut add = |what: &str, value: Option<f64>| {
-                case.insert(format!("{what}_vs_{ending}"), json!(value));
+                case.insert(format!("{what}_vs_{other}"), json!(value));
             };
             add("rps", rounds.ratio(CLAVIGER, other, |figures| Some(figures.rps)));
-            if other == NGINX {
+            if other != DIRECT {
                 add("cpu_per_byte", rounds.ratio(CLAVIGER, other, |figures| figures.cpu_s_per_gb));
                 add("cpu_per_req", rounds.ratio(CLAVIGER, other, |figures| figures.cpu_us_per_req));
             }
