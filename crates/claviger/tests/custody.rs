@@ -2,12 +2,13 @@
 //! by a quorum, unlocking by an HSM (SoftHSM2) that comes and goes.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
 
+mod debian;
+
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
 use std::time::Duration;
 
 struct Running(Child);
@@ -127,17 +128,7 @@ fn wait(what: &str, mut done: impl FnMut() -> bool) {
 
 /// A program of a Debian package; installed if it is missing.
 fn program(name: &str, package: &str) -> Command {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let is_there = || Command::new("which").arg(name).output().unwrap().status.success();
-    if !is_there() {
-        let install = format!(
-            "root=; [ \"$(id -u)\" = 0 ] || root=sudo; $root apt-get update -q && \
-             DEBIAN_FRONTEND=noninteractive $root apt-get install -y -q --no-install-recommends {package}"
-        );
-        let installed = Command::new("sh").args(["-c", &install]).output().unwrap();
-        assert!(is_there(), "{package}: {}", String::from_utf8_lossy(&installed.stderr));
-    }
+    debian::install(package, || debian::has(name));
     Command::new(name)
 }
 

@@ -1,6 +1,8 @@
 //! `claviger audit export` as a process, before real sockets: nothing is lost, and nothing is sent twice without a word.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
 
+mod debian;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
@@ -236,10 +238,7 @@ struct Rsyslog {
 
 impl Rsyslog {
     fn start(folder: &Path) -> Self {
-        let install = "command -v rsyslogd || PATH=$PATH:/usr/sbin command -v rsyslogd || { root=; [ \"$(id -u)\" = 0 ] || root=sudo; \
-             $root apt-get update -q && DEBIAN_FRONTEND=noninteractive $root apt-get install -y -q --no-install-recommends rsyslog; }";
-        let installed = Command::new("sh").args(["-c", install]).output().unwrap();
-        assert!(installed.status.success(), "rsyslog: {}", errors(&installed));
+        debian::install("rsyslog", || debian::has("rsyslogd"));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (config, file) = (folder.join("rsyslog.conf"), folder.join("received"));
         let text = format!(

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should stop where it stands")]
 
 mod common;
+mod debian;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -22,13 +23,7 @@ const UNITS: [&str; 2] = ["claviger-gateway.service", "claviger-keyservice.servi
 
 /// systemd's own judge; installed if it is missing.
 fn analyze() -> Command {
-    let is_there = || Command::new("which").arg("systemd-analyze").output().unwrap().status.success();
-    if !is_there() {
-        let install = "root=; [ \"$(id -u)\" = 0 ] || root=sudo; $root apt-get update -q && \
-             DEBIAN_FRONTEND=noninteractive $root apt-get install -y -q --no-install-recommends systemd";
-        let installed = Command::new("sh").args(["-c", install]).output().unwrap();
-        assert!(is_there(), "systemd: {}", String::from_utf8_lossy(&installed.stderr));
-    }
+    debian::install("systemd", || debian::has("systemd-analyze"));
     Command::new("systemd-analyze")
 }
 
@@ -116,15 +111,9 @@ impl Home {
     fn under_filter(&self, unit_name: &str) -> Command {
         // Makes sure that systemd's list of groups is there.
         analyze();
-        let is_there = || {
+        debian::install("python3-seccomp", || {
             Command::new("/usr/bin/python3").args(["-c", "import seccomp"]).output().unwrap().status.success()
-        };
-        if !is_there() {
-            let install = "root=; [ \"$(id -u)\" = 0 ] || root=sudo; $root apt-get update -q && \
-                 DEBIAN_FRONTEND=noninteractive $root apt-get install -y -q --no-install-recommends python3-seccomp";
-            let installed = Command::new("sh").args(["-c", install]).output().unwrap();
-            assert!(is_there(), "python3-seccomp: {}", String::from_utf8_lossy(&installed.stderr));
-        }
+        });
         let mut command = self.as_user("/usr/bin/python3");
         command.arg("under_filter.py").arg(unit_name);
         command
