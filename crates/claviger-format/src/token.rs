@@ -260,7 +260,7 @@ fn read_state(mut cursor: Cursor<'_>) -> Result<PartTagState> {
 pub mod object_etag {
     /// Appends [`mark_of`] the ETag.
     pub fn mark(upstream_etag: &str) -> String {
-        format!("{upstream_etag}{}", mark_of(upstream_etag))
+        [upstream_etag, mark_of(upstream_etag)].concat()
     }
 
     /// What marks an ETag: `-0` behind one without a dash, nothing behind others.

@@ -29,7 +29,7 @@ pub(crate) struct MemoryShare {
 
 impl Drop for MemoryShare {
     fn drop(&mut self) {
-        ::metrics::gauge!(crate::metrics::BUFFERED_BYTES).decrement(self.len);
+        crate::metrics::buffered(|gauge| gauge.decrement(self.len));
     }
 }
 
@@ -109,7 +109,7 @@ impl MemoryBudget {
         let busy = |_| Err(GatewayError::Busy("no memory became free (limits.buffered_bytes_max)"));
         let (_permit, _of_strangers, units) = taken.unwrap_or_else(busy)?;
         let len = units.saturating_mul(65_536);
-        ::metrics::gauge!(crate::metrics::BUFFERED_BYTES).increment(len);
+        crate::metrics::buffered(|gauge| gauge.increment(len));
         Ok(MemoryShare { _permit, _of_strangers, len })
     }
 }

@@ -256,6 +256,7 @@ pub(crate) fn credentials_reloaded(applied: bool) {
 /// What is counted with every request, by this thread.
 struct Totals {
     in_flight: Gauge,
+    buffered: Gauge,
     received: Counter,
     sent: Counter,
 }
@@ -264,6 +265,7 @@ impl Totals {
     fn look_up() -> Self {
         Self {
             in_flight: gauge!(REQUESTS_IN_FLIGHT),
+            buffered: gauge!(BUFFERED_BYTES),
             received: counter!(RECEIVED_BYTES),
             sent: counter!(SENT_BYTES),
         }
@@ -283,6 +285,11 @@ pub(crate) fn transferred(received_len: u64, sent_len: u64) {
         totals.received.increment(received_len);
         totals.sent.increment(sent_len);
     });
+}
+
+/// Changes the gauge of bytes that are held in memory.
+pub(crate) fn buffered(change: impl FnOnce(&Gauge)) {
+    Totals::with(|totals| change(&totals.buffered));
 }
 
 /// A gauge that goes up by one now and down again on drop.

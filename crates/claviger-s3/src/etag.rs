@@ -27,7 +27,7 @@ impl ETag {
 
     /// The text in double quotes, as headers and XML carry it.
     pub fn quoted(&self) -> String {
-        format!("\"{}\"", self.0)
+        ["\"", self.as_str(), "\""].concat()
     }
 }
 

@@ -287,7 +287,7 @@ impl Transport {
         path: &str,
         body: Bytes,
     ) -> Result<(http::Response<Incoming>, Connection), ClientError> {
-        let mut connection = self.connected_for(over).await?;
+        let mut connection = Box::pin(self.connected_for(over)).await?;
         let request = |body: Bytes| {
             Request::post(format!("https://{}{path}", tls::SERVICE_NAME))
                 .header(header::CONTENT_TYPE, "application/json")
@@ -300,7 +300,7 @@ impl Transport {
                 // It comes back only if no byte of it left.
                 Some(unsent) => {
                     *self.connection.lock().await = None;
-                    let mut connection = self.connected_for(over).await?;
+                    let mut connection = Box::pin(self.connected_for(over)).await?;
                     Ok((connection.sender.send_request(unsent).await?, connection))
                 }
                 None => Err(failed.into_error().into()),

@@ -230,16 +230,18 @@ impl ReadKeys {
     }
 
     async fn leased(&self, bound: &BoundBucket, epoch_id: EpochId) -> Result<Arc<Leased>, GatewayError> {
-        if let Some(leased) = self.leases.get(&epoch_id).await
-            && self.is_over(leased.until_boot_ms, &leased.held)
-        {
-            self.leases.invalidate(&epoch_id).await;
-        }
-        let leased = self
-            .leases
-            .try_get_with(epoch_id, self.lease(epoch_id))
-            .await
-            .map_err(|error: Arc<GatewayError>| GatewayError::clone(&error))?;
+        let leased = match self.leases.get(&epoch_id).await {
+            Some(leased) if !self.is_over(leased.until_boot_ms, &leased.held) => leased,
+            over => {
+                if over.is_some() {
+                    self.leases.invalidate(&epoch_id).await;
+                }
+                // Boxed, since it is rare and large: every read would carry the room for it.
+                Box::pin(self.leases.try_get_with(epoch_id, self.lease(epoch_id)))
+                    .await
+                    .map_err(|error: Arc<GatewayError>| GatewayError::clone(&error))?
+            }
+        };
         // The answer may have been on its way when the era ended.
         leased.held.check()?;
         if leased.keyset != bound.keyset_id.into() {
@@ -273,34 +275,38 @@ impl ReadKeys {
             header: asked.envelope.header_bytes(),
             whole_object: matches!(purpose, DerivePurpose::Read),
         };
-        if let Some(cached) = self.derived.get(&cache_key).await
-            && self.is_over(cached.until_boot_ms, &cached.held)
-        {
-            self.derived.invalidate(&cache_key).await;
-        }
-        let cached = self
-            .derived
-            .try_get_with(cache_key, async {
-                let held = self.era.now();
-                let answer = self.derive(asked, purpose).await?;
-                let sent_boot_ms = answer.sent_boot_ms;
-                let (key, ttl_ms) = match answer.value {
-                    Derived::Read { dek, ttl_ms } => {
-                        let dek = Dek::from_slice(dek.expose())
-                            .map_err(GatewayError::integrity("a derived key"))?;
-                        (DerivedKey::Object(Arc::new(dek)), ttl_ms)
-                    }
-                    Derived::Head { unit, ttl_ms } => (DerivedKey::Metadata(unit_keys(&unit)?), ttl_ms),
-                    Derived::CopySource { .. } => {
-                        return Err(GatewayError::Internal("a key of another purpose"));
-                    }
-                };
-                Ok(Arc::new(CachedKey { key, until_boot_ms: ends(sent_boot_ms, ttl_ms), held }))
-            })
-            .await
-            .map_err(|error: Arc<GatewayError>| GatewayError::clone(&error))?;
+        let cached = match self.derived.get(&cache_key).await {
+            Some(cached) if !self.is_over(cached.until_boot_ms, &cached.held) => cached,
+            over => {
+                if over.is_some() {
+                    self.derived.invalidate(&cache_key).await;
+                }
+                Box::pin(self.derived.try_get_with(cache_key, self.derive_to_keep(asked, purpose)))
+                    .await
+                    .map_err(|error: Arc<GatewayError>| GatewayError::clone(&error))?
+            }
+        };
         cached.held.check()?;
         Ok(cached)
+    }
+
+    async fn derive_to_keep(
+        &self,
+        asked: Asked<'_>,
+        purpose: DerivePurpose,
+    ) -> Result<Arc<CachedKey>, GatewayError> {
+        let held = self.era.now();
+        let answer = self.derive(asked, purpose).await?;
+        let sent_boot_ms = answer.sent_boot_ms;
+        let (key, ttl_ms) = match answer.value {
+            Derived::Read { dek, ttl_ms } => {
+                let dek = Dek::from_slice(dek.expose()).map_err(GatewayError::integrity("a derived key"))?;
+                (DerivedKey::Object(Arc::new(dek)), ttl_ms)
+            }
+            Derived::Head { unit, ttl_ms } => (DerivedKey::Metadata(unit_keys(&unit)?), ttl_ms),
+            Derived::CopySource { .. } => return Err(GatewayError::Internal("a key of another purpose")),
+        };
+        Ok(Arc::new(CachedKey { key, until_boot_ms: ends(sent_boot_ms, ttl_ms), held }))
     }
 
     async fn derive(

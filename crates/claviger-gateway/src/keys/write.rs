@@ -132,7 +132,7 @@ impl WriteEpochs {
             return Ok(epoch.clone());
         }
         *current = None;
-        let epoch = Arc::new(self.begin(keyset, held).await?);
+        let epoch = Arc::new(Box::pin(self.begin(keyset, held)).await?);
         epoch.held.check()?;
         epoch.admits(self.clock.boot_ms(), keyset.version, plaintext_len);
         *current = Some(epoch.clone());

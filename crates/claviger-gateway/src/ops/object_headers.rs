@@ -26,10 +26,9 @@ pub(crate) fn echo_sse(headers: &mut HeaderMap, asked: &ObjectHeaders) {
 }
 
 /// Entity tag and date, also of a 304.
-pub(crate) fn validators(head: &StoredHead) -> Vec<(HeaderName, HeaderValue)> {
+pub(crate) fn validators(head: &StoredHead) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
     let etag = reply::quoted(&object_etag::mark(head.etag.as_str()));
     [(ETAG, etag), (LAST_MODIFIED, http_date(head.last_modified_ms))]
         .into_iter()
-        .filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value).ok()?)))
-        .collect()
+        .filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?)))
 }

@@ -64,7 +64,7 @@ pub(crate) async fn put(
     let permit = call.permit::<WriteObject>(op.bucket.as_str(), op.key.as_str())?;
     let gateway = call.gateway;
     if op.body.content_length.is_none() && !call.authenticated.payload().is_chunked() {
-        return put_uncounted(call, &permit, &op, body).await;
+        return Box::pin(put_uncounted(call, &permit, &op, body)).await;
     }
     let _share = gateway.stream_share().await?;
     let body = ClientBody::new(call, body, &op.body, &[])?;
@@ -147,15 +147,16 @@ pub(crate) async fn store<S: PlaintextSource + 'static>(
     let store_as = StoreAs { envelope: Some(&envelope), ..new.store_as };
     let (bucket, key) = (new.permit.bucket(), new.permit.key());
     let stored = if sealed_len > upstream.profile().put_bytes_max {
-        super::multipart::sliced::store(
+        // Boxed, since it is rare and large.
+        let slices = super::multipart::sliced::store(
             &gateway.errands,
             upstream,
             (bucket, key),
             store_as,
             stream,
             sealed_len,
-        )
-        .await
+        );
+        Box::pin(slices).await
     } else {
         let body = UpstreamBody::stream(Box::new(stream), sealed_len);
         upstream.put_object(bucket, key, store_as, body).await
@@ -188,7 +189,7 @@ pub(crate) async fn confirm(
     if gateway.bindings.still_bound(permit.bucket(), bound).await? {
         return Ok(());
     }
-    if let Err(left) = take_back(upstream, (permit.bucket(), permit.key()), stored, mark).await {
+    if let Err(left) = Box::pin(take_back(upstream, (permit.bucket(), permit.key()), stored, mark)).await {
         tracing::warn!(error = %left, "an object of a deleted bucket could not be taken back from its successor");
     }
     Err(S3Error::new(ErrorCode::OperationAborted).into())

@@ -60,7 +60,7 @@ pub(crate) fn set_copied_version(headers: &mut HeaderMap, version: Option<&Versi
 
 /// Quotes an entity tag.
 pub(crate) fn quoted(etag: &str) -> String {
-    format!("\"{etag}\"")
+    ["\"", etag, "\""].concat()
 }
 
 /// The entity tag of an object as clients know it: the provider's with the gateway's mark (docs/format.md §7.1).

@@ -235,7 +235,9 @@ impl<'a> Source<'a> {
             Layout::Single { .. } => {
                 ObjectReader::single(&object.dek, &object.envelope, object.head.total_size)
             }
-            Layout::Multipart => ObjectReader::multipart(&object.dek, &self.manifest(object).await?),
+            Layout::Multipart => {
+                ObjectReader::multipart(&object.dek, &Box::pin(self.manifest(object)).await?)
+            }
         };
         OpenedBody::begin(body, reader.map_err(integrity)?, object.held.clone()).await
     }
@@ -330,7 +332,7 @@ pub(crate) fn plaintext_len(head: &StoredHead, envelope: &OpenedEnvelope) -> Res
 pub(crate) fn judge(conditions: &ReadConditions, head: &StoredHead) -> Result<(), GatewayError> {
     match conditions.evaluate(&reply::marked(&head.etag), head.last_modified_ms) {
         Verdict::Proceed => Ok(()),
-        Verdict::NotModified => Err(GatewayError::NotModified(object_headers::validators(head))),
+        Verdict::NotModified => Err(GatewayError::NotModified(object_headers::validators(head).collect())),
         Verdict::PreconditionFailed(condition) => {
             Err(S3Error::new(ErrorCode::PreconditionFailed).with_extra("Condition", condition).into())
         }

@@ -46,8 +46,8 @@ pub(crate) enum ExchangeError {
     Http(#[from] hyper::Error),
 }
 
-/// Idle connections of one worker, by the host that they lead to, the oldest first.
-type Shelf = HashMap<Authority, Vec<Idle>>;
+/// Idle connections of one worker, by the host that they lead to (as it is written), the oldest first.
+type Shelf = HashMap<Box<str>, Vec<Idle>>;
 
 struct Idle {
     link: Link,
@@ -99,7 +99,8 @@ impl Connections {
             let is_kept = kept.is_some();
             let mut link = match kept {
                 Some(link) => link,
-                None => self.connect(host).await?,
+                // Boxed, since it is rare and large: a request would carry the room for it.
+                None => Box::pin(self.connect(host)).await?,
             };
             let mut error = match link.exchange(request).await {
                 Ok(response) => {
@@ -132,7 +133,7 @@ impl Connections {
     /// The connection that was used last, if it is still good.
     fn take(&self, host: &Authority) -> Option<Link> {
         let mut shelf = self.shelf();
-        let idle = shelf.get_mut(host)?;
+        let idle = shelf.get_mut(host.as_str())?;
         while let Some(Idle { mut link, since }) = idle.pop() {
             if since.elapsed() < self.idle_timeout && link.is_free() {
                 return Some(link);
@@ -141,13 +142,16 @@ impl Connections {
         None
     }
 
-    fn put_back(&self, host: Authority, link: Link) {
+    fn put_back(&self, host: &Authority, link: Link) {
         if self.idle_max == 0 {
             return;
         }
         let now = Instant::now();
         let mut shelf = self.shelf();
-        let idle = shelf.entry(host).or_default();
+        if !shelf.contains_key(host.as_str()) {
+            shelf.insert(host.as_str().into(), Vec::new());
+        }
+        let Some(idle) = shelf.get_mut(host.as_str()) else { return };
         let expired = idle.partition_point(|idle| now.duration_since(idle.since) >= self.idle_timeout);
         let surplus = (idle.len() + 1).saturating_sub(self.idle_max);
         idle.drain(..expired.max(surplus).min(idle.len()));
@@ -253,7 +257,7 @@ impl PooledBody {
         if let Some((mut link, home)) = self.link.take()
             && link.is_free()
         {
-            home.connections.put_back(home.host, link);
+            home.connections.put_back(&home.host, link);
         }
     }
 }

@@ -395,17 +395,20 @@ impl Upstream {
 impl Pool {
     fn place(&self, bucket: Option<&str>, key: Option<&str>) -> Result<(Authority, String), GatewayError> {
         let key_path = key.map(|key| encode(key.as_bytes(), Slash::Keep)).unwrap_or_default();
+        let key_path = key_path.as_str();
         Ok(match (bucket, self.addressing) {
             (None, _) => (self.authority.clone(), "/".to_owned()),
             (Some(bucket), Addressing::Path) if key.is_none() => {
-                (self.authority.clone(), format!("/{bucket}"))
+                (self.authority.clone(), ["/", bucket].concat())
             }
-            (Some(bucket), Addressing::Path) => (self.authority.clone(), format!("/{bucket}/{key_path}")),
+            (Some(bucket), Addressing::Path) => {
+                (self.authority.clone(), ["/", bucket, "/", key_path].concat())
+            }
             (Some(bucket), Addressing::Virtual) => {
                 let host = Authority::try_from(format!("{bucket}.{}", self.authority));
                 (
                     host.map_err(|_| GatewayError::Internal("the bucket makes no host name"))?,
-                    format!("/{key_path}"),
+                    ["/", key_path].concat(),
                 )
             }
         })

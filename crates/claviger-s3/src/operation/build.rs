@@ -240,7 +240,7 @@ fn get_object(bucket: BucketName, key: ObjectKey, f: &Fields<'_>) -> Result<GetO
         key,
         range,
         if_range: if_range.flatten(),
-        conditions: read_conditions(f, "")?,
+        conditions: read_conditions(f, &OF_THE_OBJECT)?,
         overrides: overrides(f)?,
         part_number: number,
         checksum_mode: checksum_mode(f)?,
@@ -258,14 +258,28 @@ fn checksum_mode(f: &Fields<'_>) -> Result<bool, S3Error> {
     }
 }
 
-/// `If-*` with an optional prefix before `if-`. Dates that can't be read are ignored, as RFC 9110 §13.1.3 demands.
-pub(super) fn read_conditions(f: &Fields<'_>, prefix: &str) -> Result<ReadConditions, S3Error> {
-    let name = |rest: &str| format!("{prefix}{rest}");
+/// Under which names conditions come: a match, no match, modified since, unmodified since.
+pub(super) type ConditionNames = [&'static str; 4];
+
+/// Those of what is read.
+const OF_THE_OBJECT: ConditionNames =
+    ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
+/// Those of what is copied.
+pub(super) const OF_THE_SOURCE: ConditionNames = [
+    "x-amz-copy-source-if-match",
+    "x-amz-copy-source-if-none-match",
+    "x-amz-copy-source-if-modified-since",
+    "x-amz-copy-source-if-unmodified-since",
+];
+
+/// Dates that can't be read are ignored, as RFC 9110 §13.1.3 demands.
+pub(super) fn read_conditions(f: &Fields<'_>, names: &ConditionNames) -> Result<ReadConditions, S3Error> {
+    let [if_match, if_none_match, if_modified_since, if_unmodified_since] = names;
     Ok(ReadConditions {
-        if_match: etag_condition(f, &name("if-match"))?,
-        if_none_match: etag_condition(f, &name("if-none-match"))?,
-        if_modified_since_ms: http_time(f, &name("if-modified-since"))?,
-        if_unmodified_since_ms: http_time(f, &name("if-unmodified-since"))?,
+        if_match: etag_condition(f, if_match)?,
+        if_none_match: etag_condition(f, if_none_match)?,
+        if_modified_since_ms: http_time(f, if_modified_since)?,
+        if_unmodified_since_ms: http_time(f, if_unmodified_since)?,
     })
 }
 

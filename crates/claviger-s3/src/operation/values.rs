@@ -1,7 +1,7 @@
 //! Values that several operations share.
 
 use super::acl::AclHeaders;
-use super::build::read_conditions;
+use super::build::{OF_THE_SOURCE, read_conditions};
 use super::classify::shortened;
 use super::fields::Fields;
 use super::inputs::{BodyHead, CopySource, ObjectHeaders, StorageClass, TaggingDirective};
@@ -248,7 +248,7 @@ pub(super) fn copy_source(f: &Fields<'_>) -> Result<CopySource, S3Error> {
         bucket: BucketName::parse(bucket)?,
         key: ObjectKey::parse(key.to_owned())?,
         version,
-        conditions: read_conditions(f, "x-amz-copy-source-")?,
+        conditions: read_conditions(f, &OF_THE_SOURCE)?,
     })
 }
 

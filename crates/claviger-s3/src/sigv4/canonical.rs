@@ -78,7 +78,8 @@ impl Canonical<'_> {
 
 /// The string to sign for a canonical request.
 pub(super) fn string_to_sign(timestamp: &str, scope: &str, canonical_request: &[u8]) -> String {
-    format!("{ALGORITHM}\n{timestamp}\n{scope}\n{}", hex(&Sha256::digest(canonical_request)))
+    let digest = hex(&Sha256::digest(canonical_request));
+    [ALGORITHM, "\n", timestamp, "\n", scope, "\n", &digest].concat()
 }
 
 fn encoded_path(raw: &str) -> Cow<'_, str> {

@@ -99,17 +99,16 @@ pub fn sign(
     let scope = signer.key.scope();
     let to_sign = string_to_sign(&timestamp, scope, &canonical.request(Form::Encoded));
     let signature = hex(&signer.key.sign(to_sign.as_bytes()));
-    let authorization = format!(
-        "{ALGORITHM} Credential={}/{scope}, SignedHeaders={signed_headers}, Signature={signature}",
-        signer.access_key_id,
-    );
+    let credential = [ALGORITHM, " Credential=", signer.access_key_id, "/", scope];
+    let covered = [", SignedHeaders=", &signed_headers, ", Signature=", &signature];
+    let authorization = [credential.concat(), covered.concat()].concat();
     headers.insert(AUTHORIZATION, HeaderValue::try_from(authorization).map_err(|_| internal())?);
     Ok(())
 }
 
 fn names_to_sign(headers: &HeaderMap) -> String {
-    let names = headers.keys().map(HeaderName::as_str);
-    let mut names: Vec<&str> = names.filter(|name| !NOT_SIGNED.contains(name)).collect();
+    let mut names = Vec::with_capacity(headers.keys_len());
+    names.extend(headers.keys().map(HeaderName::as_str).filter(|name| !NOT_SIGNED.contains(name)));
     names.sort_unstable();
     names.join(";")
 }

@@ -67,7 +67,7 @@ impl Fields<'_> {
         if self.result.is_ok() {
             self.out.push_str(",\"");
             // A raw identifier's mark is no part of its name.
-            self.out.push_str(field.name().trim_start_matches("r#"));
+            self.out.push_str(field.name().strip_prefix("r#").unwrap_or(field.name()));
             self.out.push_str("\":");
             self.result = value(self.out);
         }

@@ -235,7 +235,7 @@ async fn a_request_that_meets_the_end_of_its_connection_comes_back_untouched() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let connections = connections(LONG, 8);
     let (stream, host) = kept(&connections, &listener).await;
-    let mut link = connections.shelf().get_mut(&host).unwrap().pop().unwrap().link;
+    let mut link = connections.shelf().get_mut(host.as_str()).unwrap().pop().unwrap().link;
     closed(stream).await;
     let mut request = Request::new(UpstreamBody::empty());
     request.headers_mut().insert(http::header::HOST, host.as_str().parse().unwrap());
@@ -250,7 +250,7 @@ async fn the_end_of_a_connection_is_seen_also_where_the_task_has_had_its_turn() 
     let connections = connections(LONG, 8);
     let (stream, host) = kept(&connections, &listener).await;
     closed(stream).await;
-    let mut link = connections.shelf().get_mut(&host).unwrap().pop().unwrap().link;
+    let mut link = connections.shelf().get_mut(host.as_str()).unwrap().pop().unwrap().link;
     while tokio::task::coop::has_budget_remaining() {
         tokio::task::coop::consume_budget().await;
     }
