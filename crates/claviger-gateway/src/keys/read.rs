@@ -1,6 +1,7 @@
 //! Keys to read with: leased epochs where policy grants the whole keyset, keys of single objects elsewhere. Both
 //! give the same keys (docs/format.md §2.7); what differs is what the audit log names and what a stolen gateway holds.
 
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,18 +231,8 @@ impl ReadKeys {
     }
 
     async fn leased(&self, bound: &BoundBucket, epoch_id: EpochId) -> Result<Arc<Leased>, GatewayError> {
-        let leased = match self.leases.get(&epoch_id).await {
-            Some(leased) if !self.is_over(leased.until_boot_ms, &leased.held) => leased,
-            over => {
-                if over.is_some() {
-                    self.leases.invalidate(&epoch_id).await;
-                }
-                // Boxed, since it is rare and large: every read would carry the room for it.
-                Box::pin(self.leases.try_get_with(epoch_id, self.lease(epoch_id)))
-                    .await
-                    .map_err(|error: Arc<GatewayError>| GatewayError::clone(&error))?
-            }
-        };
+        let is_over = |leased: &Leased| self.is_over(leased.until_boot_ms, &leased.held);
+        let leased = kept_or(&self.leases, epoch_id, is_over, || self.lease(epoch_id)).await?;
         // The answer may have been on its way when the era ended.
         leased.held.check()?;
         if leased.keyset != bound.keyset_id.into() {
@@ -275,17 +266,9 @@ impl ReadKeys {
             header: asked.envelope.header_bytes(),
             whole_object: matches!(purpose, DerivePurpose::Read),
         };
-        let cached = match self.derived.get(&cache_key).await {
-            Some(cached) if !self.is_over(cached.until_boot_ms, &cached.held) => cached,
-            over => {
-                if over.is_some() {
-                    self.derived.invalidate(&cache_key).await;
-                }
-                Box::pin(self.derived.try_get_with(cache_key, self.derive_to_keep(asked, purpose)))
-                    .await
-                    .map_err(|error: Arc<GatewayError>| GatewayError::clone(&error))?
-            }
-        };
+        let is_over = |cached: &CachedKey| self.is_over(cached.until_boot_ms, &cached.held);
+        let derive = || self.derive_to_keep(asked, purpose);
+        let cached = kept_or(&self.derived, cache_key, is_over, derive).await?;
         cached.held.check()?;
         Ok(cached)
     }
@@ -359,6 +342,28 @@ impl ReadKeys {
         self.leases.run_pending_tasks().await;
         self.derived.run_pending_tasks().await;
     }
+}
+
+/// What is kept under a key and is not over; else what `ask` gives, however many wait for it. Asking is rare and large, and boxed:
+/// every read would carry the room for it.
+async fn kept_or<K, V, F>(
+    kept: &Cache<K, Arc<V>>,
+    key: K,
+    is_over: impl Fn(&V) -> bool,
+    ask: impl FnOnce() -> F,
+) -> Result<Arc<V>, GatewayError>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    F: Future<Output = Result<Arc<V>, GatewayError>>,
+{
+    match kept.get(&key).await {
+        Some(value) if !is_over(&value) => return Ok(value),
+        Some(_) => kept.invalidate(&key).await,
+        None => {}
+    }
+    let asked = Box::pin(kept.try_get_with(key, ask())).await;
+    asked.map_err(|error: Arc<GatewayError>| GatewayError::clone(&error))
 }
 
 /// When a key has to be wiped, on the boot-time clock: what the service says, but never later than the bound.

@@ -148,10 +148,10 @@ impl Connections {
         }
         let now = Instant::now();
         let mut shelf = self.shelf();
-        if !shelf.contains_key(host.as_str()) {
-            shelf.insert(host.as_str().into(), Vec::new());
-        }
-        let Some(idle) = shelf.get_mut(host.as_str()) else { return };
+        let Some(idle) = shelf.get_mut(host.as_str()) else {
+            shelf.insert(host.as_str().into(), vec![Idle { link, since: now }]);
+            return;
+        };
         let expired = idle.partition_point(|idle| now.duration_since(idle.since) >= self.idle_timeout);
         let surplus = (idle.len() + 1).saturating_sub(self.idle_max);
         idle.drain(..expired.max(surplus).min(idle.len()));
