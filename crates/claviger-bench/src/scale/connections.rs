@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::Scale;
-use super::curve::{Curve, Watched};
+use super::curve::{Curve, Watched, x};
 use super::fit::Shape;
 use super::sizes::prepare;
 use crate::load::{Work, streams};
@@ -16,24 +16,14 @@ const STREAMS: usize = 256;
 /// Both cores are busy from here on, and whoever asks waits for the others.
 const BUSY: f64 = 16.0;
 
-#[allow(clippy::cast_precision_loss, reason = "counts on an axis")]
-const fn x(count: usize) -> f64 {
-    count as f64
-}
-
 impl Scale<'_> {
     pub(super) async fn get_by_connections(&self) -> Result<Curve> {
         let watched = vec![
-            Watched { figure: "rps", label: "requests per second", should: Shape::KeptUp, from: BUSY },
-            Watched {
-                figure: "cpu_us_per_req",
-                label: "CPU µs per request",
-                should: Shape::Flat,
-                from: BUSY,
-            },
-            Watched { figure: "p50_ms", label: "p50 ms", should: Shape::Linear, from: BUSY },
-            Watched { figure: "p99_ms", label: "p99 ms", should: Shape::Linear, from: BUSY },
-            Watched { figure: "rss_mib", label: "peak RSS, MiB", should: Shape::Linear, from: BUSY },
+            Watched::new("rps", "requests per second", Shape::KeptUp).from(BUSY),
+            Watched::new("cpu_us_per_req", "CPU µs per request", Shape::Flat).from(BUSY),
+            Watched::new("p50_ms", "p50 ms", Shape::Linear).from(BUSY),
+            Watched::new("p99_ms", "p99 ms", Shape::Linear).from(BUSY),
+            Watched::new("rss_mib", "peak RSS, MiB", Shape::Linear).from(BUSY),
         ];
         let title = "GET of 4 KiB by connections that ask at once";
         let mut curve = Curve::new("get-by-connections", title, "connections", watched);
@@ -49,7 +39,7 @@ impl Scale<'_> {
                         .measure(side, &work, count)
                         .await
                         .with_context(|| format!("{count} connections to {name}"))?;
-                    curve.add(name, x(count), &measured);
+                    curve.add(name, x(count as u64), &measured);
                 }
             }
         }
@@ -59,8 +49,8 @@ impl Scale<'_> {
     /// Peak memory with many long reads, by the length of what is read.
     pub(super) async fn streams(&self) -> Result<Curve> {
         let watched = vec![
-            Watched { figure: "rss_mib", label: "peak RSS, MiB", should: Shape::Flat, from: 0.0 },
-            Watched { figure: "cpu_s_per_gb", label: "CPU seconds per GB", should: Shape::Flat, from: 0.0 },
+            Watched::new("rss_mib", "peak RSS, MiB", Shape::Flat),
+            Watched::new("cpu_s_per_gb", "CPU seconds per GB", Shape::Flat),
         ];
         let title = "256 objects that are read at once, by their size";
         let mut curve = Curve::new("streams-256", title, "bytes of each object", watched);
@@ -77,8 +67,7 @@ impl Scale<'_> {
                 let streams = streams::open(&side.target, STREAMS).await?;
                 let measured =
                     observe(side, streams.run(len, time)).await.with_context(|| name.to_owned())?;
-                #[allow(clippy::cast_precision_loss, reason = "a size on an axis")]
-                curve.add(name, len as f64, &measured);
+                curve.add(name, x(len), &measured);
                 crate::load::remove(&side.target, &work).await?;
             }
         }

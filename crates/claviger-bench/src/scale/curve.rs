@@ -17,6 +17,22 @@ pub(super) struct Watched {
     pub(super) from: f64,
 }
 
+impl Watched {
+    pub(super) fn new(figure: &'static str, label: &'static str, should: Shape) -> Self {
+        Self { figure, label, should, from: 0.0 }
+    }
+
+    pub(super) fn from(self, from: f64) -> Self {
+        Self { from, ..self }
+    }
+}
+
+/// A number of things or bytes, on an axis.
+#[allow(clippy::cast_precision_loss, reason = "counts on an axis")]
+pub(super) const fn x(count: u64) -> f64 {
+    count as f64
+}
+
 /// Figures by their names, one for each round.
 type Rounds = BTreeMap<&'static str, Vec<f64>>;
 

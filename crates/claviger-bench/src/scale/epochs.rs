@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::Scale;
-use super::curve::{Curve, Watched};
+use super::curve::{Curve, Watched, x};
 use super::fit::Shape;
 use crate::contenders::{CLAVIGER, DIRECT, WRITERS};
 use crate::load::{self, Work};
@@ -21,20 +21,13 @@ const CONNECTIONS: usize = 4;
 /// The key service takes 300 epochs of a gateway in a minute.
 const EPOCH_EVERY: Duration = Duration::from_millis(210);
 
-#[allow(clippy::cast_precision_loss, reason = "counts on an axis")]
-const fn x(count: usize) -> f64 {
-    count as f64
-}
-
 impl Scale<'_> {
     pub(super) async fn get_by_epochs(&self) -> Result<Curve> {
         let watched = vec![
-            Watched { figure: "p50_ms", label: "p50 ms", should: Shape::Flat, from: 0.0 },
-            Watched { figure: "p99_ms", label: "p99 ms", should: Shape::Flat, from: 0.0 },
-            Watched {
-                figure: "cpu_us_per_req", label: "CPU µs per request", should: Shape::Flat, from: 0.0
-            },
-            Watched { figure: "rss_mib", label: "peak RSS, MiB", should: Shape::Flat, from: 0.0 },
+            Watched::new("p50_ms", "p50 ms", Shape::Flat),
+            Watched::new("p99_ms", "p99 ms", Shape::Flat),
+            Watched::new("cpu_us_per_req", "CPU µs per request", Shape::Flat),
+            Watched::new("rss_mib", "peak RSS, MiB", Shape::Flat),
         ];
         let title = "GET of 1 KiB by epochs that the objects are of";
         let mut curve = Curve::new("get-by-epochs", title, "epochs", watched);
@@ -54,12 +47,12 @@ impl Scale<'_> {
                 load::write_in_epoch(&direct.target, number).await?;
             }
             let first = load::each_epoch_once(&claviger.target, begun..epochs, CONNECTIONS);
-            curve.add("claviger, first", x(epochs), &observe(claviger, first).await?);
+            curve.add("claviger, first", x(epochs as u64), &observe(claviger, first).await?);
             begun = epochs;
             for _ in 0..self.options.rounds {
                 for (name, side) in [(DIRECT, direct), (CLAVIGER, claviger)] {
                     let measured = self.measure(side, &Work::Epochs { epochs }, CONNECTIONS).await?;
-                    curve.add(name, x(epochs), &measured);
+                    curve.add(name, x(epochs as u64), &measured);
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::Scale;
-use super::curve::{Curve, Watched};
+use super::curve::{Curve, Watched, x};
 use super::fit::Shape;
 use crate::cases::Scheme;
 use crate::contenders::{CLAVIGER, Side};
@@ -14,11 +14,6 @@ use crate::load::{self, Work};
 
 const COUNTS: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const CONNECTIONS: usize = 4;
-
-#[allow(clippy::cast_precision_loss, reason = "counts on an axis")]
-const fn x(count: u64) -> f64 {
-    count as f64
-}
 
 /// Where pages begin: behind which name.
 fn places(names: u64) -> Vec<(&'static str, String)> {
@@ -50,15 +45,10 @@ impl Scale<'_> {
 
     pub(super) async fn list_by_names(&self) -> Result<Curve> {
         let watched = vec![
-            Watched { figure: "p50_ms", label: "p50 ms", should: Shape::Flat, from: 0.0 },
-            Watched { figure: "cpu_us_per_req", label: "CPU µs per page", should: Shape::Flat, from: 0.0 },
-            Watched {
-                figure: "upstream_per_req",
-                label: "store requests per request",
-                should: Shape::Flat,
-                from: 0.0,
-            },
-            Watched { figure: "rss_mib", label: "peak RSS, MiB", should: Shape::Flat, from: 0.0 },
+            Watched::new("p50_ms", "p50 ms", Shape::Flat),
+            Watched::new("cpu_us_per_req", "CPU µs per page", Shape::Flat),
+            Watched::new("upstream_per_req", "store requests per request", Shape::Flat),
+            Watched::new("rss_mib", "peak RSS, MiB", Shape::Flat),
         ];
         let title = "LIST of 1,000 names by names in the bucket";
         let mut curve = Curve::new("list-by-names", title, "names in the bucket", watched);
@@ -99,14 +89,9 @@ impl Scale<'_> {
 
     pub(super) async fn walk_by_names(&self) -> Result<Curve> {
         let watched = vec![
-            Watched { figure: "p50_ms", label: "ms for all pages", should: Shape::Linear, from: 0.0 },
-            Watched {
-                figure: "cpu_us_per_req",
-                label: "CPU µs for all pages",
-                should: Shape::Linear,
-                from: 0.0,
-            },
-            Watched { figure: "rss_mib", label: "peak RSS, MiB", should: Shape::Flat, from: 0.0 },
+            Watched::new("p50_ms", "ms for all pages", Shape::Linear),
+            Watched::new("cpu_us_per_req", "CPU µs for all pages", Shape::Linear),
+            Watched::new("rss_mib", "peak RSS, MiB", Shape::Flat),
         ];
         let title = "A walk through a bucket by names in it";
         let mut curve = Curve::new("walk-by-names", title, "names in the bucket", watched);

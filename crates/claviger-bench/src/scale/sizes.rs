@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::Scale;
-use super::curve::{Curve, Watched};
+use super::curve::{Curve, Watched, x};
 use super::fit::Shape;
 use crate::contenders::Side;
 use crate::load::Work;
@@ -26,31 +26,16 @@ const UNDER_WAY: u64 = 256 * MIB;
 
 fn watched() -> Vec<Watched> {
     vec![
-        Watched {
-            figure: "cpu_s_per_gb",
-            label: "CPU seconds per GB",
-            should: Shape::Flat,
-            from: BYTES_COUNT,
-        },
-        Watched {
-            figure: "cpu_us_per_req",
-            label: "CPU µs per request",
-            should: Shape::Linear,
-            from: BYTES_COUNT,
-        },
-        Watched { figure: "p50_ms", label: "p50 ms", should: Shape::Linear, from: BYTES_COUNT },
-        Watched { figure: "rss_mib", label: "peak RSS, MiB", should: Shape::Flat, from: BYTES_COUNT },
+        Watched::new("cpu_s_per_gb", "CPU seconds per GB", Shape::Flat).from(BYTES_COUNT),
+        Watched::new("cpu_us_per_req", "CPU µs per request", Shape::Linear).from(BYTES_COUNT),
+        Watched::new("p50_ms", "p50 ms", Shape::Linear).from(BYTES_COUNT),
+        Watched::new("rss_mib", "peak RSS, MiB", Shape::Flat).from(BYTES_COUNT),
     ]
 }
 
 /// As many connections as the size allows: small objects one after the other would measure waiting.
 fn connections(len: u64) -> usize {
     usize::try_from(UNDER_WAY / len).unwrap_or(1).clamp(1, 4)
-}
-
-#[allow(clippy::cast_precision_loss, reason = "sizes on an axis")]
-const fn x(len: u64) -> f64 {
-    len as f64
 }
 
 impl Scale<'_> {
@@ -129,11 +114,9 @@ impl Scale<'_> {
     /// A range needs an object's footer, which grows with its parts, and is remembered.
     pub(super) async fn range_by_size(&self) -> Result<Curve> {
         let watched = vec![
-            Watched { figure: "p50_ms", label: "p50 ms", should: Shape::Flat, from: 0.0 },
-            Watched {
-                figure: "cpu_us_per_req", label: "CPU µs per request", should: Shape::Flat, from: 0.0
-            },
-            Watched { figure: "rss_mib", label: "peak RSS, MiB", should: Shape::Flat, from: 0.0 },
+            Watched::new("p50_ms", "p50 ms", Shape::Flat),
+            Watched::new("cpu_us_per_req", "CPU µs per request", Shape::Flat),
+            Watched::new("rss_mib", "peak RSS, MiB", Shape::Flat),
         ];
         let title = "GET of 64 KiB anywhere in an object, by its size";
         let mut curve = Curve::new("range-by-size", title, "bytes of the object", watched);
