@@ -130,8 +130,12 @@ fn push_line(out: &mut Vec<u8>, line: &[u8]) {
 
 /// A header value without white space at its ends and with runs of spaces made one.
 fn push_trimmed(out: &mut Vec<u8>, value: &[u8]) {
+    let value = value.trim_ascii();
+    if !value.contains(&b' ') {
+        return out.extend_from_slice(value);
+    }
     let mut last_was_space = false;
-    for &byte in value.trim_ascii() {
+    for &byte in value {
         let is_space = byte == b' ';
         if !(is_space && last_was_space) {
             out.push(byte);
