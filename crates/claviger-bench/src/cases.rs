@@ -27,6 +27,7 @@ pub(crate) struct Case {
 /// gets on a good day.
 pub(crate) const STORE_LIMIT: u64 = 192 << 20;
 
+const SCHEMES: [(Scheme, &str); 2] = [(Scheme::Tls, "tls"), (Scheme::Http, "http")];
 const SIZES: [(&str, u64); 3] = [("4kib", 4 << 10), ("1mib", 1 << 20), ("64mib", 64 << 20)];
 const PART_LEN: u64 = 16 << 20;
 const PARTS: u32 = 16;
@@ -36,7 +37,7 @@ const UPLOADS: usize = 2;
 /// All cases, in the order of the report.
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (scheme, ending) in [(Scheme::Tls, "tls"), (Scheme::Http, "http")] {
+    for (scheme, ending) in SCHEMES {
         for (size, len) in SIZES {
             for (verb, work) in [("get", Work::Get { len }), ("put", Work::Put { len })] {
                 cases.push(Case {
@@ -58,12 +59,14 @@ pub(crate) fn all() -> Vec<Case> {
             half_load: false,
         });
     }
-    cases.push(Case {
-        name: "list-1000-tls".to_owned(),
-        scheme: Scheme::Tls,
-        work: Work::List { keys: 1_000 },
-        connections_max: 4,
-        half_load: false,
-    });
+    for (scheme, ending) in SCHEMES {
+        cases.push(Case {
+            name: format!("list-1000-{ending}"),
+            scheme,
+            work: Work::List { keys: 1_000 },
+            connections_max: 4,
+            half_load: false,
+        });
+    }
     cases
 }
