@@ -3,7 +3,8 @@
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::command::{cargo, program, run, succeeds, target_dir};
+use crate::command::{program, run, succeeds, target_dir};
+use crate::release;
 
 /// What to hand on.
 #[derive(Args)]
@@ -23,15 +24,7 @@ pub(crate) struct Options {
 /// # Errors
 /// When something can't be built, installed or measured.
 pub(crate) fn run_bench(options: &Options) -> Result<bool> {
-    run(cargo().args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "claviger",
-        "--package",
-        "claviger-bench",
-    ]))?;
+    release::build(&["claviger", "claviger-bench"])?;
     if !succeeds(program("nginx").arg("-v"))
         && !options.arguments.iter().any(|word| word == "--without-nginx")
     {

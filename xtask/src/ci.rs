@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::command::{cargo, program, run, succeeds, target_dir};
-use crate::{borders, fuzz, tools};
+use crate::{borders, fuzz, release, tools};
 
 /// What to run.
 #[derive(Args)]
@@ -137,7 +137,7 @@ impl Step {
             Self::Deny => deny()?,
             Self::Advisories => return advisories(),
             Self::Fuzz => return fuzz::run_all(),
-            Self::Build => release()?,
+            Self::Build => release::build(&["claviger"])?,
             Self::E2e => e2e()?,
         }
         Ok(Outcome::Passed)
@@ -162,13 +162,9 @@ fn doc() -> Result<()> {
     run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
 }
 
-fn release() -> Result<()> {
-    run(cargo().args(["build", "--release", "--locked", "--package", "claviger"]))
-}
-
 /// The suite finds the program through `CLAVIGER`, wherever cargo puts what it builds.
 fn e2e() -> Result<()> {
-    release()?;
+    release::build(&["claviger"])?;
     let binary = target_dir().join("release").join("claviger");
     run(program("bash").arg("tests/e2e/suite.sh").env("CLAVIGER", binary))
 }
