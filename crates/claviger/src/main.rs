@@ -6,6 +6,7 @@
     reason = "the doc comments of arguments are the program's help text too"
 )]
 
+mod allocator;
 mod audit_cmd;
 mod demo;
 mod exit;
