@@ -86,8 +86,16 @@ impl<'a, 'p> Pieces<'a, 'p> {
     }
 
     pub(crate) fn drain_into(&mut self, buffer: &mut Vec<u8>) {
-        while self.remaining > 0 {
-            buffer.extend_from_slice(self.next_up_to(usize::MAX));
+        self.copy_into(to_usize(self.remaining), buffer);
+    }
+
+    /// Takes the next `len` bytes, which must be there, as copies appended to `into`.
+    pub(crate) fn copy_into(&mut self, len: usize, into: &mut Vec<u8>) {
+        let mut missing = len;
+        while missing > 0 {
+            let piece = self.next_up_to(missing);
+            missing -= piece.len();
+            into.extend_from_slice(piece);
         }
     }
 }
@@ -167,9 +175,6 @@ impl<A: SegmentAead> UnitSealer<A> {
         }
         let emitted = to_usize(emitted);
         self.taken = got;
-        for piece in pieces {
-            self.crc.update(piece);
-        }
         let mut pieces = Pieces::new(pieces);
         let mut out = &mut out[..emitted];
         if !(self.hold_last && self.length == 0) {
@@ -178,14 +183,7 @@ impl<A: SegmentAead> UnitSealer<A> {
         while !out.is_empty() {
             out = self.seal_next(&mut pieces, out);
         }
-        // All of it at once: growing bit by bit would leave copies of plaintext behind.
-        let room = to_usize(segment_len(self.length, self.next_index));
-        if pieces.remaining() > 0 && self.held.capacity() < room {
-            let mut held = Zeroizing::new(Vec::with_capacity(room));
-            held.extend_from_slice(&self.held);
-            self.held = held;
-        }
-        pieces.drain_into(&mut self.held);
+        self.hold(&mut pieces);
         Ok(emitted)
     }
 
@@ -214,20 +212,47 @@ impl<A: SegmentAead> UnitSealer<A> {
         rest
     }
 
-    /// Seals the next segment from what is held and what comes; both together suffice.
+    /// Keeps what is left of the pieces, less than a segment or the last one.
+    fn hold(&mut self, pieces: &mut Pieces<'_, '_>) {
+        // All of it at once: growing bit by bit would leave copies of plaintext behind.
+        let room = to_usize(segment_len(self.length, self.next_index));
+        if pieces.remaining() > 0 && self.held.capacity() < room {
+            let mut held = Zeroizing::new(Vec::with_capacity(room));
+            held.extend_from_slice(&self.held);
+            self.held = held;
+        }
+        self.hold_up_to(room, pieces);
+    }
+
+    /// Keeps the next bytes of the pieces until `len` are held or no more come.
+    fn hold_up_to(&mut self, len: usize, pieces: &mut Pieces<'_, '_>) {
+        while pieces.remaining() > 0 && self.held.len() < len {
+            let piece = pieces.next_up_to(len - self.held.len());
+            self.held.extend_from_slice(piece);
+            self.crc.update(piece);
+        }
+    }
+
+    /// Seals the next segment from what is held and what comes; both together suffice. Where something is held already the
+    /// rest joins it, so that no byte is copied twice; the CRC follows each copy and each sealing, while the bytes are still in
+    /// the processor's cache.
     fn seal_next<'o>(&mut self, pieces: &mut Pieces<'_, '_>, out: &'o mut [u8]) -> &'o mut [u8] {
         let len = to_usize(segment_len(self.length, self.next_index));
         let (sealed, rest) = out.split_at_mut(len + TAG_LEN);
-        let mut parts = Vec::with_capacity(8);
-        let held = core::mem::take(&mut self.held);
-        if !held.is_empty() {
-            parts.push(&held[..]);
+        let nonce = nonce(&self.base_nonce, self.next_index);
+        if self.held.is_empty() {
+            let mut parts = Vec::with_capacity(8);
+            pieces.take(len, &mut parts);
+            self.aead.seal_gather(&nonce, &parts, sealed);
+            for part in parts {
+                self.crc.update(part);
+            }
+        } else {
+            self.hold_up_to(len, pieces);
+            self.aead.seal_gather(&nonce, &[&self.held], sealed);
+            self.held.clear();
         }
-        pieces.take(len - held.len(), &mut parts);
-        self.aead.seal_gather(&nonce(&self.base_nonce, self.next_index), &parts, sealed);
         self.next_index += 1;
-        self.held = held;
-        self.held.clear();
         rest
     }
 }

@@ -231,6 +231,7 @@ impl<A: SegmentAead> ObjectReader<A> {
             };
             let missing = len - self.held.len();
             if pieces.remaining() < missing as u64 {
+                self.held.reserve_exact(missing);
                 pieces.drain_into(&mut self.held);
                 return Ok(());
             }
@@ -238,17 +239,22 @@ impl<A: SegmentAead> ObjectReader<A> {
         }
     }
 
-    /// Processes one header, segment or footer that is now complete.
+    /// Processes one header, segment or footer that is now complete. Where something is held already the rest joins it, so that
+    /// no byte is copied twice.
     fn take_item(
         &mut self,
         missing: usize,
         pieces: &mut Pieces<'_, '_>,
         out: &mut impl Output,
     ) -> Result<()> {
-        let held = core::mem::take(&mut self.held);
+        let mut held = core::mem::take(&mut self.held);
         let mut parts = Vec::with_capacity(8);
-        parts.push(&held[..]);
-        pieces.take(missing, &mut parts);
+        if held.is_empty() {
+            pieces.take(missing, &mut parts);
+        } else {
+            pieces.copy_into(missing, &mut held);
+            parts.push(&held[..]);
+        }
         match &self.step {
             Step::Header { part } => {
                 let (part, header) = (*part, parts.concat());
