@@ -17,7 +17,8 @@ use http::header::{HOST, HeaderMap, HeaderValue};
 
 const NOW_MS: u64 = 1_750_000_000_000;
 
-fn listing(criterion: &mut Criterion) {
+/// A page with this between the parts of its names.
+fn page(slash: &str) -> String {
     let mut page = String::from(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
          <Name>vault</Name><Prefix/><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType>\
@@ -26,7 +27,7 @@ fn listing(criterion: &mut Criterion) {
     for number in 0..1000 {
         write!(
             page,
-            "<Contents><Key>2026/11/scan-{number:07}.dcm</Key><LastModified>2026-11-22T10:00:00.000Z</LastModified>\
+            "<Contents><Key>2026{slash}11{slash}scan-{number:07}.dcm</Key><LastModified>2026-11-22T10:00:00.000Z</LastModified>\
              <ETag>&quot;0123456789abcdef0123456789abcdef&quot;</ETag><Size>{}</Size>\
              <StorageClass>STANDARD</StorageClass></Contents>",
             1024 + 360
@@ -34,12 +35,19 @@ fn listing(criterion: &mut Criterion) {
         .unwrap();
     }
     page.push_str("</ListBucketResult>");
-    let parsed = ListObjectsV2Result::parse(page.as_bytes()).unwrap();
+    page
+}
+
+fn listing(criterion: &mut Criterion) {
+    let (plain, escaped) = (page("/"), page("%2F"));
+    let parsed = ListObjectsV2Result::parse(plain.as_bytes()).unwrap();
     let mut group = criterion.benchmark_group("a page of 1,000 names");
     group.throughput(Throughput::Elements(1000));
-    group.bench_function("read", |b| {
-        b.iter(|| ListObjectsV2Result::parse(black_box(page.as_bytes())).unwrap())
-    });
+    for (name, page) in [("read", &plain), ("read, with escapes", &escaped)] {
+        group.bench_function(name, |b| {
+            b.iter(|| ListObjectsV2Result::parse(black_box(page.as_bytes())).unwrap());
+        });
+    }
     group.bench_function("written", |b| b.iter(|| black_box(&parsed).to_xml()));
     group.finish();
 }

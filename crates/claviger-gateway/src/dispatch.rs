@@ -7,7 +7,6 @@ use claviger_s3::cors::CrossOrigin;
 use claviger_s3::error::{ErrorCode, S3Error};
 use claviger_s3::operation::{Accompanying, PostObject};
 use claviger_s3::{Authenticated, Operation, OperationKind, RequestHead, classify, post_form};
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response};
@@ -16,6 +15,7 @@ use hyper::body::Incoming;
 
 use crate::authz::{Action, Permit};
 use crate::body::form::FormBody;
+use crate::boxed::boxed;
 use crate::credentials::Identity;
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
@@ -80,7 +80,7 @@ impl Handler for Gateway {
         request: Request<Incoming>,
         meta: RequestMeta,
     ) -> BoxFuture<'static, Response<ResponseBody>> {
-        async move {
+        boxed(|| async move {
             let is_head = request.method() == Method::HEAD;
             let resource = request.uri().path().to_owned();
             let mut progress = Progress::default();
@@ -102,8 +102,7 @@ impl Handler for Gateway {
                 Some(place) => place.until_sent(response),
                 None => response,
             }
-        }
-        .boxed()
+        })
     }
 }
 
@@ -124,7 +123,7 @@ impl Gateway {
             let operation = classify(&head, &self.hosts)?;
             let along = Along::of(head.method, &operation, Accompanying::read(&head)?);
             if let Operation::PostObject(op) = operation {
-                return self.serve_form(&head, (op, along), body, meta, progress).boxed().await;
+                return boxed(|| self.serve_form(&head, (op, along), body, meta, progress)).await;
             }
         }
         let (identity, authenticated) = self.authenticate(&head)?;
@@ -148,60 +147,62 @@ impl Gateway {
         // Boxed one by one: the state of the largest handler would otherwise be carried by every request.
         match operation {
             Operation::ListBuckets(_) if call.identity.is_anonymous() => {
-                ops::anonymous::list_buckets(&call).boxed().await
+                boxed(|| ops::anonymous::list_buckets(&call)).await
             }
-            Operation::ListBuckets(op) => ops::bucket::list_buckets(&call, &op).boxed().await,
-            Operation::CreateBucket(op) => ops::bucket::create(&call, op, body).boxed().await,
-            Operation::HeadBucket(op) => ops::bucket::head(&call, &op).boxed().await,
-            Operation::DeleteBucket(op) => ops::bucket::delete(&call, &op).boxed().await,
-            Operation::GetBucketLocation(op) => ops::bucket::location(&call, &op).boxed().await,
-            Operation::GetBucketVersioning(op) => ops::versioning::get(&call, &op).boxed().await,
-            Operation::PutBucketVersioning(op) => ops::versioning::put(&call, op, body).boxed().await,
+            Operation::ListBuckets(op) => boxed(|| ops::bucket::list_buckets(&call, &op)).await,
+            Operation::CreateBucket(op) => boxed(|| ops::bucket::create(&call, op, body)).await,
+            Operation::HeadBucket(op) => boxed(|| ops::bucket::head(&call, &op)).await,
+            Operation::DeleteBucket(op) => boxed(|| ops::bucket::delete(&call, &op)).await,
+            Operation::GetBucketLocation(op) => boxed(|| ops::bucket::location(&call, &op)).await,
+            Operation::GetBucketVersioning(op) => boxed(|| ops::versioning::get(&call, &op)).await,
+            Operation::PutBucketVersioning(op) => boxed(|| ops::versioning::put(&call, op, body)).await,
             Operation::PostObject(_) => {
                 let text = "A form is signed by its fields, not by a header or the query.";
                 Err(S3Error::new(ErrorCode::InvalidRequest).with_message(text).into())
             }
-            Operation::PutObject(op) => ops::put_object::put(&call, *op, body).boxed().await,
-            Operation::GetObject(op) => ops::get_object::get(&call, *op).boxed().await,
-            Operation::HeadObject(op) => ops::head_object::head(&call, *op).boxed().await,
-            Operation::DeleteObject(op) => ops::delete::delete_object(&call, &op).boxed().await,
-            Operation::DeleteObjects(op) => ops::delete::delete_objects(&call, op, body).boxed().await,
-            Operation::CopyObject(op) => ops::copy_object::copy(&call, *op).boxed().await,
-            Operation::GetObjectAttributes(op) => ops::attributes::get(&call, &op).boxed().await,
-            Operation::GetObjectTagging(op) => ops::tagging::get(&call, &op).boxed().await,
-            Operation::PutObjectTagging(op) => ops::tagging::put(&call, op, body).boxed().await,
-            Operation::DeleteObjectTagging(op) => ops::tagging::delete(&call, &op).boxed().await,
-            Operation::GetObjectRetention(op) => ops::object_lock::retention(&call, &op).boxed().await,
+            Operation::PutObject(op) => boxed(|| ops::put_object::put(&call, *op, body)).await,
+            Operation::GetObject(op) => boxed(|| ops::get_object::get(&call, *op)).await,
+            Operation::HeadObject(op) => boxed(|| ops::head_object::head(&call, *op)).await,
+            Operation::DeleteObject(op) => boxed(|| ops::delete::delete_object(&call, &op)).await,
+            Operation::DeleteObjects(op) => boxed(|| ops::delete::delete_objects(&call, op, body)).await,
+            Operation::CopyObject(op) => boxed(|| ops::copy_object::copy(&call, *op)).await,
+            Operation::GetObjectAttributes(op) => boxed(|| ops::attributes::get(&call, &op)).await,
+            Operation::GetObjectTagging(op) => boxed(|| ops::tagging::get(&call, &op)).await,
+            Operation::PutObjectTagging(op) => boxed(|| ops::tagging::put(&call, op, body)).await,
+            Operation::DeleteObjectTagging(op) => boxed(|| ops::tagging::delete(&call, &op)).await,
+            Operation::GetObjectRetention(op) => boxed(|| ops::object_lock::retention(&call, &op)).await,
             Operation::PutObjectRetention(op) => {
-                ops::object_lock::put_retention(&call, op, body).boxed().await
+                boxed(|| ops::object_lock::put_retention(&call, op, body)).await
             }
-            Operation::GetObjectLegalHold(op) => ops::object_lock::legal_hold(&call, &op).boxed().await,
+            Operation::GetObjectLegalHold(op) => boxed(|| ops::object_lock::legal_hold(&call, &op)).await,
             Operation::PutObjectLegalHold(op) => {
-                ops::object_lock::put_legal_hold(&call, op, body).boxed().await
+                boxed(|| ops::object_lock::put_legal_hold(&call, op, body)).await
             }
             Operation::GetObjectLockConfiguration(op) => {
-                ops::object_lock::configuration(&call, &op).boxed().await
+                boxed(|| ops::object_lock::configuration(&call, &op)).await
             }
             Operation::PutObjectLockConfiguration(op) => {
-                ops::object_lock::put_configuration(&call, op, body).boxed().await
+                boxed(|| ops::object_lock::put_configuration(&call, op, body)).await
             }
-            Operation::ListObjects(op) => ops::list::list_v1(&call, &op).boxed().await,
-            Operation::ListObjectsV2(op) => ops::list::list_v2(&call, &op).boxed().await,
-            Operation::ListObjectVersions(op) => ops::list_versions::list(&call, &op).boxed().await,
-            Operation::CreateMultipartUpload(op) => ops::multipart::create::create(&call, *op).boxed().await,
-            Operation::UploadPart(op) => ops::multipart::part::upload(&call, op, body).boxed().await,
-            Operation::UploadPartCopy(op) => ops::multipart::part_copy::copy(&call, *op).boxed().await,
+            Operation::ListObjects(op) => boxed(|| ops::list::list_v1(&call, &op)).await,
+            Operation::ListObjectsV2(op) => boxed(|| ops::list::list_v2(&call, &op)).await,
+            Operation::ListObjectVersions(op) => boxed(|| ops::list_versions::list(&call, &op)).await,
+            Operation::CreateMultipartUpload(op) => {
+                boxed(|| ops::multipart::create::create(&call, *op)).await
+            }
+            Operation::UploadPart(op) => boxed(|| ops::multipart::part::upload(&call, op, body)).await,
+            Operation::UploadPartCopy(op) => boxed(|| ops::multipart::part_copy::copy(&call, *op)).await,
             Operation::CompleteMultipartUpload(op) => {
-                ops::multipart::complete::complete(&call, *op, body).boxed().await
+                boxed(|| ops::multipart::complete::complete(&call, *op, body)).await
             }
-            Operation::AbortMultipartUpload(op) => ops::multipart::abort::abort(&call, &op).boxed().await,
-            Operation::ListParts(op) => ops::multipart::list_parts::list(&call, &op).boxed().await,
+            Operation::AbortMultipartUpload(op) => boxed(|| ops::multipart::abort::abort(&call, &op)).await,
+            Operation::ListParts(op) => boxed(|| ops::multipart::list_parts::list(&call, &op)).await,
             Operation::ListMultipartUploads(op) => {
-                ops::multipart::list_uploads::list(&call, &op).boxed().await
+                boxed(|| ops::multipart::list_uploads::list(&call, &op)).await
             }
             // Served before anybody is asked who he is.
             Operation::Preflight(_) => Err(GatewayError::Internal("a preflight with another method")),
-            Operation::Configuration(op) => ops::configuration::serve(&call, *op, body).boxed().await,
+            Operation::Configuration(op) => boxed(|| ops::configuration::serve(&call, *op, body)).await,
         }
     }
 
@@ -235,7 +236,7 @@ impl Gateway {
             return Err(GatewayError::Internal("an operation of OPTIONS that is none"));
         };
         let asked = ops::preflight::Asked { op: &op, complete, stranger };
-        let answer = ops::preflight::answer(self, (&upstream, &progress.observed), asked).boxed().await;
+        let answer = boxed(|| ops::preflight::answer(self, (&upstream, &progress.observed), asked)).await;
         if holds_once {
             progress.observed.holds_once();
         }

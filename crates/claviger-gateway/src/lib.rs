@@ -10,6 +10,7 @@ mod authenticate;
 pub mod authz;
 mod bindings;
 mod body;
+mod boxed;
 mod bucket_locks;
 pub mod config;
 pub mod credentials;

@@ -1,7 +1,5 @@
 //! Percent-encoding: S3's decoding of paths and queries, and the encoding of Signature Version 4.
 
-use std::borrow::Cow;
-
 use crate::error::{ErrorCode, S3Error};
 
 /// How `/` is written by [`encode`].
@@ -32,8 +30,8 @@ pub(crate) fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// The `encoding-type=url` form of keys, prefixes and markers in listings: as [`encode`] with `/` kept, but `*` stays
-/// too and a space is `+`, which is what S3 and its imitators emit.
+/// The `encoding-type=url` form of keys, prefixes and markers in listings: as [`encode`] with `/` kept, but `*` stays too and
+/// `~` does not. A space is `%20`, which every client reads.
 pub fn encode_listing(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     push_encoded_listing(&mut out, text);
@@ -60,10 +58,28 @@ fn stays_in_listing(byte: u8) -> bool {
     matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' | b'/')
 }
 
-/// Reverses [`encode_listing`] and its variants (`%20` for a space). `None` when the result is not UTF-8.
+/// Reverses [`encode_listing`] and its variants (`+` for a space, as S3 writes it). What is no escape stays as it is. `None` when
+/// the result is not UTF-8.
 pub fn decode_listing(text: &str) -> Option<String> {
-    let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
-    percent_encoding::percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
+    let mut out = Vec::with_capacity(text.len());
+    let mut pieces = text.as_bytes().split(|byte| *byte == b'%');
+    push_spaced(&mut out, pieces.next().unwrap_or_default());
+    for piece in pieces {
+        let escaped = piece.split_first_chunk::<2>();
+        let byte = escaped.and_then(|(&[high, low], _)| Some(hex_digit(high)? << 4 | hex_digit(low)?));
+        if let (Some(byte), Some((_, rest))) = (byte, escaped) {
+            out.push(byte);
+            push_spaced(&mut out, rest);
+        } else {
+            out.push(b'%');
+            push_spaced(&mut out, piece);
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+fn push_spaced(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend(text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }));
 }
 
 /// Decodes a path: `%XX` only, `+` is a plus. Broken escapes and bytes that are not UTF-8 are `InvalidURI`.
@@ -137,6 +153,8 @@ mod tests {
         assert_eq!(encode_listing("a b+c/d%é~*"), "a%20b%2Bc/d%25%C3%A9%7E*");
         assert_eq!(decode_listing("a+b%20c%2B").as_deref(), Some("a b c+"));
         assert_eq!(decode_listing("%ff"), None);
+        assert_eq!(decode_listing("%2fa%2Fb%2"), Some("/a/b%2".to_owned()));
+        assert_eq!(decode_listing("%%zz%+%"), Some("%%zz% %".to_owned()));
     }
 
     proptest! {

@@ -17,6 +17,7 @@ use moka::future::Cache;
 use super::era::{Era, Moment};
 use super::session::{KeysetAccess, Session};
 use crate::bindings::BoundBucket;
+use crate::boxed::boxed;
 use crate::error::GatewayError;
 use crate::system_area::SystemArea;
 
@@ -344,8 +345,8 @@ impl ReadKeys {
     }
 }
 
-/// What is kept under a key and is not over; else what `ask` gives, however many wait for it. Asking is rare and large, and boxed:
-/// every read would carry the room for it.
+/// What is kept under a key and is not over; else what `ask` gives, however many wait for it. Both are large, and boxed: every read
+/// would carry the room for them, and copy it at each step.
 async fn kept_or<K, V, F>(
     kept: &Cache<K, Arc<V>>,
     key: K,
@@ -357,12 +358,12 @@ where
     V: Send + Sync + 'static,
     F: Future<Output = Result<Arc<V>, GatewayError>>,
 {
-    match kept.get(&key).await {
+    match boxed(|| kept.get(&key)).await {
         Some(value) if !is_over(&value) => return Ok(value),
         Some(_) => kept.invalidate(&key).await,
         None => {}
     }
-    let asked = Box::pin(kept.try_get_with(key, ask())).await;
+    let asked = boxed(|| kept.try_get_with(key, ask())).await;
     asked.map_err(|error: Arc<GatewayError>| GatewayError::clone(&error))
 }
 

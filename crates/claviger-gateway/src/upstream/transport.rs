@@ -25,6 +25,7 @@ use super::passed::Passed;
 use super::pool::{Connections, PooledBody};
 use super::profile::Profile;
 use super::trailer::trailer_name;
+use crate::boxed::boxed;
 use crate::config::{Addressing, UpstreamConfig};
 use crate::error::GatewayError;
 use crate::metrics;
@@ -313,7 +314,8 @@ impl Upstream {
         let begun_ms = pool.clock.boot_ms();
         let bucket = request.bucket.map(str::to_owned);
         let (host, request, progress) = self.signed(request)?;
-        let answer = pool.connections.request(&host, request);
+        // Boxed, so that waiting for two things does not copy it.
+        let answer = boxed(|| pool.connections.request(&host, request));
         let patience = progress.until_stalled(pool.body_idle_timeout * STALL_FACTOR, pool.response_timeout);
         let result = tokio::select! {
             // An answer that is there counts, however late it is looked at.
