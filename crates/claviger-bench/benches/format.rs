@@ -15,13 +15,13 @@ use std::time::Instant;
 
 use claviger_format::envelope::TLV_LEN_MAX_S3;
 use claviger_format::suite::{SegmentAead as _, TAG_LEN};
+use claviger_format::unit::HEADER_LEN;
 use claviger_format::*;
 use claviger_gateway::aead::AwsLcAead;
 use criterion::{Criterion, Throughput};
 
 const BODY_LEN: usize = 8 << 20;
 const SEGMENT_LEN: usize = 64 << 10;
-const HEADER_LEN: usize = 96;
 /// Pieces that end anywhere.
 const ANYWHERE_LEN: usize = 64_000;
 /// The part of the speed of what they can't do without (cipher, CRC, copy) that sealing and opening have to reach.

@@ -1,5 +1,7 @@
 //! Percent-encoding: S3's decoding of paths and queries, and the encoding of Signature Version 4.
 
+use std::borrow::Cow;
+
 use crate::error::{ErrorCode, S3Error};
 
 /// How `/` is written by [`encode`].
@@ -61,25 +63,11 @@ fn stays_in_listing(byte: u8) -> bool {
 /// Reverses [`encode_listing`] and its variants (`+` for a space, as S3 writes it). What is no escape stays as it is. `None` when
 /// the result is not UTF-8.
 pub fn decode_listing(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut pieces = text.as_bytes().split(|byte| *byte == b'%');
-    push_spaced(&mut out, pieces.next().unwrap_or_default());
-    for piece in pieces {
-        let escaped = piece.split_first_chunk::<2>();
-        let byte = escaped.and_then(|(&[high, low], _)| Some(hex_digit(high)? << 4 | hex_digit(low)?));
-        if let (Some(byte), Some((_, rest))) = (byte, escaped) {
-            out.push(byte);
-            push_spaced(&mut out, rest);
-        } else {
-            out.push(b'%');
-            push_spaced(&mut out, piece);
-        }
-    }
-    String::from_utf8(out).ok()
-}
-
-fn push_spaced(out: &mut Vec<u8>, text: &[u8]) {
-    out.extend(text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }));
+    let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
+    // The room at once: the library's own text grows as it goes.
+    let mut name = Vec::with_capacity(spaced.len());
+    name.extend(percent_encoding::percent_decode_str(&spaced));
+    String::from_utf8(name).ok()
 }
 
 /// Decodes a path: `%XX` only, `+` is a plus. Broken escapes and bytes that are not UTF-8 are `InvalidURI`.
