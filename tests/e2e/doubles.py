@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -29,6 +30,8 @@ import boto3
 import botocore.client
 import botocore.exceptions
 from boto3.s3.transfer import TransferConfig
+
+from relay import relay
 
 BUCKET = "an-application"
 MIB = 1 << 20
@@ -59,8 +62,19 @@ CONTROL = {
 class Double:
     def __init__(self, program, name):
         self.process = subprocess.Popen([program, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.endpoint, self.region, self.access_key, self.secret_key = (
+        endpoint, self.region, self.access_key, self.secret_key = (
             self.process.stdout.readline().strip() for _ in range(4))
+        self.gets = self.connections = 0
+        host, port = urllib.parse.urlsplit(endpoint).netloc.split(":")
+        here = relay(("127.0.0.1", 0), (host, int(port)), before=self.sent, accepted=self.accepted)
+        self.endpoint = "http://{}:{}".format(*here)
+
+    def sent(self, piece):
+        # A request without a body is sent in one piece.
+        self.gets += piece.startswith(b"GET ")
+
+    def accepted(self):
+        self.connections += 1
 
     def stop(self):
         self.process.stdin.close()
@@ -224,6 +238,30 @@ class Steps:
         refused(code, self.s3.complete_multipart_upload, **completion)
         assert "mp/uneven" not in self.keys("mp/")
         self.s3.abort_multipart_upload(**{name: completion[name] for name in ["Bucket", "Key", "UploadId"]})
+
+    def ranges_of_what_has_parts(self):
+        key = "mp/ranges"
+        spans = [(0, 99), (6 * MIB - 10, 6 * MIB + 10), (7 * MIB, 9 * MIB), (11 * MIB, 11 * MIB + 8)]
+
+        def read(whole, first, last):
+            same(self.get(key, Range=f"bytes={first}-{last}") == whole[first:last + 1], True, f"the content of {first}-{last} is the same")
+
+        for shape in [[6 * MIB, 5 * MIB + 9], [5 * MIB, 5 * MIB, 2 * MIB]]:
+            whole, completion = self.multipart(key, shape)
+            self.s3.complete_multipart_upload(**completion)
+            # Here neither an object without parts has its bytes, nor the one before: this finds what there is now.
+            read(whole, *spans[1])
+            before = (self.double.gets, self.double.connections)
+            for first, last in spans * 5:
+                read(whole, first, last)
+            read(whole, 10 * MIB, len(whole) + 5)
+            same(self.get(key, Range=f"bytes={8 * MIB}-") == whole[8 * MIB:], True, "the rest is the same")
+            after = (self.double.gets - before[0], self.double.connections - before[1])
+            same(after, (5 * len(spans) + 2, 0), "the number of requests, and of further connections")
+        whole = data("without parts", 12 * MIB)
+        self.put(key, whole)
+        for first, last in spans:
+            read(whole, first, last)
 
     def copied_parts(self):
         upload = self.s3.create_multipart_upload(Bucket=BUCKET, Key="mp/copied")["UploadId"]

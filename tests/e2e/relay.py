@@ -4,9 +4,9 @@ import socket
 import threading
 
 
-def relay(listen, target, before=lambda piece: None, back=lambda piece: None):
+def relay(listen, target, before=lambda piece: None, back=lambda piece: None, accepted=lambda: None):
     """Listens at `listen` (host, port) for as long as the program runs and passes every connection on to `target`. `before` hears
-    each piece of what clients send before it is passed on, `back` each of what they are to be sent. Gives the address, with the
+    each piece of what clients send before it is passed on, `back` each of what they are to be sent, `accepted` of each connection. Gives the address, with the
     port that was chosen where 0 was asked for."""
     server = socket.create_server(listen)
 
@@ -23,6 +23,7 @@ def relay(listen, target, before=lambda piece: None, back=lambda piece: None):
     def serve():
         while True:
             client, _ = server.accept()
+            accepted()
             upstream = socket.create_connection(target)
             for ends in [(client, upstream, before), (upstream, client, back)]:
                 threading.Thread(target=pump, args=ends, daemon=True).start()

@@ -236,9 +236,11 @@ impl Gateway {
             tracing::error!(cause, "this gateway and its key service have parted: every key is dropped");
             dropped.drop_all(cause);
         }));
-        let warning = self.readiness.warning("key_service_stream");
+        let stream = "key_service_stream";
+        let (begun, warning) = (self.readiness.register(stream), self.readiness.warning(stream));
         let keys = witness.clone();
-        let watcher = Watcher::new(keys, holdings, self.bindings.clone(), self.random.clone(), warning);
+        let watcher =
+            Watcher::new(keys, holdings, self.bindings.clone(), self.random.clone(), begun, warning);
         tasks.spawn(watcher.run());
         tasks.spawn(witness.keep_looking(move || session.ask_soon()));
     }

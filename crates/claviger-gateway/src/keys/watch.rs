@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::holdings::Holdings;
-use crate::admin::Warning;
+use crate::admin::{Component, Warning};
 use crate::bindings::Bindings;
 use crate::metrics::{KEY_SERVICE_EVENTS, KEY_SERVICE_STREAM};
 
@@ -29,6 +29,8 @@ pub(crate) struct Watcher {
     holdings: Arc<Holdings>,
     bindings: Arc<Bindings>,
     random: Arc<dyn Random>,
+    /// Ready once the service was heard, or can't be: what was obtained before it is first heard has to be asked for again.
+    begun: Component,
     warning: Warning,
     /// Digest of what this gateway may do, as it heard last.
     state: Option<Id16>,
@@ -48,10 +50,11 @@ impl Watcher {
         holdings: Arc<Holdings>,
         bindings: Arc<Bindings>,
         random: Arc<dyn Random>,
+        begun: Component,
         warning: Warning,
     ) -> Self {
         warning.raise("not held yet");
-        Self { keys, holdings, bindings, random, warning, state: None }
+        Self { keys, holdings, bindings, random, begun, warning, state: None }
     }
 
     /// Listens for ever; to be spawned.
@@ -143,6 +146,7 @@ impl Watcher {
     fn held(&self) {
         ::metrics::gauge!(KEY_SERVICE_STREAM).set(1.0);
         self.warning.clear();
+        self.begun.ready();
     }
 
     fn not_held(&self, why: &str) {
@@ -151,6 +155,8 @@ impl Watcher {
         self.warning.raise(format!(
             "{why}; until it is held again a revocation or a lock takes effect here as keys run out"
         ));
+        // Requests are served without it.
+        self.begun.ready();
     }
 
     /// Drawn between half of it and all: a thousand gateways that lose one service must not come back in one moment.

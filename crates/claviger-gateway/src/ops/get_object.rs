@@ -1,8 +1,8 @@
 //! GetObject.
 //!
-//! A whole object is one upstream request, two for a multipart one (its footer). A range is mapped as if the object
-//! were a single one, since most are and the envelope comes with the answer; for a multipart object that first answer
-//! is dropped. Suffixes, `If-Range` and `partNumber` need the object's length first, hence a HEAD.
+//! A whole object is one upstream request, two for a multipart one (its footer). A range is mapped as in the
+//! object that was last seen under the name, and where none was as if it were a single one, since most are; the envelope
+//! comes with the answer and says whether that was right. If it was not, that answer is dropped. Suffixes, `If-Range` and `partNumber` need the object's length first, hence a HEAD.
 
 use claviger_format::layout::PlainRange;
 use claviger_format::metadata::Layout;
@@ -13,7 +13,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 
-use super::source::{Object, Source, judge, speculative, was_replaced};
+use super::source::{Object, Source, judge, was_replaced};
 use super::{checksums, metadata, object_headers, reply};
 use crate::authz::ReadObject;
 use crate::body::open::OpenedBody;
@@ -77,8 +77,8 @@ async fn attempt(
     let wanted = match (&op.if_range, op.part_number, op.range) {
         _ if head_first => None,
         (None, None, None) => Some(Wanted::Whole),
-        (None, None, Some(RangeSpec::Inclusive { first, last })) => speculative(first, Some(last)),
-        (None, None, Some(RangeSpec::From { first })) => speculative(first, None),
+        (None, None, Some(RangeSpec::Inclusive { first, last })) => source.wanted_of_range(first, Some(last)),
+        (None, None, Some(RangeSpec::From { first })) => source.wanted_of_range(first, None),
         _ => None,
     };
     let early = match wanted {

@@ -31,6 +31,8 @@ pub(crate) async fn head(call: &Call<'_>, op: GetObject) -> Result<Response<Resp
     }
     let envelope = call.gateway.read_keys.open_metadata(source.asked(&found)).await?;
     let length = plaintext_len(&found.head, &envelope)?;
+    // Ranges come next: large objects are read that way.
+    source.saw(&found.head, &envelope);
     let mut response = reply::empty(StatusCode::OK);
     let headers = response.headers_mut();
     object_headers::set_stored(headers, &found.head);
@@ -46,6 +48,7 @@ async fn with_manifest(
     found: Found,
 ) -> Result<Response<ResponseBody>, GatewayError> {
     let object = source.open(found).await?;
+    source.saw(&object.head, &object.envelope);
     let slice: Slice = resolve(source, op, &object).await?;
     let mut response = respond(op, &object, &slice);
     if op.checksum_mode && slice.range.is_none() {

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use claviger_format::envelope::Envelope;
 use claviger_format::footer::{self, FooterRead, Manifest};
-use claviger_format::layout::{PlainRange, covering_single, g_inverse};
+use claviger_format::layout::{CipherRange, PlainRange, covering_single, g_inverse};
 use claviger_format::metadata::Layout;
 use claviger_format::object::ObjectReader;
 use claviger_format::{Dek, Error, ObjectName, OpenedEnvelope, Structure};
 use claviger_s3::VersionId;
 use claviger_s3::conditions::{ReadConditions, Verdict};
 use claviger_s3::error::{ErrorCode, S3Error};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
 
-use super::manifests::ManifestKey;
+use super::manifests::{ManifestKey, Named, Seen};
 use super::{object_headers, reply};
 use crate::authz::{Permit, ReadObject};
 use crate::bindings::BoundBucket;
@@ -32,6 +34,8 @@ use crate::upstream::transport::{StoreBody, read_up_to};
 const SINGLE_FOOTER_LEN: u64 = 96 + 40 + 16 + 96;
 /// Last bytes of a multipart object that are fetched at first; enough for some 1,600 parts.
 const MULTIPART_FOOTER_LEN: u64 = 65_536;
+/// What comes of an answer that turns out to be of no use is read up to this length, so that its connection can be used again.
+const UNUSED_LEN_MAX: u64 = 256 << 10;
 
 /// A name that may be read.
 pub(crate) struct Source<'a> {
@@ -114,6 +118,25 @@ impl<'a> Source<'a> {
         self.upstream.profile().no_such_part
     }
 
+    /// What to ask for first where a client wants the plaintext from `first` on, up to and including `last` or to the end.
+    /// Where nothing else is known: as of an object of one unit, which most are. `None` if a HEAD has to tell.
+    pub(crate) fn wanted_of_range(&self, first: u64, last: Option<u64>) -> Option<Wanted> {
+        match self.gateway.manifests.seen(&self.named()) {
+            Seen::Single => in_single(first, last),
+            Seen::Parts(manifest) => in_parts(&manifest, first, last),
+            Seen::PartsUnread => None,
+        }
+    }
+
+    /// Remembers what is under this name, for [`Self::wanted_of_range`].
+    pub(crate) fn saw(&self, head: &StoredHead, envelope: &OpenedEnvelope) {
+        self.gateway.manifests.saw(self.named(), head, envelope);
+    }
+
+    fn named(&self) -> Named {
+        Named { name: self.name.clone(), version: self.version.cloned() }
+    }
+
     /// HEAD at the provider.
     ///
     /// # Errors
@@ -192,13 +215,13 @@ impl<'a> Source<'a> {
             },
         };
         let manifest = Arc::new(manifest);
-        self.gateway.manifests.insert(ManifestKey::of(object), manifest.clone());
+        self.gateway.manifests.insert(object.manifest_key(), manifest.clone());
         Ok(manifest)
     }
 
     /// The footer of an object if it has been verified before: no request is made.
     pub(crate) fn known_manifest(&self, object: &Object) -> Option<Arc<Manifest>> {
-        self.gateway.manifests.get(&ManifestKey::of(object))
+        self.gateway.manifests.get(&object.manifest_key())
     }
 
     async fn read_footer(&self, object: &Object, suffix_len: u64) -> Result<FooterRead, GatewayError> {
@@ -273,9 +296,28 @@ impl<'a> Source<'a> {
         let ends = object.head.range.map_or(object.head.total_size, |(_, end)| end);
         let body = match early {
             Some(body) if begins == wanted.first && ends > wanted.last => body,
-            _ => self.fetch_stream(object, wanted.first, wanted.last).await?,
+            unfit => Box::pin(self.fetch_instead(object, wanted, unfit)).await?,
         };
         OpenedBody::begin(body, reader, object.held.clone()).await
+    }
+
+    /// A body that begins with the `wanted` bytes, where `unfit` has others.
+    async fn fetch_instead(
+        &self,
+        object: &Object,
+        wanted: CipherRange,
+        unfit: Option<StoreBody>,
+    ) -> Result<StoreBody, GatewayError> {
+        self.saw(&object.head, &object.envelope);
+        let fetched = self.fetch_stream(object, wanted.first, wanted.last);
+        let mut fetched = std::pin::pin!(fetched);
+        if let Some(unfit) = unfit {
+            tokio::select! {
+                fetched = &mut fetched => return fetched,
+                () = drain(unfit) => (),
+            }
+        }
+        fetched.await
     }
 
     async fn fetch_stream(&self, object: &Object, first: u64, last: u64) -> Result<StoreBody, GatewayError> {
@@ -298,6 +340,12 @@ impl<'a> Source<'a> {
 fn found(asked: Option<&VersionId>, head: StoredHead) -> Result<Found, GatewayError> {
     head.check_version(asked)?;
     Found::new(head)
+}
+
+impl Object {
+    fn manifest_key(&self) -> ManifestKey {
+        ManifestKey::of(&self.head, &self.envelope)
+    }
 }
 
 impl Found {
@@ -341,12 +389,28 @@ pub(crate) fn judge(conditions: &ReadConditions, head: &StoredHead) -> Result<()
 
 /// Where the ciphertext of a range lies if the object is a single one; `None` for a range that can't be mapped without
 /// its length.
-pub(crate) fn speculative(first: u64, last: Option<u64>) -> Option<Wanted> {
+fn in_single(first: u64, last: Option<u64>) -> Option<Wanted> {
     // An object so long that the range lies wholly inside: the mapping does not depend on the length then.
     let range = PlainRange::new(first, last.unwrap_or(first)).ok()?;
     let n = range.last().checked_add(1)?.checked_next_multiple_of(65_536)?;
     let covering = covering_single(n, range).ok()?;
     Some(Wanted::Bytes(covering.first, last.map(|_| covering.last)))
+}
+
+/// Where the ciphertext of a range lies if the object still is the one that this manifest is of; `None` beyond its end.
+fn in_parts(manifest: &Manifest, first: u64, last: Option<u64>) -> Option<Wanted> {
+    let end = manifest.length().checked_sub(1)?;
+    let range = PlainRange::new(first, last.map_or(end, |last| last.min(end))).ok()?;
+    let covering = manifest.covering(range).ok()?;
+    Some(Wanted::Bytes(covering.data.first, Some(covering.data.last)))
+}
+
+/// Reads what is left of an answer that nobody wants, if it is little.
+async fn drain(mut body: StoreBody) {
+    if body.size_hint().exact().is_some_and(|len| len <= UNUSED_LEN_MAX) {
+        // If it breaks off, its connection is not used again: that is all that an error means here.
+        while let Some(Ok(_)) = body.frame().await {}
+    }
 }
 
 /// What an error means for a request about the very object that was found before: neither its 412 nor its 416 is an
@@ -420,9 +484,9 @@ mod tests {
             Some(Wanted::Bytes(first, last)) => (first, last),
             _ => panic!("not mapped"),
         };
-        assert_eq!(bytes(speculative(0, Some(0))), (96, Some(96 + 65_552 - 1)));
-        assert_eq!(bytes(speculative(65_536, Some(65_537))), (96 + 65_552, Some(96 + 2 * 65_552 - 1)));
-        assert_eq!(bytes(speculative(70_000, None)), (96 + 65_552, None));
-        assert!(speculative(u64::MAX, Some(u64::MAX)).is_none());
+        assert_eq!(bytes(in_single(0, Some(0))), (96, Some(96 + 65_552 - 1)));
+        assert_eq!(bytes(in_single(65_536, Some(65_537))), (96 + 65_552, Some(96 + 2 * 65_552 - 1)));
+        assert_eq!(bytes(in_single(70_000, None)), (96 + 65_552, None));
+        assert!(in_single(u64::MAX, Some(u64::MAX)).is_none());
     }
 }

@@ -228,7 +228,8 @@ async fn gateway() -> Gateway {
     });
     let bindings = Arc::new(Bindings::new(k.clone(), c.clone(), s.clone()));
     let readiness = Readiness::new();
-    let watcher = Watcher::new(keys, holdings.clone(), bindings, random, readiness.warning("stream"));
+    let (begun, warning) = (readiness.register("stream"), readiness.warning("stream"));
+    let watcher = Watcher::new(keys, holdings.clone(), bindings, random, begun, warning);
     let bucket_id = BucketId::new(format!("photos#{}", "0".repeat(32))).unwrap();
     let bound = BoundBucket { bucket_id, keyset_id: KeysetId::new(KEYSET) };
     session.refresh().await.unwrap();
@@ -343,12 +344,17 @@ async fn a_key_that_was_on_its_way_when_it_was_taken_back_is_not_used() {
 async fn health_tells_whether_the_stream_is_held() {
     let gateway = gateway().await;
     let warning = || gateway.readiness.warnings()["stream"].clone();
-    assert!(warning().is_some(), "not before the first line");
+    assert!(warning().is_some() && !gateway.readiness.is_ready(), "not before the first line");
     gateway.told(WatchEvent::Hello { state: Id16([1; 16]) }).await;
     assert_eq!(warning(), None);
+    assert!(gateway.readiness.is_ready(), "what is obtained from here on is kept");
+    gateway.reads().await.unwrap();
+    gateway.told(WatchEvent::Hello { state: Id16([1; 16]) }).await;
+    assert!(gateway.is_kept());
     // Silent for too long, as if the way were cut without a word.
     tokio::time::sleep(std::time::Duration::from_secs(26)).await;
     assert!(warning().unwrap().contains("as keys run out"));
+    assert!(gateway.readiness.is_ready(), "requests are served without it");
 }
 
 #[tokio::test(start_paused = true)]
