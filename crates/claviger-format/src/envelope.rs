@@ -73,6 +73,11 @@ impl Envelope {
         self.header.context.object_id
     }
 
+    /// What commits the envelope to its key, and to the name that went into it; not verified (docs/format.md §2.10).
+    pub fn commitment(&self) -> &[u8; 32] {
+        &self.header.commitment
+    }
+
     /// The 96 header bytes, for the key service's `derive`.
     pub fn header_bytes(&self) -> [u8; HEADER_LEN] {
         self.header.encode()

@@ -1,7 +1,9 @@
 //! One type per secret: no Clone, no comparison, nothing in Debug, wiped on drop.
 
+use crate::unit::{Kind, UnitContext};
 use crate::{EpochId, Error, ObjectId, Random, Result, Structure, kdf};
 use core::fmt;
+use std::sync::{Arc, OnceLock};
 use zeroize::Zeroize;
 
 macro_rules! secret {
@@ -66,8 +68,8 @@ secret! {
     Wek, 32
 }
 secret! {
-    /// Data encryption key of one object; it encrypts nothing itself (docs/format.md §2).
-    Dek, 32
+    /// The bytes of a [`Dek`].
+    DekBytes, 32
 }
 secret! {
     /// What a unit's key derivation gives: key(32) ‖ commitment(32) ‖ base nonce(12) (docs/format.md §3.1).
@@ -120,7 +122,77 @@ impl Wek {
     }
 }
 
+/// Data encryption key of one object; it encrypts nothing itself (docs/format.md §2).
+pub struct Dek {
+    bytes: DekBytes,
+    /// Where it is kept for more than one use.
+    units: Option<Arc<DerivedUnits>>,
+}
+
+/// Keys that were derived from a [`Dek`]: of the first single body and the first footer that they were asked for.
+#[derive(Default)]
+struct DerivedUnits {
+    body: OnceLock<(UnitContext, UnitKeys)>,
+    footer: OnceLock<(UnitContext, UnitKeys)>,
+}
+
+impl DerivedUnits {
+    fn of(&self, kind: Kind) -> Option<&OnceLock<(UnitContext, UnitKeys)>> {
+        match kind {
+            Kind::Single => Some(&self.body),
+            Kind::Footer => Some(&self.footer),
+            Kind::Part | Kind::Envelope => None,
+        }
+    }
+}
+
+impl fmt::Debug for Dek {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dek(..)")
+    }
+}
+
 impl Dek {
+    /// Length in bytes.
+    pub const LEN: usize = DekBytes::LEN;
+
+    /// Copies the secret from a slice of exactly [`Self::LEN`] bytes; the caller wipes its own copy.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self> {
+        Ok(Self { bytes: DekBytes::from_slice(bytes)?, units: None })
+    }
+
+    /// The same key, to be kept for several readers: it remembers what is derived from it for the object's body and footer, and
+    /// wipes that with itself. What comes out is the same as without.
+    pub fn to_keep(self) -> Self {
+        Self { units: Some(Arc::default()), ..self }
+    }
+
+    /// The secret bytes. They must go into a computation, never into a log or an error.
+    pub fn expose(&self) -> &[u8; Self::LEN] {
+        self.bytes.expose()
+    }
+
+    pub(crate) fn build(fill: impl FnOnce(&mut [u8; Self::LEN])) -> Self {
+        Self { bytes: DekBytes::build(fill), units: None }
+    }
+
+    /// The keys of a unit, as `derive` makes them from this key and `context` alone.
+    pub(crate) fn unit_keys(&self, context: &UnitContext, derive: impl FnOnce() -> UnitKeys) -> UnitKeys {
+        let Some(slot) = self.units.as_ref().and_then(|units| units.of(context.kind)) else {
+            return derive();
+        };
+        match slot.get() {
+            Some((known, keys)) if known == context => keys.duplicate(),
+            Some(_) => derive(),
+            None => {
+                let keys = derive();
+                // Whoever was quicker derived the same, or of another context.
+                let _ = slot.set((*context, keys.duplicate()));
+                keys
+            }
+        }
+    }
+
     /// MAC key of this upload's token.
     pub fn upload_key(&self) -> UploadKey {
         kdf::upload_key(self)
@@ -133,11 +205,15 @@ impl Dek {
 
     /// A second copy for a reader or writer that outlives the borrow; wiped like the first.
     pub(crate) fn duplicate(&self) -> Self {
-        Self::build(|out| out.copy_from_slice(&self.0[..]))
+        Self { units: self.units.clone(), ..Self::build(|out| out.copy_from_slice(self.expose())) }
     }
 }
 
 impl UnitKeys {
+    fn duplicate(&self) -> Self {
+        Self::build(|out| out.copy_from_slice(self.expose()))
+    }
+
     /// The AEAD key.
     pub(crate) fn key(&self) -> &[u8; 32] {
         self.0.first_chunk().expect("76 bytes begin with 32")
@@ -151,5 +227,47 @@ impl UnitKeys {
     /// The nonce of segment 0.
     pub(crate) fn base_nonce(&self) -> &[u8; 12] {
         self.0.last_chunk().expect("76 bytes end with 12")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Salt;
+
+    fn context(kind: Kind, salt: u8) -> UnitContext {
+        let (epoch_id, object_id) = (EpochId::new([1; 16]), ObjectId::new([2; 16]));
+        UnitContext { kind, number: 1, length: 5, epoch_id, object_id, salt: Salt::new([salt; 16]) }
+    }
+
+    #[test]
+    fn a_key_that_remembers_derives_what_any_other_does() {
+        let key = || Dek::from_slice(&[7; 32]).unwrap();
+        let kept = key().to_keep();
+        let copy = kept.duplicate();
+        for salt in [1, 2, 1, 2] {
+            for kind in [Kind::Single, Kind::Footer, Kind::Part] {
+                let context = context(kind, salt);
+                let want = context.derive(&key(), None);
+                for dek in [&kept, &copy] {
+                    assert_eq!(context.derive(dek, None).expose(), want.expose(), "{kind:?} {salt}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_derives_once_for_all_its_copies() {
+        let (kept, context) = (Dek::from_slice(&[7; 32]).unwrap().to_keep(), context(Kind::Footer, 1));
+        let first = context.derive(&kept, None);
+        let again = kept.duplicate().unit_keys(&context, || unreachable!("it is known"));
+        assert_eq!(first.expose(), again.expose());
+    }
+
+    #[test]
+    fn nothing_of_a_key_shows_in_debug() {
+        let kept = Dek::from_slice(&[0xab; 32]).unwrap().to_keep();
+        context(Kind::Footer, 1).derive(&kept, None);
+        assert_eq!(format!("{kept:?}"), "Dek(..)");
     }
 }

@@ -85,6 +85,7 @@ pub struct World {
 
 /// A stored object: what the provider holds, and what it should read as.
 pub struct Stored {
+    /// As a gateway keeps it: read with more than once.
     pub dek: Dek,
     pub epoch_id: EpochId,
     pub object_id: ObjectId,
@@ -127,7 +128,16 @@ impl World {
         let envelope = self.seal_envelope(&dek, object_id, &name, Layout::Single { salt, length });
         let pad_at = usize::try_from(layout::h(length).unwrap()).unwrap();
         let boundaries = vec![0, 96, pad_at, body.len() - 248, body.len() - 96, body.len()];
-        Stored { dek, epoch_id: self.epoch_id, object_id, body, envelope, plaintext, name, boundaries }
+        Stored {
+            dek: dek.to_keep(),
+            epoch_id: self.epoch_id,
+            object_id,
+            body,
+            envelope,
+            plaintext,
+            name,
+            boundaries,
+        }
     }
 
     pub fn part(&self, dek: &Dek, object_id: ObjectId, number: u16, text: &[u8]) -> (Vec<u8>, PartState) {
@@ -163,7 +173,7 @@ impl World {
         let name = name(key);
         let envelope = self.seal_envelope(&dek, object_id, &name, Layout::Multipart);
         let epoch_id = self.epoch_id;
-        Stored { dek, epoch_id, object_id, body, envelope, plaintext: text, name, boundaries }
+        Stored { dek: dek.to_keep(), epoch_id, object_id, body, envelope, plaintext: text, name, boundaries }
     }
 }
 

@@ -28,7 +28,8 @@ const FRAME_LEN: usize = 2 * 65_536;
 /// An authenticated body.
 pub(crate) struct OpenedBody {
     upstream: StoreBody,
-    reader: Option<ObjectReader<AwsLcAead>>,
+    /// Boxed: a body is handed on some fifteen times before it is read.
+    reader: Option<Box<ObjectReader<AwsLcAead>>>,
     /// Ciphertext that the reader still wants; what the provider sends beyond is not read.
     wanted_len: u64,
     /// Plaintext that has not been handed out.
@@ -54,7 +55,7 @@ impl OpenedBody {
             upstream,
             wanted_len: reader.cipher_range().len(),
             left_len: reader.plain_len(),
-            reader: Some(reader),
+            reader: Some(Box::new(reader)),
             ready: None,
             out: Frame::default(),
             share: None,

@@ -5,6 +5,7 @@
 pub(crate) mod era;
 pub(crate) mod holdings;
 pub(crate) mod metered;
+mod opened;
 pub(crate) mod read;
 pub(crate) mod seen;
 pub(crate) mod session;

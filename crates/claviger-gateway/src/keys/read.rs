@@ -15,6 +15,7 @@ use claviger_keyapi::{
 use moka::future::Cache;
 
 use super::era::{Era, Moment};
+use super::opened::OpenedEnvelopes;
 use super::session::{KeysetAccess, Session};
 use crate::bindings::BoundBucket;
 use crate::boxed::boxed;
@@ -27,9 +28,10 @@ const LEASES_MAX: u64 = 4096;
 const OBJECT_KEYS_MAX: u64 = 65_536;
 
 /// An object whose envelope has been opened under the name that was asked for.
+#[derive(Clone)]
 pub(crate) struct OpenedObject {
     /// Layout, metadata, identity.
-    pub envelope: OpenedEnvelope,
+    pub envelope: Arc<OpenedEnvelope>,
     /// The object's key.
     pub dek: Arc<Dek>,
     /// When it was asked for: it may be used as long as that era lasts.
@@ -91,6 +93,7 @@ pub(crate) struct ReadKeys {
     era: Era,
     leases: Cache<EpochId, Arc<Leased>>,
     derived: Cache<DerivedFor, Arc<CachedKey>>,
+    opened: OpenedEnvelopes,
 }
 
 impl ReadKeys {
@@ -103,7 +106,7 @@ impl ReadKeys {
     ) -> Self {
         let leases = Cache::builder().max_capacity(LEASES_MAX).time_to_live(LIFE_MAX).build();
         let derived = Cache::builder().max_capacity(OBJECT_KEYS_MAX).time_to_live(LIFE_MAX).build();
-        Self { keys, session, system, clock, era, leases, derived }
+        Self { keys, session, system, clock, era, leases, derived, opened: OpenedEnvelopes::new() }
     }
 
     /// Opens the envelope of an object and gives its key.
@@ -111,17 +114,26 @@ impl ReadKeys {
     /// # Errors
     /// Denied by policy; an integrity failure when the envelope was not made for this name.
     pub(crate) async fn open(&self, asked: Asked<'_>) -> Result<OpenedObject, GatewayError> {
-        let (dek, held) = match self.mode(asked.bound, Verb::Read).await? {
+        // Whether this gateway may is asked each time.
+        let mode = self.mode(asked.bound, Verb::Read).await?;
+        if let Some(opened) = self.opened.get(asked, self.clock.boot_ms()) {
+            return Ok(opened);
+        }
+        boxed(|| self.open_anew(asked, mode)).await
+    }
+
+    async fn open_anew(&self, asked: Asked<'_>, mode: Mode) -> Result<OpenedObject, GatewayError> {
+        let (dek, held, until_boot_ms) = match mode {
             Mode::Lease => {
                 let envelope = asked.envelope;
                 let leased = self.leased(asked.bound, envelope.epoch_id()).await?;
                 let dek = leased.wek.dek(envelope.epoch_id(), envelope.object_id());
-                (Arc::new(dek), leased.held.clone())
+                (Arc::new(dek.to_keep()), leased.held.clone(), leased.until_boot_ms)
             }
             Mode::Derive => {
                 let cached = self.derived(asked, DerivePurpose::Read).await?;
                 match &cached.key {
-                    DerivedKey::Object(dek) => (dek.clone(), cached.held.clone()),
+                    DerivedKey::Object(dek) => (dek.clone(), cached.held.clone(), cached.until_boot_ms),
                     DerivedKey::Metadata(_) => {
                         return Err(GatewayError::Internal("a key of another purpose"));
                     }
@@ -130,14 +142,16 @@ impl ReadKeys {
         };
         let envelope =
             asked.envelope.open(&dek, asked.name).map_err(GatewayError::integrity("opening an envelope"))?;
-        Ok(OpenedObject { envelope, dek, held })
+        let opened = OpenedObject { envelope: Arc::new(envelope), dek, held };
+        self.opened.insert(asked, opened.clone(), until_boot_ms);
+        Ok(opened)
     }
 
     /// Opens the envelope of an object for its metadata only.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub(crate) async fn open_metadata(&self, asked: Asked<'_>) -> Result<OpenedEnvelope, GatewayError> {
+    pub(crate) async fn open_metadata(&self, asked: Asked<'_>) -> Result<Arc<OpenedEnvelope>, GatewayError> {
         if let Mode::Lease = self.mode(asked.bound, Verb::Head).await? {
             return Ok(self.open(asked).await?.envelope);
         }
@@ -145,6 +159,7 @@ impl ReadKeys {
             DerivedKey::Metadata(unit) => asked
                 .envelope
                 .open_with_unit_keys(unit)
+                .map(Arc::new)
                 .map_err(GatewayError::integrity("opening an envelope")),
             DerivedKey::Object(_) => Err(GatewayError::Internal("a key of another purpose")),
         }
@@ -285,7 +300,7 @@ impl ReadKeys {
         let (key, ttl_ms) = match answer.value {
             Derived::Read { dek, ttl_ms } => {
                 let dek = Dek::from_slice(dek.expose()).map_err(GatewayError::integrity("a derived key"))?;
-                (DerivedKey::Object(Arc::new(dek)), ttl_ms)
+                (DerivedKey::Object(Arc::new(dek.to_keep())), ttl_ms)
             }
             Derived::Head { unit, ttl_ms } => (DerivedKey::Metadata(unit_keys(&unit)?), ttl_ms),
             Derived::CopySource { .. } => return Err(GatewayError::Internal("a key of another purpose")),
@@ -326,10 +341,12 @@ impl ReadKeys {
     pub(crate) fn forget(&self) {
         self.leases.invalidate_all();
         self.derived.invalidate_all();
+        self.opened.forget();
     }
 
     /// Lets keys be wiped whose time is over although nobody asks for them. To be called every few seconds.
     pub(crate) async fn tick(&self) {
+        self.opened.drop_over(self.clock.boot_ms());
         for (epoch_id, leased) in &self.leases {
             if self.is_over(leased.until_boot_ms, &leased.held) {
                 self.leases.invalidate(&*epoch_id).await;

@@ -217,7 +217,7 @@ async fn rebind_here(
 ) -> Result<String, GatewayError> {
     let object = source.open(found).await?;
     let metadata = new_metadata(call, op, &object.envelope);
-    let OpenedEnvelope { epoch_id, object_id, layout, .. } = &object.envelope;
+    let OpenedEnvelope { epoch_id, object_id, layout, .. } = &*object.envelope;
     let tlv_len_max = metadata::tlv_len_max(&call.gateway.config.upstream);
     let random = &*call.gateway.random;
     envelope::seal(&object.dek, *epoch_id, *object_id, &dest.name, layout, &metadata, tlv_len_max, random)

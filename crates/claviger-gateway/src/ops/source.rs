@@ -65,7 +65,7 @@ pub(crate) struct Object {
     /// Under which version id it was found; none in a bucket that never had versions.
     pub version: Option<VersionId>,
     /// Layout, metadata, identity.
-    pub envelope: OpenedEnvelope,
+    pub envelope: Arc<OpenedEnvelope>,
     /// Its key.
     pub dek: Arc<Dek>,
     /// How long that may be used.
@@ -228,7 +228,7 @@ impl<'a> Source<'a> {
         let total_size = object.head.total_size;
         let first = total_size.saturating_sub(suffix_len);
         let suffix = self.fetch(object, first, total_size.saturating_sub(1)).await?;
-        let OpenedEnvelope { epoch_id, object_id, .. } = object.envelope;
+        let OpenedEnvelope { epoch_id, object_id, .. } = *object.envelope;
         footer::open(&object.dek, epoch_id, object_id, &suffix, total_size).map_err(integrity)
     }
 

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use claviger_env::{OsRandom, SystemClock};
 use claviger_format::{
     BucketId, KeysetId, Layout, Metadata, ObjectId, Root, RootSecret, Salt, UploadFields, UploadToken,
@@ -246,18 +248,30 @@ impl Gateway {
         self.read_keys.leases.contains_key(&EPOCH)
     }
 
+    fn name(&self, key: &str) -> ObjectName {
+        self.bound.name(key).unwrap()
+    }
+
+    /// The text of an envelope of an object of the epoch.
+    fn sealed(&self, key: &str) -> String {
+        let (random, object_id) = (random(), ObjectId::new([7; 16]));
+        let dek = Wek::from_slice(&[6; 32]).unwrap().dek(EPOCH, object_id);
+        let layout = Layout::Single { salt: Salt::new([8; 16]), length: 5 };
+        let (name, metadata) = (self.name(key), Metadata::default());
+        envelope::seal(&dek, EPOCH, object_id, &name, &layout, &metadata, 1418, &random).unwrap()
+    }
+
+    async fn opens(&self, key: &str, sealed: &str) -> Result<OpenedObject, GatewayError> {
+        let (name, envelope) = (self.name(key), Envelope::parse(sealed).unwrap());
+        let asked = Asked { bound: &self.bound, name: &name, envelope: &envelope, on_behalf_of: "" };
+        self.read_keys.open(asked).await
+    }
+
     /// Whether a copy of an object of the epoch may stay in it, once the gateway has asked for its session again.
     async fn stays(&self, told: Told) -> bool {
         *self.service.told.lock().unwrap() = told;
         self.session.refresh().await.unwrap();
-        let (random, object_id) = (random(), ObjectId::new([7; 16]));
-        let dek = Wek::from_slice(&[6; 32]).unwrap().dek(EPOCH, object_id);
-        let name = ObjectName::new(self.bound.bucket_id.clone(), "k").unwrap();
-        let layout = Layout::Single { salt: Salt::new([8; 16]), length: 5 };
-        let sealed =
-            envelope::seal(&dek, EPOCH, object_id, &name, &layout, &Metadata::default(), 1418, &random)
-                .unwrap();
-        let envelope = Envelope::parse(&sealed).unwrap();
+        let (name, envelope) = (self.name("k"), Envelope::parse(&self.sealed("k")).unwrap());
         let asked = Asked { bound: &self.bound, name: &name, envelope: &envelope, on_behalf_of: "" };
         self.read_keys.may_stay_in_its_epoch(asked).await.unwrap()
     }
@@ -284,6 +298,52 @@ async fn without_the_stream_a_lease_serves_until_it_runs_out_and_no_longer() {
 }
 
 #[tokio::test]
+async fn an_envelope_that_was_opened_serves_as_long_as_its_lease_and_no_longer() {
+    let gateway = gateway().await;
+    let sealed = gateway.sealed("k");
+    let first = gateway.opens("k", &sealed).await.unwrap();
+    *gateway.service.knows.lock().unwrap() = false;
+    gateway.read_keys.leases.invalidate_all();
+    *gateway.service.clock.0.lock().unwrap() = TTL_MS - 1;
+    let again = gateway.opens("k", &sealed).await.unwrap();
+    assert!(Arc::ptr_eq(&first.envelope, &again.envelope) && Arc::ptr_eq(&first.dek, &again.dek));
+    *gateway.service.clock.0.lock().unwrap() = TTL_MS;
+    assert!(gateway.opens("k", &sealed).await.is_err());
+}
+
+#[tokio::test]
+async fn keys_of_opened_envelopes_are_wiped_when_their_lease_is_over_also_where_nobody_asks() {
+    let gateway = gateway().await;
+    let dek = gateway.opens("k", &gateway.sealed("k")).await.unwrap().dek;
+    gateway.read_keys.tick().await;
+    assert_eq!(Arc::strong_count(&dek), 2);
+    *gateway.service.clock.0.lock().unwrap() = TTL_MS;
+    gateway.read_keys.tick().await;
+    assert_eq!(Arc::strong_count(&dek), 1);
+}
+
+#[tokio::test]
+async fn an_envelope_that_was_opened_opens_under_no_other_name_and_no_bit_of_it_may_differ() {
+    let mut gateway = gateway().await;
+    let (sealed, other) = (gateway.sealed("k"), gateway.sealed("l"));
+    gateway.opens("k", &sealed).await.unwrap();
+    assert!(gateway.opens("l", &sealed).await.is_err() && gateway.opens("k", &other).await.is_err());
+    let bytes = URL_SAFE_NO_PAD.decode(&sealed).unwrap();
+    for bit in 0..bytes.len() * 8 {
+        let mut altered = bytes.clone();
+        altered[bit / 8] ^= 1 << (bit % 8);
+        let altered = URL_SAFE_NO_PAD.encode(altered);
+        if Envelope::parse(&altered).is_ok() {
+            assert!(gateway.opens("k", &altered).await.is_err(), "bit {bit}");
+        }
+    }
+    gateway.opens("k", &sealed).await.unwrap();
+    // Of a bucket that belongs to another keyset by now.
+    gateway.bound.keyset_id = KeysetId::new([9; 16]);
+    assert!(gateway.opens("k", &sealed).await.is_err());
+}
+
+#[tokio::test]
 async fn with_the_stream_whatever_takes_something_away_ends_it_at_once() {
     let state = Id16([1; 16]);
     for event in [
@@ -297,9 +357,13 @@ async fn with_the_stream_whatever_takes_something_away_ends_it_at_once() {
     ] {
         let gateway = gateway().await;
         gateway.reads().await.unwrap();
+        let sealed = gateway.sealed("k");
+        let opened = gateway.opens("k", &sealed).await.unwrap();
         *gateway.service.knows.lock().unwrap() = false;
         gateway.told(event.clone()).await;
         assert!(gateway.reads().await.is_err() && !gateway.is_kept(), "{event:?}");
+        assert!(gateway.opens("k", &sealed).await.is_err(), "{event:?}: nor what was opened before");
+        assert_eq!(Arc::strong_count(&opened.dek), 1, "{event:?}: its key is wiped");
         assert!(gateway.session.state().is_err(), "{event:?}: nor does it write");
         assert!(gateway.write_epochs.new_object(gateway.bound.keyset_id, 1).await.is_err(), "{event:?}");
     }

@@ -1,0 +1,84 @@
+//! Envelopes that were opened, with the keys of their objects: an object that is asked for again, as after a HEAD or range by
+//! range, needs no key derived and nothing decrypted to say what it is.
+//!
+//! One slot for each value of some bits of the envelope, and the newest wins it: a look costs a comparison, forgetting nothing.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use claviger_format::envelope::Envelope;
+use claviger_format::{KeysetId, ObjectName};
+
+use super::read::{Asked, OpenedObject};
+
+/// A power of two. With envelopes as long as they may be (docs/format.md §5.1) some 16 MiB, usually 3.
+const SLOTS: usize = 4096;
+
+struct Entry {
+    keyset_id: KeysetId,
+    name: ObjectName,
+    envelope: Envelope,
+    object: OpenedObject,
+    until_boot_ms: u64,
+}
+
+impl Entry {
+    /// Whether this very envelope was opened, under this name, with a key of this keyset.
+    fn is_of(&self, asked: Asked<'_>) -> bool {
+        self.keyset_id == asked.bound.keyset_id
+            && self.envelope == *asked.envelope
+            && self.name == *asked.name
+    }
+
+    fn is_over(&self, now_boot_ms: u64) -> bool {
+        now_boot_ms >= self.until_boot_ms || self.object.held.is_over()
+    }
+}
+
+/// The cache.
+pub(super) struct OpenedEnvelopes(Box<[Mutex<Option<Arc<Entry>>>]>);
+
+impl OpenedEnvelopes {
+    pub(super) fn new() -> Self {
+        Self((0..SLOTS).map(|_| Mutex::default()).collect())
+    }
+
+    /// What came of opening exactly this before, if its key may still be used.
+    pub(super) fn get(&self, asked: Asked<'_>, now_boot_ms: u64) -> Option<OpenedObject> {
+        let entry = self.slot(asked.envelope).clone()?;
+        (entry.is_of(asked) && !entry.is_over(now_boot_ms)).then(|| entry.object.clone())
+    }
+
+    /// Keeps what came of it, until its key is over.
+    pub(super) fn insert(&self, asked: Asked<'_>, object: OpenedObject, until_boot_ms: u64) {
+        let (keyset_id, name) = (asked.bound.keyset_id, asked.name.clone());
+        let entry = Entry { keyset_id, name, envelope: asked.envelope.clone(), object, until_boot_ms };
+        let before = self.slot(asked.envelope).replace(Arc::new(entry));
+        drop(before);
+    }
+
+    /// Drops everything whose key is over.
+    pub(super) fn drop_over(&self, now_boot_ms: u64) {
+        self.drop_where(|entry| entry.is_over(now_boot_ms));
+    }
+
+    /// Drops everything.
+    pub(super) fn forget(&self) {
+        self.drop_where(|_| true);
+    }
+
+    fn drop_where(&self, is_dropped: impl Fn(&Entry) -> bool) {
+        for slot in &self.0 {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if slot.as_deref().is_some_and(&is_dropped) {
+                *slot = None;
+            }
+        }
+    }
+
+    /// By its commitment, which is as good as random; whoever makes it up shares a slot with whom he likes, and has nothing of it.
+    fn slot(&self, envelope: &Envelope) -> MutexGuard<'_, Option<Arc<Entry>>> {
+        let [first, second, ..] = *envelope.commitment();
+        let index = usize::from(u16::from_be_bytes([first, second])) % SLOTS;
+        self.0[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
