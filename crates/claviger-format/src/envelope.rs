@@ -78,6 +78,11 @@ impl Envelope {
         &self.header.commitment
     }
 
+    /// Bytes of what is sealed, with its tag; the header not counted.
+    pub fn sealed_len(&self) -> usize {
+        self.sealed.len()
+    }
+
     /// The 96 header bytes, for the key service's `derive`.
     pub fn header_bytes(&self) -> [u8; HEADER_LEN] {
         self.header.encode()

@@ -139,6 +139,7 @@ pub fn open(
     }
     let keys = context.derive(dek, None);
     header.verify(&keys)?;
+    dek.remember_unit(&context, &keys);
     if g(context.length) != Some(total_size) {
         return Err(Error::Inconsistent(Structure::Footer));
     }

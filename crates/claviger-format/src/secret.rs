@@ -129,7 +129,7 @@ pub struct Dek {
     units: Option<Arc<DerivedUnits>>,
 }
 
-/// Keys that were derived from a [`Dek`]: of the first single body and the first footer that they were asked for.
+/// Keys that were derived from a [`Dek`]: of its single body and its footer, the first that were found genuine.
 #[derive(Default)]
 struct DerivedUnits {
     body: OnceLock<(UnitContext, UnitKeys)>,
@@ -176,20 +176,16 @@ impl Dek {
         Self { bytes: DekBytes::build(fill), units: None }
     }
 
-    /// The keys of a unit, as `derive` makes them from this key and `context` alone.
-    pub(crate) fn unit_keys(&self, context: &UnitContext, derive: impl FnOnce() -> UnitKeys) -> UnitKeys {
-        let Some(slot) = self.units.as_ref().and_then(|units| units.of(context.kind)) else {
-            return derive();
-        };
-        match slot.get() {
-            Some((known, keys)) if known == context => keys.duplicate(),
-            Some(_) => derive(),
-            None => {
-                let keys = derive();
-                // Whoever was quicker derived the same, or of another context.
-                let _ = slot.set((*context, keys.duplicate()));
-                keys
-            }
+    /// The keys of a unit, if they were remembered.
+    pub(crate) fn known_unit(&self, context: &UnitContext) -> Option<UnitKeys> {
+        let (known, keys) = self.units.as_ref()?.of(context.kind)?.get()?;
+        (known == context).then(|| keys.duplicate())
+    }
+
+    /// Remembers what was derived from this key and `context` alone. To be called once the context is known to be genuine.
+    pub(crate) fn remember_unit(&self, context: &UnitContext, keys: &UnitKeys) {
+        if let Some(slot) = self.units.as_ref().and_then(|units| units.of(context.kind)) {
+            slot.get_or_init(|| (*context, keys.duplicate()));
         }
     }
 
@@ -245,29 +241,28 @@ mod tests {
         let key = || Dek::from_slice(&[7; 32]).unwrap();
         let kept = key().to_keep();
         let copy = kept.duplicate();
-        for salt in [1, 2, 1, 2] {
+        for (salt, is_genuine) in [(1, false), (2, true), (1, false), (2, true)] {
             for kind in [Kind::Single, Kind::Footer, Kind::Part] {
                 let context = context(kind, salt);
                 let want = context.derive(&key(), None);
                 for dek in [&kept, &copy] {
-                    assert_eq!(context.derive(dek, None).expose(), want.expose(), "{kind:?} {salt}");
+                    let keys = context.derive(dek, None);
+                    assert_eq!(keys.expose(), want.expose(), "{kind:?} {salt}");
+                    if is_genuine {
+                        dek.remember_unit(&context, &keys);
+                    }
                 }
+                let is_known = is_genuine && kind != Kind::Part;
+                assert_eq!(copy.known_unit(&context).is_some(), is_known, "{kind:?} {salt}");
             }
         }
     }
 
     #[test]
-    fn a_key_derives_once_for_all_its_copies() {
-        let (kept, context) = (Dek::from_slice(&[7; 32]).unwrap().to_keep(), context(Kind::Footer, 1));
-        let first = context.derive(&kept, None);
-        let again = kept.duplicate().unit_keys(&context, || unreachable!("it is known"));
-        assert_eq!(first.expose(), again.expose());
-    }
-
-    #[test]
     fn nothing_of_a_key_shows_in_debug() {
         let kept = Dek::from_slice(&[0xab; 32]).unwrap().to_keep();
-        context(Kind::Footer, 1).derive(&kept, None);
+        let context = context(Kind::Footer, 1);
+        kept.remember_unit(&context, &context.derive(&kept, None));
         assert_eq!(format!("{kept:?}"), "Dek(..)");
     }
 }

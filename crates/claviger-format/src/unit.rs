@@ -108,8 +108,9 @@ impl UnitContext {
     /// The keys of this unit; `name` for an envelope and for nothing else.
     pub(crate) fn derive(&self, dek: &Dek, name: Option<&ObjectName>) -> UnitKeys {
         debug_assert_eq!(self.kind == Kind::Envelope, name.is_some(), "only envelopes are bound to a name");
-        let extra = name.map(ObjectName::extra).unwrap_or_default();
-        dek.unit_keys(self, || kdf::unit_keys(dek, &self.encode(), &extra))
+        dek.known_unit(self).unwrap_or_else(|| {
+            kdf::unit_keys(dek, &self.encode(), &name.map(ObjectName::extra).unwrap_or_default())
+        })
     }
 }
 

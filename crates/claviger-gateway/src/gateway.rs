@@ -251,13 +251,14 @@ impl Gateway {
         tasks.spawn(prepare_system_area(self.system.clone(), session, store));
         let (write_epochs, read_keys, uploads) =
             (self.write_epochs.clone(), self.read_keys.clone(), self.uploads.clone());
-        let upstream = self.upstream.clone();
+        let (upstream, manifests) = (self.upstream.clone(), self.manifests.clone());
         // One task each: what waits for the provider or the key service must not keep the wiping of keys from its time.
         tasks.spawn(async move {
             loop {
                 tokio::time::sleep(TICK).await;
                 write_epochs.wipe_ended();
                 upstream.close_idle();
+                manifests.tick();
                 read_keys.tick().await;
             }
         });

@@ -136,7 +136,13 @@ impl<A: SegmentAead> ObjectReader<A> {
         reader.last_segment = last / SEGMENT_LEN;
         let salt = reader.manifest.entries()[part].salt;
         let opened = match (salt, covering.first_header, first_header) {
-            (Some(salt), ..) => Opened::new(&reader.context(part, salt).derive(dek, None)),
+            (Some(salt), ..) => {
+                // Of an authenticated envelope or manifest.
+                let context = reader.context(part, salt);
+                let keys = context.derive(dek, None);
+                dek.remember_unit(&context, &keys);
+                Opened::new(&keys)
+            }
             (None, None, _) => {
                 reader.step = Step::Header { part };
                 return Ok(reader);
@@ -326,6 +332,7 @@ impl<A: SegmentAead> ObjectReader<A> {
         }
         let keys = context.derive(&self.dek, None);
         header.verify(&keys)?;
+        self.dek.remember_unit(&context, &keys);
         Ok(Opened::new(&keys))
     }
 

@@ -52,6 +52,7 @@ impl Holdings {
 
     /// Frees what the caches keep of dropped keys for later. Not waited for where a key must not be used: the era sees to that.
     pub(crate) async fn wipe(&self) {
+        self.manifests.tick();
         self.read_keys.tick().await;
     }
 

@@ -8,13 +8,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use claviger_format::envelope::Envelope;
 use claviger_format::{KeysetId, ObjectName};
 
-use super::read::{Asked, OpenedObject};
+use super::read::{Asked, Mode, OpenedObject};
 
-/// A power of two. With envelopes as long as they may be (docs/format.md §5.1) some 16 MiB, usually 3.
+/// A power of two.
 const SLOTS: usize = 4096;
+/// Sealed bytes of an envelope that is kept. Usually it has some 150, and all slots together some 4 MiB; with as many fields as
+/// fit this, which takes somebody who has the epoch's key, 70 MiB.
+const SEALED_LEN_MAX: usize = 1024;
 
 struct Entry {
     keyset_id: KeysetId,
+    mode: Mode,
     name: ObjectName,
     envelope: Envelope,
     object: OpenedObject,
@@ -22,9 +26,11 @@ struct Entry {
 }
 
 impl Entry {
-    /// Whether this very envelope was opened, under this name, with a key of this keyset.
-    fn is_of(&self, asked: Asked<'_>) -> bool {
+    /// Whether this very envelope was opened, under this name, with a key of this keyset that was obtained in this way: what was
+    /// opened by a lease says nothing of what the service would release one by one, and writes down.
+    fn is_of(&self, asked: Asked<'_>, mode: Mode) -> bool {
         self.keyset_id == asked.bound.keyset_id
+            && self.mode == mode
             && self.envelope == *asked.envelope
             && self.name == *asked.name
     }
@@ -43,17 +49,24 @@ impl OpenedEnvelopes {
     }
 
     /// What came of opening exactly this before, if its key may still be used.
-    pub(super) fn get(&self, asked: Asked<'_>, now_boot_ms: u64) -> Option<OpenedObject> {
+    pub(super) fn get(&self, asked: Asked<'_>, mode: Mode, now_boot_ms: u64) -> Option<OpenedObject> {
         let entry = self.slot(asked.envelope).clone()?;
-        (entry.is_of(asked) && !entry.is_over(now_boot_ms)).then(|| entry.object.clone())
+        (entry.is_of(asked, mode) && !entry.is_over(now_boot_ms)).then(|| entry.object.clone())
     }
 
     /// Keeps what came of it, until its key is over.
-    pub(super) fn insert(&self, asked: Asked<'_>, object: OpenedObject, until_boot_ms: u64) {
-        let (keyset_id, name) = (asked.bound.keyset_id, asked.name.clone());
-        let entry = Entry { keyset_id, name, envelope: asked.envelope.clone(), object, until_boot_ms };
-        let before = self.slot(asked.envelope).replace(Arc::new(entry));
+    pub(super) fn insert(&self, asked: Asked<'_>, mode: Mode, object: OpenedObject, until_boot_ms: u64) {
+        if asked.envelope.sealed_len() > SEALED_LEN_MAX {
+            return;
+        }
+        let (keyset_id, name, envelope) = (asked.bound.keyset_id, asked.name.clone(), asked.envelope.clone());
+        let entry = Arc::new(Entry { keyset_id, mode, name, envelope, object, until_boot_ms });
+        let before = self.slot(asked.envelope).replace(entry.clone());
         drop(before);
+        if entry.object.held.is_over() {
+            // Everything was dropped while this came in.
+            *self.slot(asked.envelope) = None;
+        }
     }
 
     /// Drops everything whose key is over.

@@ -79,7 +79,8 @@ struct CachedKey {
 }
 
 /// How the session lets this gateway read in a keyset.
-enum Mode {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
     Lease,
     Derive,
 }
@@ -114,9 +115,9 @@ impl ReadKeys {
     /// # Errors
     /// Denied by policy; an integrity failure when the envelope was not made for this name.
     pub(crate) async fn open(&self, asked: Asked<'_>) -> Result<OpenedObject, GatewayError> {
-        // Whether this gateway may is asked each time.
+        // Whether this gateway may, and by which way, is asked each time.
         let mode = self.mode(asked.bound, Verb::Read).await?;
-        if let Some(opened) = self.opened.get(asked, self.clock.boot_ms()) {
+        if let Some(opened) = self.opened.get(asked, mode, self.clock.boot_ms()) {
             return Ok(opened);
         }
         boxed(|| self.open_anew(asked, mode)).await
@@ -143,7 +144,7 @@ impl ReadKeys {
         let envelope =
             asked.envelope.open(&dek, asked.name).map_err(GatewayError::integrity("opening an envelope"))?;
         let opened = OpenedObject { envelope: Arc::new(envelope), dek, held };
-        self.opened.insert(asked, opened.clone(), until_boot_ms);
+        self.opened.insert(asked, mode, opened.clone(), until_boot_ms);
         Ok(opened)
     }
 

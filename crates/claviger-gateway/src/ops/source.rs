@@ -215,7 +215,7 @@ impl<'a> Source<'a> {
             },
         };
         let manifest = Arc::new(manifest);
-        self.gateway.manifests.insert(object.manifest_key(), manifest.clone());
+        self.gateway.manifests.insert(object.manifest_key(), manifest.clone(), &object.held);
         Ok(manifest)
     }
 

@@ -30,6 +30,9 @@ use super::profile::Condition;
 use super::transport::{StoreBody, StoreRequest, Upstream, header_text};
 use crate::error::GatewayError;
 
+/// The longest entity tag that is taken from a provider: they are remembered, and S3's have 34 to 40 characters.
+const ETAG_LEN_MAX: usize = 1024;
+
 /// What the provider says of an object. All of it is its claim (docs/format.md §1.2).
 #[derive(Debug, Clone)]
 pub(crate) struct StoredHead {
@@ -58,7 +61,7 @@ impl StoredHead {
             (StatusCode::OK, _, Some(length)) => (length, None),
             _ => return Err(GatewayError::UpstreamAnswer("an object without a length")),
         };
-        let etag = header_text(headers, ETAG).and_then(ETag::parse);
+        let etag = header_text(headers, ETAG).filter(|text| text.len() <= ETAG_LEN_MAX).and_then(ETag::parse);
         let modified = header_text(headers, LAST_MODIFIED).and_then(timestamp::parse_http_date);
         Ok(Self {
             total_size,
@@ -514,6 +517,17 @@ mod tests {
         assert_eq!(store_etag(composite), None, "the SHA-256 of the parts of a plaintext");
         for tag in ["", "-", "-0", "a-", "any text-1", "x-123456", "secret words"] {
             assert_eq!(store_etag(tag), None, "{tag}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_entity_tag_that_goes_on_and_on_is_none() {
+        for (len, is_taken) in [(ETAG_LEN_MAX - 2, true), (ETAG_LEN_MAX - 1, false)] {
+            let tag = format!("\"{}\"", "a".repeat(len));
+            let answer = double::object(&[]).replace("\"abc\"", &tag);
+            let store = double::store("generic", move |_| answer.clone()).await;
+            let head = store.upstream.head_object("b", "k", Which::default()).await;
+            assert_eq!(head.is_ok(), is_taken, "{len}");
         }
     }
 

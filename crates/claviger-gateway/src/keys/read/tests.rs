@@ -64,6 +64,12 @@ struct Told {
     era_shred: bool,
     newest: u32,
     of_epoch: Option<u32>,
+    /// Whether it leases; else it releases object by object, and nothing of this bucket.
+    leases: bool,
+}
+
+fn told(era_shred: bool, newest: u32, of_epoch: Option<u32>) -> Told {
+    Told { era_shred, newest, of_epoch, leases: true }
 }
 
 impl Service {
@@ -79,7 +85,7 @@ impl KeyService for Service {
     fn session(&self) -> Answered<'_, SessionInfo> {
         async {
             self.known()?;
-            let Told { era_shred, newest, .. } = *self.told.lock().unwrap();
+            let Told { era_shred, newest, leases, .. } = *self.told.lock().unwrap();
             let root = Root::new(RootSecret::from_slice(&[1; 32]).unwrap(), KeysetId::new(KEYSET), newest);
             let keyset = SessionKeyset {
                 keyset_id: Id16(KEYSET),
@@ -88,8 +94,8 @@ impl KeyService for Service {
                 public_key: PublicKey::new(root.public_key().unwrap().as_bytes()),
                 psk: Some(PskBytes::new(&[2; 32])),
                 name_key: None,
-                verbs: vec![Verb::Lease, Verb::Read, Verb::Write],
-                narrow_verbs: vec![],
+                verbs: if leases { vec![Verb::Lease, Verb::Read, Verb::Write] } else { vec![Verb::Write] },
+                narrow_verbs: if leases { vec![] } else { vec![Verb::Read] },
                 era_shred,
                 record: Blob(vec![]),
             };
@@ -157,7 +163,8 @@ impl KeyService for Service {
         unreachable!()
     }
     fn derive(&self, _: Vec<DeriveItem>) -> Answered<'_, Vec<Result<Derived, ReleaseError>>> {
-        unreachable!()
+        let refused = ReleaseError::Denied { text: "not in this bucket".into() };
+        async { Ok(Answer { value: vec![Err(refused)], sent_boot_ms: self.clock.boot_ms() }) }.boxed()
     }
     fn continue_upload(&self, _: Vec<ContinueItem>) -> Answered<'_, Vec<Result<Continued, ReleaseError>>> {
         unreachable!()
@@ -206,7 +213,7 @@ async fn gateway() -> Gateway {
         clock: clock.clone(),
         knows: Mutex::new(true),
         delay: Mutex::default(),
-        told: Mutex::new(Told { era_shred: false, newest: 1, of_epoch: None }),
+        told: Mutex::new(told(false, 1, None)),
         asked: Notify::new(),
         streams: Mutex::new([events].into()),
     });
@@ -254,10 +261,14 @@ impl Gateway {
 
     /// The text of an envelope of an object of the epoch.
     fn sealed(&self, key: &str) -> String {
+        self.sealed_with(key, Metadata::default())
+    }
+
+    fn sealed_with(&self, key: &str, metadata: Metadata) -> String {
         let (random, object_id) = (random(), ObjectId::new([7; 16]));
         let dek = Wek::from_slice(&[6; 32]).unwrap().dek(EPOCH, object_id);
         let layout = Layout::Single { salt: Salt::new([8; 16]), length: 5 };
-        let (name, metadata) = (self.name(key), Metadata::default());
+        let name = self.name(key);
         envelope::seal(&dek, EPOCH, object_id, &name, &layout, &metadata, 1418, &random).unwrap()
     }
 
@@ -312,6 +323,20 @@ async fn an_envelope_that_was_opened_serves_as_long_as_its_lease_and_no_longer()
 }
 
 #[tokio::test]
+async fn what_was_opened_by_a_lease_does_not_serve_where_the_service_releases_one_by_one() {
+    let gateway = gateway().await;
+    let sealed = gateway.sealed("k");
+    gateway.opens("k", &sealed).await.unwrap();
+    // Nobody says so on the stream.
+    gateway.service.told.lock().unwrap().leases = false;
+    gateway.session.refresh().await.unwrap();
+    assert!(gateway.opens("k", &sealed).await.is_err());
+    gateway.service.told.lock().unwrap().leases = true;
+    gateway.session.refresh().await.unwrap();
+    gateway.opens("k", &sealed).await.unwrap();
+}
+
+#[tokio::test]
 async fn keys_of_opened_envelopes_are_wiped_when_their_lease_is_over_also_where_nobody_asks() {
     let gateway = gateway().await;
     let dek = gateway.opens("k", &gateway.sealed("k")).await.unwrap().dek;
@@ -320,6 +345,17 @@ async fn keys_of_opened_envelopes_are_wiped_when_their_lease_is_over_also_where_
     *gateway.service.clock.0.lock().unwrap() = TTL_MS;
     gateway.read_keys.tick().await;
     assert_eq!(Arc::strong_count(&dek), 1);
+}
+
+#[tokio::test]
+async fn much_metadata_is_not_kept() {
+    let gateway = gateway().await;
+    for (len, is_kept) in [(900, true), (1100, false)] {
+        let metadata = Metadata { user: vec![("note".into(), vec![b'x'; len])], ..Metadata::default() };
+        let sealed = gateway.sealed_with("k", metadata);
+        let dek = gateway.opens("k", &sealed).await.unwrap().dek;
+        assert_eq!(Arc::strong_count(&dek) > 1, is_kept, "{len}");
+    }
 }
 
 #[tokio::test]
@@ -498,7 +534,7 @@ async fn in_a_keyset_that_is_shredded_by_era_a_copy_stays_in_an_epoch_of_the_new
     ] {
         let gateway = gateway().await;
         assert_eq!(
-            gateway.stays(Told { era_shred, newest, of_epoch }).await,
+            gateway.stays(told(era_shred, newest, of_epoch)).await,
             stays,
             "{era_shred} {newest} {of_epoch:?}"
         );
@@ -508,9 +544,9 @@ async fn in_a_keyset_that_is_shredded_by_era_a_copy_stays_in_an_epoch_of_the_new
 #[tokio::test]
 async fn a_lease_that_is_kept_over_a_rotation_is_one_of_an_older_version() {
     let gateway = gateway().await;
-    assert!(gateway.stays(Told { era_shred: true, newest: 1, of_epoch: Some(1) }).await);
+    assert!(gateway.stays(told(true, 1, Some(1))).await);
     // What is kept is looked at: whatever the service said of the epoch now would not be heard.
-    assert!(!gateway.stays(Told { era_shred: true, newest: 2, of_epoch: Some(2) }).await);
+    assert!(!gateway.stays(told(true, 2, Some(2))).await);
     assert!(gateway.is_kept());
 }
 
