@@ -9,12 +9,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
 /// More threads than this no gateway starts.
 pub(crate) const COUNT_MAX: usize = 256;
+
+/// How often a worker wakes up although nothing has come. A timer that ends before the next moment at which its runtime means to
+/// wake up costs two system calls and a turn of the event loop; timeouts of requests are longer than this, so none of them does.
+const BEAT: Duration = Duration::from_millis(500);
 
 thread_local! {
     static CURRENT: Cell<usize> = const { Cell::new(0) };
@@ -80,10 +85,17 @@ impl Worker {
         let thread =
             std::thread::Builder::new().name(format!("claviger-worker-{number}")).spawn(move || {
                 CURRENT.set(number);
+                drop(runtime.spawn(beat()));
                 // An error means that the sender is gone, which is the end too.
                 runtime.block_on(async { drop(stopped.wait_for(|stopped| *stopped).await) });
             })?;
         Ok(Self { handle, connections: Arc::default(), thread: Some(thread) })
+    }
+}
+
+async fn beat() {
+    loop {
+        tokio::time::sleep(BEAT).await;
     }
 }
 
