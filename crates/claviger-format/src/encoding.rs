@@ -124,8 +124,15 @@ impl<'a> Cursor<'a> {
 
 /// Appends `u16(len) ‖ bytes`.
 pub(crate) fn put_u16_prefixed(out: &mut Vec<u8>, bytes: &[u8]) -> Result<()> {
-    let len = u16::try_from(bytes.len()).map_err(|_| Error::TooLarge)?;
+    put_u16_prefixed_pieces(out, &[bytes])
+}
+
+pub(crate) fn put_u16_prefixed_pieces(out: &mut Vec<u8>, pieces: &[&[u8]]) -> Result<()> {
+    let len = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+    let len = u16::try_from(len).map_err(|_| Error::TooLarge)?;
     out.extend_from_slice(&len.to_be_bytes());
-    out.extend_from_slice(bytes);
+    for piece in pieces {
+        out.extend_from_slice(piece);
+    }
     Ok(())
 }

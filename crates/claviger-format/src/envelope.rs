@@ -117,13 +117,13 @@ pub fn seal(
     tlv_len_max: usize,
     rng: &dyn Random,
 ) -> Result<String> {
-    let len = tlv_len(layout, metadata)?;
-    let len_max = tlv_len_max.min(TLV_LEN_LIMIT);
+    let tlvs = metadata::encode(layout, metadata)?;
+    let (len, len_max) = (tlvs.len(), tlv_len_max.min(TLV_LEN_LIMIT));
     if len > len_max {
         return Err(Error::MetadataTooLarge { len, len_max });
     }
     let request = UnitRequest::envelope(epoch_id, object_id, name, len as u64);
-    seal_granted(UnitGrant::draw(dek, &request, rng)?, layout, metadata)
+    Ok(seal_tlvs(&UnitGrant::draw(dek, &request, rng)?, tlvs))
 }
 
 /// As [`seal`], with the keys that a key service released for exactly this name and TLV length (`copy-source`).
@@ -133,7 +133,11 @@ pub fn seal_granted(grant: UnitGrant, layout: &Layout, metadata: &Metadata) -> R
     if tlvs.len() as u64 != grant.context().length {
         return Err(Error::Inconsistent(Structure::Envelope));
     }
-    Ok(Envelope { header: grant.header(), sealed: seal_message(grant.keys(), tlvs) }.to_text())
+    Ok(seal_tlvs(&grant, tlvs))
+}
+
+fn seal_tlvs(grant: &UnitGrant, tlvs: Vec<u8>) -> String {
+    Envelope { header: grant.header(), sealed: seal_message(grant.keys(), tlvs) }.to_text()
 }
 
 /// Encoded length of the TLV list in bytes.
@@ -150,7 +154,5 @@ pub fn verify_binding(header: &[u8], dek: &Dek, name: &ObjectName) -> Result<Uni
     if header.context.kind != Kind::Envelope {
         return Err(Error::Malformed(Structure::Envelope));
     }
-    let keys = header.context.derive(dek, Some(name));
-    header.verify(&keys).map_err(|_| Error::BindingMismatch)?;
-    Ok(keys)
+    header.open_keys(dek, Some(name)).map_err(|_| Error::BindingMismatch)
 }

@@ -137,9 +137,7 @@ pub fn open(
     if context.kind != Kind::Footer || context.epoch_id != epoch_id || context.object_id != object_id {
         return Err(Error::Inconsistent(Structure::Footer));
     }
-    let keys = context.derive(dek, None);
-    header.verify(&keys)?;
-    dek.remember_unit(&context, &keys);
+    let keys = header.open_keys(dek, None)?;
     if g(context.length) != Some(total_size) {
         return Err(Error::Inconsistent(Structure::Footer));
     }

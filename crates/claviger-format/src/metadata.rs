@@ -8,7 +8,7 @@
 //! ```
 
 use crate::checksum::{Algo, Checksum, ChecksumType};
-use crate::encoding::{Cursor, put_u16_prefixed};
+use crate::encoding::{Cursor, put_u16_prefixed_pieces};
 use crate::layout::UNIT_LEN_MAX;
 use crate::{Error, Result, Salt, Structure};
 
@@ -142,7 +142,7 @@ pub(crate) fn encode(layout: &Layout, metadata: &Metadata) -> Result<Vec<u8>> {
 
 fn put(out: &mut Vec<u8>, tag: u8, value: &[&[u8]]) -> Result<()> {
     out.push(tag);
-    put_u16_prefixed(out, &value.concat())
+    put_u16_prefixed_pieces(out, value)
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<(Layout, Metadata)> {

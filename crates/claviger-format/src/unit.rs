@@ -140,6 +140,15 @@ impl UnitHeader {
         out
     }
 
+    /// The keys of this unit, if the commitment says that the header was made with them; `name` for an envelope and for nothing
+    /// else. The key remembers what was found genuine ([`Dek::to_keep`]).
+    pub(crate) fn open_keys(&self, dek: &Dek, name: Option<&ObjectName>) -> Result<UnitKeys> {
+        let keys = self.context.derive(dek, name);
+        self.verify(&keys)?;
+        dek.remember_unit(&self.context, &keys);
+        Ok(keys)
+    }
+
     /// Compares the commitment in constant time; MUST pass before anything is decrypted (docs/format.md §2.10).
     pub(crate) fn verify(&self, keys: &UnitKeys) -> Result<()> {
         if bool::from(self.commitment.ct_eq(keys.commitment())) { Ok(()) } else { Err(Error::Authentication) }

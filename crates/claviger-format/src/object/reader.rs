@@ -326,14 +326,10 @@ impl<A: SegmentAead> ObjectReader<A> {
     fn open_unit(&self, part: usize, header: &[u8]) -> Result<Opened<A>> {
         let header = UnitHeader::parse(header)?;
         let salt = self.manifest.entries()[part].salt.unwrap_or(header.context.salt);
-        let context = self.context(part, salt);
-        if header.context != context {
+        if header.context != self.context(part, salt) {
             return Err(Error::Inconsistent(Structure::UnitHeader));
         }
-        let keys = context.derive(&self.dek, None);
-        header.verify(&keys)?;
-        self.dek.remember_unit(&context, &keys);
-        Ok(Opened::new(&keys))
+        Ok(Opened::new(&header.open_keys(&self.dek, None)?))
     }
 
     /// A single object's footer must list the unit that the envelope named; a multipart object's must be the one that

@@ -44,6 +44,26 @@ impl Moment {
     pub(crate) fn check(&self) -> Result<(), GatewayError> {
         if self.is_over() { Err(GatewayError::TakenBack) } else { Ok(()) }
     }
+
+    /// From this moment to one on the boot-time clock.
+    pub(crate) fn until(self, ends_boot_ms: u64) -> Term {
+        Term { held: self, ends_boot_ms }
+    }
+}
+
+/// How long a key that was obtained may be used: its time, and no longer than its era.
+#[derive(Debug, Clone)]
+pub(crate) struct Term {
+    /// When it was asked for.
+    pub held: Moment,
+    ends_boot_ms: u64,
+}
+
+impl Term {
+    /// Whether time or era have ended.
+    pub(crate) fn is_over(&self, now_boot_ms: u64) -> bool {
+        now_boot_ms >= self.ends_boot_ms || self.held.is_over()
+    }
 }
 
 #[cfg(test)]
@@ -59,5 +79,14 @@ mod tests {
         let after = era.now();
         assert!(before.is_over() && !after.is_over());
         assert_eq!(before.check().unwrap_err().retry_after_s(), Some(1));
+    }
+
+    #[test]
+    fn a_term_ends_with_its_time_and_with_its_era() {
+        let era = Era::default();
+        let term = era.now().until(1_000);
+        assert!(!term.is_over(999) && term.is_over(1_000));
+        era.end();
+        assert!(term.is_over(0));
     }
 }

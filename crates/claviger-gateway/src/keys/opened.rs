@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use claviger_format::envelope::Envelope;
 use claviger_format::{KeysetId, ObjectName};
 
+use super::era::Term;
 use super::read::{Asked, Mode, OpenedObject};
 
 /// A power of two.
@@ -22,7 +23,7 @@ struct Entry {
     name: ObjectName,
     envelope: Envelope,
     object: OpenedObject,
-    until_boot_ms: u64,
+    term: Term,
 }
 
 impl Entry {
@@ -33,10 +34,6 @@ impl Entry {
             && self.mode == mode
             && self.envelope == *asked.envelope
             && self.name == *asked.name
-    }
-
-    fn is_over(&self, now_boot_ms: u64) -> bool {
-        now_boot_ms >= self.until_boot_ms || self.object.held.is_over()
     }
 }
 
@@ -51,19 +48,19 @@ impl OpenedEnvelopes {
     /// What came of opening exactly this before, if its key may still be used.
     pub(super) fn get(&self, asked: Asked<'_>, mode: Mode, now_boot_ms: u64) -> Option<OpenedObject> {
         let entry = self.slot(asked.envelope).clone()?;
-        (entry.is_of(asked, mode) && !entry.is_over(now_boot_ms)).then(|| entry.object.clone())
+        (entry.is_of(asked, mode) && !entry.term.is_over(now_boot_ms)).then(|| entry.object.clone())
     }
 
     /// Keeps what came of it, until its key is over.
-    pub(super) fn insert(&self, asked: Asked<'_>, mode: Mode, object: OpenedObject, until_boot_ms: u64) {
+    pub(super) fn insert(&self, asked: Asked<'_>, mode: Mode, object: OpenedObject, term: Term) {
         if asked.envelope.sealed_len() > SEALED_LEN_MAX {
             return;
         }
         let (keyset_id, name, envelope) = (asked.bound.keyset_id, asked.name.clone(), asked.envelope.clone());
-        let entry = Arc::new(Entry { keyset_id, mode, name, envelope, object, until_boot_ms });
+        let entry = Arc::new(Entry { keyset_id, mode, name, envelope, object, term });
         let before = self.slot(asked.envelope).replace(entry.clone());
         drop(before);
-        if entry.object.held.is_over() {
+        if entry.term.held.is_over() {
             // Everything was dropped while this came in.
             *self.slot(asked.envelope) = None;
         }
@@ -71,7 +68,7 @@ impl OpenedEnvelopes {
 
     /// Drops everything whose key is over.
     pub(super) fn drop_over(&self, now_boot_ms: u64) {
-        self.drop_where(|entry| entry.is_over(now_boot_ms));
+        self.drop_where(|entry| entry.term.is_over(now_boot_ms));
     }
 
     /// Drops everything.

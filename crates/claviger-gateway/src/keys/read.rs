@@ -14,7 +14,7 @@ use claviger_keyapi::{
 };
 use moka::future::Cache;
 
-use super::era::{Era, Moment};
+use super::era::{Era, Moment, Term};
 use super::opened::OpenedEnvelopes;
 use super::session::{KeysetAccess, Session};
 use crate::bindings::BoundBucket;
@@ -56,8 +56,7 @@ struct Leased {
     keyset: Id16,
     /// The oldest version of the epoch, where the service says so.
     version: Option<u32>,
-    until_boot_ms: u64,
-    held: Moment,
+    term: Term,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -74,8 +73,7 @@ enum DerivedKey {
 
 struct CachedKey {
     key: DerivedKey,
-    until_boot_ms: u64,
-    held: Moment,
+    term: Term,
 }
 
 /// How the session lets this gateway read in a keyset.
@@ -124,17 +122,17 @@ impl ReadKeys {
     }
 
     async fn open_anew(&self, asked: Asked<'_>, mode: Mode) -> Result<OpenedObject, GatewayError> {
-        let (dek, held, until_boot_ms) = match mode {
+        let (dek, term) = match mode {
             Mode::Lease => {
                 let envelope = asked.envelope;
                 let leased = self.leased(asked.bound, envelope.epoch_id()).await?;
                 let dek = leased.wek.dek(envelope.epoch_id(), envelope.object_id());
-                (Arc::new(dek.to_keep()), leased.held.clone(), leased.until_boot_ms)
+                (Arc::new(dek.to_keep()), leased.term.clone())
             }
             Mode::Derive => {
                 let cached = self.derived(asked, DerivePurpose::Read).await?;
                 match &cached.key {
-                    DerivedKey::Object(dek) => (dek.clone(), cached.held.clone(), cached.until_boot_ms),
+                    DerivedKey::Object(dek) => (dek.clone(), cached.term.clone()),
                     DerivedKey::Metadata(_) => {
                         return Err(GatewayError::Internal("a key of another purpose"));
                     }
@@ -143,8 +141,8 @@ impl ReadKeys {
         };
         let envelope =
             asked.envelope.open(&dek, asked.name).map_err(GatewayError::integrity("opening an envelope"))?;
-        let opened = OpenedObject { envelope: Arc::new(envelope), dek, held };
-        self.opened.insert(asked, mode, opened.clone(), until_boot_ms);
+        let opened = OpenedObject { envelope: Arc::new(envelope), dek, held: term.held.clone() };
+        self.opened.insert(asked, mode, opened.clone(), term);
         Ok(opened)
     }
 
@@ -248,10 +246,10 @@ impl ReadKeys {
     }
 
     async fn leased(&self, bound: &BoundBucket, epoch_id: EpochId) -> Result<Arc<Leased>, GatewayError> {
-        let is_over = |leased: &Leased| self.is_over(leased.until_boot_ms, &leased.held);
+        let is_over = |leased: &Leased| leased.term.is_over(self.clock.boot_ms());
         let leased = kept_or(&self.leases, epoch_id, is_over, || self.lease(epoch_id)).await?;
         // The answer may have been on its way when the era ended.
-        leased.held.check()?;
+        leased.term.held.check()?;
         if leased.keyset != bound.keyset_id.into() {
             return Err(ReleaseError::KeysetMismatch.into());
         }
@@ -269,8 +267,8 @@ impl ReadKeys {
         let Lease { wek, keyset_id, ttl_ms, version, .. } = answer.value?;
         ::metrics::counter!(crate::metrics::LEASES).increment(1);
         let wek = Wek::from_slice(wek.expose()).map_err(GatewayError::integrity("a lease"))?;
-        let until_boot_ms = ends(answer.sent_boot_ms, ttl_ms);
-        Ok(Arc::new(Leased { wek, keyset: keyset_id, version, until_boot_ms, held }))
+        let term = held.until(ends(answer.sent_boot_ms, ttl_ms));
+        Ok(Arc::new(Leased { wek, keyset: keyset_id, version, term }))
     }
 
     async fn derived(
@@ -283,10 +281,10 @@ impl ReadKeys {
             header: asked.envelope.header_bytes(),
             whole_object: matches!(purpose, DerivePurpose::Read),
         };
-        let is_over = |cached: &CachedKey| self.is_over(cached.until_boot_ms, &cached.held);
+        let is_over = |cached: &CachedKey| cached.term.is_over(self.clock.boot_ms());
         let derive = || self.derive_to_keep(asked, purpose);
         let cached = kept_or(&self.derived, cache_key, is_over, derive).await?;
-        cached.held.check()?;
+        cached.term.held.check()?;
         Ok(cached)
     }
 
@@ -306,7 +304,7 @@ impl ReadKeys {
             Derived::Head { unit, ttl_ms } => (DerivedKey::Metadata(unit_keys(&unit)?), ttl_ms),
             Derived::CopySource { .. } => return Err(GatewayError::Internal("a key of another purpose")),
         };
-        Ok(Arc::new(CachedKey { key, until_boot_ms: ends(sent_boot_ms, ttl_ms), held }))
+        Ok(Arc::new(CachedKey { key, term: held.until(ends(sent_boot_ms, ttl_ms)) }))
     }
 
     async fn derive(
@@ -334,10 +332,6 @@ impl ReadKeys {
         Ok(Answer { value: answer.value?, sent_boot_ms: answer.sent_boot_ms })
     }
 
-    fn is_over(&self, until_boot_ms: u64, held: &Moment) -> bool {
-        self.clock.boot_ms() >= until_boot_ms || held.is_over()
-    }
-
     /// Drops every key. To be called when an era has ended.
     pub(crate) fn forget(&self) {
         self.leases.invalidate_all();
@@ -347,14 +341,15 @@ impl ReadKeys {
 
     /// Lets keys be wiped whose time is over although nobody asks for them. To be called every few seconds.
     pub(crate) async fn tick(&self) {
-        self.opened.drop_over(self.clock.boot_ms());
+        let now_boot_ms = self.clock.boot_ms();
+        self.opened.drop_over(now_boot_ms);
         for (epoch_id, leased) in &self.leases {
-            if self.is_over(leased.until_boot_ms, &leased.held) {
+            if leased.term.is_over(now_boot_ms) {
                 self.leases.invalidate(&*epoch_id).await;
             }
         }
         for (cache_key, cached) in &self.derived {
-            if self.is_over(cached.until_boot_ms, &cached.held) {
+            if cached.term.is_over(now_boot_ms) {
                 self.derived.invalidate(&*cache_key).await;
             }
         }

@@ -14,7 +14,7 @@ use claviger_format::random::Random;
 use claviger_format::{Dek, EpochId, KeysetId, ObjectId, Wek};
 use claviger_keyapi::{KeyService, KeyServiceError, UnavailableReason};
 
-use super::era::{Era, Moment};
+use super::era::{Era, Moment, Term};
 use super::session::{KeysetAccess, Session, SessionState};
 use crate::error::GatewayError;
 use crate::random::ForObject;
@@ -49,17 +49,15 @@ struct WriteEpoch {
     epoch_id: EpochId,
     wek: Wek,
     version: u32,
-    ends_boot_ms: u64,
+    term: Term,
     objects: AtomicU64,
     bytes: AtomicU64,
-    held: Moment,
 }
 
 impl WriteEpoch {
     /// Counts one more object in, unless the epoch is over.
     fn admits(&self, now_boot_ms: u64, version: u32, plaintext_len: u64) -> bool {
-        now_boot_ms < self.ends_boot_ms
-            && !self.held.is_over()
+        !self.term.is_over(now_boot_ms)
             && version == self.version
             && self.objects.fetch_add(1, Ordering::Relaxed) < EPOCH_OBJECTS_MAX
             && self.bytes.fetch_add(plaintext_len, Ordering::Relaxed) < EPOCH_BYTES_MAX
@@ -133,7 +131,7 @@ impl WriteEpochs {
         }
         *current = None;
         let epoch = Arc::new(Box::pin(self.begin(keyset, held)).await?);
-        epoch.held.check()?;
+        epoch.term.held.check()?;
         epoch.admits(self.clock.boot_ms(), keyset.version, plaintext_len);
         *current = Some(epoch.clone());
         Ok(epoch)
@@ -172,10 +170,9 @@ impl WriteEpochs {
             epoch_id: header.epoch_id,
             wek,
             version: keyset.version,
-            ends_boot_ms: self.clock.boot_ms().saturating_add(EPOCH_AGE_MAX_MS),
+            term: held.until(self.clock.boot_ms().saturating_add(EPOCH_AGE_MAX_MS)),
             objects: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            held,
         })
     }
 
@@ -213,12 +210,11 @@ impl WriteEpochs {
     /// Drops the keys of epochs that are over, so that an idle gateway holds none. Never waits: a slot that is in use is looked
     /// at by its user.
     pub(crate) fn wipe_ended(&self) {
+        let now_boot_ms = self.clock.boot_ms();
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         for slot in slots.values() {
             if let Ok(mut current) = slot.try_lock()
-                && current
-                    .as_ref()
-                    .is_some_and(|epoch| self.clock.boot_ms() >= epoch.ends_boot_ms || epoch.held.is_over())
+                && current.as_ref().is_some_and(|epoch| epoch.term.is_over(now_boot_ms))
             {
                 *current = None;
             }

@@ -149,10 +149,14 @@ impl Manifests {
     /// Remembers what is under a name now.
     pub(crate) fn saw(&self, named: Named, head: &StoredHead, envelope: &OpenedEnvelope) {
         match envelope.layout {
-            Layout::Single { .. } => self.seen.invalidate(&named),
+            // Reading is cheaper than writing, and most of the time there is nothing to write.
+            Layout::Single { .. } => {
+                if self.seen.contains_key(&named) {
+                    self.seen.invalidate(&named);
+                }
+            }
             Layout::Multipart => {
                 let key = ManifestKey::of(head, envelope);
-                // Reading is cheaper than writing, and most of the time it is there.
                 if self.seen.get(&named).as_ref() != Some(&key) {
                     self.seen.insert(named, key);
                 }

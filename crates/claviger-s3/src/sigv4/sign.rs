@@ -1,5 +1,7 @@
 //! Signing of requests to the store.
 
+use std::borrow::Cow;
+
 use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 use sha2::{Digest as _, Sha256};
@@ -39,13 +41,13 @@ pub enum PayloadHash<'a> {
 
 impl PayloadHash<'_> {
     /// The header's value.
-    pub fn to_header(&self) -> String {
+    pub fn to_text(&self) -> Cow<'static, str> {
         match self {
-            Self::Unsigned => UNSIGNED_PAYLOAD.to_owned(),
-            Self::UnsignedTrailer => STREAMING_UNSIGNED_TRAILER.to_owned(),
-            Self::Empty => EMPTY_SHA256.to_owned(),
-            Self::Body(body) => hex(&Sha256::digest(body)),
-            Self::Sha256(digest) => hex(digest),
+            Self::Unsigned => UNSIGNED_PAYLOAD.into(),
+            Self::UnsignedTrailer => STREAMING_UNSIGNED_TRAILER.into(),
+            Self::Empty => EMPTY_SHA256.into(),
+            Self::Body(body) => hex(&Sha256::digest(body)).into(),
+            Self::Sha256(digest) => hex(digest).into(),
         }
     }
 }
@@ -79,7 +81,7 @@ pub fn sign(
     if !signer.key.covers(now_ms) {
         return Err(internal());
     }
-    let payload_hash = payload.to_header();
+    let payload_hash = payload.to_text();
     set(headers, "x-amz-date", &timestamp)?;
     set(headers, "x-amz-content-sha256", &payload_hash)?;
     if let Some(token) = signer.session_token {
@@ -99,9 +101,19 @@ pub fn sign(
     let scope = signer.key.scope();
     let to_sign = string_to_sign(&timestamp, scope, &canonical.request(Form::Encoded));
     let signature = hex(&signer.key.sign(to_sign.as_bytes()));
-    let credential = [ALGORITHM, " Credential=", signer.access_key_id, "/", scope];
-    let covered = [", SignedHeaders=", &signed_headers, ", Signature=", &signature];
-    let authorization = [credential.concat(), covered.concat()].concat();
+    let id = signer.access_key_id;
+    let authorization = [
+        ALGORITHM,
+        " Credential=",
+        id,
+        "/",
+        scope,
+        ", SignedHeaders=",
+        &signed_headers,
+        ", Signature=",
+        &signature,
+    ]
+    .concat();
     headers.insert(AUTHORIZATION, HeaderValue::try_from(authorization).map_err(|_| internal())?);
     Ok(())
 }
