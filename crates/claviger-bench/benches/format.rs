@@ -275,6 +275,16 @@ fn once_per_object(criterion: &mut Criterion, world: &World) {
     group.bench_function("envelope, parsed and opened", |b| {
         b.iter(|| Envelope::parse(&sealed.envelope).unwrap().open(&sealed.dek, &name()).unwrap());
     });
+    for parts in [1, 10_000] {
+        let (object_id, dek) = world.object();
+        let (entries, info) = parts_of(world, parts);
+        let seal = || footer::seal(&dek, world.epoch_id, object_id, &entries, &info, &world.rng).unwrap();
+        group.bench_function(format!("footer of {parts} parts, sealed"), |b| b.iter(seal));
+        let (sealed, size) = (seal(), layout::g(entries.iter().map(|entry| entry.length).sum()).unwrap());
+        group.bench_function(format!("footer of {parts} parts, opened"), |b| {
+            b.iter(|| footer::open(&dek, world.epoch_id, object_id, &sealed, size).unwrap());
+        });
+    }
     group.bench_function("an object of 4 KiB, sealed", |b| {
         b.iter(|| {
             let (object_id, dek) = world.object();
@@ -287,6 +297,16 @@ fn once_per_object(criterion: &mut Criterion, world: &World) {
         });
     });
     group.finish();
+}
+
+/// Parts of 5 MiB, and what their footer says besides.
+fn parts_of(world: &World, parts: u16) -> (Vec<Entry>, FooterInfo) {
+    let part = |number| {
+        let salt = Some(Salt::draw(&world.rng).unwrap());
+        Entry { number, length: 5 << 20, salt, crc64: Some(number.into()) }
+    };
+    let info = FooterInfo { created_ms: CREATED_MS, crc64: Some(7), checksum: None };
+    ((1..=parts).map(part).collect(), info)
 }
 
 /// One thing that is measured.
