@@ -127,6 +127,7 @@ pub(crate) fn put_u16_prefixed(out: &mut Vec<u8>, bytes: &[u8]) -> Result<()> {
     put_u16_prefixed_pieces(out, &[bytes])
 }
 
+/// As [`put_u16_prefixed`], of bytes that lie in pieces.
 pub(crate) fn put_u16_prefixed_pieces(out: &mut Vec<u8>, pieces: &[&[u8]]) -> Result<()> {
     let len = pieces.iter().map(|piece| piece.len()).sum::<usize>();
     let len = u16::try_from(len).map_err(|_| Error::TooLarge)?;

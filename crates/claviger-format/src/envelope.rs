@@ -123,7 +123,7 @@ pub fn seal(
         return Err(Error::MetadataTooLarge { len, len_max });
     }
     let request = UnitRequest::envelope(epoch_id, object_id, name, len as u64);
-    Ok(seal_tlvs(&UnitGrant::draw(dek, &request, rng)?, tlvs))
+    Ok(seal_tlvs(UnitGrant::draw(dek, &request, rng)?, tlvs))
 }
 
 /// As [`seal`], with the keys that a key service released for exactly this name and TLV length (`copy-source`).
@@ -133,10 +133,13 @@ pub fn seal_granted(grant: UnitGrant, layout: &Layout, metadata: &Metadata) -> R
     if tlvs.len() as u64 != grant.context().length {
         return Err(Error::Inconsistent(Structure::Envelope));
     }
-    Ok(seal_tlvs(&grant, tlvs))
+    Ok(seal_tlvs(grant, tlvs))
 }
 
-fn seal_tlvs(grant: &UnitGrant, tlvs: Vec<u8>) -> String {
+/// Consumes the grant, which is for one envelope (docs/format.md §8, rule R1) of so many bytes.
+#[allow(clippy::needless_pass_by_value, reason = "nothing else may be sealed by it")]
+fn seal_tlvs(grant: UnitGrant, tlvs: Vec<u8>) -> String {
+    debug_assert_eq!(tlvs.len() as u64, grant.context().length);
     Envelope { header: grant.header(), sealed: seal_message(grant.keys(), tlvs) }.to_text()
 }
 

@@ -141,6 +141,7 @@ impl DerivedUnits {
         match kind {
             Kind::Single => Some(&self.body),
             Kind::Footer => Some(&self.footer),
+            // Of parts there are many. An envelope's keys follow from its name besides, which the context does not hold.
             Kind::Part | Kind::Envelope => None,
         }
     }
@@ -229,7 +230,7 @@ impl UnitKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Salt;
+    use crate::{BucketId, ObjectName, Salt, UnitHeader};
 
     fn context(kind: Kind, salt: u8) -> UnitContext {
         let (epoch_id, object_id) = (EpochId::new([1; 16]), ObjectId::new([2; 16]));
@@ -256,6 +257,36 @@ mod tests {
                 assert_eq!(copy.known_unit(&context).is_some(), is_known, "{kind:?} {salt}");
             }
         }
+    }
+
+    #[test]
+    fn of_an_envelope_nothing_is_remembered_since_its_name_counts() {
+        let kept = Dek::from_slice(&[7; 32]).unwrap().to_keep();
+        let name =
+            |key| ObjectName::new(BucketId::new(format!("b#{}", "0".repeat(32))).unwrap(), key).unwrap();
+        let context = UnitContext { number: 0, ..context(Kind::Envelope, 1) };
+        let header = |key| {
+            let commitment = *context.derive(&kept, Some(&name(key))).commitment();
+            UnitHeader { context, commitment }
+        };
+        let keys = header("a").open_keys(&kept, Some(&name("a"))).unwrap();
+        assert!(kept.known_unit(&context).is_none());
+        assert!(header("a").open_keys(&kept, Some(&name("b"))).is_err());
+        let other = header("b").open_keys(&kept, Some(&name("b"))).unwrap();
+        assert_ne!(keys.expose(), other.expose());
+    }
+
+    #[test]
+    fn a_header_that_is_not_genuine_is_not_remembered() {
+        let kept = Dek::from_slice(&[7; 32]).unwrap().to_keep();
+        let context = context(Kind::Footer, 1);
+        let mut commitment = *context.derive(&kept, None).commitment();
+        commitment[31] ^= 1;
+        assert!(UnitHeader { context, commitment }.open_keys(&kept, None).is_err());
+        assert!(kept.known_unit(&context).is_none());
+        commitment[31] ^= 1;
+        UnitHeader { context, commitment }.open_keys(&kept, None).unwrap();
+        assert!(kept.known_unit(&context).is_some());
     }
 
     #[test]

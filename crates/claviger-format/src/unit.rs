@@ -108,6 +108,7 @@ impl UnitContext {
     /// The keys of this unit; `name` for an envelope and for nothing else.
     pub(crate) fn derive(&self, dek: &Dek, name: Option<&ObjectName>) -> UnitKeys {
         debug_assert_eq!(self.kind == Kind::Envelope, name.is_some(), "only envelopes are bound to a name");
+        // No envelope's: its keys follow from the name too.
         dek.known_unit(self).unwrap_or_else(|| {
             kdf::unit_keys(dek, &self.encode(), &name.map(ObjectName::extra).unwrap_or_default())
         })

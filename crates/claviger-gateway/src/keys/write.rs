@@ -55,6 +55,12 @@ struct WriteEpoch {
 }
 
 impl WriteEpoch {
+    /// Of a record that is sealed to this version of the keyset; it begins now.
+    fn new(epoch_id: EpochId, wek: Wek, version: u32, held: Moment, now_boot_ms: u64) -> Self {
+        let term = held.until(now_boot_ms.saturating_add(EPOCH_AGE_MAX_MS));
+        Self { epoch_id, wek, version, term, objects: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+    }
+
     /// Counts one more object in, unless the epoch is over.
     fn admits(&self, now_boot_ms: u64, version: u32, plaintext_len: u64) -> bool {
         !self.term.is_over(now_boot_ms)
@@ -166,14 +172,7 @@ impl WriteEpochs {
         self.register(keyset.keyset_id, header.epoch_id, record).await?;
         ::metrics::counter!(crate::metrics::EPOCHS_BEGUN).increment(1);
         tracing::info!(epoch_id = %header.epoch_id, keyset = keyset.name, "a write epoch begins");
-        Ok(WriteEpoch {
-            epoch_id: header.epoch_id,
-            wek,
-            version: keyset.version,
-            term: held.until(self.clock.boot_ms().saturating_add(EPOCH_AGE_MAX_MS)),
-            objects: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-        })
+        Ok(WriteEpoch::new(header.epoch_id, wek, keyset.version, held, self.clock.boot_ms()))
     }
 
     fn check_age(&self, state: &SessionState) -> Result<(), KeyServiceError> {
@@ -245,5 +244,21 @@ impl WriteEpochs {
                 *current = None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl WriteEpochs {
+    /// Writes in this epoch from now on, as if it had begun now.
+    pub(super) fn write_in(&self, keyset_id: KeysetId, epoch_id: EpochId, version: u32) {
+        let wek = Wek::from_slice(&[6; 32]).unwrap();
+        let epoch = WriteEpoch::new(epoch_id, wek, version, self.era.now(), self.clock.boot_ms());
+        let slot = self.slots.lock().unwrap().entry(keyset_id).or_default().clone();
+        *slot.try_lock().unwrap() = Some(Arc::new(epoch));
+    }
+
+    /// Whether the key of an epoch is in memory.
+    pub(super) fn holds_a_key(&self) -> bool {
+        self.slots.lock().unwrap().values().any(|slot| slot.try_lock().unwrap().is_some())
     }
 }

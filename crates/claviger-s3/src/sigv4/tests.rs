@@ -81,6 +81,39 @@ fn presigned_uri(signature: &str) -> String {
 const PRESIGNED: &str = "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404";
 
 #[test]
+fn the_published_get_is_what_signing_gives() {
+    let secret = SecretAccessKey::new(SECRET);
+    let now_ms = parse_amz_date(DATE).unwrap();
+    let signer = Signer {
+        access_key_id: ID,
+        key: &SigningKey::for_time(&secret, now_ms, "us-east-1"),
+        session_token: None,
+    };
+    let mut sent = Sent::new("GET", "/test.txt", &[HOST, ("range", "bytes=0-9")]);
+    sign(&signer, &Method::GET, "/test.txt", "", &mut sent.headers, PayloadHash::Empty, now_ms).unwrap();
+    let published = published_get();
+    let authorization = |sent: &Sent| sent.headers["authorization"].to_str().unwrap().replace(", ", ",");
+    assert_eq!(authorization(&sent), authorization(&published));
+    for (name, value) in [NO_BODY, AMZ_DATE] {
+        assert_eq!(sent.headers[name], value);
+    }
+}
+
+#[test]
+fn each_payload_has_the_hash_or_the_name_that_s3_knows_it_by() {
+    const OF_A: &str = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
+    for (payload, text) in [
+        (PayloadHash::Unsigned, "UNSIGNED-PAYLOAD"),
+        (PayloadHash::UnsignedTrailer, "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+        (PayloadHash::Empty, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        (PayloadHash::Body(b"a"), OF_A),
+        (PayloadHash::Sha256(unhex32(OF_A).unwrap()), OF_A),
+    ] {
+        assert_eq!(payload.to_text(), text);
+    }
+}
+
+#[test]
 fn the_published_get_verifies() {
     let verified = published_get().verify().unwrap();
     assert_eq!((verified.access_key_id(), verified.framing().is_none()), (ID, true));

@@ -11,8 +11,8 @@ use claviger_format::{
     envelope,
 };
 use claviger_keyapi::{
-    Answered, Binding, ContinueItem, Continued, FinishedUpload, KeyFuture, PskBytes, PublicKey, Seed32,
-    ServiceStatus, SessionInfo, SessionKeyset, Watch, WatchEvent, WekBytes,
+    Answered, Binding, ContinueItem, Continued, DekBytes, FinishedUpload, KeyFuture, PskBytes, PublicKey,
+    Seed32, ServiceStatus, SessionInfo, SessionKeyset, Watch, WatchEvent, WekBytes,
 };
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::{Notify, mpsc};
@@ -64,12 +64,14 @@ struct Told {
     era_shred: bool,
     newest: u32,
     of_epoch: Option<u32>,
-    /// Whether it leases; else it releases object by object, and nothing of this bucket.
+    /// Whether it leases; else it releases object by object.
     leases: bool,
+    /// Whether it releases those of this bucket.
+    releases: bool,
 }
 
 fn told(era_shred: bool, newest: u32, of_epoch: Option<u32>) -> Told {
-    Told { era_shred, newest, of_epoch, leases: true }
+    Told { era_shred, newest, of_epoch, leases: true, releases: false }
 }
 
 impl Service {
@@ -162,9 +164,19 @@ impl KeyService for Service {
     fn epoch_record(&self, _: EpochId) -> KeyFuture<'_, Option<Vec<u8>>> {
         unreachable!()
     }
-    fn derive(&self, _: Vec<DeriveItem>) -> Answered<'_, Vec<Result<Derived, ReleaseError>>> {
-        let refused = ReleaseError::Denied { text: "not in this bucket".into() };
-        async { Ok(Answer { value: vec![Err(refused)], sent_boot_ms: self.clock.boot_ms() }) }.boxed()
+    fn derive(&self, items: Vec<DeriveItem>) -> Answered<'_, Vec<Result<Derived, ReleaseError>>> {
+        async move {
+            self.known()?;
+            assert_eq!(items.len(), 1);
+            let sent_boot_ms = self.clock.boot_ms();
+            let result = if self.told.lock().unwrap().releases {
+                Ok(Derived::Read { dek: DekBytes::new(dek().expose()), ttl_ms: TTL_MS })
+            } else {
+                Err(ReleaseError::Denied { text: "not in this bucket".into() })
+            };
+            Ok(Answer { value: vec![result], sent_boot_ms })
+        }
+        .boxed()
     }
     fn continue_upload(&self, _: Vec<ContinueItem>) -> Answered<'_, Vec<Result<Continued, ReleaseError>>> {
         unreachable!()
@@ -204,6 +216,13 @@ impl Drop for Gateway {
 
 fn random() -> OsRandom {
     OsRandom::new(Arc::new(SystemClock)).unwrap()
+}
+
+const OBJECT: ObjectId = ObjectId::new([7; 16]);
+
+/// The key of the object, which is of the epoch.
+fn dek() -> Dek {
+    Wek::from_slice(&[6; 32]).unwrap().dek(EPOCH, OBJECT)
 }
 
 async fn gateway() -> Gateway {
@@ -265,11 +284,9 @@ impl Gateway {
     }
 
     fn sealed_with(&self, key: &str, metadata: Metadata) -> String {
-        let (random, object_id) = (random(), ObjectId::new([7; 16]));
-        let dek = Wek::from_slice(&[6; 32]).unwrap().dek(EPOCH, object_id);
         let layout = Layout::Single { salt: Salt::new([8; 16]), length: 5 };
         let name = self.name(key);
-        envelope::seal(&dek, EPOCH, object_id, &name, &layout, &metadata, 1418, &random).unwrap()
+        envelope::seal(&dek(), EPOCH, OBJECT, &name, &layout, &metadata, 1418, &random()).unwrap()
     }
 
     async fn opens(&self, key: &str, sealed: &str) -> Result<OpenedObject, GatewayError> {
@@ -344,7 +361,70 @@ async fn keys_of_opened_envelopes_are_wiped_when_their_lease_is_over_also_where_
     assert_eq!(Arc::strong_count(&dek), 2);
     *gateway.service.clock.0.lock().unwrap() = TTL_MS;
     gateway.read_keys.tick().await;
-    assert_eq!(Arc::strong_count(&dek), 1);
+    assert!(Arc::strong_count(&dek) == 1 && !gateway.is_kept());
+}
+
+#[tokio::test]
+async fn a_key_that_was_released_by_itself_serves_for_its_time_and_no_longer() {
+    let gateway = gateway().await;
+    let sealed = gateway.sealed("k");
+    *gateway.service.told.lock().unwrap() = Told { leases: false, releases: true, ..told(false, 1, None) };
+    gateway.session.refresh().await.unwrap();
+    let first = gateway.opens("k", &sealed).await.unwrap();
+    *gateway.service.knows.lock().unwrap() = false;
+    for (at_ms, is_opened) in [(TTL_MS - 1, true), (TTL_MS, false)] {
+        gateway.read_keys.opened.forget();
+        *gateway.service.clock.0.lock().unwrap() = at_ms;
+        let opened = gateway.opens("k", &sealed).await;
+        assert_eq!(opened.is_ok_and(|again| Arc::ptr_eq(&first.dek, &again.dek)), is_opened, "{at_ms} ms");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_was_released_by_itself_is_wiped_when_it_is_over_or_taken_back() {
+    for is_taken_back in [false, true] {
+        let gateway = gateway().await;
+        *gateway.service.told.lock().unwrap() =
+            Told { leases: false, releases: true, ..told(false, 1, None) };
+        gateway.session.refresh().await.unwrap();
+        let dek = gateway.opens("k", &gateway.sealed("k")).await.unwrap().dek;
+        gateway.read_keys.tick().await;
+        assert_eq!(Arc::strong_count(&dek), 3, "among the derived, among the opened, here");
+        if is_taken_back {
+            gateway.told(WatchEvent::Revoked).await;
+        } else {
+            *gateway.service.clock.0.lock().unwrap() = TTL_MS;
+        }
+        gateway.read_keys.tick().await;
+        assert_eq!(Arc::strong_count(&dek), 1, "taken back: {is_taken_back}");
+    }
+}
+
+#[tokio::test]
+async fn an_epoch_is_written_in_for_an_hour_or_until_its_era_ends_and_its_key_is_wiped_then() {
+    const HOUR_MS: u64 = 3_600_000;
+    let gateway = gateway().await;
+    let (epochs, keyset_id) = (&gateway.write_epochs, gateway.bound.keyset_id);
+    let at = |ms| *gateway.service.clock.0.lock().unwrap() = ms;
+    epochs.write_in(keyset_id, EPOCH, 1);
+    at(HOUR_MS - 1);
+    assert_eq!(epochs.new_object(keyset_id, 1).await.unwrap().epoch_id, EPOCH);
+    epochs.wipe_ended();
+    assert!(epochs.holds_a_key());
+    at(HOUR_MS);
+    epochs.wipe_ended();
+    assert!(!epochs.holds_a_key());
+    // Where nobody wiped it, it is over all the same; and the store takes no new one.
+    at(0);
+    epochs.write_in(keyset_id, EPOCH, 1);
+    at(HOUR_MS);
+    assert!(epochs.new_object(keyset_id, 1).await.is_err() && !epochs.holds_a_key());
+    epochs.write_in(keyset_id, EPOCH, 2);
+    assert!(epochs.new_object(keyset_id, 1).await.is_err(), "of another version than the keyset's");
+    epochs.write_in(keyset_id, EPOCH, 1);
+    gateway.holdings.era.end();
+    epochs.wipe_ended();
+    assert!(!epochs.holds_a_key());
 }
 
 #[tokio::test]
