@@ -137,7 +137,6 @@ pub fn seal_granted(grant: UnitGrant, layout: &Layout, metadata: &Metadata) -> R
 }
 
 /// Consumes the grant, which is for one envelope (docs/format.md §8, rule R1) of so many bytes.
-#[allow(clippy::needless_pass_by_value, reason = "nothing else may be sealed by it")]
 fn seal_tlvs(grant: UnitGrant, tlvs: Vec<u8>) -> String {
     debug_assert_eq!(tlvs.len() as u64, grant.context().length);
     Envelope { header: grant.header(), sealed: seal_message(grant.keys(), tlvs) }.to_text()

@@ -5,8 +5,11 @@
 //! Connections that nobody uses are looked at when one is wanted; what the provider has closed meanwhile is dropped then.
 //!
 //! Each of the server's workers has idle connections of its own, since a connection wakes the runtime that it was made in.
+//!
+//! Making a connection costs both sides more than a small request. So who finds none idle waits a moment for one that comes back:
+//! in a volley most do, and without it each volley would be followed by one of handshakes, behind which the next requests wait.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -20,6 +23,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_rustls::HttpsConnector;
+use tokio::sync::oneshot;
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -30,6 +34,10 @@ use crate::server::workers;
 
 /// One frame of a body at a time waits to be sent, and so long may the head of an answer be.
 const BUFFER_LEN: usize = 64 << 10;
+
+/// How long a request waits for a connection that others use, before it makes one: many small requests, and little beside the
+/// two ways to a provider and back that making one takes.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// What makes connections.
 pub(super) type Connector = TimedConnector<HttpsConnector<ReadAheadConnector>>;
@@ -46,8 +54,30 @@ pub(crate) enum ExchangeError {
     Http(#[from] hyper::Error),
 }
 
-/// Idle connections of one worker, by the host that they lead to (as it is written), the oldest first.
-type Shelf = HashMap<Box<str>, Vec<Idle>>;
+/// Connections of one worker, by the host that they lead to (as it is written).
+type Shelf = HashMap<Box<str>, Place>;
+
+/// Connections to one host, of which there has been one at least.
+#[derive(Default)]
+struct Place {
+    /// The oldest first.
+    idle: Vec<Idle>,
+    /// Who wants one that comes back, the first first; some may have given up.
+    waiting: VecDeque<oneshot::Sender<Link>>,
+}
+
+impl Place {
+    /// Hands a connection to who has waited longest; gives it back where nobody waits.
+    fn hand_on(&mut self, mut link: Link) -> Option<Link> {
+        while let Some(waiting) = self.waiting.pop_front() {
+            match waiting.send(link) {
+                Ok(()) => return None,
+                Err(unwanted) => link = unwanted,
+            }
+        }
+        Some(link)
+    }
+}
 
 struct Idle {
     link: Link,
@@ -95,12 +125,10 @@ impl Connections {
         mut request: Request<UpstreamBody>,
     ) -> Result<Response<PooledBody>, ExchangeError> {
         loop {
-            let kept = self.take(host);
-            let is_kept = kept.is_some();
-            let mut link = match kept {
-                Some(link) => link,
+            let (mut link, is_kept) = match self.take(host) {
+                Some(link) => (link, true),
                 // Boxed, since it is rare and large: a request would carry the room for it.
-                None => Box::pin(self.connect(host)).await?,
+                None => Box::pin(self.wait_or_connect(host)).await?,
             };
             let mut error = match link.exchange(request).await {
                 Ok(response) => {
@@ -114,6 +142,26 @@ impl Connections {
                 _ => return Err(error.into_error().into()),
             }
         }
+    }
+
+    /// A connection, and whether it was in use before.
+    async fn wait_or_connect(&self, host: &Authority) -> Result<(Link, bool), ExchangeError> {
+        if let Some(coming_back) = self.wait(host)
+            && let Ok(Ok(link)) = tokio::time::timeout(PATIENCE, coming_back).await
+        {
+            return Ok((link, true));
+        }
+        Ok((self.connect(host).await?, false))
+    }
+
+    /// The next connection to the host that comes back; `None` where none can.
+    fn wait(&self, host: &Authority) -> Option<oneshot::Receiver<Link>> {
+        let mut shelf = self.shelf();
+        let waiting = &mut shelf.get_mut(host.as_str())?.waiting;
+        waiting.retain(|waiting| !waiting.is_closed());
+        let (hand_on, coming_back) = oneshot::channel();
+        waiting.push_back(hand_on);
+        Some(coming_back)
     }
 
     async fn connect(&self, host: &Authority) -> Result<Link, ExchangeError> {
@@ -133,7 +181,7 @@ impl Connections {
     /// The connection that was used last, if it is still good.
     fn take(&self, host: &Authority) -> Option<Link> {
         let mut shelf = self.shelf();
-        let idle = shelf.get_mut(host.as_str())?;
+        let idle = &mut shelf.get_mut(host.as_str())?.idle;
         while let Some(Idle { mut link, since }) = idle.pop() {
             if since.elapsed() < self.idle_timeout && link.is_free() {
                 return Some(link);
@@ -148,10 +196,13 @@ impl Connections {
         }
         let now = Instant::now();
         let mut shelf = self.shelf();
-        let Some(idle) = shelf.get_mut(host.as_str()) else {
-            shelf.insert(host.as_str().into(), vec![Idle { link, since: now }]);
+        let Some(place) = shelf.get_mut(host.as_str()) else {
+            let place = Place { idle: vec![Idle { link, since: now }], ..Place::default() };
+            shelf.insert(host.as_str().into(), place);
             return;
         };
+        let Some(link) = place.hand_on(link) else { return };
+        let idle = &mut place.idle;
         let expired = idle.partition_point(|idle| now.duration_since(idle.since) >= self.idle_timeout);
         let surplus = (idle.len() + 1).saturating_sub(self.idle_max);
         idle.drain(..expired.max(surplus).min(idle.len()));
@@ -164,20 +215,28 @@ impl Connections {
         let now = Instant::now();
         for shelf in &self.shelves {
             let lock = || shelf.lock().unwrap_or_else(PoisonError::into_inner);
-            let idle = std::mem::take(&mut *lock());
-            // Looked at without the lock: whoever wants a connection meanwhile makes one.
-            for (host, mut idle) in idle {
+            let hosts: Vec<Box<str>> = lock().keys().cloned().collect();
+            for host in hosts {
+                let idle = lock().get_mut(&host).map(|place| std::mem::take(&mut place.idle));
+                let Some(mut idle) = idle else { continue };
+                // Looked at without the lock: whoever wants a connection meanwhile waits for one, or makes one.
                 idle.retain_mut(|idle| {
                     now.duration_since(idle.since) < self.idle_timeout && idle.link.is_free()
                 });
-                if !idle.is_empty() {
-                    let mut shelf = lock();
-                    let newer = shelf.entry(host).or_default();
-                    // The oldest first, and no more than there may be.
-                    idle.append(newer);
-                    let surplus = idle.len().saturating_sub(self.idle_max);
-                    idle.drain(..surplus);
-                    *newer = idle;
+                let mut shelf = lock();
+                let place = shelf.entry(host.clone()).or_default();
+                // The oldest first, and no more than there may be.
+                idle.append(&mut place.idle);
+                let surplus = idle.len().saturating_sub(self.idle_max);
+                idle.drain(..surplus);
+                while !place.waiting.is_empty()
+                    && let Some(Idle { link, since }) = idle.pop()
+                {
+                    idle.extend(place.hand_on(link).map(|link| Idle { link, since }));
+                }
+                place.idle = idle;
+                if place.idle.is_empty() && place.waiting.is_empty() {
+                    shelf.remove(&host);
                 }
             }
         }

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -135,6 +136,41 @@ async fn requests_at_once_have_connections_of_their_own_and_so_many_are_kept() {
 }
 
 #[tokio::test]
+async fn a_request_that_finds_none_idle_takes_the_one_that_comes_back() {
+    let provider = Provider::start(ANSWER, usize::MAX).await;
+    let connections = connections(LONG, 8);
+    read(ask(&connections, &provider.host).await).await;
+    let first = ask(&connections, &provider.host).await;
+    let (second, third) = (ask(&connections, &provider.host), ask(&connections, &provider.host));
+    let in_turn = async {
+        tokio::task::yield_now().await;
+        read(first).await;
+    };
+    let ((), second, third) =
+        tokio::join!(in_turn, async { read(second.await).await }, async { read(third.await).await });
+    assert_eq!((second.as_ref(), third.as_ref()), (&b"ok"[..], &b"ok"[..]));
+    assert_eq!(provider.connections(), 1, "one after the other has used it");
+}
+
+#[tokio::test]
+async fn who_waits_in_vain_makes_a_connection_and_one_that_comes_back_later_is_kept() {
+    let provider = Provider::start(ANSWER, usize::MAX).await;
+    let connections = connections(LONG, 8 * workers::count_wanted());
+    read(ask(&connections, &provider.host).await).await;
+    let first = ask(&connections, &provider.host).await;
+    // One that gives up while it waits must not take the connection with it.
+    assert!(ask(&connections, &provider.host).now_or_never().is_none());
+    let second = ask(&connections, &provider.host).await;
+    assert_eq!(provider.connections(), 2);
+    for response in [first, second] {
+        read(response).await;
+    }
+    let again = [ask(&connections, &provider.host).await, ask(&connections, &provider.host).await];
+    assert_eq!(provider.connections(), 2, "both are there again");
+    drop(again);
+}
+
+#[tokio::test]
 async fn a_connection_that_the_provider_closed_costs_no_request() {
     let mut provider = Provider::start(ANSWER, 1).await;
     let connections = connections(LONG, 8);
@@ -235,7 +271,7 @@ async fn a_request_that_meets_the_end_of_its_connection_comes_back_untouched() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let connections = connections(LONG, 8);
     let (stream, host) = kept(&connections, &listener).await;
-    let mut link = connections.shelf().get_mut(host.as_str()).unwrap().pop().unwrap().link;
+    let mut link = connections.shelf().get_mut(host.as_str()).unwrap().idle.pop().unwrap().link;
     closed(stream).await;
     let mut request = Request::new(UpstreamBody::empty());
     request.headers_mut().insert(http::header::HOST, host.as_str().parse().unwrap());
@@ -250,7 +286,7 @@ async fn the_end_of_a_connection_is_seen_also_where_the_task_has_had_its_turn() 
     let connections = connections(LONG, 8);
     let (stream, host) = kept(&connections, &listener).await;
     closed(stream).await;
-    let mut link = connections.shelf().get_mut(host.as_str()).unwrap().pop().unwrap().link;
+    let mut link = connections.shelf().get_mut(host.as_str()).unwrap().idle.pop().unwrap().link;
     while tokio::task::coop::has_budget_remaining() {
         tokio::task::coop::consume_budget().await;
     }
