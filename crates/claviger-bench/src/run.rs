@@ -90,9 +90,10 @@ async fn take_turns(
     Ok(())
 }
 
-/// Opening connections is no part of it.
+/// Opening connections is no part of it, nor is the beginning.
 pub(crate) async fn measure(side: &Side, work: &Work, pace: Pace, time: Duration) -> Result<Measured> {
-    let crew = Crew::open(&side.target, work, pace).await?;
+    let mut crew = Crew::open(&side.target, work, pace).await?;
+    crew.run_in().await?;
     observe(side, crew.run(time)).await
 }
 

@@ -137,7 +137,11 @@ const OPEN_WORKERS: usize = 64;
 /// Connections that are opened at once.
 const OPENING_MAX: usize = 16;
 
-/// Connections that are open and have done one turn each: what is made once is made.
+/// How long a load is kept up before it counts. Contenders make connections of their own to the store when more is asked for at
+/// once than before: what is made once is made by then.
+const RUN_IN: Duration = Duration::from_millis(250);
+
+/// Connections that are open and have done one turn each.
 pub(crate) struct Crew {
     connections: Vec<Connection>,
     work: Work,
@@ -153,39 +157,45 @@ impl Crew {
         Ok(Self { connections: open(target, Some(work), count).await?, work: work.clone(), pace })
     }
 
-    /// Keeps the load up for so long; turns that have begun are done.
-    pub(crate) async fn run(self, time: Duration) -> Result<Sample> {
-        run(self, time).await
+    /// Keeps the load up for a while that does not count, unless its turns are so long that the beginning is nothing beside them.
+    pub(crate) async fn run_in(&mut self) -> Result<()> {
+        if !self.work.is_long() {
+            self.run(RUN_IN).await?;
+        }
+        Ok(())
     }
-}
 
-async fn run(crew: Crew, time: Duration) -> Result<Sample> {
-    let Crew { connections, work, pace } = crew;
-    let begun = Instant::now();
-    let end = begun + time;
-    let mut workers = JoinSet::new();
-    match pace {
-        Pace::Closed(_) => {
-            for connection in connections {
-                workers.spawn(one_after_the_other(connection, work.clone(), end));
+    /// Keeps the load up for so long; turns that have begun are done.
+    pub(crate) async fn run(&mut self, time: Duration) -> Result<Sample> {
+        let connections = std::mem::take(&mut self.connections);
+        let begun = Instant::now();
+        let end = begun + time;
+        let mut workers = JoinSet::new();
+        match self.pace {
+            Pace::Closed(_) => {
+                for connection in connections {
+                    workers.spawn(one_after_the_other(connection, self.work.clone(), end));
+                }
+            }
+            Pace::PerSecond(rate) => {
+                let beats = metronome::start(connections.len(), Duration::from_secs_f64(1.0 / rate), end)?;
+                for (connection, beats) in connections.into_iter().zip(beats) {
+                    workers.spawn(when_due(connection, self.work.clone(), beats));
+                }
             }
         }
-        Pace::PerSecond(rate) => {
-            let beats = metronome::start(connections.len(), Duration::from_secs_f64(1.0 / rate), end)?;
-            for (connection, beats) in connections.into_iter().zip(beats) {
-                workers.spawn(when_due(connection, work.clone(), beats));
-            }
+        let mut latencies = Vec::new();
+        while let Some(done) = workers.join_next().await {
+            let (connection, of_connection) = done??;
+            self.connections.push(connection);
+            latencies.extend(of_connection);
         }
+        let elapsed = begun.elapsed();
+        latencies.sort_unstable();
+        anyhow::ensure!(!latencies.is_empty(), "nothing was answered in the time");
+        let content_len = self.work.content_len() * latencies.len() as u64;
+        Ok(Sample { elapsed, content_len, latencies })
     }
-    let mut latencies = Vec::new();
-    while let Some(done) = workers.join_next().await {
-        latencies.extend(done??);
-    }
-    let elapsed = begun.elapsed();
-    latencies.sort_unstable();
-    anyhow::ensure!(!latencies.is_empty(), "nothing was answered in the time");
-    let content_len = work.content_len() * latencies.len() as u64;
-    Ok(Sample { elapsed, content_len, latencies })
 }
 
 /// Opens connections, some at a time, and has each do one turn, if that is little.
@@ -214,24 +224,32 @@ async fn open(target: &Arc<Target>, first: Option<&Work>, count: usize) -> Resul
     Ok(connections)
 }
 
-async fn one_after_the_other(mut connection: Connection, work: Work, end: Instant) -> Result<Vec<Duration>> {
+async fn one_after_the_other(
+    mut connection: Connection,
+    work: Work,
+    end: Instant,
+) -> Result<(Connection, Vec<Duration>)> {
     let mut latencies = Vec::new();
     while Instant::now() < end {
         let begun = Instant::now();
         connection.turn(&work).await?;
         latencies.push(begun.elapsed());
     }
-    Ok(latencies)
+    Ok((connection, latencies))
 }
 
 /// Latencies count from when a turn was due, not from when it could begin.
-async fn when_due(mut connection: Connection, work: Work, mut beats: Beats) -> Result<Vec<Duration>> {
+async fn when_due(
+    mut connection: Connection,
+    work: Work,
+    mut beats: Beats,
+) -> Result<(Connection, Vec<Duration>)> {
     let mut latencies = Vec::new();
     while let Some(due) = beats.recv().await {
         connection.turn(&work).await?;
         latencies.push(due.elapsed());
     }
-    Ok(latencies)
+    Ok((connection, latencies))
 }
 
 /// Makes what `work` reads, and shows that it comes back as it was written.
