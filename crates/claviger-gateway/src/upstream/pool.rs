@@ -229,10 +229,11 @@ impl Connections {
                 idle.append(&mut place.idle);
                 let surplus = idle.len().saturating_sub(self.idle_max);
                 idle.drain(..surplus);
-                while !place.waiting.is_empty()
-                    && let Some(Idle { link, since }) = idle.pop()
-                {
-                    idle.extend(place.hand_on(link).map(|link| Idle { link, since }));
+                while let Some(Idle { link, since }) = idle.pop() {
+                    if let Some(link) = place.hand_on(link) {
+                        idle.push(Idle { link, since });
+                        break;
+                    }
                 }
                 place.idle = idle;
                 if place.idle.is_empty() && place.waiting.is_empty() {

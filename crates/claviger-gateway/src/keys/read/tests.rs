@@ -295,10 +295,15 @@ impl Gateway {
         self.read_keys.open(asked).await
     }
 
-    /// Whether a copy of an object of the epoch may stay in it, once the gateway has asked for its session again.
-    async fn stays(&self, told: Told) -> bool {
+    /// The service says this of versions and rights, and the gateway asks for its session again.
+    async fn hears(&self, told: Told) {
         *self.service.told.lock().unwrap() = told;
         self.session.refresh().await.unwrap();
+    }
+
+    /// Whether a copy of an object of the epoch may stay in it, once the gateway has asked for its session again.
+    async fn stays(&self, told: Told) -> bool {
+        self.hears(told).await;
         let (name, envelope) = (self.name("k"), Envelope::parse(&self.sealed("k")).unwrap());
         let asked = Asked { bound: &self.bound, name: &name, envelope: &envelope, on_behalf_of: "" };
         self.read_keys.may_stay_in_its_epoch(asked).await.unwrap()
@@ -368,8 +373,7 @@ async fn keys_of_opened_envelopes_are_wiped_when_their_lease_is_over_also_where_
 async fn a_key_that_was_released_by_itself_serves_for_its_time_and_no_longer() {
     let gateway = gateway().await;
     let sealed = gateway.sealed("k");
-    *gateway.service.told.lock().unwrap() = Told { leases: false, releases: true, ..told(false, 1, None) };
-    gateway.session.refresh().await.unwrap();
+    gateway.hears(Told { leases: false, releases: true, ..told(false, 1, None) }).await;
     let first = gateway.opens("k", &sealed).await.unwrap();
     *gateway.service.knows.lock().unwrap() = false;
     for (at_ms, is_opened) in [(TTL_MS - 1, true), (TTL_MS, false)] {
@@ -384,9 +388,7 @@ async fn a_key_that_was_released_by_itself_serves_for_its_time_and_no_longer() {
 async fn a_key_that_was_released_by_itself_is_wiped_when_it_is_over_or_taken_back() {
     for is_taken_back in [false, true] {
         let gateway = gateway().await;
-        *gateway.service.told.lock().unwrap() =
-            Told { leases: false, releases: true, ..told(false, 1, None) };
-        gateway.session.refresh().await.unwrap();
+        gateway.hears(Told { leases: false, releases: true, ..told(false, 1, None) }).await;
         let dek = gateway.opens("k", &gateway.sealed("k")).await.unwrap().dek;
         gateway.read_keys.tick().await;
         assert_eq!(Arc::strong_count(&dek), 3, "among the derived, among the opened, here");
