@@ -18,7 +18,8 @@ use tokio::sync::watch;
 pub(crate) const COUNT_MAX: usize = 256;
 
 /// How often a worker wakes up although nothing has come. A timer that ends before the next moment at which its runtime means to
-/// wake up costs two system calls and a turn of the event loop; timeouts of requests are longer than this, so none of them does.
+/// wake up costs two system calls and a turn of the event loop; timeouts of requests are longer than this, so none of them does,
+/// but for the wait of a request that finds no connection to the store idle (`upstream::pool`).
 const BEAT: Duration = Duration::from_millis(500);
 
 thread_local! {

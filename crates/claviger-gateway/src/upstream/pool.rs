@@ -154,7 +154,8 @@ impl Connections {
         Ok((self.connect(host).await?, false))
     }
 
-    /// The next connection to the host that comes back; `None` where none can.
+    /// The next connection to the host that comes back; `None` before there was one at all. Whether any is still out there is
+    /// not known here.
     fn wait(&self, host: &Authority) -> Option<oneshot::Receiver<Link>> {
         let mut shelf = self.shelf();
         let waiting = &mut shelf.get_mut(host.as_str())?.waiting;
@@ -236,6 +237,7 @@ impl Connections {
                     }
                 }
                 place.idle = idle;
+                place.waiting.retain(|waiting| !waiting.is_closed());
                 if place.idle.is_empty() && place.waiting.is_empty() {
                     shelf.remove(&host);
                 }

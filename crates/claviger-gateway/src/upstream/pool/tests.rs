@@ -218,6 +218,19 @@ async fn what_was_idle_for_too_long_is_closed_also_when_nobody_asks_again() {
 }
 
 #[tokio::test]
+async fn a_host_is_forgotten_with_its_last_connection_also_where_requests_gave_up_waiting() {
+    let provider = Provider::start(ANSWER, usize::MAX).await;
+    let connections = connections(LONG, 8);
+    read(ask(&connections, &provider.host).await).await;
+    let first = ask(&connections, &provider.host).await;
+    assert!(ask(&connections, &provider.host).now_or_never().is_none());
+    assert_eq!(connections.shelf().len(), 1);
+    drop(first);
+    connections.close_expired();
+    assert!(connections.shelf().is_empty());
+}
+
+#[tokio::test]
 async fn an_answer_that_comes_before_the_body_was_taken_is_heard_and_the_connection_not_kept() {
     use super::super::body::{Abandoned, Ciphertext, SealedStream};
 
