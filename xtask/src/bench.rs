@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::command::{program, run, succeeds, target_dir};
+use crate::command::{install, program, run, succeeds};
 use crate::release;
 
 /// What to hand on.
@@ -24,17 +24,16 @@ pub(crate) struct Options {
 /// # Errors
 /// When something can't be built, installed or measured.
 pub(crate) fn run_bench(options: &Options) -> Result<bool> {
-    release::build(&["claviger", "claviger-bench"])?;
+    let claviger = release::build()?;
+    let bench = release::build_bench()?;
     if !succeeds(program("nginx").arg("-v"))
         && !options.arguments.iter().any(|word| word == "--without-nginx")
     {
-        run(program("apt-get").args(["install", "-y", "--no-install-recommends", "nginx-light"])).context(
-            "nginx is missing, and this user can't install it: apt-get install nginx-light, or -- --without-nginx",
-        )?;
+        install("nginx-light")
+            .context("nginx is missing, and this user can't install it; -- --without-nginx leaves it out")?;
     }
-    let release = target_dir().join("release");
-    let mut bench = program(release.join("claviger-bench"));
-    bench.arg(if options.scale { "scale" } else { "run" }).arg("--claviger").arg(release.join("claviger"));
+    let mut bench = program(bench);
+    bench.arg(if options.scale { "scale" } else { "run" }).arg("--claviger").arg(claviger);
     bench.arg("--out").arg(crate::command::root().join("target/bench"));
     run(bench.args(&options.arguments))?;
     Ok(true)

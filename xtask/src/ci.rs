@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::command::{cargo, program, run, succeeds, target_dir};
+use crate::command::{cargo, program, run, succeeds};
 use crate::{borders, fuzz, release, tools};
 
 /// What to run.
@@ -137,7 +137,7 @@ impl Step {
             Self::Deny => deny()?,
             Self::Advisories => return advisories(),
             Self::Fuzz => return fuzz::run_all(),
-            Self::Build => release::build(&["claviger"])?,
+            Self::Build => release::build().map(drop)?,
             Self::E2e => e2e()?,
         }
         Ok(Outcome::Passed)
@@ -164,8 +164,7 @@ fn doc() -> Result<()> {
 
 /// The suite finds the program through `CLAVIGER`, wherever cargo puts what it builds.
 fn e2e() -> Result<()> {
-    release::build(&["claviger"])?;
-    let binary = target_dir().join("release").join("claviger");
+    let binary = release::build()?;
     run(program("bash").arg("tests/e2e/suite.sh").env("CLAVIGER", binary))
 }
 

@@ -53,6 +53,25 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// Runs a program that says much, and gives what it wrote to standard output; what it complains of is told if it fails.
+pub(crate) fn captured(command: &mut Command) -> Result<String> {
+    println!("$ {}", shown(command));
+    let output = command.stdin(Stdio::null()).output().with_context(|| shown(command))?;
+    if !output.status.success() {
+        bail!("{} ended with {}: {}", shown(command), output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Installs a package of Debian's. Asks for no password: who may not install it hears so.
+pub(crate) fn install(package: &str) -> Result<()> {
+    let script = format!(
+        "root=; [ \"$(id -u)\" = 0 ] || root='sudo -n'; $root apt-get update -q && \
+         DEBIAN_FRONTEND=noninteractive $root apt-get install -y -q --no-install-recommends {package}"
+    );
+    run(program("sh").args(["-c", &script])).with_context(|| format!("apt-get install {package}"))
+}
+
 /// Whether it can be run and says that all is well; its output is dropped.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -8,6 +8,7 @@ mod borders;
 mod ci;
 mod command;
 mod fuzz;
+mod layout;
 mod release;
 mod tools;
 
@@ -31,10 +32,10 @@ enum Task {
     Borders,
     /// How fast Claviger is beside nginx as a plain TLS proxy and beside the store itself; writes target/bench
     Bench(bench::Options),
-    /// The program as it is released, into target/release: with the profile in deploy/profile, which makes small requests a
-    /// third cheaper than what `cargo build --release` gives
+    /// The program as it is released, into target/release: with what is recorded in deploy/profile, which makes small requests a
+    /// third cheaper than what `cargo build --release` gives. Takes Debian's bolt-19, and installs it where it may
     Build,
-    /// A new profile for that, made with this compiler and this program; half an hour on two cores
+    /// A new record for that, made with this compiler and this program; half an hour on two cores
     Profile,
 }
 
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         Task::Ci(options) => ci::run_ci(&options),
         Task::Bench(options) => bench::run_bench(&options),
         Task::Borders => borders::check().map(|()| true),
-        Task::Build => release::build(&["claviger"]).map(|()| true),
+        Task::Build => release::build().map(|_| true),
         Task::Profile => release::profile(),
     };
     match done {
