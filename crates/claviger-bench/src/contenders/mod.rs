@@ -6,6 +6,7 @@ mod null_store;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -194,11 +195,31 @@ fn account(place: &UserPlace) -> Result<Account> {
     Ok(Account { access_key_id: access_key_id.to_owned(), secret: secret.to_owned(), region })
 }
 
-/// A port of loopback that was free a moment ago.
+/// A port of loopback that is free and that nobody else is given: below those that systems take for outgoing connections, of which a
+/// load makes many, and another one at each call, until all have had their turn.
 fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    const COUNT: u16 = 12_000;
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    let next = |_| 20_000 + CALLS.fetch_add(1, Ordering::Relaxed) % COUNT;
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (0..COUNT).map(next).find(is_free).context("all ports from 20000 to 32000 are in use")
 }
 
 fn accepts(port: u16) -> bool {
     std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_not_given_twice_nor_those_of_outgoing_connections_nor_ones_in_use() {
+        let next = free_port().unwrap() + 1;
+        let taken = std::net::TcpListener::bind(("127.0.0.1", next));
+        let given: Vec<u16> = (0..100).map(|_| free_port().unwrap()).collect();
+        assert!(given.windows(2).all(|two| two[0] < two[1]), "{given:?}");
+        assert!(given.iter().all(|port| (20_000..32_000).contains(port)));
+        assert!(!given.contains(&next), "{taken:?}");
+    }
 }
