@@ -119,6 +119,26 @@ fn cpu_s(pid: u32) -> Result<f64> {
     Ok((ticks(11)? + ticks(12)?) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// Milliseconds of processor time that the host gave to others while this machine wanted it, since it was started (proc(5), `steal`);
+/// 0 where nobody counts it.
+pub(crate) fn stolen_ms() -> Result<f64> {
+    stolen_ticks(&std::fs::read_to_string("/proc/stat")?).map(|ticks| {
+        #[allow(clippy::cast_precision_loss, reason = "ticks since a start")]
+        let ms = 1e3 * ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
+        ms
+    })
+}
+
+/// Of all processors: the eighth number of the first line.
+fn stolen_ticks(stat: &str) -> Result<u64> {
+    let all = stat
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("cpu "))
+        .context("no line of all processors")?;
+    all.split_ascii_whitespace().nth(7).map_or(Ok(0), |ticks| ticks.parse().context("stolen time"))
+}
+
 fn peak_rss_mib(pid: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
@@ -141,4 +161,20 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     Ok(file.write_all(text.as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stolen_time_is_the_eighth_number_of_all_processors() {
+        let stat =
+            "cpu  5918294 164365 1040873 5616551 35462 0 282299 23827 1 2\ncpu0 1 2 3 4 5 6 7 8 9 10\n";
+        assert_eq!(stolen_ticks(stat).unwrap(), 23_827);
+        assert_eq!(stolen_ticks("cpu  1 2 3 4\n").unwrap(), 0, "a system that does not count it");
+        assert!(stolen_ticks("cpu  1 2 3 4 5 6 7 many\n").is_err());
+        assert!(stolen_ticks("intr 1\n").is_err());
+        assert!(stolen_ms().unwrap() >= 0.0);
+    }
 }

@@ -9,6 +9,7 @@ use crate::cases::{self, Case};
 use crate::contenders::{self, CLAVIGER, Contender, Side};
 use crate::load::{self, Crew, Pace, Sample, Work};
 use crate::options::Options;
+use crate::process::stolen_ms;
 use crate::report::{Measured, Report};
 
 /// A run, from the start of the store to the report. What the contenders wrote to their logs is kept if it fails.
@@ -106,7 +107,9 @@ pub(crate) async fn observe(side: &Side, load: impl Future<Output = Result<Sampl
         }
         None => None,
     };
+    let stolen_before = stolen_ms()?;
     let sample = load.await?;
+    let stolen_ms = stolen_ms()? - stolen_before;
     let used = match (&side.process, before) {
         (Some(process), Some(before)) => {
             let after = process.used()?;
@@ -114,7 +117,7 @@ pub(crate) async fn observe(side: &Side, load: impl Future<Output = Result<Sampl
         }
         _ => None,
     };
-    Ok(Measured { sample, used })
+    Ok(Measured { sample, used, stolen_ms })
 }
 
 async fn clean(contenders: &[Contender]) -> Result<()> {

@@ -18,6 +18,8 @@ pub(crate) struct Measured {
     pub(crate) sample: Sample,
     /// Processor seconds, and the most resident memory in MiB; of what runs here.
     pub(crate) used: Option<(f64, f64)>,
+    /// What the host took from this machine meanwhile, all processors together.
+    pub(crate) stolen_ms: f64,
 }
 
 /// The figures of one contender in one case and round.
@@ -31,6 +33,7 @@ pub(crate) struct Figures {
     pub(crate) cpu_s_per_gb: Option<f64>,
     pub(crate) cpu_us_per_req: Option<f64>,
     pub(crate) rss_mib: Option<f64>,
+    stolen_ms: f64,
 }
 
 impl Figures {
@@ -48,6 +51,7 @@ impl Figures {
             cpu_s_per_gb: measured.used.filter(|_| gb > 0.0).map(|(cpu_s, _)| cpu_s / gb),
             cpu_us_per_req: measured.used.map(|(cpu_s, _)| 1e6 * cpu_s / requests),
             rss_mib: measured.used.map(|(_, rss_mib)| rss_mib),
+            stolen_ms: measured.stolen_ms,
         }
     }
 }
@@ -188,13 +192,19 @@ impl Rounds {
                     .map(|figures| figures.cpu_us_per_req)
                     .collect::<Option<Vec<f64>>>()
                     .and_then(median),
+                "stolen_ms": most_stolen(&self.half_load[contender]),
             })
         };
         Value::Object(self.half_load.keys().map(|contender| (contender.clone(), of(contender))).collect())
     }
 }
 
-/// Medians over the rounds; the spread is the largest rate by the smallest.
+/// Of the round from which the host took most.
+fn most_stolen(figures: &[Figures]) -> f64 {
+    figures.iter().map(|figures| figures.stolen_ms).fold(0.0, f64::max)
+}
+
+/// Medians over the rounds; the spread is the largest rate by the smallest, and of stolen time it is the most.
 fn summary(figures: &[Figures]) -> Map<String, Value> {
     let middle = |figure: &dyn Fn(&Figures) -> Option<f64>| {
         median(figures.iter().map(figure).collect::<Option<Vec<f64>>>()?)
@@ -211,6 +221,7 @@ fn summary(figures: &[Figures]) -> Map<String, Value> {
         ("p999_ms", middle(&|figures| Some(figures.p999_ms))),
         ("rss_mib", middle(&|figures| figures.rss_mib)),
         ("spread", Some(spread)),
+        ("stolen_ms", Some(most_stolen(figures))),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
 }
@@ -248,6 +259,7 @@ mod tests {
             cpu_s_per_gb: None,
             cpu_us_per_req: None,
             rss_mib: None,
+            stolen_ms: 0.0,
         };
         let mut rounds = Rounds::default();
         // The machine is half as fast in the second round, for both.

@@ -66,16 +66,17 @@ fn half_load(all: &Value, report: &Report, text: &mut String) {
     }
     let _ = write!(
         text,
-        "\nAt half the load that {CLAVIGER} can take, and how much of it is more than {DIRECT}:\n\n\
-         | case | contender | requests/s | CPU µs/request | p50 ms | p99 ms | added p50 | added p99 |\n\
-         |---|---|---|---|---|---|---|---|\n"
+        "\nAt half the load that {CLAVIGER} can take, how much of it is more than {DIRECT}, and how much processor time the host took from this machine in \
+         one round at most:\n\n\
+         | case | contender | requests/s | CPU µs/request | p50 ms | p99 ms | added p50 | added p99 | stolen ms |\n\
+         |---|---|---|---|---|---|---|---|---|\n"
     );
     for case in list(&all["cases"]).iter().filter(is_measured) {
         for contender in &report.contenders {
             let figures = &case["half_load"][contender];
             let _ = writeln!(
                 text,
-                "| {} | {contender} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {contender} | {} | {} | {} | {} | {} | {} | {} |",
                 case["case"].as_str().unwrap_or(""),
                 number(&figures["rps"], 0),
                 number(&figures["cpu_us_per_req"], 1),
@@ -83,6 +84,7 @@ fn half_load(all: &Value, report: &Report, text: &mut String) {
                 number(&figures["p99_ms"], 2),
                 number(&figures["added_p50_ms"], 2),
                 number(&figures["added_p99_ms"], 2),
+                number(&figures["stolen_ms"], 0),
             );
         }
     }
