@@ -45,20 +45,21 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs it and gives what it wrote to standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output =
-        command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().with_context(|| shown(command))?;
-    if !output.status.success() {
-        bail!("{} ended with {}", shown(command), output.status);
-    }
-    Ok(String::from_utf8(output.stdout)?)
+    stdout(command.stderr(Stdio::inherit()))
 }
 
 /// Runs a program that says much, and gives what it wrote to standard output; what it complains of is told if it fails.
 pub(crate) fn captured(command: &mut Command) -> Result<String> {
     println!("$ {}", shown(command));
+    stdout(command.stderr(Stdio::piped()))
+}
+
+/// What it wrote to standard output; an error says what it wrote to standard error, if that did not go elsewhere.
+fn stdout(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| shown(command))?;
     if !output.status.success() {
-        bail!("{} ended with {}: {}", shown(command), output.status, String::from_utf8_lossy(&output.stderr));
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", format!("{} ended with {}\n{complaint}", shown(command), output.status).trim_end());
     }
     Ok(String::from_utf8(output.stdout)?)
 }

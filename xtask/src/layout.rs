@@ -19,6 +19,7 @@ const COUNT_MIN: u64 = 1_000;
 /// What has to be said to rustc so that blocks can be moved afterwards: the linker leaves in the program what it has resolved.
 pub(crate) const LINK_ARG: &str = "-Clink-arg=-Wl,--emit-relocs";
 
+/// How the blocks are put in order.
 const ORDER: [&str; 8] = [
     "-infer-stale-profile",
     "-reorder-blocks=ext-tsp",
@@ -71,8 +72,7 @@ impl Bolt {
     /// When that can't be done; the program is as it was.
     pub(crate) fn order(&self, linked: &Path) -> Result<()> {
         let ordered = linked.with_extension("ordered");
-        let said =
-            captured(self.command(linked, &ordered).args(ORDER).arg("-data").arg(root().join(COUNTS)))?;
+        let said = captured(&mut self.ordering(linked, &ordered, &root().join(COUNTS)))?;
         for line in said.lines().filter(|line| line.contains("profile")) {
             println!("{line}");
         }
@@ -103,8 +103,7 @@ impl Bolt {
         load(&counting)?;
         let (chosen, written) = (dir.join("chosen"), dir.join("written"));
         std::fs::write(&chosen, choose(&self.merged(&dir)?, stays)?)?;
-        let mut order = self.command(linked, &dir.join("ordered"));
-        captured(order.args(ORDER).arg("-data").arg(&chosen).arg(flag("-w=", &written)))?;
+        captured(self.ordering(linked, &dir.join("ordered"), &chosen).arg(flag("-w=", &written)))?;
         std::fs::write(root().join(COUNTS), without_path(&std::fs::read_to_string(written)?))?;
         Ok(())
     }
@@ -118,6 +117,12 @@ impl Bolt {
             }
         }
         captured(&mut command)
+    }
+
+    fn ordering(&self, from: &Path, to: &Path, counts: &Path) -> Command {
+        let mut command = self.command(from, to);
+        command.args(ORDER).arg("-data").arg(counts);
+        command
     }
 
     fn command(&self, from: &Path, to: &Path) -> Command {

@@ -115,18 +115,18 @@ fn cpu_s(pid: u32) -> Result<f64> {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().collect();
     let ticks =
         |at: usize| -> Result<u64> { Ok(fields.get(at).context("/proc/PID/stat is short")?.parse()?) };
-    #[allow(clippy::cast_precision_loss, reason = "ticks of a run")]
-    Ok((ticks(11)? + ticks(12)?) as f64 / rustix::param::clock_ticks_per_second() as f64)
+    Ok(seconds(ticks(11)? + ticks(12)?))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "ticks since a start")]
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// Milliseconds of processor time that the host gave to others while this machine wanted it, since it was started (proc(5), `steal`);
 /// 0 where nobody counts it.
 pub(crate) fn stolen_ms() -> Result<f64> {
-    stolen_ticks(&std::fs::read_to_string("/proc/stat")?).map(|ticks| {
-        #[allow(clippy::cast_precision_loss, reason = "ticks since a start")]
-        let ms = 1e3 * ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
-        ms
-    })
+    Ok(1e3 * seconds(stolen_ticks(&std::fs::read_to_string("/proc/stat")?)?))
 }
 
 /// Of all processors: the eighth number of the first line.

@@ -195,8 +195,8 @@ fn account(place: &UserPlace) -> Result<Account> {
     Ok(Account { access_key_id: access_key_id.to_owned(), secret: secret.to_owned(), region })
 }
 
-/// A port of loopback that is free and that nobody else is given: below those that systems take for outgoing connections, of which a
-/// load makes many, and another one at each call, until all have had their turn.
+/// A port of loopback that is free, and stays so: below those that systems take for outgoing connections, of which a load makes many,
+/// and another one at each call, until all have had their turn.
 fn free_port() -> Result<u16> {
     const COUNT: u16 = 12_000;
     static CALLS: AtomicU16 = AtomicU16::new(0);

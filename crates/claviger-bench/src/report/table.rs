@@ -66,8 +66,8 @@ fn half_load(all: &Value, report: &Report, text: &mut String) {
     }
     let _ = write!(
         text,
-        "\nAt half the load that {CLAVIGER} can take, how much of it is more than {DIRECT}, and how much processor time the host took from this machine in \
-         one round at most:\n\n\
+        "\nAt half the load that {CLAVIGER} can take, how much of it is more than {DIRECT}, and how much processor time the \
+         host took from this machine in one round at most:\n\n\
          | case | contender | requests/s | CPU µs/request | p50 ms | p99 ms | added p50 | added p99 | stolen ms |\n\
          |---|---|---|---|---|---|---|---|---|\n"
     );
