@@ -1,16 +1,15 @@
 //! A socket that is read in one system call where TLS asks for pieces.
 //!
-//! rustls reads at most 4 KiB at a time, so a record of 16 KiB costs it five calls. Here each call takes what has arrived: what
-//! was asked for goes where it was asked for, and the rest into a buffer of the thread's, which is given back as soon as it has
-//! been read. A connection that waits holds none. All that passes is what was on the wire.
+//! rustls reads at most 4 KiB at a time, so a record of 16 KiB costs it five calls. Here each call takes what has arrived into a
+//! buffer of the thread's, which is given back as soon as it has been read. A connection that waits holds none. All that passes
+//! is what was on the wire.
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice, IoSliceMut, Read as _};
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A few records of TLS (RFC 8446 §5.1).
@@ -67,31 +66,16 @@ impl ReadAhead {
         &self.stream
     }
 
-    /// Reads into `buf` and beyond it, in one call.
-    fn fill(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
-        let mut ahead = Ahead::of_thread();
-        let asked = buf.initialize_unfilled();
-        let asked_len = asked.len();
-        let mut read = 0;
-        let outcome = self.stream.try_io(Interest::READABLE, || {
-            let pieces = &mut [IoSliceMut::new(asked), IoSliceMut::new(&mut ahead.buffer)];
-            read = (&*SockRef::from(&self.stream)).read_vectored(pieces)?;
-            // Less than there was room for: nothing more has come, and the next thing that comes wakes us. Else the next read
-            // would find that out by a call of its own.
-            if 0 < read && read < asked_len + AHEAD_LEN {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            Ok(())
-        });
-        match outcome {
-            Err(error) if read == 0 => return Err(error),
-            _ => buf.advance(read.min(asked_len)),
-        }
-        ahead.end = read.saturating_sub(asked_len);
-        if ahead.end > 0 {
+    /// Takes what has arrived, up to a buffer full.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Option<Ahead>>> {
+        if self.ahead.is_none() {
+            let mut ahead = Ahead::of_thread();
+            let mut room = ReadBuf::new(&mut ahead.buffer);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
+            ahead.end = room.filled().len();
             self.ahead = Some(ahead);
         }
-        Ok(())
+        Poll::Ready(Ok(&mut self.ahead))
     }
 }
 
@@ -104,25 +88,19 @@ impl AsyncRead for ReadAhead {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        if let Some(ahead) = &mut self.ahead {
+        if self.ahead.is_none() && buf.remaining() > PIECE_MAX {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let filled = ready!(self.poll_fill(cx))?;
+        if let Some(ahead) = filled {
             let len = buf.remaining().min(ahead.end - ahead.start);
             buf.put_slice(&ahead.buffer[ahead.start..ahead.start + len]);
             ahead.start += len;
             if ahead.start == ahead.end {
-                self.ahead = None;
-            }
-            return Poll::Ready(Ok(()));
-        }
-        if buf.remaining() > PIECE_MAX {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            match self.fill(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome),
+                *filled = None;
             }
         }
+        Poll::Ready(Ok(()))
     }
 }
 

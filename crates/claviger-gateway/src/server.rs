@@ -36,6 +36,7 @@ mod linger;
 mod reply;
 mod store_ids;
 mod tls;
+mod turns;
 pub(crate) mod workers;
 
 pub use access_log::{AccessNote, Blame};
@@ -45,12 +46,14 @@ pub use store_ids::StoreRequestIds;
 pub use tls::{TlsConfigError, read_certificates, tls_config};
 pub use workers::Workers;
 
-/// The body of an answer. An error from it breaks the connection off.
+/// The body of an answer. An error from it breaks the connection off. Like a [`Handler`], it is polled when it has been woken, and
+/// not whenever its connection is.
 pub type ResponseBody = UnsyncBoxBody<Bytes, BodyError>;
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers requests.
+/// Answers requests. What waits has to have registered the waker that it was polled with, as the contract of futures has it: nobody
+/// polls it for any other reason.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request. The answer may carry an [`AccessNote`] among its extensions for the log; request id,
     /// host id and `Server` headers are added to it. An answer to a body that was not read to its end has to say

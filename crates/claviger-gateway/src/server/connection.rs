@@ -1,6 +1,7 @@
 //! One client connection: handshake, requests one after the other, end.
 
 use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use super::access_log::AccessRecord;
 use super::io::ClientIo;
 use super::reply::{ReplyBody, error_reply};
+use super::turns::Turns;
 use super::workers::Seat;
 use super::{RequestMeta, ResponseBody, Shared};
 use crate::metrics::{self, Raised};
@@ -111,6 +113,8 @@ async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .max_header_size(limits.header_bytes_max)
         .max_buf_size(limits.header_bytes_max.max(BUFFER_LEN))
         .half_close(true);
+    let turns = Turns::new();
+    let turns_within = Arc::clone(&turns);
     let service = service_fn(move |request: Request<Incoming>| {
         let meta = RequestMeta {
             request_id: shared.next_request_id(),
@@ -119,21 +123,24 @@ async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             tls,
         };
         let has_body = !request.body().is_end_stream();
+        let turns = Arc::clone(&turns_within);
+        turns.begin();
         let answer = answer(Arc::clone(&shared), request, meta, Arc::clone(&received));
         let body_unread = Arc::clone(&body_unread);
         async move {
-            let answer = answer.await;
+            let mut answer = std::pin::pin!(answer);
+            let answer = poll_fn(|_| turns.poll_within(|cx| answer.as_mut().poll(cx))).await;
             let closes = answer.headers().get(header::CONNECTION).is_some_and(|value| *value == CLOSE);
             body_unread.store(has_body && closes, Ordering::Relaxed);
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(answer.map(|(body, record)| ReplyBody::new(body, record, turns)))
         }
     });
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = poll_fn(|cx| turns.turn(cx, |cx| connection.as_mut().poll(cx))) => ended,
         () = drained(&mut draining) => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            poll_fn(|cx| turns.turn(cx, |cx| connection.as_mut().poll(cx))).await
         }
     };
     if let Err(error) = ended {
@@ -152,7 +159,7 @@ async fn answer(
     request: Request<Incoming>,
     meta: RequestMeta,
     received: Arc<AtomicU64>,
-) -> Response<ReplyBody> {
+) -> Response<(ResponseBody, AccessRecord)> {
     let mut record = AccessRecord::begin(&request, &meta, Arc::clone(&shared.options.clock), received);
     let mut response = match Arc::clone(&shared.requests).try_acquire_owned() {
         Ok(permit) => {
@@ -176,7 +183,7 @@ async fn answer(
     headers.insert(HOST_ID, header_value(&meta.host_id));
     headers.insert(header::SERVER, SERVER);
     record.answered(&mut response);
-    response.map(|body| ReplyBody::new(body, record))
+    response.map(|body| (body, record))
 }
 
 /// Ids are hex digits; anything else would be a bug that an empty header shows.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 
 use super::access_log::{AccessNote, AccessRecord, Blame, Outcome};
+use super::turns::Turns;
 use super::{RequestMeta, ResponseBody};
 
 /// Why an answer's body can't go on. The client sees a broken connection; the text is for the log.
@@ -74,11 +76,12 @@ pub(crate) fn full(bytes: Bytes) -> ResponseBody {
 pub(super) struct ReplyBody {
     body: ResponseBody,
     record: AccessRecord,
+    turns: Arc<Turns>,
 }
 
 impl ReplyBody {
-    pub(super) fn new(body: ResponseBody, record: AccessRecord) -> Self {
-        Self { body, record }
+    pub(super) fn new(body: ResponseBody, record: AccessRecord, turns: Arc<Turns>) -> Self {
+        Self { body, record, turns }
     }
 }
 
@@ -87,14 +90,15 @@ impl Body for ReplyBody {
     type Error = BodyError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Self { body, record, turns } = self.get_mut();
+        let frame = ready!(turns.poll_within(|cx| Pin::new(body).poll_frame(cx)));
         match &frame {
-            Some(Ok(frame)) => self.record.sent(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(error)) => self.record.finish(Outcome::Failed(error)),
-            None => self.record.finish(Outcome::Complete),
+            Some(Ok(frame)) => record.sent(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(error)) => record.finish(Outcome::Failed(error)),
+            None => record.finish(Outcome::Complete),
         }
         Poll::Ready(frame)
     }

@@ -95,6 +95,20 @@ impl Handler for Paths {
                     self.release.notified().await;
                     text("released")
                 }
+                "/polls" => {
+                    let mut polls = 0;
+                    let mut work = Box::pin(async {
+                        drop(request.into_body().collect().await);
+                        self.waiting.notify_one();
+                        self.release.notified().await;
+                    });
+                    std::future::poll_fn(|cx| {
+                        polls += 1;
+                        work.as_mut().poll(cx)
+                    })
+                    .await;
+                    Response::new(reply::full(polls.to_string().into()))
+                }
                 _ => text("hello"),
             }
         }
@@ -393,6 +407,39 @@ async fn keep_alive_serves_requests_one_after_the_other() {
     let pipelined = format!("GET /id HTTP/1.1\r\nhost: x\r\n\r\n{}", get("/"));
     let answer = server.raw(&pipelined).await;
     assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 2, "{answer}");
+}
+
+/// By what it did itself, the connection would poll it a third time.
+#[tokio::test]
+async fn a_handler_is_polled_when_it_begins_and_when_it_is_woken() {
+    let server = start_default().await;
+    let request = "PUT /polls HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
+    let release = async {
+        server.handler.waiting.notified().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        server.handler.release.notify_one();
+    };
+    let (answer, ()) = tokio::join!(server.raw(request), release);
+    assert!(answer.ends_with("\r\n\r\n2"), "{answer}");
+}
+
+#[tokio::test]
+async fn answers_whose_body_nobody_wants_leave_the_connection_to_the_next_request() {
+    let server = start_default().await;
+    let expecting =
+        "PUT /polls HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\nhello";
+    let head = |path| format!("HEAD {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    let requests = [head("/broken-with-length"), expecting.into(), head("/huge"), get("/wait")].concat();
+    let release = async {
+        for _ in 0..2 {
+            server.handler.waiting.notified().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            server.handler.release.notify_one();
+        }
+    };
+    let (answer, ()) = tokio::join!(server.raw(&requests), release);
+    assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 4, "{answer}");
+    assert!(answer.ends_with("\r\n\r\nreleased"), "{answer}");
 }
 
 mod with_tls {

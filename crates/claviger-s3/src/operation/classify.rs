@@ -91,7 +91,7 @@ fn key(text: &str) -> Result<Option<ObjectKey>, S3Error> {
 /// The row with the most selectors among those that match.
 fn find_row(method: &str, target: Target, fields: &Fields<'_>) -> Result<&'static OperationRow, S3Error> {
     table()
-        .filter(|row| row.method == method && row.target == target)
+        .filter(|row| row.target == target && row.method == method)
         .filter(|row| row.selectors.iter().all(|selector| is_met(*selector, fields)))
         .max_by_key(|row| row.selectors.len())
         .ok_or_else(|| S3Error::not_implemented("This method is not implemented for this resource."))
