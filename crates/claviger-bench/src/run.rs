@@ -67,10 +67,13 @@ async fn take_turns(
     }
     let time = Duration::from_secs_f64(options.seconds);
     for round in 1..=options.rounds {
+        // Nobody always comes after the same one, which may have heated the processor or used up what the host gives.
+        let (last, first) = contenders.split_at((round - 1) % contenders.len());
+        let in_turn = || first.iter().chain(last);
         for case in cases {
             println!("round {round} of {}: {}", options.rounds, case.name);
             let pace = Pace::Closed(options.connections.min(case.connections_max));
-            for contender in contenders {
+            for contender in in_turn() {
                 let Some(side) = contender.side(case.scheme) else { continue };
                 let measured = measure(side, &case.work, pace, time)
                     .await
@@ -80,7 +83,7 @@ async fn take_turns(
             if case.half_load
                 && let Some(rate) = report.last_rate(case, CLAVIGER)
             {
-                for contender in contenders {
+                for contender in in_turn() {
                     let Some(side) = contender.side(case.scheme) else { continue };
                     let measured = measure(side, &case.work, Pace::PerSecond(rate / 2.0), time).await?;
                     report.add_half_load(case, &contender.name, &measured);
