@@ -67,9 +67,8 @@ async fn take_turns(
     }
     let time = Duration::from_secs_f64(options.seconds);
     for round in 1..=options.rounds {
-        // Nobody always comes after the same one, which may have heated the processor or used up what the host gives.
-        let (last, first) = contenders.split_at((round - 1) % contenders.len());
-        let in_turn = || first.iter().chain(last);
+        let order = drawn_order(contenders.len(), round);
+        let in_turn = || order.iter().map(|&number| &contenders[number]);
         for case in cases {
             println!("round {round} of {}: {}", options.rounds, case.name);
             let pace = Pace::Closed(options.connections.min(case.connections_max));
@@ -92,6 +91,27 @@ async fn take_turns(
         }
     }
     Ok(())
+}
+
+/// The order of a round, drawn by lot, the same in each run: nobody always comes after the same one, which may have heated the
+/// processor or used up what the host gives.
+#[allow(clippy::cast_possible_truncation, reason = "numbers of contenders and rounds")]
+fn drawn_order(count: usize, round: usize) -> Vec<usize> {
+    const SEED: u64 = 2;
+    // SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+    const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut state = SEED.wrapping_add((round as u64).wrapping_mul(GAMMA));
+    let mut draw = |below: usize| {
+        state = state.wrapping_add(GAMMA);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % below as u64) as usize
+    };
+    let mut order: Vec<usize> = (0..count).collect();
+    for last in (1..count).rev() {
+        order.swap(last, draw(last + 1));
+    }
+    order
 }
 
 /// Opening connections is no part of it, nor is the beginning.
@@ -134,4 +154,32 @@ async fn clean(contenders: &[Contender]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_comes_after_everybody_else() {
+        let first: Vec<_> = (1..=3).map(|round| drawn_order(3, round)).collect();
+        assert_eq!(first, [[0, 1, 2], [1, 2, 0], [2, 1, 0]]);
+        for count in 2..=6_usize {
+            let rounds = 600 * count;
+            let mut after = vec![vec![0; count]; count];
+            for round in 1..=rounds {
+                let order = drawn_order(count, round);
+                assert_eq!((0..count).filter(|number| order.contains(number)).count(), count);
+                order.windows(2).for_each(|pair| after[pair[0]][pair[1]] += 1);
+            }
+            for (before, of_one) in after.iter().enumerate() {
+                for (number, &times) in of_one.iter().enumerate() {
+                    // Each pair has one of `count` chances to be next to each other.
+                    let expected =
+                        if number == before { 0..1 } else { rounds / count * 4 / 5..rounds / count * 6 / 5 };
+                    assert!(expected.contains(&times), "{number} after {before} of {count}: {times}");
+                }
+            }
+        }
+    }
 }
