@@ -1,6 +1,6 @@
 //! Whom to ask, as whom, and where in the store.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
 use claviger_env::{Clock as _, SystemClock};
@@ -16,6 +16,13 @@ pub(crate) struct Account {
     pub(crate) region: String,
 }
 
+impl Account {
+    fn signing_key(&self, now_ms: u64) -> Arc<SigningKey> {
+        let secret = SecretAccessKey::new(self.secret.clone());
+        Arc::new(SigningKey::for_time(&secret, now_ms, &self.region))
+    }
+}
+
 /// An endpoint, an account, and what of the store is this contender's.
 pub(crate) struct Target {
     /// `host:port`, of connections and of requests.
@@ -24,7 +31,8 @@ pub(crate) struct Target {
     pub(crate) host: String,
     pub(crate) tls: Option<Arc<ClientConfig>>,
     account: Account,
-    key: SigningKey,
+    /// Today's; a run may go on over midnight.
+    key: Mutex<Arc<SigningKey>>,
     pub(crate) bucket: String,
     /// Behind every area of keys.
     pub(crate) owner: String,
@@ -56,13 +64,12 @@ impl Target {
             Some("http") => (false, 80),
             _ => bail!("{endpoint} is neither http:// nor https://"),
         };
-        let secret = SecretAccessKey::new(account.secret.clone());
         Ok(Self {
             authority: format!("{host}:{}", uri.port_u16().unwrap_or(default_port)),
             host,
             tls: is_tls.then(|| Arc::clone(tls)),
             account: account.clone(),
-            key: SigningKey::for_time(&secret, SystemClock.now_ms(), &account.region),
+            key: Mutex::new(account.signing_key(SystemClock.now_ms())),
             bucket: place.bucket,
             owner: place.owner,
             prefix: place.prefix,
@@ -71,13 +78,12 @@ impl Target {
 
     /// The same endpoint and account, and another bucket.
     pub(crate) fn in_bucket(&self, bucket: &str) -> Self {
-        let secret = SecretAccessKey::new(self.account.secret.clone());
         Self {
             authority: self.authority.clone(),
             host: self.host.clone(),
             tls: self.tls.clone(),
             account: self.account.clone(),
-            key: SigningKey::for_time(&secret, SystemClock.now_ms(), &self.account.region),
+            key: Mutex::new(self.account.signing_key(SystemClock.now_ms())),
             bucket: bucket.to_owned(),
             owner: self.owner.clone(),
             prefix: self.prefix.clone(),
@@ -89,10 +95,19 @@ impl Target {
         format!("{}{area}/{}/{name}", self.prefix, self.owner)
     }
 
+    /// The key of the day (UTC) of `now_ms`.
+    fn signing_key(&self, now_ms: u64) -> Arc<SigningKey> {
+        let mut key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        if !key.covers(now_ms) {
+            *key = self.account.signing_key(now_ms);
+        }
+        Arc::clone(&key)
+    }
+
     /// Signs with an unsigned payload, as clients do over TLS.
     ///
     /// # Errors
-    /// When a run goes on over midnight (UTC): the signing key is one day's.
+    /// When a header can't be signed.
     pub(crate) fn sign(
         &self,
         method: &Method,
@@ -100,11 +115,33 @@ impl Target {
         query: &str,
         headers: &mut HeaderMap,
     ) -> Result<()> {
-        let signer =
-            Signer { access_key_id: &self.account.access_key_id, key: &self.key, session_token: None };
+        let now_ms = SystemClock.now_ms();
+        let key = self.signing_key(now_ms);
+        let signer = Signer { access_key_id: &self.account.access_key_id, key: &key, session_token: None };
         let payload = PayloadHash::Unsigned;
-        sign(&signer, method, path, query, headers, payload, SystemClock.now_ms()).map_err(|error| {
-            anyhow!("a request can't be signed (a run can't go on over midnight UTC): {error}")
-        })
+        sign(&signer, method, path, query, headers, payload, now_ms)
+            .map_err(|error| anyhow!("a request can't be signed: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::RootCertStore;
+
+    use super::*;
+
+    #[test]
+    fn a_run_goes_on_over_midnight() {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        let account =
+            Account { access_key_id: "id".to_owned(), secret: "secret".to_owned(), region: "r".to_owned() };
+        let place = Place { bucket: "b".to_owned(), owner: "o".to_owned(), prefix: String::new() };
+        let tls =
+            ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+        let target = Target::new("http://localhost", &Arc::new(tls), &account, place).unwrap();
+        let evening = 20_000 * DAY_MS - 1;
+        assert_eq!(target.signing_key(evening).date(), "20241003");
+        assert_eq!(target.signing_key(evening + 1).date(), "20241004");
+        assert!(Arc::ptr_eq(&target.signing_key(evening + 1), &target.signing_key(evening + DAY_MS)));
     }
 }
