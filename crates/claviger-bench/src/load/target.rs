@@ -17,7 +17,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    fn signing_key(&self, now_ms: u64) -> Arc<SigningKey> {
+    fn derive_key(&self, now_ms: u64) -> Arc<SigningKey> {
         let secret = SecretAccessKey::new(self.secret.clone());
         Arc::new(SigningKey::for_time(&secret, now_ms, &self.region))
     }
@@ -69,7 +69,7 @@ impl Target {
             host,
             tls: is_tls.then(|| Arc::clone(tls)),
             account: account.clone(),
-            key: Mutex::new(account.signing_key(SystemClock.now_ms())),
+            key: Mutex::new(account.derive_key(SystemClock.now_ms())),
             bucket: place.bucket,
             owner: place.owner,
             prefix: place.prefix,
@@ -83,7 +83,7 @@ impl Target {
             host: self.host.clone(),
             tls: self.tls.clone(),
             account: self.account.clone(),
-            key: Mutex::new(self.account.signing_key(SystemClock.now_ms())),
+            key: Mutex::new(self.signing_key(SystemClock.now_ms())),
             bucket: bucket.to_owned(),
             owner: self.owner.clone(),
             prefix: self.prefix.clone(),
@@ -99,7 +99,7 @@ impl Target {
     fn signing_key(&self, now_ms: u64) -> Arc<SigningKey> {
         let mut key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
         if !key.covers(now_ms) {
-            *key = self.account.signing_key(now_ms);
+            *key = self.account.derive_key(now_ms);
         }
         Arc::clone(&key)
     }
